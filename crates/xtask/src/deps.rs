@@ -1,0 +1,94 @@
+//! The allowed edges between crates of this workspace, held against `cargo metadata`.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::process::Command;
+
+/// crate → what it may use besides `base`. Control plane and data plane meet only in `proto`, `matchers`, `tls`, `xds`
+/// and `telemetry`, and in the binary.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("matchers", &[]),
+    ("tls", &[]),
+    ("telemetry", &["proto"]),
+    ("xds", &["proto", "telemetry"]),
+    ("config", &["matchers"]),
+    ("store", &["config"]),
+    ("model", &["config", "matchers", "tls"]),
+    ("registry", &["config", "model", "store"]),
+    ("translate", &["config", "matchers", "model", "proto"]),
+    ("push", &["model", "proto", "telemetry", "translate", "xds"]),
+    ("ca", &["proto", "telemetry", "tls"]),
+    (
+        "discovery",
+        &["ca", "config", "model", "proto", "push", "registry", "store", "telemetry", "tls", "translate", "xds"],
+    ),
+    ("plan", &["matchers", "proto", "tls"]),
+    ("net", &["telemetry", "tls"]),
+    ("http", &["net", "telemetry"]),
+    ("upstream", &["http", "matchers", "net", "plan", "telemetry", "tls"]),
+    ("filters", &["http", "matchers", "net", "plan", "proto", "telemetry"]),
+    (
+        "proxy",
+        &["filters", "http", "matchers", "net", "plan", "proto", "telemetry", "tls", "upstream", "xds"],
+    ),
+    ("agent", &["plan", "proto", "telemetry", "tls", "xds"]),
+    ("netfilter", &[]),
+    ("local", &["config", "netfilter", "store"]),
+    ("meltemi", &["*"]),
+    ("testkit", &["*"]),
+    ("e2e", &["*"]),
+    ("xtask", &[]),
+];
+
+/// Crates that only tests may name.
+const DEV_ONLY: &[&str] = &["testkit", "e2e"];
+
+fn short(name: &str) -> Option<&str> {
+    match name {
+        "meltemi" | "xtask" => Some(name),
+        _ => name.strip_prefix("meltemi-"),
+    }
+}
+
+fn violations(metadata: &Value) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for package in metadata["packages"].as_array().context("cargo metadata has no packages")? {
+        let Some(from) = package["name"].as_str().and_then(short) else { continue };
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == from) else {
+            found.push(format!("{from}: not in the table of allowed edges (crates/xtask/src/deps.rs)"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let Some(to) = dependency["name"].as_str().and_then(short) else { continue };
+            let dev = dependency["kind"].as_str() == Some("dev");
+            let fine = if dev {
+                DEV_ONLY.contains(&to) || allowed.contains(&to) || allowed.contains(&"*") || (from, to) == ("translate", "plan")
+            } else {
+                to == "base" || allowed.contains(&to) || (allowed.contains(&"*") && !DEV_ONLY.contains(&to))
+                    || (DEV_ONLY.contains(&from) && to == "testkit")
+            };
+            if !fine {
+                found.push(format!("{from} must not use {to}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub fn check() -> Result<()> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(crate::root())
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let found = violations(&serde_json::from_slice(&output.stdout)?)?;
+    if !found.is_empty() {
+        bail!("crate directions:\n  {}", found.join("\n  "));
+    }
+    println!("crate directions: {} crates, no forbidden edge", ALLOWED.len());
+    Ok(())
+}
