@@ -1,0 +1,17 @@
+//! What stands beside a proxy on its node (pilot-agent's part): who it is, its certificate, its bootstrap, the secrets that
+//! it serves, the names that it answers, its readiness, and the supervision of a foreign Envoy.
+//!
+//! Owns the workload's private key, which is made here and never leaves the process, except to an Envoy supervised over a
+//! Unix socket that only its own user may open. Must never log a key or a token.
+
+pub mod bootstrap;
+pub mod dns;
+pub mod environment;
+pub mod identity;
+pub mod sds;
+pub mod status;
+pub mod supervise;
+pub mod upstream;
+
+pub use environment::{EnvironmentError, Role, Settings};
+pub use identity::{IdentityKeeper, WorkloadSecret};

@@ -1,0 +1,27 @@
+//! Every kind of document that Meltemi reads, as serde types; the table of kinds; parsing with file, line and field path;
+//! validation with the meaning of Istio's webhook; and the table that says which field takes effect.
+//!
+//! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
+//! over the text and one over the tree; validation is linear in the document.
+
+mod kind;
+pub mod kube;
+pub mod mesh;
+pub mod networking;
+mod object;
+mod parse;
+mod problem;
+pub mod security;
+pub mod support;
+pub mod telemetry;
+mod validate;
+pub mod wire;
+
+pub use kind::{Kind, KindInfo, Shape};
+pub use object::{Key, Meta, Object, OwnerReference, Resource, Spec};
+pub use parse::{
+    Document, MAX_DOCUMENTS, Settings, objects, parse_documents, parse_mesh_config, parse_mesh_networks, parse_proxy_config,
+};
+pub use problem::{ConfigError, Problem, Severity, Source, nearest};
+pub use validate::{Finding, Validation, mesh_config, mesh_networks, proxy_config, validate};
+pub use wire::{Double, IntOrString, Str, format_duration, parse_duration};

@@ -1,0 +1,40 @@
+//! The mesh as immutable values: services, endpoints, nodes, and the [`Snapshot`] that generators read.
+//!
+//! Never does I/O and never reads a clock. The word Kubernetes stays on this side of `translate`. The next snapshot costs what
+//! changed: unchanged parts are shared by `Arc`.
+
+pub mod authentication;
+pub mod change;
+pub mod config;
+pub mod destination_rule;
+pub mod endpoint;
+pub mod endpoint_index;
+pub mod host;
+pub mod labels;
+pub mod locality;
+pub mod node;
+pub mod protocol;
+pub mod scope;
+pub mod service;
+pub mod service_index;
+pub mod sharded;
+pub mod shared;
+pub mod snapshot;
+pub mod virtual_service;
+
+pub use authentication::{MtlsMode, MtlsPolicy};
+pub use change::{Change, Changes, Update};
+pub use config::{Config, ConfigRef, ObjectKey};
+pub use destination_rule::MergedRule;
+pub use endpoint::{Address, Endpoint, EndpointShard, EndpointSummary, Health, TlsMode};
+pub use endpoint_index::EndpointIndex;
+pub use labels::Labels;
+pub use locality::Locality;
+pub use node::{InterceptionMode, Node, NodeDescription, NodeError, NodeKind};
+pub use protocol::Protocol;
+pub use scope::{EgressListener, OutboundPolicy, SidecarScope};
+pub use service::{Port, RegistryKind, Resolution, Service, ServiceKey, TargetPort, Visibility};
+pub use service_index::ServiceIndex;
+pub use sharded::Sharded;
+pub use shared::Shared;
+pub use snapshot::{Options, ServiceTarget, Snapshot};

@@ -5,11 +5,15 @@
 //! [`bytes::Bytes`], so equal messages have equal bytes. Regenerate with `cargo xtask-gen`; never edit `gen/`.
 
 mod any;
+mod codec;
+pub mod otlp;
 #[allow(clippy::all, clippy::unwrap_used, rustdoc::all, unused_qualifications, dead_code, rust_2018_idioms)]
 #[rustfmt::skip]
 mod r#gen;
+pub mod json;
 
 pub use any::{Any, type_url};
+pub use codec::*;
 pub use r#gen::*;
 pub use prost;
 pub use prost_types;

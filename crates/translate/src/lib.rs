@@ -1,0 +1,8 @@
+//! temporary
+mod dialect;
+mod listener;
+pub mod names;
+mod profile;
+mod route;
+pub mod simulation;
+mod wire;

@@ -1,0 +1,155 @@
+//! Envoy bootstraps, written as JSON: the whole one that a supervised Envoy reads, with Istio's static resource names.
+
+use crate::environment::Settings;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The Unix sockets that Envoy finds its control plane and its secrets on.
+#[derive(Clone, Debug)]
+pub struct Sockets {
+    pub xds: PathBuf,
+    pub sds: PathBuf,
+}
+
+impl Sockets {
+    pub fn below(directory: &Path) -> Self {
+        Self { xds: directory.join("XDS"), sds: directory.join("SDS") }
+    }
+}
+
+/// `envoy.config.core.v3.Node` in JSON.
+pub fn node(settings: &Settings) -> Value {
+    let mut node = json!({
+        "id": settings.node_id(),
+        "cluster": settings.node_cluster(),
+        "metadata": settings.metadata,
+    });
+    if let Some(locality) = &settings.locality {
+        let mut parts = locality.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        node["locality"] = json!({ "region": part(), "zone": part(), "sub_zone": part() });
+    }
+    node
+}
+
+fn pipe_cluster(name: &str, path: &Path) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "pipe": { "path": path } } } }] }],
+        },
+    })
+}
+
+fn loopback_cluster(name: &str, port: u16) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "0.250s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address("127.0.0.1", port) } }] }],
+        },
+    })
+}
+
+fn socket_address(address: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": address, "port_value": port } })
+}
+
+/// A listener that passes one path to one cluster, as Istio's bootstrap has them for metrics and readiness.
+fn path_listener(port: u16, path: &str, cluster: &str) -> Value {
+    json!({
+        "address": socket_address("0.0.0.0", port),
+        "filter_chains": [{ "filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "agent",
+                "route_config": { "virtual_hosts": [{
+                    "name": "backend",
+                    "domains": ["*"],
+                    "routes": [{ "match": { "prefix": path }, "route": { "cluster": cluster } }],
+                }] },
+                "http_filters": [{
+                    "name": "envoy.filters.http.router",
+                    "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+                }],
+            },
+        }] }],
+    })
+}
+
+/// The bootstrap of an Envoy that this agent supervises.
+pub fn envoy(settings: &Settings, sockets: &Sockets) -> Value {
+    let ads = json!({ "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3" });
+    let mut node = node(settings);
+    // A stock Envoy has none of Istio's filters; discovery chooses the dialect by this key.
+    node["metadata"]["DIALECT"] = json!("envoy");
+    json!({
+        "node": node,
+        "admin": { "address": socket_address("127.0.0.1", settings.admin_port) },
+        "layered_runtime": { "layers": [
+            { "name": "global config", "static_layer": {
+                "overload.global_downstream_max_connections": "2147483647",
+                "re2.max_program_size.error_level": "32768",
+            } },
+            { "name": "admin", "admin_layer": {} },
+        ] },
+        "dynamic_resources": {
+            "lds_config": ads,
+            "cds_config": ads,
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "set_node_on_first_message_only": true,
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+            },
+        },
+        "static_resources": {
+            "clusters": [
+                loopback_cluster("prometheus_stats", settings.admin_port),
+                loopback_cluster("agent", settings.status_port),
+                pipe_cluster("sds-grpc", &sockets.sds),
+                pipe_cluster("xds-grpc", &sockets.xds),
+            ],
+            "listeners": [
+                path_listener(settings.prometheus_port, "/stats/prometheus", "prometheus_stats"),
+                path_listener(settings.readiness_port, "/healthz/ready", "agent"),
+            ],
+        },
+    })
+}
+
+/// The bootstrap of our own proxy: the node, the admin port and ADS. Its secrets, readiness and metrics come from the agent
+/// in the same process, not from static resources.
+pub fn own(settings: &Settings) -> Value {
+    let ads = json!({ "ads": {}, "resource_api_version": "V3" });
+    let mut node = node(settings);
+    node["metadata"]["DIALECT"] = json!("istio-proxy");
+    json!({
+        "node": node,
+        "admin": { "address": socket_address("127.0.0.1", settings.admin_port) },
+        "dynamic_resources": {
+            "lds_config": ads,
+            "cds_config": ads,
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

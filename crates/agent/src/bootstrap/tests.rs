@@ -1,0 +1,21 @@
+use super::*;
+use crate::environment::{Role, Variables};
+
+fn settings() -> Settings {
+    let vars = Variables::from_pairs([
+        ("POD_NAME", "a-b-c"),
+        ("INSTANCE_IP", "10.0.0.7"),
+        ("ISTIO_METAJSON_LABELS", r#"{"istio-locality":"eu.north.rack1"}"#),
+    ]);
+    Settings::from_variables(Role::Sidecar, None, &vars).unwrap()
+}
+
+#[test]
+fn both_bootstraps_are_valid_messages() {
+    for json in [envoy(&settings(), &Sockets::below(Path::new("/run/x"))), own(&settings())] {
+        let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap = meltemi_proto::json::from_value(&json).unwrap();
+        let node = message.node.unwrap();
+        assert_eq!(node.id, "sidecar~10.0.0.7~a-b-c.default~default.svc.cluster.local");
+        assert_eq!(node.locality.unwrap().sub_zone, "rack1");
+    }
+}

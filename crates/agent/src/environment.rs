@@ -1,0 +1,340 @@
+//! Settings from the environment, in the form that pilot-agent takes them: `POD_NAME`, `INSTANCE_IP`, `ISTIO_META_*`,
+//! `PROXY_CONFIG` and the files that Kubernetes mounts.
+
+use meltemi_proto::prost_types::{Struct, Value as ProtoValue, value::Kind};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Environment variables beyond these would make a node message of more than the xDS server takes.
+const MAX_METADATA_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    #[error("{0} is not set: pilot-agent's contract needs it")]
+    Missing(&'static str),
+    #[error("{name}={value:?}: {reason}")]
+    Invalid { name: String, value: String, reason: String },
+    #[error("node metadata has {0} bytes; at most {MAX_METADATA_BYTES} are sent")]
+    TooLarge(usize),
+}
+
+fn invalid(name: &str, value: &str, reason: impl ToString) -> EnvironmentError {
+    EnvironmentError::Invalid { name: name.to_owned(), value: value.to_owned(), reason: reason.to_string() }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Sidecar,
+    Router,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Sidecar => "sidecar",
+            Role::Router => "router",
+        }
+    }
+}
+
+/// Where a proxy gets its life from and who it is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub role: Role,
+    pub pod: String,
+    pub namespace: String,
+    pub service_account: String,
+    pub addresses: Vec<IpAddr>,
+    pub dns_domain: String,
+    pub trust_domain: String,
+    pub mesh_id: String,
+    pub cluster_id: String,
+    /// Host and port of discovery, such as `istiod.istio-system.svc:15012`.
+    pub discovery_address: String,
+    /// Host and port of the certificate authority; discovery's unless `CA_ADDR` says otherwise.
+    pub ca_address: String,
+    /// Plain text towards discovery (`controlPlaneAuthPolicy: NONE`).
+    pub plaintext_discovery: bool,
+    pub token_file: PathBuf,
+    pub root_certificate_file: PathBuf,
+    pub certificate_ttl: Duration,
+    pub concurrency: Option<u32>,
+    pub admin_port: u16,
+    pub status_port: u16,
+    pub readiness_port: u16,
+    pub prometheus_port: u16,
+    pub dns_capture: bool,
+    pub dns_address: String,
+    pub drain_duration: Duration,
+    pub termination_drain_duration: Duration,
+    /// Node metadata as discovery sees it.
+    pub metadata: Map<String, Value>,
+    pub locality: Option<String>,
+}
+
+/// The parts of `PROXY_CONFIG` (Istio's ProxyConfig as YAML) that concern the agent.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ProxyConfig {
+    discovery_address: Option<String>,
+    concurrency: Option<u32>,
+    proxy_admin_port: Option<u16>,
+    status_port: Option<u16>,
+    drain_duration: Option<String>,
+    termination_drain_duration: Option<String>,
+    control_plane_auth_policy: Option<String>,
+    mesh_id: Option<String>,
+    proxy_metadata: BTreeMap<String, String>,
+}
+
+/// A view of the environment that tests can make by hand.
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    pub fn of_process() -> Self {
+        // Names or values that are not Unicode cannot be part of the contract.
+        Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+    }
+
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn or(&self, name: &str, default: &str) -> String {
+        self.text(name).unwrap_or(default).to_owned()
+    }
+
+    fn number<T: std::str::FromStr<Err: ToString>>(&self, name: &str, default: T) -> Result<T, EnvironmentError> {
+        self.text(name).map_or(Ok(default), |text| text.parse().map_err(|e: T::Err| invalid(name, text, e)))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.text(name), Some("true" | "TRUE" | "True" | "1" | "t" | "T"))
+    }
+}
+
+impl Settings {
+    /// Reads the settings of a proxy of this role. `dns_domain` is pilot-agent's `--domain`.
+    pub fn from_variables(role: Role, dns_domain: Option<&str>, vars: &Variables) -> Result<Self, EnvironmentError> {
+        let proxy_config = proxy_config(vars)?;
+        let mut vars = Variables(vars.0.clone());
+        for (name, value) in &proxy_config.proxy_metadata {
+            vars.0.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        let namespace = vars.or("POD_NAMESPACE", "default");
+        let addresses = addresses(&vars)?;
+        let discovery_address = vars
+            .text("MELTEMI_DISCOVERY_ADDRESS")
+            .map(str::to_owned)
+            .or_else(|| proxy_config.discovery_address.clone())
+            .unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned());
+        let duration = |name, text: &Option<String>, default| match text {
+            None => Ok(Duration::from_secs(default)),
+            Some(text) => go_duration(text).ok_or_else(|| invalid(name, text, "not a duration such as 45s")),
+        };
+        let mut settings = Self {
+            role,
+            pod: vars.text("POD_NAME").ok_or(EnvironmentError::Missing("POD_NAME"))?.to_owned(),
+            service_account: vars.or("SERVICE_ACCOUNT", "default"),
+            addresses,
+            dns_domain: dns_domain.map_or_else(|| format!("{namespace}.svc.cluster.local"), str::to_owned),
+            trust_domain: vars.or("TRUST_DOMAIN", "cluster.local"),
+            mesh_id: vars
+                .text("ISTIO_META_MESH_ID")
+                .map(str::to_owned)
+                .or_else(|| proxy_config.mesh_id.clone())
+                .unwrap_or_else(|| vars.or("TRUST_DOMAIN", "cluster.local")),
+            cluster_id: vars.or("ISTIO_META_CLUSTER_ID", "Kubernetes"),
+            ca_address: vars.or("CA_ADDR", &discovery_address),
+            plaintext_discovery: proxy_config.control_plane_auth_policy.as_deref() == Some("NONE"),
+            discovery_address,
+            token_file: vars.or("MELTEMI_TOKEN_FILE", "./var/run/secrets/tokens/istio-token").into(),
+            root_certificate_file: vars.or("MELTEMI_ROOT_CERT_FILE", "./var/run/secrets/istio/root-cert.pem").into(),
+            certificate_ttl: secret_ttl(&vars)?,
+            concurrency: proxy_config.concurrency,
+            admin_port: proxy_config.proxy_admin_port.unwrap_or(15000),
+            status_port: proxy_config.status_port.unwrap_or(15020),
+            readiness_port: vars.number("ENVOY_STATUS_PORT", 15021)?,
+            prometheus_port: vars.number("ENVOY_PROMETHEUS_PORT", 15090)?,
+            dns_capture: vars.flag("ISTIO_META_DNS_CAPTURE"),
+            dns_address: vars.or("DNS_PROXY_ADDR", "localhost:15053"),
+            drain_duration: duration("drainDuration", &proxy_config.drain_duration, 45)?,
+            termination_drain_duration: duration(
+                "terminationDrainDuration",
+                &proxy_config.termination_drain_duration,
+                5,
+            )?,
+            metadata: Map::new(),
+            locality: None,
+            namespace,
+        };
+        settings.metadata = settings.node_metadata(&vars)?;
+        settings.locality = settings.metadata_label("istio-locality").map(|text| text.replace('.', "/"));
+        Ok(settings)
+    }
+
+    /// `<role>~<ip>~<pod>.<namespace>~<dns domain>`.
+    pub fn node_id(&self) -> String {
+        let ip = self.addresses.first().map_or_else(|| "127.0.0.1".to_owned(), IpAddr::to_string);
+        format!("{}~{ip}~{}.{}~{}", self.role.as_str(), self.pod, self.namespace, self.dns_domain)
+    }
+
+    /// `<app or canonical name>.<namespace>`, Envoy's `--service-cluster`.
+    pub fn node_cluster(&self) -> String {
+        let app = self.metadata_label("app").or_else(|| self.metadata_label("service.istio.io/canonical-name"));
+        let name = app.map(str::to_owned).or_else(|| self.metadata["WORKLOAD_NAME"].as_str().map(str::to_owned));
+        format!("{}.{}", name.unwrap_or_else(|| "istio-proxy".to_owned()), self.namespace)
+    }
+
+    fn metadata_label(&self, key: &str) -> Option<&str> {
+        self.metadata.get("LABELS")?.get(key)?.as_str()
+    }
+
+    fn node_metadata(&self, vars: &Variables) -> Result<Map<String, Value>, EnvironmentError> {
+        let mut metadata = Map::new();
+        for (name, value) in &vars.0 {
+            if let Some(key) = name.strip_prefix("ISTIO_METAJSON_") {
+                let parsed: Value = serde_json::from_str(value).map_err(|e| invalid(name, value, e))?;
+                let Value::Object(fields) = parsed else { return Err(invalid(name, value, "not a JSON object")) };
+                match metadata.entry(key.to_owned()).or_insert_with(|| Value::Object(Map::new())) {
+                    Value::Object(into) => into.extend(fields),
+                    other => *other = Value::Object(fields),
+                }
+            } else if let Some(key) = name.strip_prefix("ISTIO_META_") {
+                metadata.insert(key.to_owned(), Value::String(value.clone()));
+            }
+        }
+        let podinfo = PathBuf::from(vars.or("MELTEMI_PODINFO_DIR", "./etc/istio/pod"));
+        for (key, file) in [("LABELS", "labels"), ("ANNOTATIONS", "annotations")] {
+            let entries = downward_file(&podinfo.join(file));
+            if let Value::Object(into) = metadata.entry(key).or_insert_with(|| Value::Object(Map::new())) {
+                for (name, value) in entries {
+                    into.entry(name).or_insert(Value::String(value));
+                }
+            }
+        }
+        self.default_metadata(&mut metadata);
+        let size = Value::Object(metadata.clone()).to_string().len();
+        if size > MAX_METADATA_BYTES { Err(EnvironmentError::TooLarge(size)) } else { Ok(metadata) }
+    }
+
+    fn default_metadata(&self, metadata: &mut Map<String, Value>) {
+        let ips: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
+        for (key, value) in [
+            ("NAME", self.pod.clone()),
+            ("NAMESPACE", self.namespace.clone()),
+            ("SERVICE_ACCOUNT", self.service_account.clone()),
+            ("INSTANCE_IPS", ips.join(",")),
+            ("CLUSTER_ID", self.cluster_id.clone()),
+            ("MESH_ID", self.mesh_id.clone()),
+            ("INTERCEPTION_MODE", "REDIRECT".to_owned()),
+            ("ENVOY_STATUS_PORT", self.readiness_port.to_string()),
+            ("ENVOY_PROMETHEUS_PORT", self.prometheus_port.to_string()),
+            ("PILOT_SAN", "istiod.istio-system.svc".to_owned()),
+        ] {
+            metadata.entry(key).or_insert(Value::String(value));
+        }
+        metadata.entry("WORKLOAD_NAME").or_insert_with(|| Value::String(workload_of(&self.pod).to_owned()));
+    }
+}
+
+/// A Deployment's pod is called `<deployment>-<replica set hash>-<pod hash>`.
+fn workload_of(pod: &str) -> &str {
+    let hash = |part: &str| (4..=10).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
+    match rest.rsplit_once('-') {
+        Some((name, middle)) if hash(last) && hash(middle) => name,
+        _ => pod,
+    }
+}
+
+fn addresses(vars: &Variables) -> Result<Vec<IpAddr>, EnvironmentError> {
+    let mut list = Vec::new();
+    let text = vars.text("INSTANCE_IP").ok_or(EnvironmentError::Missing("INSTANCE_IP"))?;
+    for part in text.split(',').chain(vars.text("INSTANCE_IPS").into_iter().flat_map(|t| t.split(','))) {
+        let ip = part.trim().parse().map_err(|e| invalid("INSTANCE_IP", part, e))?;
+        if !list.contains(&ip) {
+            list.push(ip);
+        }
+    }
+    Ok(list)
+}
+
+fn proxy_config(vars: &Variables) -> Result<ProxyConfig, EnvironmentError> {
+    let Some(text) = vars.text("PROXY_CONFIG") else { return Ok(ProxyConfig::default()) };
+    serde_saphyr::from_str(text).map_err(|e| invalid("PROXY_CONFIG", text, e))
+}
+
+fn secret_ttl(vars: &Variables) -> Result<Duration, EnvironmentError> {
+    match vars.text("SECRET_TTL") {
+        None => Ok(Duration::from_secs(24 * 3600)),
+        Some(text) => go_duration(text).ok_or_else(|| invalid("SECRET_TTL", text, "not a duration such as 24h0m0s")),
+    }
+}
+
+/// Go's `time.ParseDuration` for what configuration holds: `1h30m`, `45s`, `100ms`.
+pub fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest == "0" {
+        return Some(total);
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |i| digits + i);
+        let seconds = match &rest[digits..unit_end] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = &rest[unit_end..];
+    }
+    (!text.trim().is_empty()).then_some(total)
+}
+
+/// Lines `key="value"` as the downward API writes them; a file that is not there has none.
+fn downward_file(path: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let (key, quoted) = line.split_once('=')?;
+            let value: String = serde_json::from_str(quoted).ok()?;
+            Some((key.to_owned(), value))
+        })
+        .collect()
+}
+
+/// JSON as `google.protobuf.Struct`.
+pub fn proto_struct(map: &Map<String, Value>) -> Struct {
+    Struct { fields: map.iter().map(|(k, v)| (k.clone(), proto_value(v))).collect() }
+}
+
+fn proto_value(value: &Value) -> ProtoValue {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(b) => Kind::BoolValue(*b),
+        Value::Number(n) => Kind::NumberValue(n.as_f64().unwrap_or_default()),
+        Value::String(s) => Kind::StringValue(s.clone()),
+        Value::Array(list) => Kind::ListValue(meltemi_proto::prost_types::ListValue {
+            values: list.iter().map(proto_value).collect(),
+        }),
+        Value::Object(map) => Kind::StructValue(proto_struct(map)),
+    };
+    ProtoValue { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+use super::*;
+
+fn read(pairs: &[(&str, &str)]) -> Result<Settings, EnvironmentError> {
+    let base = [("POD_NAME", "catalog-v1-6b7f5d9c4-x2x8q"), ("POD_NAMESPACE", "shop"), ("INSTANCE_IP", "10.0.0.7")];
+    let vars = Variables::from_pairs(base.iter().chain(pairs).copied());
+    Settings::from_variables(Role::Sidecar, None, &vars)
+}
+
+#[test]
+fn a_node_is_named_as_istio_names_it() {
+    let settings = read(&[("ISTIO_METAJSON_LABELS", r#"{"app":"catalog"}"#)]).unwrap();
+    assert_eq!(settings.node_id(), "sidecar~10.0.0.7~catalog-v1-6b7f5d9c4-x2x8q.shop~shop.svc.cluster.local");
+    assert_eq!(settings.node_cluster(), "catalog.shop");
+    assert_eq!(settings.metadata["WORKLOAD_NAME"], "catalog-v1");
+    assert_eq!(settings.metadata["NAMESPACE"], "shop");
+}
+
+#[test]
+fn metadata_comes_from_prefixed_variables() {
+    let settings = read(&[
+        ("ISTIO_META_CLUSTER_ID", "c1"),
+        ("ISTIO_META_WORKLOAD_NAME", "cat"),
+        ("ISTIO_METAJSON_LABELS", r#"{"version":"v1"}"#),
+    ])
+    .unwrap();
+    assert_eq!(settings.metadata["CLUSTER_ID"], "c1");
+    assert_eq!(settings.metadata["WORKLOAD_NAME"], "cat");
+    assert_eq!(settings.metadata["LABELS"]["version"], "v1");
+}
+
+#[test]
+fn proxy_config_gives_addresses_and_durations() {
+    let yaml = "discoveryAddress: d.example:15012\nconcurrency: 3\ndrainDuration: 1m5s\nproxyMetadata:\n  ISTIO_META_DNS_CAPTURE: \"true\"\n";
+    let settings = read(&[("PROXY_CONFIG", yaml)]).unwrap();
+    assert_eq!(settings.discovery_address, "d.example:15012");
+    assert_eq!(settings.ca_address, "d.example:15012");
+    assert_eq!(settings.concurrency, Some(3));
+    assert_eq!(settings.drain_duration, Duration::from_secs(65));
+    assert!(settings.dns_capture);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (pairs, text) in [
+        (vec![("INSTANCE_IP", "nowhere")], "INSTANCE_IP=\"nowhere\""),
+        (vec![("PROXY_CONFIG", "drainDuration: soon")], "drainDuration=\"soon\""),
+        (vec![("ISTIO_METAJSON_X", "[]")], "ISTIO_METAJSON_X"),
+        (vec![("ENVOY_STATUS_PORT", "70000")], "ENVOY_STATUS_PORT"),
+    ] {
+        let error = read(&pairs).expect_err(text).to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    let error = Settings::from_variables(Role::Router, None, &Variables::from_pairs([])).err().unwrap();
+    assert!(error.to_string().contains("INSTANCE_IP"), "{error}");
+}
+
+#[test]
+fn durations_are_gos() {
+    for (text, expected) in [
+        ("45s", Some(45_000)),
+        ("1h30m", Some(5_400_000)),
+        ("100ms", Some(100)),
+        ("1.5s", Some(1500)),
+        ("0", Some(0)),
+        ("", None),
+        ("5", None),
+        ("s", None),
+        ("5x", None),
+    ] {
+        assert_eq!(go_duration(text), expected.map(Duration::from_millis), "{text:?}");
+    }
+}

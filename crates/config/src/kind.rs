@@ -1,0 +1,153 @@
+//! The table of kinds: group, served versions, plural, scope, and where in the document the typed part sits.
+//!
+//! Owns the names; never the types. One static array, looked up by a scan of thirty entries.
+
+use std::fmt;
+
+/// A kind of document that Meltemi understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    VirtualService,
+    DestinationRule,
+    Gateway,
+    ServiceEntry,
+    WorkloadEntry,
+    WorkloadGroup,
+    Sidecar,
+    EnvoyFilter,
+    ProxyConfig,
+    PeerAuthentication,
+    RequestAuthentication,
+    AuthorizationPolicy,
+    Telemetry,
+    Service,
+    Endpoints,
+    EndpointSlice,
+    Pod,
+    Namespace,
+    Node,
+    ServiceAccount,
+    Secret,
+    ConfigMap,
+    Deployment,
+    StatefulSet,
+    ReplicaSet,
+    DaemonSet,
+    Job,
+}
+
+/// Where the typed part of a document sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Istio: the type is the content of `spec`; `status` is output and not read.
+    Spec,
+    /// Kubernetes: the type is the document without `apiVersion`, `kind` and `metadata`.
+    Document,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct KindInfo {
+    pub kind: Kind,
+    pub name: &'static str,
+    pub group: &'static str,
+    /// Served versions, the preferred one first.
+    pub versions: &'static [&'static str],
+    pub plural: &'static str,
+    pub namespaced: bool,
+    pub shape: Shape,
+}
+
+const NETWORKING: &str = "networking.istio.io";
+const SECURITY: &str = "security.istio.io";
+const V1: &[&str] = &["v1"];
+const NETWORKING_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
+const fn istio(
+    kind: Kind,
+    name: &'static str,
+    group: &'static str,
+    versions: &'static [&'static str],
+    plural: &'static str,
+) -> KindInfo {
+    KindInfo { kind, name, group, versions, plural, namespaced: true, shape: Shape::Spec }
+}
+
+const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'static str, namespaced: bool) -> KindInfo {
+    KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
+}
+
+static TABLE: [KindInfo; 27] = [
+    istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
+    istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
+    istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
+    istio(Kind::ServiceEntry, "ServiceEntry", NETWORKING, NETWORKING_VERSIONS, "serviceentries"),
+    istio(Kind::WorkloadEntry, "WorkloadEntry", NETWORKING, NETWORKING_VERSIONS, "workloadentries"),
+    istio(Kind::WorkloadGroup, "WorkloadGroup", NETWORKING, NETWORKING_VERSIONS, "workloadgroups"),
+    istio(Kind::Sidecar, "Sidecar", NETWORKING, NETWORKING_VERSIONS, "sidecars"),
+    istio(Kind::EnvoyFilter, "EnvoyFilter", NETWORKING, &["v1alpha3"], "envoyfilters"),
+    istio(Kind::ProxyConfig, "ProxyConfig", NETWORKING, &["v1beta1"], "proxyconfigs"),
+    istio(Kind::PeerAuthentication, "PeerAuthentication", SECURITY, &["v1", "v1beta1"], "peerauthentications"),
+    istio(Kind::RequestAuthentication, "RequestAuthentication", SECURITY, &["v1", "v1beta1"], "requestauthentications"),
+    istio(Kind::AuthorizationPolicy, "AuthorizationPolicy", SECURITY, &["v1", "v1beta1"], "authorizationpolicies"),
+    istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
+    kube(Kind::Service, "Service", "", "services", true),
+    kube(Kind::Endpoints, "Endpoints", "", "endpoints", true),
+    kube(Kind::EndpointSlice, "EndpointSlice", "discovery.k8s.io", "endpointslices", true),
+    kube(Kind::Pod, "Pod", "", "pods", true),
+    kube(Kind::Namespace, "Namespace", "", "namespaces", false),
+    kube(Kind::Node, "Node", "", "nodes", false),
+    kube(Kind::ServiceAccount, "ServiceAccount", "", "serviceaccounts", true),
+    kube(Kind::Secret, "Secret", "", "secrets", true),
+    kube(Kind::ConfigMap, "ConfigMap", "", "configmaps", true),
+    kube(Kind::Deployment, "Deployment", "apps", "deployments", true),
+    kube(Kind::StatefulSet, "StatefulSet", "apps", "statefulsets", true),
+    kube(Kind::ReplicaSet, "ReplicaSet", "apps", "replicasets", true),
+    kube(Kind::DaemonSet, "DaemonSet", "apps", "daemonsets", true),
+    kube(Kind::Job, "Job", "batch", "jobs", true),
+];
+
+impl Kind {
+    /// Every kind, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        TABLE.iter().map(|row| row.kind)
+    }
+
+    /// The row of this kind.
+    pub fn info(self) -> &'static KindInfo {
+        &TABLE[self as usize]
+    }
+
+    /// The kind with this name in this group. The same name may be in several groups (`Gateway`).
+    pub fn find(group: &str, name: &str) -> Option<Kind> {
+        TABLE.iter().find(|row| row.name == name && row.group == group).map(|row| row.kind)
+    }
+
+    /// `networking.istio.io/v1`, or `v1` for the core group.
+    pub fn api_version(self) -> String {
+        let info = self.info();
+        match info.group {
+            "" => info.versions[0].to_owned(),
+            group => format!("{group}/{}", info.versions[0]),
+        }
+    }
+
+    /// True for Istio's own kinds.
+    pub fn is_istio(self) -> bool {
+        self.info().group.ends_with(".istio.io")
+    }
+
+    /// The name in `kind:`.
+    pub fn as_str(self) -> &'static str {
+        self.info().name
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! From the text of a file to typed documents: splitting, envelope, kind, metadata, spec.
+//!
+//! Owns: which documents a file holds and what is wrong with their form. Never decides whether a value makes sense
+//! (`validate` does). A broken document never hides another one of the same file.
+
+mod de;
+mod documents;
+mod removed;
+mod tree;
+
+use std::cell::RefCell;
+
+use serde::Deserialize;
+
+use self::de::{Context, Finding, NodeDeserializer, Path};
+use self::tree::{Entry, Node, Value};
+use crate::kind::{Kind, Shape};
+use crate::mesh::{MeshConfig, MeshNetworks, ProxyConfig};
+use crate::object::{Key, Meta, Object, OwnerReference, Spec};
+use crate::problem::{Problem, Severity, Source};
+use crate::validate;
+use crate::wire::{Ignored, Str, message};
+
+pub use documents::MAX_DOCUMENTS;
+
+/// One document of a file.
+#[derive(Debug, Clone)]
+pub struct Document {
+    pub source: Source,
+    /// Kind, namespace and name, where they could be read, even when the rest is broken.
+    pub key: Option<Key>,
+    /// `None` when the document is broken or was skipped.
+    pub object: Option<Object>,
+    /// What is wrong with its form.
+    pub problems: Vec<Problem>,
+    root: Option<Node>,
+}
+
+impl Document {
+    /// The line of a field path, or of the nearest field above it that was written.
+    pub fn line_of(&self, path: &str) -> u32 {
+        self.root.as_ref().map_or(self.source.line, |root| root.line_of(path))
+    }
+
+    /// True when nothing in `problems` is an error.
+    pub fn is_readable(&self) -> bool {
+        self.problems.iter().all(|p| p.severity < Severity::Error)
+    }
+
+    /// Everything that is wrong with the document: its form, its meaning, and what is not enforced yet. In file order.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = self.problems.clone();
+        if let Some(object) = &self.object {
+            let validation = validate::validate(object);
+            let unsupported = crate::support::unsupported(object);
+            let errors = validation.errors.into_iter().map(|f| (Severity::Error, f));
+            let warnings = validation.warnings.into_iter().chain(unsupported).map(|f| (Severity::Warning, f));
+            problems.extend(errors.chain(warnings).map(|(severity, found)| self.problem(severity, found)));
+        }
+        problems.sort_by_key(|p| p.source.line);
+        problems
+    }
+
+    fn problem(&self, severity: Severity, found: validate::Finding) -> Problem {
+        let line = self.line_of(&found.path);
+        Problem {
+            severity,
+            source: Source { file: self.source.file.clone(), line },
+            object: self.key.clone(),
+            path: found.path,
+            message: found.message,
+            suggestion: None,
+        }
+    }
+}
+
+/// Reads every document of a file: YAML (any number of documents) or JSON, `List` kinds expanded.
+pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
+    let file = Str::from(file);
+    let mut out = Vec::new();
+    for (first_line, part) in documents::split(text) {
+        if out.len() >= MAX_DOCUMENTS {
+            out.push(broken(&file, first_line, format!("more than {MAX_DOCUMENTS} documents in one file")));
+            break;
+        }
+        match Node::parse(part, first_line) {
+            Ok(Some(node)) => read_node(&file, node, &mut out),
+            Ok(None) => {}
+            Err(error) => out.push(broken(&file, error.line, error.message)),
+        }
+    }
+    out
+}
+
+/// Reads and validates a file; either all its objects or all that is wrong. Warnings are not reported.
+pub fn objects(file: &str, text: &str) -> Result<Vec<Object>, Vec<Problem>> {
+    let documents = parse_documents(file, text);
+    let errors: Vec<_> =
+        documents.iter().flat_map(Document::check).filter(|p| p.severity == Severity::Error).collect();
+    if errors.is_empty() { Ok(documents.into_iter().filter_map(|d| d.object).collect()) } else { Err(errors) }
+}
+
+/// A settings document with what is worth saying about it.
+#[derive(Debug, Clone)]
+pub struct Settings<T> {
+    pub value: T,
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a MeshConfig document over Istio's defaults and validates it.
+pub fn parse_mesh_config(file: &str, text: &str) -> Result<Settings<MeshConfig>, Vec<Problem>> {
+    let mut settings = read_settings::<MeshConfig>(file, text, validate::mesh_config)?;
+    settings.value.complete_providers();
+    Ok(settings)
+}
+
+/// Reads a MeshNetworks document and validates it.
+pub fn parse_mesh_networks(file: &str, text: &str) -> Result<Settings<MeshNetworks>, Vec<Problem>> {
+    read_settings(file, text, validate::mesh_networks)
+}
+
+/// Reads a ProxyConfig (the annotation `proxy.istio.io/config`) over Istio's defaults and validates it.
+pub fn parse_proxy_config(file: &str, text: &str) -> Result<Settings<ProxyConfig>, Vec<Problem>> {
+    read_settings(file, text, validate::proxy_config)
+}
+
+fn read_settings<T: Default + for<'de> Deserialize<'de>>(
+    file: &str,
+    text: &str,
+    check: fn(&T) -> validate::Validation,
+) -> Result<Settings<T>, Vec<Problem>> {
+    let source = |line| Source { file: file.into(), line };
+    let problem = |severity, line, path, message, suggestion| Problem {
+        severity,
+        source: source(line),
+        object: None,
+        path,
+        message,
+        suggestion,
+    };
+    let root = Node::parse(text, 1).map_err(|e| vec![problem(Severity::Error, e.line, String::new(), e.message, None)])?;
+    let Some(root) = root else { return Ok(Settings { value: T::default(), warnings: Vec::new() }) };
+    let context = Context { snake_case: true, findings: RefCell::default() };
+    let value = read_part::<T>(&root, "", &context);
+    let mut problems: Vec<_> = context
+        .findings
+        .into_inner()
+        .into_iter()
+        .map(|f| problem(f.severity, f.line, f.path, f.message, f.suggestion))
+        .collect();
+    let value = value.unwrap_or_default();
+    if problems.iter().all(|p| p.severity < Severity::Error) {
+        let found = check(&value);
+        let errors = found.errors.into_iter().map(|f| (Severity::Error, f));
+        for (severity, f) in errors.chain(found.warnings.into_iter().map(|f| (Severity::Warning, f))) {
+            problems.push(problem(severity, root.line_of(&f.path), f.path, f.message, None));
+        }
+    }
+    if problems.iter().any(|p| p.severity == Severity::Error) { Err(problems) } else { Ok(Settings { value, warnings: problems }) }
+}
+
+/// Deserializes a node; an error becomes a finding.
+fn read_part<T: for<'de> Deserialize<'de>>(node: &Node, at: &str, context: &Context) -> Option<T> {
+    let path = Path::root(at);
+    T::deserialize(NodeDeserializer { node, path: &path, context }).map_err(|e| context.findings.borrow_mut().push(e.into())).ok()
+}
+
+impl From<de::Error> for Finding {
+    fn from(error: de::Error) -> Self {
+        let (path, line) = error.place.unwrap_or((String::new(), 1));
+        Finding { severity: Severity::Error, line, path, message: error.message, suggestion: error.suggestion }
+    }
+}
+
+fn broken(file: &Str, line: u32, message: String) -> Document {
+    let source = Source { file: file.clone(), line };
+    let problem = Problem {
+        severity: Severity::Error,
+        source: source.clone(),
+        object: None,
+        path: String::new(),
+        message,
+        suggestion: None,
+    };
+    Document { source, key: None, object: None, problems: vec![problem], root: None }
+}
+
+/// Reads one YAML document: an object, or a list of them.
+fn read_node(file: &Str, node: Node, out: &mut Vec<Document>) {
+    let is_list = node.get("kind").and_then(Node::text).is_some_and(|k| k.ends_with("List"));
+    let Some(position) = is_list.then(|| items_position(&node)).flatten() else {
+        out.push(read_document(file, node));
+        return;
+    };
+    let Value::Map(mut entries) = node.value else { return };
+    if let Value::List(items) = entries.swap_remove(position).node.value {
+        for item in items {
+            if out.len() >= MAX_DOCUMENTS {
+                out.push(broken(file, item.line, format!("more than {MAX_DOCUMENTS} documents in one file")));
+                return;
+            }
+            out.push(read_document(file, item));
+        }
+    }
+}
+
+fn items_position(node: &Node) -> Option<usize> {
+    match &node.value {
+        Value::Map(entries) => entries.iter().position(|e| e.key == "items" && matches!(e.node.value, Value::List(_))),
+        _ => None,
+    }
+}
+
+fn read_document(file: &Str, root: Node) -> Document {
+    let source = Source { file: file.clone(), line: root.line };
+    let context = Context { snake_case: true, findings: RefCell::default() };
+    let kind = documents::kind_of(&root, &context);
+    let mut key = None;
+    let object = kind.and_then(|kind| {
+        let meta = read_meta(&root, kind, &source, &context)?;
+        key = Some(Key { kind, namespace: meta.namespace.clone(), name: meta.name.clone() });
+        let spec = read_spec(&root, kind, &context)?;
+        Some(Object::new(meta, spec))
+    });
+    let problems: Vec<_> = context
+        .findings
+        .into_inner()
+        .into_iter()
+        .map(|f| Problem {
+            severity: f.severity,
+            source: Source { file: file.clone(), line: f.line },
+            object: key.clone(),
+            path: f.path,
+            message: f.message,
+            suggestion: f.suggestion,
+        })
+        .collect();
+    let object = object.filter(|_| problems.iter().all(|p| p.severity < Severity::Error));
+    Document { source, key, object, problems, root: Some(root) }
+}
+
+message! {
+    struct RawMeta {
+        name: Str,
+        namespace: Str,
+        generate_name: Str,
+        labels: std::collections::BTreeMap<Str, Str>,
+        annotations: std::collections::BTreeMap<Str, Str>,
+        creation_timestamp: Str,
+        deletion_timestamp: Str,
+        uid: Str,
+        resource_version: Str,
+        generation: i64,
+        owner_references: Vec<RawOwner>,
+        cluster_name: Ignored,
+        deletion_grace_period_seconds: Ignored,
+        finalizers: Ignored,
+        managed_fields: Ignored,
+        self_link: Ignored,
+    }
+
+    struct RawOwner {
+        api_version: Ignored,
+        kind: Str,
+        name: Str,
+        uid: Ignored,
+        controller: bool,
+        block_owner_deletion: Ignored,
+    }
+}
+
+fn read_meta(root: &Node, kind: Kind, source: &Source, context: &Context) -> Option<Meta> {
+    let fail = |line: u32, path: &str, message: &str| {
+        let (path, message) = (path.to_owned(), message.to_owned());
+        context.findings.borrow_mut().push(Finding { severity: Severity::Error, line, path, message, suggestion: None });
+    };
+    let Some(node) = root.get("metadata") else {
+        fail(root.line, "metadata.name", "required");
+        return None;
+    };
+    let raw: RawMeta = read_part(node, "metadata", context)?;
+    if raw.name.is_empty() {
+        let generated = if raw.generate_name.is_empty() { "required" } else { "required; `generateName` needs a server" };
+        fail(node.line, "metadata.name", generated);
+        return None;
+    }
+    let time = |text: &Str, path: &str| {
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = text.parse::<jiff::Timestamp>().ok();
+        if parsed.is_none() {
+            fail(root.line_of(path), path, "not an RFC 3339 time, such as 2026-01-02T03:04:05Z");
+        }
+        parsed
+    };
+    Some(Meta {
+        creation_timestamp: time(&raw.creation_timestamp, "metadata.creationTimestamp"),
+        deletion_timestamp: time(&raw.deletion_timestamp, "metadata.deletionTimestamp"),
+        namespace: match (kind.info().namespaced, &*raw.namespace) {
+            (false, _) => Str::default(),
+            (true, "") => "default".into(),
+            (true, _) => raw.namespace,
+        },
+        name: raw.name,
+        labels: raw.labels,
+        annotations: raw.annotations,
+        uid: raw.uid,
+        resource_version: raw.resource_version,
+        generation: raw.generation,
+        owner_references: raw
+            .owner_references
+            .into_iter()
+            .map(|o| OwnerReference { kind: o.kind, name: o.name, controller: o.controller })
+            .collect(),
+        source: Some(source.clone()),
+    })
+}
+
+fn read_spec(root: &Node, kind: Kind, context: &Context) -> Option<Spec> {
+    let Value::Map(entries) = &root.value else { return None };
+    match kind.info().shape {
+        Shape::Spec => {
+            documents::refuse_unknown(entries, &["apiVersion", "kind", "metadata", "spec", "status"], context);
+            let empty = Node { line: root.line, value: Value::Map(Vec::new()) };
+            let node = root.get("spec").filter(|n| !matches!(n.value, Value::Null)).unwrap_or(&empty);
+            spec(node, "spec", kind, context)
+        }
+        Shape::Document => {
+            let content: Vec<Entry> = entries
+                .iter()
+                .filter(|e| !matches!(e.key.as_str(), "apiVersion" | "kind" | "metadata"))
+                .cloned()
+                .collect();
+            let strict = Context { snake_case: false, findings: RefCell::default() };
+            let read = spec(&Node { line: root.line, value: Value::Map(content) }, "", kind, &strict);
+            context.findings.borrow_mut().extend(strict.findings.into_inner());
+            read
+        }
+    }
+}
+
+fn spec(node: &Node, at: &str, kind: Kind, context: &Context) -> Option<Spec> {
+    let path = Path::root(at);
+    let from = NodeDeserializer { node, path: &path, context };
+    Spec::deserialize(kind, from).map_err(|e| context.findings.borrow_mut().push(e.into())).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+use super::*;
+use crate::networking::{ClientTlsMode, Resolution, ServiceLocation, VirtualService};
+use crate::security::{MutualTlsMode, PeerAuthentication};
+
+fn shown(text: &str) -> Vec<String> {
+    parse_documents("f.yaml", text).iter().flat_map(|d| d.problems.iter().map(ToString::to_string)).collect()
+}
+
+fn virtual_service(spec: &str) -> String {
+    let indented = spec.lines().map(|l| format!("  {l}\n")).collect::<String>();
+    format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: r\nspec:\n{indented}")
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(shown(text), expected, "of:\n{text}");
+}
+
+#[test]
+fn each_malformed_document_gives_file_line_path_and_suggestion() {
+    let vs = "VirtualService default/r";
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- rout:\n  - destination: {host: b}"),
+        &[&format!("f.yaml:8: error: {vs}: spec.http[0].rout: unknown field; did you mean `route`?")],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- route:\n  - destination: {host: b}\n    weight: many"),
+        &[&format!("f.yaml:10: error: {vs}: spec.http[0].route[0].weight: expected a whole number, found the string \"many\"")],
+    );
+    check(
+        &virtual_service("hosts: a"),
+        &[&format!("f.yaml:6: error: {vs}: spec.hosts: expected a list, found the string \"a\"")],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- timeout: 10"),
+        &[&format!("f.yaml:8: error: {vs}: spec.http[0].timeout: expected a string, found the number 10; put it in quotes")],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- timeout: \"10\""),
+        &[&format!("f.yaml:8: error: {vs}: spec.http[0].timeout: \"10\": a unit is missing; write 10s, not 10")],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- corsPolicy: {unmatchedPreflights: FORWRD}"),
+        &[&format!(
+            "f.yaml:8: error: {vs}: spec.http[0].corsPolicy.unmatchedPreflights: the string \"FORWRD\" is not one of \
+             UNSPECIFIED, FORWARD, IGNORE; did you mean `FORWARD`?"
+        )],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- match:\n  - headers:\n      x.y/z: {exakt: b}"),
+        &[&format!(
+            "f.yaml:10: error: {vs}: spec.http[0].match[0].headers[\"x.y/z\"].exakt: unknown field; did you mean `exact`?"
+        )],
+    );
+    check(
+        &virtual_service("hosts: [a]\nhttp:\n- websocketUpgrade: true"),
+        &[&format!(
+            "f.yaml:8: warning: {vs}: spec.http[0].websocketUpgrade: no longer needed: WebSocket upgrades are always allowed"
+        )],
+    );
+}
+
+#[test]
+fn each_malformed_envelope_is_explained() {
+    check("just text", &["f.yaml:1: error: expected a Kubernetes document, found the string \"just text\""]);
+    check("kind: Pod\nmetadata: {name: a}", &["f.yaml:1: error: apiVersion: required"]);
+    check("apiVersion: v1\nKind: Pod", &["f.yaml:1: error: kind: required; did you mean `kind`?"]);
+    check(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualServce\nmetadata: {name: a}",
+        &["f.yaml:2: error: kind: networking.istio.io/v1 has no kind \"VirtualServce\"; did you mean `VirtualService`?"],
+    );
+    check(
+        "apiVersion: networking.istio.io/v1\nkind: PeerAuthentication",
+        &["f.yaml:2: error: kind: PeerAuthentication is in security.istio.io/v1, not networking.istio.io/v1"],
+    );
+    check(
+        "apiVersion: networking.istio.io/v2\nkind: Gateway",
+        &["f.yaml:1: error: apiVersion: Gateway has no version \"v2\"; use networking.istio.io/v1"],
+    );
+    check("apiVersion: v1\nkind: Pod\nmetadata: {}", &["f.yaml:3: error: metadata.name: required"]);
+    check(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a, lables: {}}",
+        &["f.yaml:3: error: Pod default/a: metadata.lables: unknown field; did you mean `labels`?"],
+    );
+    check(
+        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler",
+        &["f.yaml:2: notice: kind: autoscaling/v2 HorizontalPodAutoscaler means nothing to a mesh; skipped"],
+    );
+    check(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress",
+        &["f.yaml:2: warning: kind: Ingress of networking.k8s.io/v1 is not supported yet; skipped"],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports:\n  - prt: 80",
+        &["f.yaml:6: error: Service default/a: spec.ports[0].prt: unknown field; did you mean `port`?"],
+    );
+}
+
+#[test]
+fn a_syntax_error_or_duplicate_key_stays_in_its_document() {
+    let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+    let text = format!("{good}---\na: [\n---\nkind: a\nkind: b\n--- # comment\n{good}");
+    let documents = parse_documents("f.yaml", &text);
+    let names: Vec<_> = documents.iter().map(|d| d.key.as_ref().map(|k| &*k.name)).collect();
+    assert_eq!(names, [Some("a"), None, None, Some("a")]);
+    let shown = shown(&text);
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown[0].starts_with("f.yaml:5: error: ") || shown[0].starts_with("f.yaml:6: error: "), "{shown:?}");
+    assert!(shown[1].starts_with("f.yaml:8: error: ") && shown[1].contains("kind"), "{shown:?}");
+}
+
+#[test]
+fn every_unknown_field_is_reported_not_only_the_first() {
+    let text = virtual_service("host: [a]\nhttp:\n- rout: []\n  retry: {}");
+    let paths: Vec<_> = parse_documents("f", &text)[0].problems.iter().map(|p| p.path.clone()).collect();
+    assert_eq!(paths, ["spec.host", "spec.http[0].rout", "spec.http[0].retry"]);
+}
+
+#[test]
+fn protojson_leniences_are_accepted() {
+    let text = virtual_service(
+        "hosts: [a]\nexport_to: [\".\"]\nhttp:\n- timeout: 1m30s\n  mirror_percent: \"7\"\n  redirect: {derivePort: 1}\n  fault: null\n  match:\n  - port: 80.0\n    ignore_uri_case: true",
+    );
+    let documents = parse_documents("f", &text);
+    assert_eq!(shown(&text), [""; 0]);
+    let spec = documents[0].object.as_ref().and_then(|o| o.spec_as::<VirtualService>()).expect("a VirtualService");
+    let http = &spec.http[0];
+    assert_eq!(spec.export_to, [Str::from(".")]);
+    assert_eq!(http.timeout, Some(std::time::Duration::from_secs(90)));
+    assert_eq!(http.mirror_percent, Some(7));
+    assert_eq!(
+        http.redirect.as_ref().and_then(|r| r.derive_port),
+        Some(crate::networking::RedirectPort::FromRequestPort)
+    );
+    assert_eq!((http.matches[0].port, http.matches[0].ignore_uri_case), (80, true));
+}
+
+#[test]
+fn lists_and_json_are_read() {
+    let text = r#"{"apiVersion": "v1", "kind": "List", "items": [
+	{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}},
+	{"apiVersion": "security.istio.io/v1beta1", "kind": "PeerAuthentication", "metadata": {"name": "b"},
+	 "spec": {"selector": {"matchLabels": {"app": "x"}}, "portLevelMtls": {"8080": {"mode": "STRICT"}}}}]}"#;
+    assert_eq!(shown(text), [""; 0]);
+    let documents = parse_documents("f.json", text);
+    assert_eq!(documents.len(), 2);
+    assert_eq!(documents[1].source.line, 3);
+    let spec = documents[1].object.as_ref().and_then(|o| o.spec_as::<PeerAuthentication>()).expect("the second");
+    assert_eq!(spec.port_level_mtls[&8080].mode, MutualTlsMode::Strict);
+}
+
+#[test]
+fn a_field_path_leads_to_its_line() {
+    let text = virtual_service("hosts:\n- a\nhttp:\n- match:\n  - uri:\n      exact: /x\n    sourceLabels:\n      a.b/c: d\n  route: []");
+    let document = &parse_documents("f", &text)[0];
+    for (path, line) in [
+        ("spec", 5),
+        ("spec.hosts[0]", 7),
+        ("spec.http[0].match[0].uri.exact", 11),
+        ("spec.http[0].match[0].sourceLabels[\"a.b/c\"]", 13),
+        ("spec.http[0].route[3].weight", 14),
+        ("spec.nowhere.at[0].all", 5),
+        ("", 1),
+    ] {
+        assert_eq!(document.line_of(path), line, "{path}");
+    }
+}
+
+#[test]
+fn a_partial_mesh_config_keeps_istios_defaults() {
+    let settings = parse_mesh_config(
+        "mesh.yaml",
+        "accessLogFile: /dev/stdout\ndefaultConfig:\n  concurrency: 2\n  tracing: {sampling: 5}\nextensionProviders:\n- name: z\n  zipkin: {service: z.default.svc.cluster.local, port: 9411}\nmixerAddress: x\n",
+    )
+    .expect("valid");
+    let mesh = settings.value;
+    assert_eq!(&*mesh.access_log_file, "/dev/stdout");
+    assert_eq!(mesh.default_config.concurrency, Some(2));
+    assert_eq!(mesh.default_config.status_port, 15020);
+    assert!(mesh.enable_auto_mtls);
+    let names: Vec<_> = mesh.extension_providers.iter().map(|p| &*p.name).collect();
+    assert_eq!(names, ["z", "prometheus", "stackdriver", "envoy"]);
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    let errors = parse_mesh_config("mesh.yaml", "a: 1\noutboundTrafficPolicy: {mod: ALLOW_ANY}").expect_err("invalid");
+    let shown: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert_eq!(shown[1], "mesh.yaml:2: error: outboundTrafficPolicy.mod: unknown field; did you mean `mode`?");
+}
+
+#[test]
+fn the_default_mesh_config_is_istios() {
+    let Ok(text) = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/peer/simulation/default_mesh_config.yaml"))
+    else {
+        eprintln!("skipped: no ../shared");
+        return;
+    };
+    let read = parse_mesh_config("default", &text).expect("valid");
+    assert_eq!(read.value, MeshConfig::default());
+}
+
+#[test]
+fn enum_defaults_are_protobufs_zero_values() {
+    assert_eq!(ClientTlsMode::default(), ClientTlsMode::Disable);
+    assert_eq!(Resolution::default(), Resolution::None);
+    assert_eq!(ServiceLocation::default(), ServiceLocation::MeshExternal);
+}
+
+#[test]
+fn equal_content_has_equal_hash_wherever_it_was_written() {
+    let one = parse_documents("a", &virtual_service("hosts: [a]"));
+    let two = parse_documents("b", &format!("# moved\n\n{}", virtual_service("hosts: ['a']")));
+    let other = parse_documents("a", &virtual_service("hosts: [b]"));
+    assert_eq!(one[0].object, two[0].object);
+    assert_ne!(one[0].object, other[0].object);
+}
+
+/// Every sample and manifest of the shared folder is readable, apart from those that are not Kubernetes documents.
+#[test]
+fn istios_samples_are_read_without_error() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/peer/samples");
+    let mut files = Vec::new();
+    collect(std::path::Path::new(root), &mut files);
+    if files.is_empty() {
+        eprintln!("skipped: no ../shared");
+        return;
+    }
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("utf-8");
+        let name = file.strip_prefix(root).expect("below").display().to_string();
+        let documents = parse_documents(&name, &text);
+        count += documents.iter().filter(|d| d.object.is_some()).count();
+        let problems = documents.iter().flat_map(|d| &d.problems);
+        wrong.extend(problems.filter(|p| p.severity == Severity::Error).map(ToString::to_string));
+    }
+    println!("{} files, {count} objects, {} errors", files.len(), wrong.len());
+    let unexpected: Vec<_> = wrong.iter().filter(|w| !KNOWN.iter().any(|k| w.starts_with(k))).collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    assert!(count >= 230, "{count}");
+}
+
+/// Files of the samples that are not manifests.
+const KNOWN: &[&str] = &[
+    "ambient-argo/tag-chart/",
+    "security/spire-trust-domain-federation/spire-",
+];
+
+fn collect(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+}

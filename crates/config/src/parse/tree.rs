@@ -1,0 +1,264 @@
+//! A YAML or JSON document as a tree in which every node knows its line.
+//!
+//! Owns no meaning. One allocation per node; depth, aliases and node count are bounded by `options`.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Options, Spanned};
+
+/// Deeper documents are refused: nothing that a mesh reads comes near.
+const MAX_DEPTH: usize = 128;
+const MAX_NODES: usize = 2_000_000;
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Counted from 1 in the file.
+    pub line: u32,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    /// In the order of the document; keys are unique.
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub key: String,
+    pub line: u32,
+    pub node: Node,
+}
+
+/// Why a text is not a document.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub line: u32,
+    pub message: String,
+}
+
+impl Node {
+    /// Reads one document. `first_line` is the line in the file at which `text` starts. `None`: nothing in it.
+    pub fn parse(text: &str, first_line: u32) -> Result<Option<Node>, SyntaxError> {
+        let parsed = serde_saphyr::from_str_with_options::<Option<Node>>(text, options());
+        match parsed {
+            Ok(Some(mut node)) => {
+                node.shift(first_line - 1);
+                Ok(Some(node).filter(|n| !matches!(n.value, Value::Null)))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(syntax_error(&error, first_line)),
+        }
+    }
+
+    fn shift(&mut self, by: u32) {
+        self.line += by;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|n| n.shift(by)),
+            Value::Map(entries) => entries.iter_mut().for_each(|e| {
+                e.line += by;
+                e.node.shift(by);
+            }),
+            _ => {}
+        }
+    }
+
+    /// The value under a key.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|e| &e.node)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|e| e.key == key),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The line of a field path such as `spec.http[0].match`, or of the nearest node above it that was written.
+    pub fn line_of(&self, path: &str) -> u32 {
+        let (mut node, mut line) = (self, self.line);
+        for segment in segments(path) {
+            let next = match (&node.value, segment) {
+                (Value::List(items), Segment::Index(i)) => items.get(i).map(|n| (n, n.line)),
+                (Value::Map(entries), Segment::Index(i)) => find(entries, &i.to_string()),
+                (Value::Map(entries), Segment::Key(key)) => find(entries, key),
+                _ => None,
+            };
+            let Some(found) = next else { break };
+            (node, line) = found;
+        }
+        line
+    }
+
+    /// What a reader would call this value.
+    pub fn describe(&self) -> String {
+        match &self.value {
+            Value::Null => "nothing".into(),
+            Value::Bool(b) => format!("the boolean {b}"),
+            Value::Int(i) => format!("the number {i}"),
+            Value::Float(f) => format!("the number {f}"),
+            Value::Text(t) if t.chars().count() <= 40 => format!("the string {t:?}"),
+            Value::Text(_) => "a string".into(),
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "an object".into(),
+        }
+    }
+}
+
+fn find<'a>(entries: &'a [Entry], key: &str) -> Option<(&'a Node, u32)> {
+    entries.iter().find(|e| e.key == key || camel_case(&e.key) == key).map(|e| (&e.node, e.line))
+}
+
+/// `snake_case` to `camelCase`, as protobuf names its JSON fields.
+pub(super) fn camel_case(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    let mut upper = false;
+    for c in key.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                out.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+enum Segment<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Splits `a.b[0]["c.d"]`.
+fn segments(path: &str) -> impl Iterator<Item = Segment<'_>> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        if let Some(quoted) = rest.strip_prefix("[\"") {
+            let (key, tail) = quoted.split_once("\"]")?;
+            rest = tail;
+            return Some(Segment::Key(key));
+        }
+        if let Some(index) = rest.strip_prefix('[') {
+            let (number, tail) = index.split_once(']')?;
+            rest = tail;
+            return Some(number.parse().map_or(Segment::Key(number), Segment::Index));
+        }
+        let end = rest.find(['.', '[']).unwrap_or(rest.len());
+        let (key, tail) = rest.split_at(end);
+        rest = tail;
+        (!key.is_empty()).then_some(Segment::Key(key))
+    })
+}
+
+fn options() -> Options {
+    let budget = serde_saphyr::budget! {
+        max_depth: MAX_DEPTH,
+        max_nodes: MAX_NODES,
+        max_events: 3 * MAX_NODES,
+    };
+    serde_saphyr::options! {
+        budget: budget,
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    }
+}
+
+fn syntax_error(error: &serde_saphyr::Error, first_line: u32) -> SyntaxError {
+    let error = error.without_snippet();
+    let line = error.location().map_or(0, |l| l.line().saturating_sub(1));
+    // The parser counts lines from the start of its document: its own position would mislead.
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or(&text).trim_end_matches(',').to_owned();
+    SyntaxError { line: first_line + u32::try_from(line).unwrap_or(0), message }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Node { line: u32::try_from(spanned.referenced.line()).unwrap_or(u32::MAX), value: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Int(value.into()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Int(value.into()))
+    }
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Int(value))
+    }
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(i128::try_from(value).map_or(Value::Float(value as f64), Value::Int))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::Text(value))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let node = map.next_value::<Node>()?;
+            let line = u32::try_from(key.referenced.line()).unwrap_or(u32::MAX);
+            entries.push(Entry { key: key.value, line, node });
+        }
+        Ok(Value::Map(entries))
+    }
+}

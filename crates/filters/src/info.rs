@@ -1,0 +1,239 @@
+//! What is known of a connection and of a stream on it: the one record that access logs, metrics and tracing read.
+//!
+//! Facts of the connection are shared by its streams. Everything here is plain data; recording a fact never allocates but
+//! for strings that are new to the stream.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use meltemi_http::Protocol;
+use meltemi_net::Address;
+use meltemi_telemetry::TraceContext;
+use meltemi_tls::PeerInfo;
+
+use crate::flags::ResponseFlags;
+use crate::peer::Peer;
+
+/// TLS facts of one side of the proxy.
+#[derive(Clone, Debug, Default)]
+pub struct TlsInfo {
+    /// `TLSv1.3`.
+    pub version: Option<&'static str>,
+    /// OpenSSL's name, as Envoy shows it.
+    pub cipher: Option<Cow<'static, str>>,
+    pub alpn: Option<Arc<str>>,
+    pub sni: Option<Arc<str>>,
+    /// The peer's certificate, when it presented one that was verified.
+    pub peer: Option<Arc<PeerInfo>>,
+    /// URI SANs of the certificate that this side presented.
+    pub local_uri_sans: Arc<[String]>,
+    /// Subject of the certificate that this side presented.
+    pub local_subject: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Direction {
+    #[default]
+    Unspecified,
+    Inbound,
+    Outbound,
+}
+
+/// Facts of a downstream connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Unique in the process.
+    pub id: u64,
+    pub start: Instant,
+    pub start_time: SystemTime,
+    /// The peer of the socket, before any forwarding header; after PROXY protocol.
+    pub remote: Address,
+    /// As `remote`, before PROXY protocol.
+    pub direct_remote: Address,
+    /// The original destination where it was restored, else the socket's own address.
+    pub local: Address,
+    /// The socket's own address.
+    pub direct_local: Address,
+    /// From TLS, else from inspection.
+    pub requested_server_name: Option<Arc<str>>,
+    pub tls: Option<TlsInfo>,
+    pub listener: Arc<str>,
+    pub filter_chain: Arc<str>,
+    pub direction: Direction,
+    /// From TCP metadata exchange; header exchange overrides it for its stream.
+    pub peer: Option<Arc<Peer>>,
+}
+
+impl ConnectionInfo {
+    /// A bare connection between two addresses, now.
+    pub fn new(remote: Address, local: Address) -> Self {
+        Self {
+            id: 0,
+            start: Instant::now(),
+            start_time: SystemTime::now(),
+            direct_remote: remote.clone(),
+            remote,
+            direct_local: local.clone(),
+            local,
+            requested_server_name: None,
+            tls: None,
+            listener: Arc::from(""),
+            filter_chain: Arc::from(""),
+            direction: Direction::Unspecified,
+            peer: None,
+        }
+    }
+
+    /// Both sides proved who they are.
+    pub fn is_mutual_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.peer.is_some())
+    }
+}
+
+/// Facts of the upstream side of a stream. Reset by each attempt but for `attempts` and `cluster`.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamInfo {
+    pub cluster: Option<Arc<meltemi_plan::Cluster>>,
+    pub host: Option<Address>,
+    /// The endpoint's DNS name, for LOGICAL_DNS and STRICT_DNS.
+    pub hostname: Option<Arc<str>>,
+    /// The endpoint's metadata.
+    pub metadata: Option<Arc<meltemi_plan::Metadata>>,
+    pub local: Option<Address>,
+    pub protocol: Option<Protocol>,
+    pub tls: Option<TlsInfo>,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: Option<Cow<'static, str>>,
+    /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`.
+    pub attempts: u32,
+    pub connection_id: Option<u64>,
+    pub wire_bytes_sent: u64,
+    pub wire_bytes_received: u64,
+    /// From metadata exchange with the upstream.
+    pub peer: Option<Arc<Peer>>,
+    /// ALPN that `istio.alpn` asks the upstream connection to offer; resolved when the chain is built.
+    pub alpn_override: Option<Arc<[Vec<u8>]>>,
+    pub timing: UpstreamTiming,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpstreamTiming {
+    pub connect_start: Option<Instant>,
+    pub connected: Option<Instant>,
+    pub handshaken: Option<Instant>,
+    pub first_byte_sent: Option<Instant>,
+    pub last_byte_sent: Option<Instant>,
+    pub first_byte_received: Option<Instant>,
+    pub last_byte_received: Option<Instant>,
+}
+
+/// One request, or one TCP connection being proxied.
+#[derive(Debug)]
+pub struct StreamInfo {
+    pub connection: Rc<ConnectionInfo>,
+    pub start: Instant,
+    pub start_time: SystemTime,
+    pub protocol: Option<Protocol>,
+    /// The trusted client address (`x-forwarded-for` applied); `connection.remote` unless that was configured.
+    pub remote: Address,
+    pub route: Option<Arc<meltemi_plan::Route>>,
+    pub virtual_host: Option<Arc<meltemi_plan::VirtualHost>>,
+    pub upstream: UpstreamInfo,
+    pub response_code: Option<u16>,
+    pub response_code_details: Option<Cow<'static, str>>,
+    pub connection_termination_details: Option<Cow<'static, str>>,
+    pub flags: ResponseFlags,
+    /// Body bytes from and to downstream.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    /// Bytes of heads, as decoded.
+    pub request_header_bytes: u64,
+    pub response_header_bytes: u64,
+    pub last_downstream_byte_received: Option<Instant>,
+    pub first_downstream_byte_sent: Option<Instant>,
+    pub last_downstream_byte_sent: Option<Instant>,
+    /// Set by [`StreamInfo::finish`].
+    pub duration: Option<Duration>,
+    /// The downstream peer learnt from headers; else `connection.peer`.
+    pub peer: Option<Arc<Peer>>,
+    pub is_grpc: bool,
+    pub grpc_status: Option<u32>,
+    pub request_messages: u64,
+    pub response_messages: u64,
+    pub trace: Option<TraceContext>,
+    /// `%FILTER_STATE(key)%` and `%DYNAMIC_METADATA(namespace:key)%` share this small list.
+    pub state: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+impl StreamInfo {
+    pub fn new(connection: Rc<ConnectionInfo>) -> Self {
+        let remote = connection.remote.clone();
+        Self {
+            connection,
+            start: Instant::now(),
+            start_time: SystemTime::now(),
+            protocol: None,
+            remote,
+            route: None,
+            virtual_host: None,
+            upstream: UpstreamInfo::default(),
+            response_code: None,
+            response_code_details: None,
+            connection_termination_details: None,
+            flags: ResponseFlags::NONE,
+            bytes_received: 0,
+            bytes_sent: 0,
+            request_header_bytes: 0,
+            response_header_bytes: 0,
+            last_downstream_byte_received: None,
+            first_downstream_byte_sent: None,
+            last_downstream_byte_sent: None,
+            duration: None,
+            peer: None,
+            is_grpc: false,
+            grpc_status: None,
+            request_messages: 0,
+            response_messages: 0,
+            trace: None,
+            state: Vec::new(),
+        }
+    }
+
+    /// Fixes the duration; the first call counts.
+    pub fn finish(&mut self) {
+        if self.duration.is_none() {
+            self.duration = Some(self.start.elapsed());
+        }
+    }
+
+    /// From start to now, or to [`StreamInfo::finish`].
+    pub fn elapsed(&self) -> Duration {
+        self.duration.unwrap_or_else(|| self.start.elapsed())
+    }
+
+    /// The first reason given stays: what follows from it is not news.
+    pub fn set_details(&mut self, details: impl Into<Cow<'static, str>>) {
+        if self.response_code_details.is_none() {
+            self.response_code_details = Some(details.into());
+        }
+    }
+
+    pub fn state(&self, key: &str) -> Option<&str> {
+        self.state.iter().find(|(k, _)| k == key).map(|(_, v)| &**v)
+    }
+
+    pub fn set_state(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) {
+        let key = key.into();
+        match self.state.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, v)) => *v = value.into(),
+            None => self.state.push((key, value.into())),
+        }
+    }
+
+    /// Whoever is downstream, by the best source there is.
+    pub fn downstream_peer(&self) -> Option<&Arc<Peer>> {
+        self.peer.as_ref().or(self.connection.peer.as_ref())
+    }
+}

@@ -1,0 +1,52 @@
+//! What a filter decides about a stream.
+
+use std::borrow::Cow;
+
+use meltemi_http::{Headers, StatusCode};
+
+use crate::flags::ResponseFlags;
+
+/// A response made here instead of upstream. The connection manager maps it for gRPC and completes its headers.
+#[derive(Clone, Debug)]
+pub struct LocalReply {
+    pub status: StatusCode,
+    pub body: Cow<'static, str>,
+    /// Added to what the connection manager sets.
+    pub headers: Headers,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    pub flags: ResponseFlags,
+    /// For gRPC requests where the status is not to be derived from the HTTP one.
+    pub grpc_status: Option<u32>,
+}
+
+impl LocalReply {
+    pub fn new(status: StatusCode, body: impl Into<Cow<'static, str>>, details: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            body: body.into(),
+            headers: Headers::new(),
+            details: details.into(),
+            flags: ResponseFlags::NONE,
+            grpc_status: None,
+        }
+    }
+
+    pub fn with_flags(mut self, flags: ResponseFlags) -> Self {
+        self.flags |= flags;
+        self
+    }
+}
+
+/// Whether a stream goes on to the next stage.
+#[derive(Clone, Debug)]
+pub enum Flow {
+    Continue,
+    Reply(Box<LocalReply>),
+}
+
+impl From<LocalReply> for Flow {
+    fn from(reply: LocalReply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
+}

@@ -1,0 +1,167 @@
+//! The side that sends requests.
+
+use std::task::{Context, Poll, Waker, ready};
+
+use http::{Method, StatusCode};
+use meltemi_net::Stream;
+
+use super::{
+    body::Reader,
+    encode::{self, Writer},
+    parse::{self, HeadScan, Limits},
+    rules::Violation,
+    wire::Wire,
+};
+use crate::{Error, Frame, RequestHead, ResponseHead};
+
+/// An upstream connection: one exchange at a time.
+pub struct Client {
+    wire: Wire,
+    limits: Limits,
+    scan: HeadScan,
+    reader: Reader,
+    writer: Writer,
+    method: Method,
+    upgrading: bool,
+    keep_alive: bool,
+    responded: bool,
+    requests: u64,
+}
+
+impl Client {
+    pub fn new(stream: Stream, limits: Limits) -> Self {
+        Self {
+            wire: Wire::new(stream),
+            limits,
+            scan: HeadScan::default(),
+            reader: Reader::Done,
+            writer: Writer::Done,
+            method: Method::GET,
+            upgrading: false,
+            keep_alive: true,
+            responded: true,
+            requests: 0,
+        }
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.wire.stream
+    }
+
+    /// Requests sent on this connection so far.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Queues a request head. `end`: no body follows.
+    pub fn send_head(&mut self, head: &RequestHead, end: bool) {
+        self.method = head.method.clone();
+        self.upgrading = head.upgrade.is_some();
+        self.responded = false;
+        self.requests += 1;
+        self.writer = encode::request(&mut self.wire, head, end);
+    }
+
+    pub fn send_frame(&mut self, frame: Frame) {
+        self.writer.frame(&mut self.wire, frame);
+    }
+
+    pub fn finish(&mut self) {
+        // An upgrade's request side ends only with the tunnel.
+        if self.writer == Writer::Raw && !self.responded {
+            return;
+        }
+        if !self.writer.finish(&mut self.wire) {
+            self.keep_alive = false;
+        }
+    }
+
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.wire.unsent() > self.limits.buffer_bytes {
+            ready!(self.wire.poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.wire.poll_flush(cx).map_err(Error::from)
+    }
+
+    /// The next response head; interim ones too, which do not end the wait for the final one.
+    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+        loop {
+            if !self.wire.read.is_empty()
+                && let Some(end) = self.scan.end(&self.wire.read, &self.limits)?
+            {
+                self.scan = HeadScan::default();
+                let head = self.wire.read.split_to(end).freeze();
+                return Poll::Ready(self.begin(&head).map_err(Error::from));
+            }
+            if ready!(self.wire.poll_fill(cx, 0))? == 0 {
+                self.keep_alive = false;
+                let clean = self.wire.read.is_empty();
+                return Poll::Ready(Err(if clean { Error::Closed } else { Error::Truncated }));
+            }
+        }
+    }
+
+    fn begin(&mut self, head: &bytes::Bytes) -> Result<ResponseHead, Violation> {
+        let (head, framing) = parse::response(head, &self.limits, &self.method)?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrading {
+            return Err(Violation::UpgradeNotAsked);
+        }
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(head);
+        }
+        self.responded = true;
+        self.keep_alive &= framing.keep_alive;
+        self.reader = Reader::new(framing.length);
+        let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS
+            || (self.method == Method::CONNECT && head.status.is_success());
+        if tunnel {
+            self.reader = Reader::UntilClose;
+            self.writer = Writer::Raw;
+            self.keep_alive = false;
+        } else if self.writer == Writer::Raw {
+            // The upgrade was declined: the request had no body.
+            self.writer = Writer::Done;
+        }
+        Ok(head)
+    }
+
+    /// Nothing of the response is left to read.
+    pub fn response_ended(&self) -> bool {
+        self.responded && self.reader.is_done()
+    }
+
+    /// The next frame of the response body; `None` at its end.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Error>> {
+        self.reader.poll_frame(&mut self.wire, cx, &self.limits)
+    }
+
+    /// The exchange is over on both sides and another may follow. Lets go of buffers.
+    pub fn recycle(&mut self) -> bool {
+        let clean = self.keep_alive
+            && self.responded
+            && self.reader.is_done()
+            && self.writer == Writer::Done
+            && self.wire.unsent() == 0
+            && self.wire.read.is_empty();
+        if clean {
+            self.wire.release();
+        }
+        clean
+    }
+
+    /// An idle connection is usable: the peer neither closed it nor said anything unasked. Costs no system call unless
+    /// something arrived.
+    pub fn is_idle_and_open(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.wire.poll_fill(&mut cx, 0).is_pending()
+    }
+
+    /// Bytes on the wire so far: received, sent.
+    pub fn wire_bytes(&self) -> (u64, u64) {
+        (self.wire.bytes_read, self.wire.bytes_written)
+    }
+}

@@ -1,0 +1,430 @@
+//! From bytes to message heads and their framing.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::rules::Violation;
+use crate::{ByteStr, Headers, Protocol, RequestHead, ResponseHead, Scheme, name};
+
+/// Bounds on what a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Envoy's `max_request_headers_kb`.
+    pub head_bytes: usize,
+    /// Envoy's `max_headers_count`.
+    pub fields: usize,
+    /// Body bytes buffered for writing before reading the other side stops.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head_bytes: 60 * 1024, fields: 100, buffer_bytes: 256 * 1024 }
+    }
+}
+
+/// Fields parsed on the stack; a larger configured limit falls back to the heap.
+const STACK_FIELDS: usize = 100;
+
+/// How a message's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Known(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// What the codec needs to know of a head and has taken out of its fields.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framing {
+    pub length: Length,
+    pub keep_alive: bool,
+}
+
+/// Finds the end of a head in a growing buffer, refusing bare LF on the way. Each byte is looked at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeadScan {
+    /// Bytes already scanned.
+    seen: usize,
+    /// Start of the line being scanned.
+    line: usize,
+    lines: usize,
+}
+
+impl HeadScan {
+    /// The length of the head with its empty line, once it is complete.
+    pub fn end(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Violation> {
+        while let Some(newline) = find_newline(buffer, self.seen) {
+            if newline == 0 || buffer[newline - 1] != b'\r' {
+                return Err(Violation::BareLf);
+            }
+            self.seen = newline + 1;
+            if newline - 1 == self.line {
+                return Ok(Some(newline + 1));
+            }
+            self.line = newline + 1;
+            self.lines += 1;
+            if self.lines > limits.fields + 1 {
+                return Err(Violation::TooManyFields);
+            }
+            if self.seen > limits.head_bytes {
+                return Err(Violation::HeadTooLarge);
+            }
+        }
+        self.seen = buffer.len();
+        if buffer.len() > limits.head_bytes { Err(Violation::HeadTooLarge) } else { Ok(None) }
+    }
+}
+
+/// Eight bytes at a time; the platform's memchr would cost a dependency for the same speed on lines this short.
+fn find_newline(buffer: &[u8], from: usize) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    let mut at = from;
+    while let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let x = u64::from_le_bytes(*word) ^ (LOW * b'\n' as u64);
+        let hit = x.wrapping_sub(LOW) & !x & (LOW << 7);
+        if hit != 0 {
+            return Some(at + hit.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    buffer.get(at..)?.iter().position(|b| *b == b'\n').map(|n| at + n)
+}
+
+/// Takes the CRLFs that a careless client sends between requests (RFC 9112 2.2).
+pub(super) fn skip_empty_lines(buffer: &mut BytesMut) {
+    use bytes::Buf;
+    while buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+    }
+}
+
+fn with_fields<T>(limits: &Limits, parse: impl FnOnce(&mut [MaybeUninit<httparse::Header<'_>>]) -> T) -> T {
+    if limits.fields <= STACK_FIELDS {
+        parse(&mut [const { MaybeUninit::uninit() }; STACK_FIELDS][..limits.fields])
+    } else {
+        parse(&mut vec![MaybeUninit::uninit(); limits.fields])
+    }
+}
+
+fn parse_error(error: httparse::Error) -> Violation {
+    match error {
+        httparse::Error::TooManyHeaders => Violation::TooManyFields,
+        httparse::Error::Version => Violation::Version,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => Violation::Field,
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => Violation::StartLine,
+    }
+}
+
+/// Parses a complete request head.
+pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Framing), Violation> {
+    with_fields(limits, |fields| {
+        let mut parsed = httparse::Request::new(&mut []);
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, fields) {
+            Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+            Ok(_) => return Err(Violation::StartLine),
+            Err(error) => return Err(parse_error(error)),
+        }
+        let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(Violation::StartLine);
+        };
+        let protocol = if minor == 0 { Protocol::Http10 } else { Protocol::Http11 };
+        let mut fields = Fields::new(parsed.headers.len());
+        for field in parsed.headers.iter() {
+            fields.add(head, field, true)?;
+        }
+        let method = known_method(method)?;
+        let (authority, path) = target_parts(head, &method, target, fields.host.take())?;
+        let length = fields.request_length(&method, protocol)?;
+        let upgrade = fields.take_upgrade();
+        let framing = Framing { length, keep_alive: fields.keep_alive(protocol) };
+        let head = RequestHead {
+            method,
+            scheme: Scheme::Http,
+            authority,
+            path,
+            protocol,
+            upgrade,
+            headers: fields.finish()?,
+        };
+        Ok((head, framing))
+    })
+}
+
+/// Parses a complete response head. `to` is the method it answers.
+pub(super) fn response(head: &Bytes, limits: &Limits, to: &Method) -> Result<(ResponseHead, Framing), Violation> {
+    with_fields(limits, |fields| {
+        let mut parsed = httparse::Response::new(&mut []);
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, fields) {
+            Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+            Ok(_) => return Err(Violation::StartLine),
+            Err(error) => return Err(parse_error(error)),
+        }
+        let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Violation::StartLine) };
+        let status = StatusCode::from_u16(code).map_err(|_| Violation::StartLine)?;
+        let protocol = if minor == 0 { Protocol::Http10 } else { Protocol::Http11 };
+        let mut fields = Fields::new(parsed.headers.len());
+        for field in parsed.headers.iter() {
+            fields.add(head, field, false)?;
+        }
+        let length = fields.response_length(status, to)?;
+        let keep_alive = fields.keep_alive(protocol) && length != Length::UntilClose;
+        if status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(upgrade) = fields.upgrade.take()
+        {
+            fields.headers.append(header::UPGRADE, upgrade);
+        }
+        Ok((ResponseHead { status, protocol, headers: fields.finish()? }, Framing { length, keep_alive }))
+    })
+}
+
+/// Parses a complete trailer section: field lines and the empty line.
+pub(super) fn trailers(section: &Bytes, limits: &Limits) -> Result<Headers, Violation> {
+    let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
+    let fields = match httparse::parse_headers(section, &mut parsed) {
+        Ok(httparse::Status::Complete((n, fields))) if n == section.len() => fields,
+        Ok(_) => return Err(Violation::Field),
+        Err(error) => return Err(parse_error(error)),
+    };
+    let mut trailers = Headers::with_capacity(fields.len());
+    for field in fields {
+        let name = name::parse(field.name.as_bytes()).ok_or(Violation::Field)?;
+        // RFC 9110 6.5.1: framing and routing fields have no meaning here and would mislead whoever merges them.
+        if matches!(name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::TE | header::TRAILER) {
+            continue;
+        }
+        trailers.append(name, value(section, field.value)?);
+    }
+    Ok(trailers)
+}
+
+fn value(storage: &Bytes, bytes: &[u8]) -> Result<HeaderValue, Violation> {
+    HeaderValue::from_maybe_shared(storage.slice_ref(bytes)).map_err(|_| Violation::Field)
+}
+
+/// The fields of one head, with what concerns only this hop taken out.
+struct Fields {
+    headers: Headers,
+    host: Option<ByteStr>,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep: bool,
+    connection_upgrade: bool,
+    upgrade: Option<HeaderValue>,
+    /// Names that `Connection` marked as of this hop, beyond the usual ones.
+    nominated: Vec<HeaderName>,
+}
+
+impl Fields {
+    fn new(count: usize) -> Self {
+        Self {
+            // Room for what the proxy will add.
+            headers: Headers::with_capacity(count + 8),
+            host: None,
+            length: None,
+            chunked: false,
+            close: false,
+            keep: false,
+            connection_upgrade: false,
+            upgrade: None,
+            nominated: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, head: &Bytes, field: &httparse::Header<'_>, is_request: bool) -> Result<(), Violation> {
+        let name = name::parse(field.name.as_bytes()).ok_or(Violation::Field)?;
+        match name {
+            header::HOST if is_request => {
+                if self.host.is_some() {
+                    return Err(Violation::HostRepeated);
+                }
+                self.host = Some(authority(head, field.value).ok_or(Violation::HostInvalid)?);
+            }
+            header::CONTENT_LENGTH => {
+                if self.length.is_some() {
+                    return Err(Violation::LengthRepeated);
+                }
+                self.length = Some(decimal(field.value).ok_or(Violation::LengthInvalid)?);
+                self.headers.append(name, value(head, field.value)?);
+            }
+            header::TRANSFER_ENCODING => {
+                if self.chunked {
+                    return Err(Violation::EncodingRepeated);
+                }
+                if !field.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Violation::EncodingUnknown);
+                }
+                self.chunked = true;
+            }
+            header::CONNECTION => self.connection(field.value)?,
+            header::UPGRADE => self.upgrade = Some(value(head, field.value)?),
+            header::TE if is_request => {
+                let trailers = field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+                if trailers {
+                    self.headers.append(name, HeaderValue::from_static("trailers"));
+                }
+            }
+            _ if name == name::KEEP_ALIVE || name == name::PROXY_CONNECTION => {}
+            _ => self.headers.append(name, value(head, field.value)?),
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, list: &[u8]) -> Result<(), Violation> {
+        for token in list.split(|b| *b == b',') {
+            let token = token.trim_ascii();
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+            } else if !token.is_empty() {
+                let name = name::parse(token).ok_or(Violation::ConnectionRejected)?;
+                let text = name.as_str();
+                // Dropping these on a client's word would change who it seems to be (Envoy refuses the same).
+                if text.starts_with("x-forwarded-") || text.starts_with("x-envoy-") || matches!(name, header::HOST | header::CONTENT_LENGTH) {
+                    return Err(Violation::ConnectionRejected);
+                }
+                if name != header::TE {
+                    self.nominated.push(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_alive(&self, protocol: Protocol) -> bool {
+        !self.close && (self.keep || protocol != Protocol::Http10)
+    }
+
+    fn take_upgrade(&mut self) -> Option<ByteStr> {
+        let value = self.upgrade.take().filter(|_| self.connection_upgrade)?;
+        // h2c would need us to speak HTTP/2 on this connection; RFC 9113 dropped it, and Envoy ignores it.
+        let text = value.to_str().ok().filter(|text| !text.eq_ignore_ascii_case("h2c"))?;
+        Some(ByteStr::copy_from(text))
+    }
+
+    fn request_length(&self, method: &Method, protocol: Protocol) -> Result<Length, Violation> {
+        if self.chunked {
+            if self.length.is_some() {
+                return Err(Violation::LengthAndEncoding);
+            }
+            if protocol == Protocol::Http10 {
+                return Err(Violation::EncodingInHttp10);
+            }
+            if *method == Method::CONNECT {
+                return Err(Violation::EncodingNotAllowed);
+            }
+            return Ok(Length::Chunked);
+        }
+        match self.length {
+            Some(n) if n > 0 && *method == Method::CONNECT => Err(Violation::LengthNotAllowed),
+            length => Ok(Length::Known(length.unwrap_or(0))),
+        }
+    }
+
+    fn response_length(&mut self, status: StatusCode, to: &Method) -> Result<Length, Violation> {
+        if self.chunked && self.length.is_some() {
+            return Err(Violation::LengthAndEncoding);
+        }
+        let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+        if self.chunked && bodiless {
+            return Err(Violation::EncodingNotAllowed);
+        }
+        let tunnel = *to == Method::CONNECT && status.is_success();
+        if bodiless || tunnel {
+            self.headers.remove(&header::CONTENT_LENGTH);
+        }
+        if bodiless || tunnel || *to == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+            return Ok(Length::Known(0));
+        }
+        Ok(match self.length {
+            _ if self.chunked => Length::Chunked,
+            Some(n) => Length::Known(n),
+            None => Length::UntilClose,
+        })
+    }
+
+    fn finish(mut self) -> Result<Headers, Violation> {
+        for name in &self.nominated {
+            self.headers.remove(name);
+        }
+        Ok(self.headers)
+    }
+}
+
+/// 1 to 19 digits and nothing else.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 19 {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+}
+
+fn known_method(text: &str) -> Result<Method, Violation> {
+    const EXTENSIONS: &[&str] = &[
+        "ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE",
+        "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "UNBIND", "UNLINK",
+        "UNLOCK", "UNSUBSCRIBE",
+    ];
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| Violation::Method)?;
+    let standard = matches!(
+        method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::CONNECT
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::PATCH
+    );
+    if standard || EXTENSIONS.contains(&text) { Ok(method) } else { Err(Violation::Method) }
+}
+
+fn authority(storage: &Bytes, bytes: &[u8]) -> Option<ByteStr> {
+    let valid = |b: &u8| b.is_ascii_graphic() && !b"/\\?#\"<>^{}|`".contains(b);
+    if !bytes.iter().all(valid) {
+        return None;
+    }
+    ByteStr::from_bytes(storage.slice_ref(bytes)).ok()
+}
+
+fn target_parts(
+    head: &Bytes,
+    method: &Method,
+    target: &str,
+    host: Option<ByteStr>,
+) -> Result<(ByteStr, ByteStr), Violation> {
+    if !target.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Violation::Target);
+    }
+    let piece = |text: &str| ByteStr::from_bytes(head.slice_ref(text.as_bytes())).map_err(|_| Violation::Target);
+    if *method == Method::CONNECT {
+        // authority-form, with a port (RFC 9112 3.2.3).
+        let valid = target.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let authority = authority(head, target.as_bytes()).filter(|_| valid).ok_or(Violation::Target)?;
+        return Ok((authority, ByteStr::default()));
+    }
+    if target.starts_with('/') || (target == "*" && *method == Method::OPTIONS) {
+        return Ok((host.unwrap_or_default(), piece(target)?));
+    }
+    let scheme_end = target.find("://").ok_or(Violation::Target)?;
+    if !target[..scheme_end].eq_ignore_ascii_case("http") && !target[..scheme_end].eq_ignore_ascii_case("https") {
+        return Err(Violation::Target);
+    }
+    let rest = &target[scheme_end + 3..];
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = authority(head, rest[..end].as_bytes()).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
+    let path = match rest.as_bytes().get(end) {
+        Some(b'/') => piece(&rest[end..])?,
+        Some(_) => ByteStr::from(format!("/{}", &rest[end..])),
+        None => ByteStr::from_static("/"),
+    };
+    Ok((authority, path))
+}

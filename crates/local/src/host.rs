@@ -1,0 +1,270 @@
+//! The host's side of `meltemi up`: what the user sees, the published ports, and the end.
+//!
+//! Owns the state folder and the child that holds everything else. Must stay single-threaded until the child runs, since
+//! only such a process may enter a user namespace. Cost: nothing but the forwarding of [`crate::forward`].
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe::Receiver;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::LocalError;
+use crate::forward::Forwarder;
+use crate::images::Images;
+use crate::protocol::{Event, Plan, Publish, STOP};
+use crate::{ENTER, manifests, namespaces};
+
+/// How long an orderly end may take before the rest is killed.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A folder of manifests, or one file.
+    pub manifests: PathBuf,
+    /// The address on which the gateway is published.
+    pub address: std::net::IpAddr,
+    /// For the gateway's port 80; 0 for any free one.
+    pub port: u16,
+    /// For the gateway's port 443; 0 for any free one. Unless given, 8443 or any free one.
+    pub https_port: Option<u16>,
+    /// Image name to host program.
+    pub images: BTreeMap<String, PathBuf>,
+    pub verbose: bool,
+    pub mesh_config: Option<PathBuf>,
+    /// The running binary, which starts itself again for every part.
+    pub executable: PathBuf,
+}
+
+/// Runs the mesh until it is told to end. Must be called before the process has a second thread.
+pub fn up(options: &Options) -> Result<(), LocalError> {
+    let start = Instant::now();
+    check(options)?;
+    require_programs()?;
+    let listener = listen(options.address, options.port, "--port")?;
+    let state = tempfile::Builder::new().prefix("meltemi-").tempdir().map_err(LocalError::io("state folder"))?;
+    namespaces::gain_privileges()?;
+    let mut command = Command::new(&options.executable);
+    command.arg(ENTER).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = namespaces::apart(&mut command).spawn().map_err(LocalError::io("starting the fabric"))?;
+    let mut stdin = child.stdin.take().ok_or_else(|| LocalError::Fabric("no way to talk to the fabric".to_owned()))?;
+    let plan = Plan {
+        manifests: options.manifests.canonicalize().map_err(LocalError::io("manifests"))?,
+        state: state.path().to_owned(),
+        images: options.images.clone(),
+        verbose: options.verbose,
+        mesh_config: options.mesh_config.clone(),
+    };
+    let plan = serde_json::to_string(&plan).map_err(|error| LocalError::Fabric(error.to_string()))?;
+    writeln!(stdin, "{plan}").map_err(LocalError::io("talking to the fabric"))?;
+    let events = child.stdout.take().ok_or_else(|| LocalError::Fabric("no way to hear the fabric".to_owned()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(LocalError::io("runtime"))?;
+    let mut session = Session {
+        options,
+        start,
+        between: i32::try_from(child.id()).unwrap_or_default(),
+        init: None,
+        listener: Some(listener),
+        forwarder: None,
+        published: BTreeMap::new(),
+        colour: std::io::stdout().is_terminal(),
+        failure: None,
+    };
+    let outcome = runtime.block_on(session.attend(events));
+    let ended = runtime.block_on(async {
+        let _ = writeln!(stdin, "{STOP}");
+        wait_or_kill(&mut child, session.init).await
+    });
+    drop(stdin);
+    let _ = child.wait();
+    let kept = if options.verbose && session.failure.is_some() { Some(state.keep()) } else { None };
+    if let Some(folder) = kept {
+        eprintln!("kept for inspection: {}", folder.display());
+    }
+    outcome?;
+    match session.failure {
+        Some(message) => Err(LocalError::Fabric(message)),
+        None => ended,
+    }
+}
+
+/// Everything that can be known to be wrong before anything is started.
+fn check(options: &Options) -> Result<(), LocalError> {
+    if !options.manifests.exists() {
+        return Err(LocalError::NoManifests(options.manifests.clone()));
+    }
+    let images = Images::new(options.images.clone(), options.executable.clone());
+    let loaded = manifests::load(&options.manifests)?;
+    let workloads = crate::workload::desired(&loaded.objects, &images);
+    let wrong: Vec<_> = loaded.errors.into_iter().chain(workloads.errors).collect();
+    if !wrong.is_empty() {
+        return Err(LocalError::Manifests(wrong));
+    }
+    if workloads.list.is_empty() {
+        return Err(LocalError::NothingToRun(options.manifests.clone()));
+    }
+    Ok(())
+}
+
+fn require_programs() -> Result<(), LocalError> {
+    for (program, package) in [("ip", "iproute2"), ("iptables-restore", "iptables")] {
+        let path = crate::net::search_path();
+        if !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+            return Err(LocalError::Missing { program, package });
+        }
+    }
+    Ok(())
+}
+
+fn listen(address: std::net::IpAddr, port: u16, option: &'static str) -> Result<TcpListener, LocalError> {
+    TcpListener::bind((address, port)).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => LocalError::PortTaken { address: address.to_string(), port, option },
+        _ => LocalError::Listen { address: address.to_string(), port, source },
+    })
+}
+
+/// Waits for the child to end; after [`PATIENCE`] kills the first process inside, and with it everything there.
+async fn wait_or_kill(child: &mut std::process::Child, init: Option<i32>) -> Result<(), LocalError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(10)).await,
+            Ok(None) => {
+                if let Some(init) = init {
+                    let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
+                }
+                let _ = child.kill();
+                return Ok(());
+            }
+            Err(source) => return Err(LocalError::io("waiting for the fabric")(source)),
+        }
+    }
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    start: Instant,
+    /// The process between, whose network namespace is the fabric's.
+    between: i32,
+    init: Option<i32>,
+    listener: Option<TcpListener>,
+    forwarder: Option<Forwarder>,
+    /// Gateway port to the host's.
+    published: BTreeMap<u16, (Publish, SocketAddr)>,
+    colour: bool,
+    failure: Option<String>,
+}
+
+impl Session<'_> {
+    /// Shows what the inside reports until it ends or a signal asks for the end.
+    async fn attend(&mut self, events: std::process::ChildStdout) -> Result<(), LocalError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(LocalError::io("signals"))?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(LocalError::io("signals"))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(LocalError::io("signals"))?;
+        let pipe = Receiver::from_owned_fd(events.into()).map_err(LocalError::io("talking to the fabric"))?;
+        let mut lines = BufReader::new(pipe).lines();
+        loop {
+            tokio::select! {
+                line = lines.next_line() => match line {
+                    Ok(Some(line)) => self.show(&line)?,
+                    Ok(None) | Err(_) => {
+                        self.failure.get_or_insert_with(|| "the fabric ended of itself".to_owned());
+                        return Ok(());
+                    }
+                },
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
+            }
+        }
+        self.say("stopping");
+        Ok(())
+    }
+
+    fn say(&self, text: &str) {
+        // A closed terminal must not stop the orderly end.
+        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = std::io::stdout().flush();
+    }
+
+    fn show(&mut self, line: &str) -> Result<(), LocalError> {
+        let event: Event = match serde_json::from_str(line) {
+            Ok(event) => event,
+            Err(_) => return Ok(self.say(line)),
+        };
+        match event {
+            Event::Init { pid } => self.init = Some(pid),
+            Event::Line { text } => self.say(&text),
+            Event::Output { source, text } if self.colour => self.say(&format!("\x1b[2m{source}\x1b[0m {text}")),
+            Event::Output { source, text } => self.say(&format!("{source} {text}")),
+            Event::Gateway { address, ports } => self.publish(address, &ports)?,
+            Event::Ready { workloads, .. } => self.ready(workloads),
+            Event::Failed { message } => self.failure = Some(message),
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, address: std::net::Ipv4Addr, ports: &[Publish]) -> Result<(), LocalError> {
+        if self.forwarder.is_none() {
+            self.forwarder = Some(Forwarder::start(self.between)?);
+        }
+        for publish in ports {
+            if self.published.contains_key(&publish.port) {
+                continue;
+            }
+            let listener = match (publish.port, self.listener.take()) {
+                (80, Some(listener)) => listener,
+                (443, listener) => {
+                    self.listener = listener;
+                    self.listen_https()?
+                }
+                (port, listener) => {
+                    self.listener = listener;
+                    let same = (port >= 1024).then(|| listen(self.options.address, port, "--port").ok()).flatten();
+                    same.map_or_else(|| listen(self.options.address, 0, "--port"), Ok)?
+                }
+            };
+            let local = listener.local_addr().map_err(LocalError::io("listener"))?;
+            if let Some(forwarder) = &self.forwarder {
+                forwarder.forward(listener, SocketAddr::from((address, publish.target)))?;
+            }
+            self.published.insert(publish.port, (*publish, local));
+        }
+        Ok(())
+    }
+
+    fn listen_https(&self) -> Result<TcpListener, LocalError> {
+        let address = self.options.address;
+        match self.options.https_port {
+            Some(port) => listen(address, port, "--https-port"),
+            None => listen(address, 8443, "--https-port").or_else(|_| listen(address, 0, "--https-port")),
+        }
+    }
+
+    fn ready(&self, workloads: usize) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.say(&format!("{workloads} workloads serve after {seconds:.1} s; Ctrl-C ends them"));
+        for (port, (publish, local)) in self.published.iter().filter(|(port, _)| **port != 80) {
+            let scheme = match (publish.http, publish.tls) {
+                (true, true) => "https",
+                (true, false) => "http",
+                (false, true) => "tls",
+                (false, false) => "tcp",
+            };
+            self.say(&format!("gateway port {port}: {scheme}://{local}"));
+        }
+        if let Some((_, local)) = self.published.get(&80) {
+            self.say(&format!("ready: http://{local}"));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which program on this machine stands for a container image.
+//!
+//! Owns the table that `--image NAME=PATH` extends. Never downloads nor unpacks anything.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// What a container's `image`, `command` and `args` come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Images {
+    table: BTreeMap<String, PathBuf>,
+    own: PathBuf,
+}
+
+/// The name of our own image, whatever its registry and tag.
+const OWN: &str = "meltemi";
+
+/// `registry:5000/team/app:1.2@sha256:…` without tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => image,
+    }
+}
+
+impl Images {
+    /// `own` is the running program: it stands for the image `meltemi`.
+    pub fn new(table: BTreeMap<String, PathBuf>, own: PathBuf) -> Self {
+        Images { table, own }
+    }
+
+    /// The program behind an image: the full name wins over the one without a tag, and that over the last word alone.
+    fn program(&self, image: &str) -> Option<&Path> {
+        let repository = repository(image);
+        let last = repository.rsplit('/').next().unwrap_or(repository);
+        let named = [image, repository, last].into_iter().find_map(|name| self.table.get(name));
+        named.map(PathBuf::as_path).or_else(|| (last == OWN).then_some(self.own.as_path()))
+    }
+
+    /// As a container runtime has it: `command` replaces the image's program, `args` are its arguments.
+    pub fn invocation(&self, image: &str, command: &[String], arguments: &[String]) -> Result<Invocation, String> {
+        let program = self.program(image);
+        let Some((first, rest)) = command.split_first() else {
+            let program = program.ok_or_else(|| {
+                format!(
+                    "image `{image}` is unknown on this machine: give the program that stands for it with \
+                     `--image {}=PATH`, or a `command`",
+                    repository(image)
+                )
+            })?;
+            return Ok(Invocation { program: program.to_owned(), arguments: arguments.to_vec() });
+        };
+        // A command that names the image's own program means that very program, in PATH or not.
+        let named = Path::new(first).file_name();
+        let own = program.filter(|program| {
+            named == program.file_name() || (program == &self.own && named.is_some_and(|name| name == OWN))
+        });
+        let program = own.map_or_else(|| PathBuf::from(first), Path::to_owned);
+        Ok(Invocation { program, arguments: rest.iter().chain(arguments).cloned().collect() })
+    }
+}

@@ -1,0 +1,5 @@
+//! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
+//! missing prints "skipped: …" and says which script installs it.
+
+mod differential;
+mod support;

@@ -1,0 +1,125 @@
+//! PeerAuthentication: which mTLS mode a workload's port has.
+//!
+//! Owns precedence: workload policy over namespace over root namespace, a port's mode over the workload's; among equals the
+//! oldest wins. Default PERMISSIVE.
+
+use crate::config::{ConfigRef, ObjectKey};
+use crate::labels::{Labels, selects};
+use meltemi_config::security::{MutualTlsMode, PeerAuthentication};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MtlsMode {
+    Disable,
+    #[default]
+    Permissive,
+    Strict,
+}
+
+impl MtlsMode {
+    fn of(mode: MutualTlsMode) -> Option<Self> {
+        match mode {
+            MutualTlsMode::Unset => None,
+            MutualTlsMode::Disable => Some(Self::Disable),
+            MutualTlsMode::Permissive => Some(Self::Permissive),
+            MutualTlsMode::Strict => Some(Self::Strict),
+        }
+    }
+}
+
+/// The effective modes of one workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MtlsPolicy {
+    pub mode: MtlsMode,
+    /// By workload port, where a policy names the port.
+    pub ports: BTreeMap<u32, MtlsMode>,
+}
+
+impl MtlsPolicy {
+    pub fn mode_of(&self, port: u32) -> MtlsMode {
+        self.ports.get(&port).copied().unwrap_or(self.mode)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct AuthenticationIndex {
+    /// Per namespace, the oldest first.
+    namespaces: BTreeMap<Arc<str>, Arc<Vec<ConfigRef<PeerAuthentication>>>>,
+}
+
+impl AuthenticationIndex {
+    pub(crate) fn update(&mut self, changes: &[(ObjectKey, Option<ConfigRef<PeerAuthentication>>)]) {
+        for (key, policy) in changes {
+            let list = Arc::make_mut(self.namespaces.entry(key.namespace.clone()).or_default());
+            list.retain(|own| own.name != key.name);
+            list.extend(policy.clone());
+            list.sort_by(|a, b| a.by_age(b));
+            if list.is_empty() {
+                self.namespaces.remove(&key.namespace);
+            }
+        }
+    }
+
+    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &ConfigRef<PeerAuthentication>> {
+        self.namespaces.get(namespace).into_iter().flat_map(|list| list.iter())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigRef<PeerAuthentication>> {
+        self.namespaces.values().flat_map(|list| list.iter())
+    }
+
+    /// The oldest policy for a whole namespace.
+    fn namespace_wide(&self, namespace: &str) -> Option<&ConfigRef<PeerAuthentication>> {
+        self.in_namespace(namespace).find(|policy| !has_selector(policy))
+    }
+
+    /// The mode declared for a namespace, by itself or by the root namespace.
+    pub fn namespace_mode(&self, namespace: &str, root: &str) -> MtlsMode {
+        let mode = |policy: Option<&ConfigRef<PeerAuthentication>>| {
+            policy.and_then(|policy| policy.spec.mtls.as_ref()).and_then(|mtls| MtlsMode::of(mtls.mode))
+        };
+        let own = if namespace == root { None } else { mode(self.namespace_wide(namespace)) };
+        own.or_else(|| mode(self.namespace_wide(root))).unwrap_or_default()
+    }
+
+    /// False when no policy that could apply in `namespace` turns mTLS off: spares looking at each workload.
+    pub fn may_disable(&self, namespace: &str, root: &str) -> bool {
+        self.in_namespace(namespace).chain(self.in_namespace(root)).any(|policy| {
+            let ports = policy.spec.port_level_mtls.values();
+            policy.spec.mtls.iter().chain(ports).any(|mtls| mtls.mode == MutualTlsMode::Disable)
+        })
+    }
+
+    /// The modes of a workload with these labels.
+    pub fn workload_policy(&self, namespace: &str, root: &str, labels: &Labels) -> MtlsPolicy {
+        let mut policy = MtlsPolicy { mode: self.namespace_mode(namespace, root), ports: BTreeMap::new() };
+        let mut selected: Vec<_> = self
+            .in_namespace(root)
+            .chain(self.in_namespace(namespace).filter(|_| namespace != root))
+            .filter(|policy| has_selector(policy) && selects_workload(policy, labels))
+            .collect();
+        selected.sort_by(|a, b| a.by_age(b));
+        let Some(own) = selected.first() else { return policy };
+        if let Some(mode) = own.spec.mtls.as_ref().and_then(|mtls| MtlsMode::of(mtls.mode)) {
+            policy.mode = mode;
+        }
+        for (port, mtls) in &own.spec.port_level_mtls {
+            policy.ports.insert(*port, MtlsMode::of(mtls.mode).unwrap_or(policy.mode));
+        }
+        policy
+    }
+}
+
+fn has_selector(policy: &ConfigRef<PeerAuthentication>) -> bool {
+    policy.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
+}
+
+fn selects_workload(policy: &ConfigRef<PeerAuthentication>, labels: &Labels) -> bool {
+    policy.spec.selector.as_ref().is_some_and(|selector| {
+        selects(selector.match_labels.iter().map(|(key, value)| (&**key, &**value)), labels)
+    })
+}
+
+#[cfg(test)]
+mod tests;

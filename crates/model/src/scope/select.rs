@@ -1,0 +1,180 @@
+//! Building a scope: which services and VirtualServices each listener imports, one service for each host name.
+
+use super::hosts::Imports;
+use super::{EgressListener, SidecarScope, outbound_policy};
+use crate::config::ConfigRef;
+use crate::service::{RegistryKind, Service};
+use crate::service_index::ServiceIndex;
+use crate::shared::Shared;
+use crate::virtual_service::{self, MESH, VirtualServiceIndex};
+use meltemi_config::mesh::MeshConfig;
+use meltemi_config::networking::{CaptureMode, IstioEgressListener, Sidecar, VirtualService};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// The annotation on a VirtualService made from a Gateway API route, whose wildcards do not widen an import.
+const ROUTE_SEMANTICS: &str = "internal.istio.io/route-semantics";
+
+/// What a scope is made from.
+pub(crate) struct Catalogue<'a> {
+    pub mesh: &'a MeshConfig,
+    pub services: &'a ServiceIndex,
+    pub virtual_services: &'a VirtualServiceIndex,
+}
+
+pub(crate) fn build(catalogue: &Catalogue<'_>, namespace: &str, sidecar: Option<ConfigRef<Sidecar>>) -> SidecarScope {
+    let visible: Vec<Shared<Service>> =
+        catalogue.services.ordered().iter().filter(|service| service.export_to.includes(namespace)).cloned().collect();
+    let rules = catalogue.virtual_services.for_gateway(MESH, namespace);
+    let everything = [IstioEgressListener { hosts: vec!["*/*".into()], ..Default::default() }];
+    let listeners = match &sidecar {
+        Some(sidecar) if !sidecar.spec.egress.is_empty() => &sidecar.spec.egress[..],
+        _ => &everything[..],
+    };
+    let mut scope = SidecarScope {
+        namespace: namespace.into(),
+        egress: listeners.iter().map(|listener| egress(listener, namespace, &visible, &rules)).collect(),
+        services: Vec::new(),
+        by_hostname: HashMap::new(),
+        outbound_policy: outbound_policy(sidecar.as_ref().map(|sidecar| &*sidecar.spec), catalogue.mesh),
+        sidecar,
+    };
+    let mut union = Union::default();
+    for listener in &scope.egress {
+        listener.services.iter().for_each(|service| union.add(service));
+        for rule in &listener.virtual_services {
+            for (hostname, ports) in destinations(&rule.spec, namespace) {
+                let Some(service) = catalogue.services.resolve(&hostname, namespace) else { continue };
+                let matching = match &listener.port {
+                    Some(port) => with_ports(service, &BTreeSet::from([port.number])),
+                    None if ports.contains(&0) => Some(service.clone()),
+                    None => with_ports(service, &ports),
+                };
+                matching.iter().for_each(|service| union.add(service));
+            }
+        }
+    }
+    scope.services = union.services;
+    scope.by_hostname = union.by_hostname;
+    scope
+}
+
+fn egress(
+    listener: &IstioEgressListener,
+    namespace: &str,
+    visible: &[Shared<Service>],
+    rules: &[ConfigRef<VirtualService>],
+) -> EgressListener {
+    let imports = Imports::parse(listener.hosts.iter().map(|entry| &**entry), namespace);
+    // A Unix socket has no service port to match.
+    let port = listener.port.as_ref().filter(|port| port.number != 0);
+    let imported = visible.iter().filter(|service| imports.has_service(&service.namespace, &service.hostname));
+    let services: Vec<_> = imported
+        .filter_map(|service| match port {
+            Some(port) => with_ports(service, &BTreeSet::from([port.number])),
+            None => Some(service.clone()),
+        })
+        .collect();
+    EgressListener {
+        port: listener.port.clone(),
+        bind: listener.bind.clone(),
+        capture_mode: listener.capture_mode,
+        services: one_per_hostname(services, namespace),
+        virtual_services: rules
+            .iter()
+            .filter(|rule| {
+                let gateway = rule.annotations.get(ROUTE_SEMANTICS).is_some_and(|value| &**value == "gateway");
+                imports.has_rule(&rule.namespace, &rule.spec.hosts, gateway)
+            })
+            .cloned()
+            .collect(),
+    }
+}
+
+/// Of services with one host name in several namespaces: the client's own, else Kubernetes', else the oldest.
+fn one_per_hostname(services: Vec<Shared<Service>>, namespace: &str) -> Vec<Shared<Service>> {
+    let mut chosen: HashMap<Arc<str>, (bool, bool, Arc<str>)> = HashMap::new();
+    for service in &services {
+        let rank = (&*service.namespace == namespace, service.registry == RegistryKind::Kubernetes);
+        let better = match chosen.get(&service.hostname) {
+            None => true,
+            Some((own, kubernetes, _)) => rank > (*own, *kubernetes),
+        };
+        if better {
+            chosen.insert(service.hostname.clone(), (rank.0, rank.1, service.namespace.clone()));
+        }
+    }
+    let is_chosen = |service: &Shared<Service>| {
+        chosen.get(&service.hostname).is_some_and(|(_, _, namespace)| *namespace == service.namespace)
+    };
+    services.into_iter().filter(is_chosen).collect()
+}
+
+/// The service with only these of its ports; `None` where it has none of them.
+fn with_ports(service: &Shared<Service>, ports: &BTreeSet<u32>) -> Option<Shared<Service>> {
+    let kept: Vec<_> = service.ports.iter().filter(|port| ports.contains(&port.number)).cloned().collect();
+    match kept.len() {
+        0 => None,
+        all if all == service.ports.len() => Some(service.clone()),
+        _ => Some(Shared::new(Service { ports: kept, ..(**service).clone() })),
+    }
+}
+
+/// Destinations of a rule that a client in `namespace` can reach.
+fn destinations(rule: &VirtualService, namespace: &str) -> BTreeMap<Arc<str>, BTreeSet<u32>> {
+    let foreign = rule.http.iter().any(|route| route.matches.iter().any(|rule| !rule.source_namespace.is_empty()));
+    if !foreign {
+        return virtual_service::destinations(rule);
+    }
+    let mut own = rule.clone();
+    own.http.retain(|route| {
+        route.matches.is_empty()
+            || route.matches.iter().any(|rule| rule.source_namespace.is_empty() || &*rule.source_namespace == namespace)
+    });
+    virtual_service::destinations(&own)
+}
+
+/// Services of several listeners as one list: the first of a host name stays, gaining ports that other listeners import.
+#[derive(Default)]
+struct Union {
+    services: Vec<Shared<Service>>,
+    by_hostname: HashMap<Arc<str>, usize>,
+}
+
+impl Union {
+    fn add(&mut self, service: &Shared<Service>) {
+        let Some(index) = self.by_hostname.get(&service.hostname) else {
+            self.by_hostname.insert(service.hostname.clone(), self.services.len());
+            self.services.push(service.clone());
+            return;
+        };
+        let existing = &mut self.services[*index];
+        if existing == service {
+            return;
+        }
+        match (existing.registry, service.registry) {
+            (RegistryKind::Kubernetes, RegistryKind::External) => {}
+            (RegistryKind::External, RegistryKind::Kubernetes) => *existing = service.clone(),
+            _ if existing.namespace == service.namespace => {
+                let mut merged = (**existing).clone();
+                merged.merge_ports(service);
+                if merged.ports.len() != existing.ports.len() {
+                    *existing = Shared::new(merged);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Default for EgressListener {
+    fn default() -> Self {
+        Self {
+            port: None,
+            bind: "".into(),
+            capture_mode: CaptureMode::Default,
+            services: Vec::new(),
+            virtual_services: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The mesh at one moment: an immutable value, cheap to clone, from which every resource of every node follows.
+//!
+//! Owns the indexes and the way from one snapshot to the next. Never does I/O. An endpoint-only change costs its own shard;
+//! other changes rebuild the index of the kind that changed. Scopes are computed when first asked for and kept for as long as
+//! what they are made from is unchanged.
+
+mod scopes;
+mod targets;
+
+use crate::authentication::{AuthenticationIndex, MtlsPolicy};
+use crate::change::{Change, Update};
+use crate::config::{ConfigRef, ObjectKey};
+use crate::destination_rule::{DestinationRuleIndex, MergedRule};
+use crate::endpoint_index::EndpointIndex;
+use crate::host;
+use crate::labels::{Labels, pairs, selects};
+use crate::node::Node;
+use crate::scope::SidecarScope;
+use crate::service::{Service, ServiceKey, Visibility};
+use crate::service_index::ServiceIndex;
+use crate::shared::Shared;
+use crate::virtual_service::VirtualServiceIndex;
+use meltemi_config::kube::Secret;
+use meltemi_config::mesh::MeshConfig;
+use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
+use meltemi_config::{Key, Kind};
+use scopes::ScopeCache;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use targets::ServiceTarget;
+
+/// The gateway's services, set on Gateways made from the Gateway API: only proxies behind one of them serve it.
+pub const GATEWAY_SERVICE: &str = "internal.istio.io/gateway-service";
+
+/// What does not change while the control plane runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Completes short host names in configuration. Empty: `name.namespace` only.
+    pub domain: Arc<str>,
+    /// The id of the cluster whose registry this is.
+    pub cluster_id: Arc<str>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Counts up with every change.
+    pub version: u64,
+    pub mesh: Shared<MeshConfig>,
+    pub options: Arc<Options>,
+    pub services: Arc<ServiceIndex>,
+    pub endpoints: EndpointIndex,
+    pub virtual_services: Arc<VirtualServiceIndex>,
+    pub destination_rules: Arc<DestinationRuleIndex>,
+    pub gateways: Arc<BTreeMap<ObjectKey, ConfigRef<Gateway>>>,
+    pub sidecars: Arc<BTreeMap<ObjectKey, ConfigRef<Sidecar>>>,
+    pub authentication: Arc<AuthenticationIndex>,
+    pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
+    scopes: ScopeCache,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self::new(Options::default(), Shared::new(MeshConfig::default()))
+    }
+}
+
+impl Snapshot {
+    /// A mesh with nothing in it.
+    pub fn new(options: Options, mesh: Shared<MeshConfig>) -> Self {
+        Self {
+            version: 0,
+            mesh,
+            options: Arc::new(options),
+            services: Arc::default(),
+            endpoints: EndpointIndex::default(),
+            virtual_services: Arc::default(),
+            destination_rules: Arc::default(),
+            gateways: Arc::default(),
+            sidecars: Arc::default(),
+            authentication: Arc::default(),
+            secrets: Arc::default(),
+            scopes: ScopeCache::default(),
+        }
+    }
+
+    /// The first snapshot from everything that is known.
+    pub fn build(options: Options, update: &Update) -> Self {
+        let mesh = update.mesh.clone().unwrap_or_else(|| Shared::new(MeshConfig::default()));
+        Self::new(options, mesh).next(update).0
+    }
+
+    /// The snapshot after `update`, and what differs. With nothing different, the version stays.
+    pub fn next(&self, update: &Update) -> (Self, Change) {
+        let mut next = self.clone();
+        let mut change = Change::default();
+        next.take_mesh(update, &mut change);
+        if !update.services.is_empty() {
+            change.services = Arc::make_mut(&mut next.services).update(&update.services);
+        }
+        next.endpoints.update(&update.endpoints, &mut change);
+        next.take_routes(update, &mut change);
+        next.take_destination_rules(update, &mut change);
+        take(Kind::Gateway, &mut next.gateways, &update.gateways, &mut change);
+        take(Kind::Sidecar, &mut next.sidecars, &update.sidecars, &mut change);
+        take(Kind::Secret, &mut next.secrets, &update.secrets, &mut change);
+        if !update.peer_authentications.is_empty() {
+            Arc::make_mut(&mut next.authentication).update(&update.peer_authentications);
+            note(Kind::PeerAuthentication, update.peer_authentications.iter().map(|(key, _)| key), &mut change);
+        }
+        let scoped = |key: &Key| matches!(key.kind, Kind::VirtualService | Kind::Sidecar);
+        if change.full || !change.services.is_empty() || change.configs.iter().any(scoped) {
+            next.scopes = ScopeCache::default();
+        }
+        next.version += u64::from(!change.is_empty());
+        (next, change)
+    }
+
+    fn take_mesh(&mut self, update: &Update, change: &mut Change) {
+        let Some(mesh) = update.mesh.as_ref().filter(|mesh| **mesh != self.mesh) else { return };
+        self.mesh = mesh.clone();
+        change.full = true;
+        let routes = default_visibility(&self.mesh.default_virtual_service_export_to);
+        Arc::make_mut(&mut self.virtual_services).rebuild(&self.options.domain, &routes);
+        let rules = default_visibility(&self.mesh.default_destination_rule_export_to);
+        Arc::make_mut(&mut self.destination_rules).rebuild(&self.options.domain, &rules);
+    }
+
+    fn take_routes(&mut self, update: &Update, change: &mut Change) {
+        let changes: Vec<_> =
+            update.virtual_services.iter().filter(|(key, new)| self.virtual_services.raw(key) != new.as_ref()).cloned().collect();
+        if changes.is_empty() {
+            return;
+        }
+        let default = default_visibility(&self.mesh.default_virtual_service_export_to);
+        let before = self.virtual_services.clone();
+        Arc::make_mut(&mut self.virtual_services).update(&changes, &self.options.domain, &default);
+        for (key, new) in &changes {
+            let delegate = new.as_ref().or(before.raw(key)).is_some_and(|config| config.spec.hosts.is_empty());
+            // A delegate shows through its roots, whichever they are.
+            if delegate {
+                change.route_hosts.insert("*".into());
+            }
+            for config in [before.get(key), self.virtual_services.get(key)].into_iter().flatten() {
+                change.route_hosts.extend(config.spec.hosts.iter().cloned());
+            }
+        }
+        note(Kind::VirtualService, changes.iter().map(|(key, _)| key), change);
+    }
+
+    fn take_destination_rules(&mut self, update: &Update, change: &mut Change) {
+        let changes: Vec<_> = update
+            .destination_rules
+            .iter()
+            .filter(|(key, new)| self.destination_rules.get(key) != new.as_ref())
+            .cloned()
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
+        for (key, new) in &changes {
+            for rule in [self.destination_rules.get(key), new.as_ref()].into_iter().flatten() {
+                let host = host::fqdn(&rule.spec.host, &rule.namespace, &self.options.domain);
+                change.destination_hosts.insert(host.into());
+            }
+        }
+        let default = default_visibility(&self.mesh.default_destination_rule_export_to);
+        Arc::make_mut(&mut self.destination_rules).update(&changes, &self.options.domain, &default);
+        note(Kind::DestinationRule, changes.iter().map(|(key, _)| key), change);
+    }
+
+    pub fn root_namespace(&self) -> &str {
+        &self.mesh.root_namespace
+    }
+
+    /// What the node's proxy sees.
+    pub fn scope(&self, node: &Node) -> Arc<SidecarScope> {
+        self.scopes.of(self, node)
+    }
+
+    /// The service that a node means by a host name.
+    pub fn service_for(&self, node: &Node, hostname: &str) -> Option<Shared<Service>> {
+        self.scope(node).service(hostname).cloned()
+    }
+
+    /// The DestinationRule with which a node reaches a service.
+    pub fn destination_rule(&self, node: &Node, service: &Service) -> Option<Shared<MergedRule>> {
+        self.destination_rules.lookup(&node.namespace, self.root_namespace(), service, Some(&node.labels))
+    }
+
+    /// The DestinationRule of a service that a node itself serves.
+    pub fn inbound_destination_rule(&self, node: &Node, service: &Service) -> Option<Shared<MergedRule>> {
+        self.destination_rules.lookup(&node.namespace, self.root_namespace(), service, None)
+    }
+
+    /// Resolved VirtualServices bound to a gateway (`namespace/name`, or `mesh`) that `namespace` sees.
+    pub fn virtual_services_for_gateway(&self, gateway: &str, namespace: &str) -> Vec<ConfigRef<VirtualService>> {
+        self.virtual_services.for_gateway(gateway, namespace)
+    }
+
+    /// The Gateways that a router node serves, the oldest first.
+    pub fn gateways_for(&self, node: &Node) -> Vec<ConfigRef<Gateway>> {
+        let mut targets: Option<Vec<ServiceTarget>> = None;
+        let mut found: Vec<_> = self
+            .gateways
+            .values()
+            .filter(|gateway| match gateway.annotations.get(GATEWAY_SERVICE) {
+                Some(services) => targets
+                    .get_or_insert_with(|| self.service_targets(node))
+                    .iter()
+                    .any(|target| services.split(',').any(|name| name.trim() == &*target.service.hostname)),
+                None => {
+                    let selector = gateway.spec.selector.iter().map(|(key, value)| (&**key, &**value));
+                    selects(selector, &node.labels)
+                }
+            })
+            .cloned()
+            .collect();
+        found.sort_by(|a, b| a.by_age(b));
+        found
+    }
+
+    /// The mTLS modes of a node's own ports.
+    pub fn mtls_policy(&self, node: &Node) -> MtlsPolicy {
+        self.authentication.workload_policy(&node.namespace, self.root_namespace(), &node.labels)
+    }
+
+    /// The mTLS modes of any workload.
+    pub fn workload_mtls_policy(&self, namespace: &str, labels: &Labels) -> MtlsPolicy {
+        self.authentication.workload_policy(namespace, self.root_namespace(), labels)
+    }
+
+    /// What of the mesh a node serves itself, in the order of service age.
+    pub fn service_targets(&self, node: &Node) -> Vec<ServiceTarget> {
+        targets::of(self, node)
+    }
+
+    /// The Sidecar for a workload: in its namespace one that selects it, else one for all; else the root namespace's.
+    pub fn sidecar_for(&self, namespace: &str, labels: &Labels) -> Option<ConfigRef<Sidecar>> {
+        let in_namespace = |namespace: &str| {
+            let mut list: Vec<_> = self.sidecars.values().filter(|sidecar| &*sidecar.namespace == namespace).collect();
+            list.sort_by(|a, b| a.by_age(b));
+            list
+        };
+        let selector = |sidecar: &ConfigRef<Sidecar>| {
+            sidecar.spec.workload_selector.as_ref().map(|selector| selector.labels.clone()).filter(|labels| !labels.is_empty())
+        };
+        let own = in_namespace(namespace);
+        let selected = own.iter().find(|sidecar| selector(sidecar).is_some_and(|own| selects(pairs(&own), labels)));
+        if let Some(sidecar) = selected.or_else(|| own.iter().find(|sidecar| selector(sidecar).is_none())) {
+            return Some((*sidecar).clone());
+        }
+        if namespace == self.root_namespace() {
+            return None;
+        }
+        in_namespace(self.root_namespace()).into_iter().find(|sidecar| selector(sidecar).is_none()).cloned()
+    }
+
+    /// Keys of the services at an address, for debugging and peer lookup.
+    pub fn services_at(&self, address: &str) -> Vec<ServiceKey> {
+        self.endpoints.services_at(address).cloned().collect()
+    }
+}
+
+/// The mesh's default for `exportTo`.
+pub fn default_visibility(entries: &[Arc<str>]) -> Visibility {
+    if entries.is_empty() || entries.iter().any(|entry| &**entry == "*") {
+        return Visibility::Public;
+    }
+    if entries.iter().all(|entry| &**entry == "~") {
+        return Visibility::None;
+    }
+    Visibility::Namespaces(entries.iter().cloned().collect())
+}
+
+fn note<'a>(kind: Kind, keys: impl Iterator<Item = &'a ObjectKey>, change: &mut Change) {
+    change.configs.extend(keys.map(|key| Key { kind, namespace: key.namespace.clone(), name: key.name.clone() }));
+}
+
+fn take<T: PartialEq>(
+    kind: Kind,
+    map: &mut Arc<BTreeMap<ObjectKey, ConfigRef<T>>>,
+    changes: &[(ObjectKey, Option<ConfigRef<T>>)],
+    change: &mut Change,
+) {
+    for (key, new) in changes {
+        if map.get(key) == new.as_ref() {
+            continue;
+        }
+        let map = Arc::make_mut(map);
+        match new {
+            Some(new) => drop(map.insert(key.clone(), new.clone())),
+            None => drop(map.remove(key)),
+        }
+        note(kind, std::iter::once(key), change);
+    }
+}
+
+#[cfg(test)]
+mod tests;

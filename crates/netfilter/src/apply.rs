@@ -1,0 +1,117 @@
+//! Putting rules into the kernel and taking them out, by the `iptables` programs.
+//!
+//! Owns: running `iptables-save` and `iptables-restore` (or their `ip6tables` twins) in the caller's network namespace.
+//! Never a shell. Cost: two short processes for each family.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use thiserror::Error;
+
+use crate::capture::Capture;
+use crate::ruleset::{Family, Ruleset};
+
+#[cfg(test)]
+mod tests;
+
+/// Which programs to run, and what they need in their environment.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// `legacy` or `nft`, put between the name and `-restore`; the host's default where empty.
+    pub flavour: Option<&'static str>,
+    /// A file that `iptables-legacy` may lock, where its default is out of reach.
+    pub lock_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    #[error(
+        "{program} is missing: traffic cannot be captured without it. \
+         Install it, on Debian or Ubuntu with `apt-get install iptables`, on Fedora with `dnf install iptables-nft`"
+    )]
+    Missing { program: String },
+    #[error("{program} refused: {message}")]
+    Refused { program: String, message: String },
+    #[error("running {program}: {source}")]
+    Run { program: String, source: std::io::Error },
+}
+
+impl Program {
+    fn name(&self, family: Family, verb: &str) -> String {
+        let base = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        match self.flavour {
+            Some(flavour) => format!("{base}-{flavour}-{verb}"),
+            None => format!("{base}-{verb}"),
+        }
+    }
+
+    fn run(&self, family: Family, verb: &str, arguments: &[&str], input: &str) -> Result<String, ApplyError> {
+        let program = self.name(family, verb);
+        let failed = |source: std::io::Error| match source.kind() {
+            ErrorKind::NotFound => ApplyError::Missing { program: program.clone() },
+            _ => ApplyError::Run { program: program.clone(), source },
+        };
+        let mut command = Command::new(&program);
+        command.args(arguments).env("PATH", search_path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(lock) = &self.lock_file {
+            command.env("XTABLES_LOCKFILE", lock);
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        // A program that stops early closes the pipe; what it printed says why.
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().map_err(failed)?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(ApplyError::Refused { program, message });
+        }
+        written.map_err(failed)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn restore(&self, family: Family, text: &str) -> Result<(), ApplyError> {
+        self.run(family, "restore", &["--noflush"], text).map(drop)
+    }
+}
+
+/// An ordinary user's `PATH` often lacks the folders where `iptables` is.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+/// Whether this network namespace has an IPv6 address beyond its loopback's.
+pub fn ipv6_in_use() -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    // The fourth column is the scope: 10 is host, 20 is link.
+    table.lines().filter_map(|line| line.split_whitespace().nth(3)).any(|scope| scope == "00")
+}
+
+/// Installs the capture's rules for `families`, replacing what an earlier capture left.
+pub fn apply(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
+    for family in families {
+        let rules = capture.rules(*family);
+        remove(&rules, *family, program)?;
+        program.restore(*family, &rules.restore_text())?;
+    }
+    Ok(())
+}
+
+/// Takes away what a capture left, whatever its settings were.
+pub fn cleanup(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
+    families.iter().try_for_each(|family| remove(&capture.rules(*family), *family, program))
+}
+
+fn remove(rules: &Ruleset, family: Family, program: &Program) -> Result<(), ApplyError> {
+    let saved = program.run(family, "save", &[], "")?;
+    match crate::cleanup::restore_text(&saved, rules) {
+        Some(text) => program.restore(family, &text),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,209 @@
+//! A folder of YAML and JSON files, watched.
+//!
+//! Owns: the thread that watches and reads. A file that breaks keeps its last good objects in force until it is repaired
+//! or removed. One event costs a `stat` for each file and a parse for each that changed.
+
+mod folder;
+mod load;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use meltemi_config::Problem;
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::watch;
+
+use self::load::Loader;
+use crate::set::ConfigSet;
+use crate::watch::{Changes, ConfigStore};
+
+/// Limits and rhythm of a file store.
+#[derive(Debug, Clone)]
+pub struct FileStoreOptions {
+    /// How long a folder must be quiet before it is read.
+    pub debounce: Duration,
+    /// How often the folder is looked through when no event tells of a change (network file systems, linked folders).
+    pub poll: Duration,
+    /// Larger files are refused.
+    pub max_file_bytes: u64,
+    /// Files beyond this number are refused.
+    pub max_files: usize,
+}
+
+impl Default for FileStoreOptions {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(50),
+            poll: Duration::from_secs(5),
+            max_file_bytes: 64 << 20,
+            max_files: 100_000,
+        }
+    }
+}
+
+/// Why a folder cannot be a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{0}: no such file or folder")]
+    Missing(PathBuf),
+    #[error("{path}: {source}")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot start the thread that watches {path}: {source}")]
+    Thread { path: PathBuf, source: std::io::Error },
+}
+
+/// A store of files. Stops watching when dropped.
+#[derive(Debug)]
+pub struct FileStore {
+    current: watch::Receiver<Arc<ConfigSet>>,
+    problems: watch::Receiver<Arc<[Problem]>>,
+    /// Closing it ends the thread.
+    _stop: SyncSender<Signal>,
+}
+
+enum Signal {
+    Changed,
+    Stop,
+}
+
+impl FileStore {
+    /// Reads a folder, or a single file, and goes on watching it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, FileStoreOptions::default())
+    }
+
+    /// As `open`, with other limits.
+    pub fn open_with(path: &Path, options: FileStoreOptions) -> Result<Self, StoreError> {
+        match std::fs::metadata(path) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing(path.to_owned())),
+            Err(source) => return Err(StoreError::Unreadable { path: path.to_owned(), source }),
+        }
+        // Watching starts before the first reading, so that no change falls between them.
+        let (sender, receiver) = sync_channel(1);
+        let watcher = start_watcher(path, sender.clone());
+        let mut loader = Loader::new(path, options.clone());
+        loader.reload();
+        let current = watch::Sender::new(loader.set().clone());
+        let problems = watch::Sender::new(loader.problems().clone());
+        let store = Self { current: current.subscribe(), problems: problems.subscribe(), _stop: sender };
+        let follow = Follow { loader, current, problems, signals: receiver, options };
+        std::thread::Builder::new()
+            .name("config-files".into())
+            .spawn(move || {
+                let _watcher = watcher;
+                follow.run();
+            })
+            .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
+        Ok(store)
+    }
+
+    /// What is wrong with the files at present, ordered by file and line.
+    pub fn problems(&self) -> Arc<[Problem]> {
+        self.problems.borrow().clone()
+    }
+
+    /// Follows `problems`.
+    pub fn watch_problems(&self) -> watch::Receiver<Arc<[Problem]>> {
+        self.problems.clone()
+    }
+}
+
+impl ConfigStore for FileStore {
+    fn snapshot(&self) -> Arc<ConfigSet> {
+        self.current.borrow().clone()
+    }
+
+    fn changes(&self) -> Changes {
+        Changes::new(self.current.clone())
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        // A full channel wakes the thread as well; it then finds that nobody listens.
+        let _ = self._stop.try_send(Signal::Stop);
+    }
+}
+
+/// Watches the folder (of a file: the folder it is in, since editors replace files).
+fn start_watcher(path: &Path, signals: SyncSender<Signal>) -> Option<notify::RecommendedWatcher> {
+    let target = if path.is_dir() { path } else { path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
+    let mode = if path.is_dir() { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+    let handler = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|e| e.kind.is_access()) {
+            return;
+        }
+        // One pending signal is enough; the reader looks at everything.
+        let _ = signals.try_send(Signal::Changed);
+    };
+    let watcher = notify::recommended_watcher(handler).and_then(|mut w| w.watch(target, mode).map(|()| w));
+    watcher
+        .inspect_err(|error| tracing::warn!(path = %target.display(), %error, "cannot watch; looking again from time to time"))
+        .ok()
+}
+
+/// The thread's state.
+struct Follow {
+    loader: Loader,
+    current: watch::Sender<Arc<ConfigSet>>,
+    problems: watch::Sender<Arc<[Problem]>>,
+    signals: Receiver<Signal>,
+    options: FileStoreOptions,
+}
+
+impl Follow {
+    fn run(mut self) {
+        loop {
+            match self.signals.recv_timeout(self.options.poll) {
+                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Signal::Changed) => {
+                    if !self.settle() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.current.is_closed() {
+                return;
+            }
+            self.loader.reload();
+            self.publish();
+        }
+    }
+
+    /// Waits until no event came for the debounce time, ten times that at most. False: stop.
+    fn settle(&self) -> bool {
+        let deadline = Instant::now() + self.options.debounce * 10;
+        loop {
+            match self.signals.recv_timeout(self.options.debounce) {
+                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(Signal::Changed) if Instant::now() < deadline => {}
+                Ok(Signal::Changed) | Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let (set, problems) = (self.loader.set(), self.loader.problems());
+        self.problems.send_if_modified(|old| {
+            let changed = **old != **problems;
+            if changed {
+                *old = problems.clone();
+            }
+            changed
+        });
+        self.current.send_if_modified(|old| {
+            let changed = !Arc::ptr_eq(old, set);
+            if changed {
+                *old = set.clone();
+            }
+            changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! From the files of a folder to the set in force: what changed is read again, what broke keeps its last good version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use meltemi_config::{Document, Key, Object, Problem, Severity, Source, parse_documents};
+
+use super::FileStoreOptions;
+use super::folder::{self, Stamp};
+use crate::set::ConfigSet;
+
+/// Reads a folder again and again.
+pub(super) struct Loader {
+    root: PathBuf,
+    options: FileStoreOptions,
+    files: BTreeMap<PathBuf, FileState>,
+    set: Arc<ConfigSet>,
+    problems: Arc<[Problem]>,
+}
+
+/// What one file contributes.
+#[derive(Default)]
+struct FileState {
+    stamp: Option<Stamp>,
+    content: u64,
+    /// In the order of the file. Includes last good versions of what is broken now.
+    objects: Vec<Object>,
+    problems: Vec<Problem>,
+}
+
+impl Loader {
+    pub fn new(root: &Path, options: FileStoreOptions) -> Self {
+        Self {
+            root: root.to_owned(),
+            options,
+            files: BTreeMap::new(),
+            set: Arc::default(),
+            problems: Arc::from(Vec::new()),
+        }
+    }
+
+    pub fn set(&self) -> &Arc<ConfigSet> {
+        &self.set
+    }
+
+    pub fn problems(&self) -> &Arc<[Problem]> {
+        &self.problems
+    }
+
+    /// Looks through the folder. `set` stays the same `Arc` when nothing in force changed.
+    pub fn reload(&mut self) {
+        let listing = folder::list(&self.root, self.options.max_files);
+        let mut problems = Vec::new();
+        for unreadable in &listing.unreadable {
+            problems.push(file_problem(&unreadable.path, unreadable.error.clone()));
+        }
+        if listing.truncated {
+            problems.push(file_problem(&self.root, format!("more than {} files; the rest is not read", self.options.max_files)));
+        }
+        // What lies in a folder that cannot be read now is still there as far as anybody knows.
+        self.files.retain(|path, _| {
+            listing.files.contains_key(path) || listing.unreadable.iter().any(|u| path.starts_with(&u.path))
+        });
+        for (path, stamp) in listing.files {
+            let state = self.files.entry(path.clone()).or_default();
+            if state.stamp.is_none_or(|old| !old.is_unchanged(&stamp)) {
+                state.read(&path, stamp, &self.options);
+            }
+        }
+        self.compose(problems);
+    }
+
+    /// Puts together what the files contribute; the first of two documents with one key stays.
+    fn compose(&mut self, mut problems: Vec<Problem>) {
+        let mut owners: BTreeMap<Key, &Object> = BTreeMap::new();
+        for state in self.files.values() {
+            problems.extend(state.problems.iter().cloned());
+            for object in &state.objects {
+                let key = object.key();
+                match owners.get(&key) {
+                    Some(first) => problems.push(duplicate(object, first)),
+                    None => {
+                        owners.insert(key, object);
+                    }
+                }
+            }
+        }
+        let mut set = (*self.set).clone();
+        let gone: Vec<Key> = self.set.iter().map(Object::key).filter(|k| !owners.contains_key(k)).collect();
+        let mut changed = !gone.is_empty();
+        for key in &gone {
+            set.remove(key);
+        }
+        for (key, object) in owners {
+            if set.get(&key) != Some(object) {
+                set.insert(object.clone());
+                changed = true;
+            }
+        }
+        if changed {
+            self.set = Arc::new(set);
+        }
+        problems.sort_by(|a, b| (&a.source.file, a.source.line).cmp(&(&b.source.file, b.source.line)));
+        self.problems = problems.into();
+    }
+}
+
+impl FileState {
+    fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) {
+        let text = if stamp.bytes() > options.max_file_bytes {
+            Err(format!("larger than {} bytes", options.max_file_bytes))
+        } else {
+            std::fs::read_to_string(path).map_err(|e| e.to_string())
+        };
+        self.stamp = Some(stamp);
+        match text {
+            Ok(text) => {
+                let mut hasher = DefaultHasher::new();
+                hasher.write(text.as_bytes());
+                let content = hasher.finish();
+                if content != self.content || self.problems.iter().any(|p| p.source.line == 0) {
+                    self.content = content;
+                    self.take(parse_documents(&path.to_string_lossy(), &text));
+                }
+            }
+            Err(error) => {
+                self.problems = vec![file_problem(path, error)];
+            }
+        }
+    }
+
+    /// Takes the documents of the file's new version over what it held.
+    fn take(&mut self, documents: Vec<Document>) {
+        let mut before: BTreeMap<Key, Object> = std::mem::take(&mut self.objects).into_iter().map(|o| (o.key(), o)).collect();
+        self.problems.clear();
+        let mut written = BTreeSet::new();
+        let mut nameless = false;
+        for document in documents {
+            let problems = document.check();
+            let broken = problems.iter().any(|p| p.severity == Severity::Error);
+            self.problems.extend(problems);
+            if let Some(key) = &document.key {
+                written.insert(key.clone());
+            }
+            let object = match (broken, &document.key) {
+                (false, _) => document.object,
+                (true, Some(key)) => before.remove(key),
+                (true, None) => {
+                    nameless = true;
+                    None
+                }
+            };
+            self.objects.extend(object);
+        }
+        if nameless {
+            // A document whose name cannot be read may be any of those that are missing.
+            self.objects.extend(before.into_iter().filter(|(key, _)| !written.contains(key)).map(|(_, object)| object));
+        }
+    }
+}
+
+/// A problem with a file as a whole; line 0 marks it as such.
+fn file_problem(path: &Path, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        source: Source { file: path.to_string_lossy().into(), line: 0 },
+        object: None,
+        path: String::new(),
+        message,
+        suggestion: None,
+    }
+}
+
+fn duplicate(second: &Object, first: &Object) -> Problem {
+    let written = first.meta.source.as_ref().map_or_else(String::new, |s| format!(" at {s}"));
+    Problem {
+        severity: Severity::Error,
+        source: second.meta.source.clone().unwrap_or_else(|| Source { file: "".into(), line: 0 }),
+        object: Some(second.key()),
+        path: String::new(),
+        message: format!("already defined{written}; the first one stays in force"),
+        suggestion: None,
+    }
+}

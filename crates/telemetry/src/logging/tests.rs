@@ -1,0 +1,39 @@
+use super::*;
+
+#[test]
+fn lists_of_levels() {
+    let base = Levels::new(Level::WARNING);
+    let check = |list: &str, component: &str, expected: &str| {
+        let levels = base.clone().with_list(list).unwrap();
+        assert_eq!(levels.level(component).name(), expected, "{list} {component}");
+    };
+    check("", "upstream", "warning");
+    check("misc:error,upstream:debug", "upstream", "debug");
+    check("misc:error,upstream:debug", "http", "warning");
+    check("default:info, xds:trace", "http", "info");
+    check("default:info, xds:trace", "xds", "trace");
+    check("all:none", "xds", "off");
+    assert_eq!(base.clone().with_list("upstream"), Err(LevelError::Pair("upstream".into())));
+    assert_eq!(base.with_list("upstream:loud"), Err(LevelError::Level("loud".into())));
+}
+
+#[test]
+fn targets_follow_components() {
+    let levels = Levels::new(Level::INFO).with_list("upstream:debug").unwrap();
+    let targets = levels.targets();
+    let enabled = |target: &str, level: tracing::Level| targets.would_enable(target, &level);
+    assert!(enabled("meltemi_upstream::dns", tracing::Level::DEBUG));
+    assert!(!enabled("meltemi_http", tracing::Level::DEBUG));
+    assert!(enabled("meltemi_http", tracing::Level::INFO));
+    assert!(!enabled("h2::codec", tracing::Level::INFO));
+}
+
+#[test]
+fn an_unknown_component_is_refused() {
+    let logging = Logging::install(Format::Text, Levels::new(Level::INFO));
+    assert_eq!(logging.set(Some("nope"), Level::INFO), Err(LevelError::Component("nope".into())));
+    logging.set(Some("http"), Level::WARNING).unwrap();
+    assert_eq!(logging.levels().level("http").name(), "warning");
+    logging.set(None, Level::INFO).unwrap();
+    assert_eq!(logging.levels().level("http").name(), "info");
+}

@@ -1,0 +1,96 @@
+use crate::certificate::{CertError, CertSlot, ClientCert};
+use crate::trust::{ServerVerifier, Validation};
+use crate::{TlsVersion, provider_with, versions};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::pki_types::ServerName;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Sessions kept for resumption by each TLS context.
+const RESUMPTION_SESSIONS: usize = 64;
+
+/// Envoy's `UpstreamTlsContext` in the part that a handshake needs.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    pub certificate: Option<Arc<CertSlot>>,
+    /// None: any certificate is taken, as by Envoy.
+    pub validation: Option<Validation>,
+    pub alpn: Vec<Vec<u8>>,
+    /// None: no SNI is sent.
+    pub sni: Option<String>,
+    pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
+    pub cipher_suites: Vec<String>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            validation: None,
+            alpn: Vec::new(),
+            sni: None,
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            cipher_suites: Vec::new(),
+        }
+    }
+}
+
+/// The client side of TLS for one transport socket. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+}
+
+impl ClientTls {
+    pub fn new(options: ClientOptions) -> Result<Self, CertError> {
+        let builder = ClientConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
+            .with_protocol_versions(versions(options.min_version, options.max_version))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier { validation: options.validation }));
+        let mut config = match options.certificate {
+            Some(slot) => builder.with_client_cert_resolver(Arc::new(ClientCert(slot))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = options.alpn;
+        config.resumption = Resumption::in_memory_sessions(RESUMPTION_SESSIONS);
+        // An SNI such as Istio's `outbound_.80_._.host` has underscores and is still a name that rustls sends.
+        let sni = options.sni.as_deref().and_then(|name| ServerName::try_from(name.to_owned()).ok());
+        config.enable_sni = sni.is_some();
+        let server_name = sni.unwrap_or(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()));
+        Ok(Self { config: Arc::new(config), server_name })
+    }
+
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+
+    /// The name for `TlsConnector::connect`. It selects the resumption session and is sent as SNI if it is a DNS name.
+    pub fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
+    }
+
+    /// The same context under other ALPN protocols and SNI, as `istio.alpn` and `auto_sni` ask for. The resumption store
+    /// is shared, so callers keep the result rather than deriving it for each connection.
+    pub fn with(&self, alpn: Option<Vec<Vec<u8>>>, sni: Option<&str>) -> Self {
+        let mut config = (*self.config).clone();
+        if let Some(alpn) = alpn {
+            config.alpn_protocols = alpn;
+        }
+        let mut server_name = self.server_name.clone();
+        if let Some(Ok(name)) = sni.map(|name| ServerName::try_from(name.to_owned())) {
+            config.enable_sni = true;
+            server_name = name;
+        }
+        Self { config: Arc::new(config), server_name }
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// One subject alternative name of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum San<'a> {
+    Uri(&'a str),
+    Dns(&'a str),
+    Email(&'a str),
+    Ip(std::net::IpAddr),
+}
+
+/// What a peer's certificate says of it. Computed once a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub uri_sans: Vec<String>,
+    pub dns_sans: Vec<String>,
+    pub ip_sans: Vec<std::net::IpAddr>,
+    pub email_sans: Vec<String>,
+    /// RFC 2253, as in Envoy's `%DOWNSTREAM_PEER_SUBJECT%`.
+    pub subject: String,
+    pub issuer: String,
+    pub serial_hex: String,
+    /// The certificate itself, for digests and the `Cert` part of XFCC.
+    pub der: Arc<[u8]>,
+}
+
+impl PeerInfo {
+    pub fn from_certificate(der: &[u8]) -> Result<Self, String> {
+        let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der).map_err(|e| e.to_string())?;
+        let mut info = Self {
+            subject: rfc2253(certificate.subject()),
+            issuer: rfc2253(certificate.issuer()),
+            serial_hex: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            der: der.into(),
+            ..Self::default()
+        };
+        if let Some(names) = certificate.subject_alternative_name().map_err(|e| e.to_string())? {
+            for name in &names.value.general_names {
+                info.add(name);
+            }
+        }
+        Ok(info)
+    }
+
+    fn add(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::URI(uri) => self.uri_sans.push((*uri).to_owned()),
+            GeneralName::DNSName(dns) => self.dns_sans.push((*dns).to_owned()),
+            GeneralName::RFC822Name(email) => self.email_sans.push((*email).to_owned()),
+            GeneralName::IPAddress(bytes) => {
+                if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+                    self.ip_sans.push(v4.into());
+                } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
+                    self.ip_sans.push(v6.into());
+                }
+            }
+            // Other kinds of name have no place in a mesh and match nothing.
+            _ => {}
+        }
+    }
+
+    pub fn sans(&self) -> impl Iterator<Item = San<'_>> {
+        let uris = self.uri_sans.iter().map(|s| San::Uri(s));
+        let dns = self.dns_sans.iter().map(|s| San::Dns(s));
+        let emails = self.email_sans.iter().map(|s| San::Email(s));
+        uris.chain(dns).chain(emails).chain(self.ip_sans.iter().map(|ip| San::Ip(*ip)))
+    }
+
+    /// The peer's SPIFFE URI, if it has one.
+    pub fn spiffe(&self) -> Option<&str> {
+        self.uri_sans.iter().map(String::as_str).find(|uri| uri.starts_with("spiffe://"))
+    }
+
+    /// SHA-256 of the certificate in lower-case hex, the `Hash` part of XFCC.
+    pub fn sha256_hex(&self) -> String {
+        let provider = crate::provider();
+        let mut hashes = provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
+        let sha256 = hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
+        hex(sha256.hash(&self.der).as_ref())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn rfc2253(name: &x509_parser::x509::X509Name<'_>) -> String {
+    let registry = x509_parser::objects::oid_registry();
+    let mut parts: Vec<String> = name
+        .iter_attributes()
+        .map(|attribute| {
+            let key = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry)
+                .map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
+            format!("{key}={}", escape_rfc2253(attribute.as_str().unwrap_or_default()))
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn escape_rfc2253(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for (i, c) in value.chars().enumerate() {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') || (i == 0 && matches!(c, '#' | ' ')) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}

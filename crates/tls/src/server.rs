@@ -1,0 +1,80 @@
+use crate::certificate::{CertError, CertSlot, ServerCerts};
+use crate::peer::PeerInfo;
+use crate::trust::{ClientVerifier, Validation};
+use crate::{TlsVersion, provider_with, versions};
+use rustls::server::ServerConfig;
+use std::fmt;
+use std::sync::Arc;
+
+/// Envoy's `DownstreamTlsContext` in the part that a handshake needs.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    pub certificates: Vec<Arc<CertSlot>>,
+    /// None: no certificate is asked of the client, unless `require_client_certificate`.
+    pub validation: Option<Validation>,
+    pub require_client_certificate: bool,
+    pub alpn: Vec<Vec<u8>>,
+    pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
+    /// OpenSSL names; empty: the provider's defaults.
+    pub cipher_suites: Vec<String>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            validation: None,
+            require_client_certificate: false,
+            alpn: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            cipher_suites: Vec::new(),
+        }
+    }
+}
+
+/// The server side of TLS for one filter chain. Cheap to clone.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    pub fn new(options: ServerOptions) -> Result<Self, CertError> {
+        let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
+            .with_protocol_versions(versions(options.min_version, options.max_version))?;
+        let builder = if options.validation.is_some() || options.require_client_certificate {
+            builder.with_client_cert_verifier(Arc::new(ClientVerifier {
+                validation: options.validation,
+                mandatory: options.require_client_certificate,
+            }))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ServerCerts(options.certificates)));
+        config.alpn_protocols = options.alpn;
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        // One ticket is what a client of ours uses; each costs an encryption and a write.
+        config.send_tls13_tickets = 1;
+        config.ignore_client_order = true;
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("alpn", &self.config.alpn_protocols.len()).finish_non_exhaustive()
+    }
+}
+
+impl PeerInfo {
+    /// What the peer of an established connection showed, if it showed a certificate.
+    pub fn of(connection: &rustls::CommonState) -> Option<Self> {
+        Self::from_certificate(connection.peer_certificates()?.first()?).ok()
+    }
+}

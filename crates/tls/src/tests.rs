@@ -1,0 +1,174 @@
+use super::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use std::io::{Read, Write};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn identity(&self, uri: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let leaf = params.signed_by(&key, &self.0).unwrap();
+        Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    fn anchors(&self) -> TrustAnchors {
+        TrustAnchors::from_pem(self.0.pem().as_bytes(), &[]).unwrap()
+    }
+}
+
+fn only(uri: &'static str) -> Vec<SanMatcher> {
+    vec![Arc::new(move |san| *san == San::Uri(uri))]
+}
+
+/// Handshakes over a socket pair and returns what the server learned of the client.
+fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String> {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let server = server.clone();
+    let serving = std::thread::spawn(move || {
+        let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(server.config()).unwrap(), far);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map_err(|e| e.to_string())?;
+        stream.write_all(&byte).map_err(|e| e.to_string())?;
+        PeerInfo::of(&stream.conn).ok_or_else(|| "no client certificate".to_owned())
+    });
+    let connection = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, near);
+    let client_side =
+        stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).map_err(|e| e.to_string());
+    drop(stream);
+    let server_side = serving.join().unwrap();
+    client_side.and(server_side)
+}
+
+const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
+const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
+
+fn pair(server_slot: Arc<CertSlot>, trust: Arc<TrustSlot>, client_slot: Arc<CertSlot>) -> (ServerTls, ClientTls) {
+    let server = ServerTls::new(ServerOptions {
+        certificates: vec![server_slot],
+        validation: Some(Validation { anchors: trust.clone(), ..Validation::default() }),
+        require_client_certificate: true,
+        ..ServerOptions::default()
+    });
+    let client = ClientTls::new(ClientOptions {
+        certificate: Some(client_slot),
+        validation: Some(Validation { anchors: trust, sans: only(SERVER), ..Validation::default() }),
+        sni: Some("outbound_.80_._.server.default.svc.cluster.local".to_owned()),
+        ..ClientOptions::default()
+    });
+    (server.unwrap(), client.unwrap())
+}
+
+#[test]
+fn mutual_tls_tells_the_server_who_the_client_is() {
+    let ca = Authority::new("root");
+    let trust = TrustSlot::new(ca.anchors());
+    let (server, client) =
+        pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(ca.identity(CLIENT)));
+    let peer = handshake(&server, &client).unwrap();
+    assert_eq!(peer.spiffe(), Some(CLIENT));
+    assert_eq!(peer.sha256_hex().len(), 64);
+}
+
+#[test]
+fn a_server_of_another_name_is_refused() {
+    let ca = Authority::new("root");
+    let trust = TrustSlot::new(ca.anchors());
+    let (server, client) = pair(
+        CertSlot::new(ca.identity("spiffe://cluster.local/ns/other/sa/server")),
+        trust,
+        CertSlot::new(ca.identity(CLIENT)),
+    );
+    assert!(handshake(&server, &client).is_err());
+}
+
+#[test]
+fn a_client_of_another_root_is_refused() {
+    let (ca, stranger) = (Authority::new("root"), Authority::new("stranger"));
+    let trust = TrustSlot::new(ca.anchors());
+    let (server, client) =
+        pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(stranger.identity(CLIENT)));
+    assert!(handshake(&server, &client).is_err());
+}
+
+#[test]
+fn a_client_without_certificate_is_refused_where_one_is_required() {
+    let ca = Authority::new("root");
+    let trust = TrustSlot::new(ca.anchors());
+    let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::empty());
+    assert!(handshake(&server, &client).is_err());
+}
+
+#[test]
+fn rotation_in_the_slot_serves_the_next_handshake() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let trust = TrustSlot::new(old.anchors());
+    let (server_slot, client_slot) = (CertSlot::new(old.identity(SERVER)), CertSlot::new(old.identity(CLIENT)));
+    let (server, client) = pair(server_slot.clone(), trust.clone(), client_slot.clone());
+    handshake(&server, &client).unwrap();
+    trust.set(new.anchors());
+    server_slot.set(new.identity(SERVER));
+    client_slot.set(new.identity(CLIENT));
+    // A resumed session would carry the old identity: a fresh context shows what the slots give.
+    let (server, client) = pair(server_slot, trust, client_slot);
+    handshake(&server, &client).unwrap();
+}
+
+#[test]
+fn an_empty_trust_slot_verifies_nobody() {
+    let ca = Authority::new("root");
+    let (server, client) =
+        pair(CertSlot::new(ca.identity(SERVER)), TrustSlot::empty(), CertSlot::new(ca.identity(CLIENT)));
+    assert!(handshake(&server, &client).is_err());
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let ca = Authority::new("root");
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::default().signed_by(&key, &ca.0).unwrap();
+    let other = KeyPair::generate().unwrap();
+    let result = Identity::from_pem(leaf.pem().as_bytes(), other.serialize_pem().as_bytes());
+    assert!(matches!(result, Err(CertError::Mismatch)));
+}
+
+#[test]
+fn debug_output_shows_no_key() {
+    let ca = Authority::new("root");
+    let text = format!("{:?}", CertSlot::new(ca.identity(SERVER)));
+    assert!(text.contains(SERVER) && !text.to_lowercase().contains("key"), "{text}");
+}
+
+#[test]
+fn spiffe_ids_parse_strictly() {
+    let good = "spiffe://cluster.local/ns/default/sa/reviews";
+    assert_eq!(good.parse::<SpiffeId>().unwrap().to_string(), good);
+    for bad in [
+        "",
+        "http://cluster.local/ns/a/sa/b",
+        "spiffe://cluster.local/ns/a/sa/",
+        "spiffe://cluster.local/ns/a/sa/b/",
+        "spiffe://cluster.local/ns/../sa/b",
+        "spiffe:///ns/a/sa/b",
+        "spiffe://Cluster.Local/ns/a/sa/b",
+        "spiffe://cluster.local/sa/b/ns/a",
+        "spiffe://cluster.local/ns/a%2Fb/sa/c",
+    ] {
+        assert!(bad.parse::<SpiffeId>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn unknown_cipher_suites_are_named() {
+    let options = ServerOptions { cipher_suites: vec!["RC4-MD5".to_owned()], ..ServerOptions::default() };
+    assert!(matches!(ServerTls::new(options), Err(CertError::CipherSuite(name)) if name == "RC4-MD5"));
+}

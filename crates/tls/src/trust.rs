@@ -1,0 +1,238 @@
+//! What a peer's certificate must satisfy, with anchors that rotate in place.
+
+use crate::certificate::{CertError, certificates_from_pem};
+use crate::peer::{PeerInfo, San};
+use arc_swap::ArcSwapOption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use std::fmt;
+use std::sync::Arc;
+
+/// A predicate over one subject alternative name; any name that satisfies any predicate admits the peer.
+pub type SanMatcher = Arc<dyn Fn(&San<'_>) -> bool + Send + Sync>;
+
+/// Roots and revocation lists of one moment.
+pub struct TrustAnchors {
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl TrustAnchors {
+    /// `crl` may be empty. Every certificate in `roots` becomes an anchor.
+    pub fn from_pem(roots: &[u8], crl: &[u8]) -> Result<Self, CertError> {
+        let mut store = RootCertStore::empty();
+        for root in certificates_from_pem(roots)? {
+            store.add(root)?;
+        }
+        Self::new(store, crl)
+    }
+
+    /// The host's own roots (`file-root:system`).
+    pub fn system() -> Result<Self, CertError> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self::new(store, &[])
+    }
+
+    fn new(store: RootCertStore, crl: &[u8]) -> Result<Self, CertError> {
+        let roots = Arc::new(store);
+        let crls = CertificateRevocationListDer::pem_slice_iter(crl)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| CertError::Crl(e.to_string()))?;
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), crate::provider())
+            .with_crls(crls)
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(|e| CertError::Crl(e.to_string()))?;
+        Ok(Self { roots, clients })
+    }
+}
+
+/// Holds the current anchors of one validation context; empty until the first arrive, and then nothing verifies.
+#[derive(Default)]
+pub struct TrustSlot(ArcSwapOption<TrustAnchors>);
+
+impl TrustSlot {
+    pub fn new(anchors: TrustAnchors) -> Arc<Self> {
+        Arc::new(Self(ArcSwapOption::from_pointee(anchors)))
+    }
+
+    pub fn empty() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn set(&self, anchors: TrustAnchors) {
+        self.0.store(Some(Arc::new(anchors)));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.load().is_none()
+    }
+
+    fn current(&self) -> Result<Arc<TrustAnchors>, Error> {
+        self.0.load_full().ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+}
+
+impl fmt::Debug for TrustSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TrustSlot({})", if self.is_empty() { "empty" } else { "set" })
+    }
+}
+
+/// Envoy's `CertificateValidationContext` in the part that a verifier needs.
+#[derive(Clone, Default)]
+pub struct Validation {
+    pub anchors: Arc<TrustSlot>,
+    /// Empty: any name will do, once the chain verifies.
+    pub sans: Vec<SanMatcher>,
+    /// Envoy's `trust_chain_verification: ACCEPT_UNTRUSTED`: the chain is not verified; names still are.
+    pub accept_untrusted: bool,
+    /// SHA-256 fingerprints of acceptable leaves, lower-case hex; empty: any.
+    pub certificate_hashes: Vec<String>,
+}
+
+impl Validation {
+    fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        if self.sans.is_empty() && self.certificate_hashes.is_empty() {
+            return Ok(());
+        }
+        let info = PeerInfo::from_certificate(leaf)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        if !self.certificate_hashes.is_empty() && !self.certificate_hashes.contains(&info.sha256_hex()) {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
+        if self.sans.is_empty() || info.sans().any(|san| self.sans.iter().any(|matches| matches(&san))) {
+            return Ok(());
+        }
+        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+    }
+}
+
+impl fmt::Debug for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Validation").field("anchors", &self.anchors).field("sans", &self.sans.len()).finish()
+    }
+}
+
+fn signature_schemes() -> Vec<SignatureScheme> {
+    crate::provider().signature_verification_algorithms.supported_schemes()
+}
+
+/// Verifies a server's chain against the slot's anchors and its names against the list. Envoy's rule: the name asked for
+/// by SNI is not compared unless the list says so.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    /// None: Envoy without a validation context takes any certificate.
+    pub(crate) validation: Option<Validation>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(validation) = &self.validation else { return Ok(ServerCertVerified::assertion()) };
+        if !validation.accept_untrusted {
+            let anchors = validation.anchors.current()?;
+            verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(end_entity)?,
+                &anchors.roots,
+                intermediates,
+                now,
+                crate::provider().signature_verification_algorithms.all,
+            )?;
+        }
+        validation.check_names(end_entity)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature_schemes()
+    }
+}
+
+/// The server's view of its clients.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    pub(crate) validation: Option<Validation>,
+    pub(crate) mandatory: bool,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Anchors rotate, and a borrowed list cannot; an empty list asks for any certificate (RFC 8446 section 4.2.4).
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let Some(validation) = &self.validation else { return Ok(ClientCertVerified::assertion()) };
+        if !validation.accept_untrusted {
+            validation.anchors.current()?.clients.verify_client_cert(end_entity, intermediates, now)?;
+        }
+        validation.check_names(end_entity)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature_schemes()
+    }
+}

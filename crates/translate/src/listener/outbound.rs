@@ -1,0 +1,477 @@
+//! What leaves the workload: a listener for each address and port that the sidecar can be asked for, and `virtualOutbound`
+//! for all else.
+//!
+//! Owns Istio's conflict rules, which are visible to users: HTTP services of a port share one listener, TCP services have one
+//! for each address, and where the two meet on one address the protocol is sniffed. The services come in the order in which
+//! conflicts are settled, the oldest first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use meltemi_config::networking::{CaptureMode, VirtualService};
+use meltemi_model::{
+    ConfigRef, EgressListener, InterceptionMode, OutboundPolicy, Protocol, RegistryKind, Resolution, Service, Shared,
+};
+
+use super::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Transport};
+use super::tcp;
+use crate::names;
+use crate::view::View;
+
+/// Ports that the proxy or its agent holds on the wildcard address.
+const RESERVED_PORTS: [u32; 4] = [15001, 15006, 15021, 15090];
+
+pub fn listeners(view: &View<'_>) -> Vec<Listener> {
+    let mut table = Table { view, entries: BTreeMap::new() };
+    for egress in &view.scope.egress {
+        table.add_egress(egress);
+    }
+    let mut listeners = table.into_listeners();
+    listeners.extend(explicit_proxy(view));
+    if view.node.interception_mode() != InterceptionMode::None {
+        listeners.push(virtual_outbound(view));
+    }
+    listeners
+}
+
+/// What a listener was first made for; it decides how a second service may join it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tcp(Protocol),
+    /// Sniffed, or already shared by several kinds.
+    Mixed,
+}
+
+impl Kind {
+    fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => Some(Self::Http),
+            Protocol::Auto => Some(Self::Mixed),
+            Protocol::Udp | Protocol::Hbone => None,
+            Protocol::Tcp | Protocol::Https | Protocol::Tls | Protocol::Mongo | Protocol::Redis | Protocol::MySql => {
+                Some(Self::Tcp(protocol))
+            }
+        }
+    }
+
+    /// Protocols in which the server speaks first cannot share a listener with others.
+    fn is_server_first(self) -> bool {
+        matches!(self, Self::Tcp(Protocol::Mongo | Protocol::MySql))
+    }
+}
+
+struct Entry {
+    binds: Vec<String>,
+    bind_to_port: bool,
+    kind: Kind,
+    chains: Vec<Chain>,
+    /// Declared by an earlier egress listener of the Sidecar: nothing joins it.
+    locked: bool,
+}
+
+/// One port of one service on the addresses that an egress listener gives it.
+struct Offer<'a> {
+    service: &'a Service,
+    port: u32,
+    protocol: Protocol,
+    binds: Vec<String>,
+    bind_to_port: bool,
+    cidrs: Vec<String>,
+    rules: &'a [ConfigRef<VirtualService>],
+}
+
+struct Table<'a> {
+    view: &'a View<'a>,
+    entries: BTreeMap<(String, u32), Entry>,
+}
+
+impl<'a> Table<'a> {
+    fn add_egress(&mut self, egress: &'a EgressListener) {
+        let no_capture = self.view.node.interception_mode() == InterceptionMode::None;
+        let bind_to_port =
+            no_capture || egress.capture_mode == CaptureMode::None || egress.bind.starts_with("unix:");
+        let binds: Vec<String> = if !egress.bind.is_empty() {
+            vec![egress.bind.to_string()]
+        } else if bind_to_port {
+            self.view.profile.addresses.loopbacks().iter().map(ToString::to_string).collect()
+        } else {
+            Vec::new()
+        };
+        let offer = |service: &'a Shared<Service>, port: u32, protocol: Protocol| Offer {
+            service,
+            port,
+            protocol,
+            binds: binds.clone(),
+            bind_to_port,
+            cidrs: Vec::new(),
+            rules: &egress.virtual_services,
+        };
+        match &egress.port {
+            Some(port) => {
+                let protocol = Protocol::parse(&port.protocol);
+                for service in &egress.services {
+                    self.add(offer(service, port.number, protocol));
+                }
+            }
+            None => {
+                self.entries.values_mut().for_each(|entry| entry.locked = true);
+                for service in &egress.services {
+                    for port in &service.ports {
+                        self.add_port(offer(service, port.number, port.protocol));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A headless service has no address: TCP is told apart by the address of the instance.
+    fn add_port(&mut self, offer: Offer<'a>) {
+        let kind = Kind::of(offer.protocol);
+        let per_instance = offer.binds.is_empty()
+            && offer.service.resolution == Resolution::Passthrough
+            && self.view.addresses(offer.service).is_empty()
+            && matches!(kind, Some(Kind::Tcp(_) | Kind::Mixed));
+        if !per_instance {
+            return self.add(offer);
+        }
+        let instances = self.instance_addresses(&offer);
+        let declared_open =
+            offer.service.registry != RegistryKind::Kubernetes && offer.service.selector.is_empty();
+        if instances.is_empty() && declared_open {
+            return self.add(offer);
+        }
+        for address in instances {
+            self.add(Offer { binds: vec![address], cidrs: Vec::new(), ..offer.clone_shape() });
+        }
+    }
+
+    fn instance_addresses(&self, offer: &Offer<'_>) -> Vec<String> {
+        let own = self.view.node.ip_addresses.first();
+        let port = offer.service.port(offer.port).map(|port| port.name.clone()).unwrap_or_default();
+        let endpoints = self.view.snapshot.endpoints.of(&offer.service.key()).iter();
+        endpoints
+            .filter(|endpoint| endpoint.port(&port).is_some())
+            .filter_map(|endpoint| endpoint.address.host())
+            .filter(|address| address.parse::<std::net::IpAddr>().is_ok() && Some(*address) != own)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn add(&mut self, mut offer: Offer<'a>) {
+        let Some(kind) = Kind::of(offer.protocol).filter(|_| offer.service.resolution != Resolution::Alias) else {
+            return;
+        };
+        if self.is_reserved(&offer, kind) {
+            return;
+        }
+        if !offer.binds.is_empty() {
+            return self.place(&offer, kind);
+        }
+        let wildcards = || self.view.profile.addresses.wildcards().iter().map(ToString::to_string).collect();
+        if kind == Kind::Http {
+            offer.binds = wildcards();
+            return self.place(&offer, kind);
+        }
+        let (ranges, addresses): (Vec<_>, Vec<_>) =
+            self.view.addresses(offer.service).iter().map(ToString::to_string).partition(|a| a.contains('/'));
+        if !addresses.is_empty() {
+            offer.binds = addresses;
+            self.place(&offer, kind);
+        } else if ranges.is_empty() {
+            offer.binds = wildcards();
+            self.place(&offer, kind);
+        }
+        if !ranges.is_empty() {
+            offer.binds = self.view.profile.addresses.wildcards().iter().map(ToString::to_string).collect();
+            offer.cidrs = ranges;
+            self.place(&offer, kind);
+        }
+    }
+
+    fn is_reserved(&self, offer: &Offer<'_>, kind: Kind) -> bool {
+        let unprivileged = self.view.node.text("UNPRIVILEGED_POD") == Some("true");
+        if offer.bind_to_port && unprivileged && (1..1024).contains(&offer.port) {
+            return true;
+        }
+        let wildcard = self.view.profile.addresses.wildcards()[0];
+        let on_wildcard = match offer.binds.first() {
+            Some(bind) => bind == wildcard,
+            None => kind == Kind::Http,
+        };
+        on_wildcard && RESERVED_PORTS.contains(&offer.port)
+    }
+
+    fn place(&mut self, offer: &Offer<'_>, kind: Kind) {
+        let Some(primary) = offer.binds.first() else { return };
+        let key = (primary.clone(), offer.port);
+        let current = match self.entries.get(&key) {
+            Some(entry) if entry.locked => return,
+            Some(entry) => Some(entry.kind),
+            None => None,
+        };
+        if current.is_some_and(|current| clash(current, kind)) {
+            return;
+        }
+        let wildcard = self.view.profile.addresses.wildcards()[0];
+        let http = || http_chain(offer, wildcard);
+        let tcp = || self.tcp_chains(offer);
+        let (chains, replaces, kind_after) = match (kind, current) {
+            // Virtual hosts tell HTTP services apart, so the first one's listener serves them all.
+            (Kind::Http, Some(Kind::Http | Kind::Mixed)) => return,
+            (Kind::Http, None) if primary != wildcard => (vec![http()], true, Kind::Http),
+            (Kind::Http, None) => (vec![sniffed(http())], true, Kind::Mixed),
+            (Kind::Http, Some(Kind::Tcp(_))) => {
+                let chain = if primary == wildcard { sniffed(http()) } else { http() };
+                (vec![chain], false, Kind::Mixed)
+            }
+            (Kind::Tcp(_), None) => (tcp(), true, kind),
+            (Kind::Tcp(_), Some(Kind::Http)) => (tcp(), false, Kind::Mixed),
+            (Kind::Tcp(_), Some(current)) => (tcp(), false, current),
+            (Kind::Mixed, Some(Kind::Mixed)) => (tcp(), false, Kind::Mixed),
+            (Kind::Mixed, current) => {
+                let mut chains = tcp();
+                chains.push(sniffed(http()));
+                (chains, matches!(current, None | Some(Kind::Http)), Kind::Mixed)
+            }
+        };
+        if replaces {
+            let entry = Entry {
+                binds: offer.binds.clone(),
+                bind_to_port: offer.bind_to_port,
+                kind: kind_after,
+                chains,
+                locked: false,
+            };
+            self.entries.insert(key, entry);
+        } else if let Some(entry) = self.entries.get_mut(&key) {
+            entry.kind = kind_after;
+            merge(&mut entry.chains, chains);
+        }
+    }
+
+    fn tcp_chains(&self, offer: &Offer<'_>) -> Vec<Chain> {
+        let port = tcp::Port {
+            service: offer.service,
+            number: offer.port,
+            protocol: offer.protocol,
+            bind: offer.binds.first().map_or("", |bind| bind),
+            cidrs: &offer.cidrs,
+        };
+        tcp::chains(self.view, &port, offer.rules)
+    }
+
+    fn into_listeners(self) -> Vec<Listener> {
+        let view = self.view;
+        self.entries.into_iter().map(|((primary, port), entry)| finish(view, &primary, port, entry)).collect()
+    }
+}
+
+impl<'a> Offer<'a> {
+    /// The same service and port, for another address.
+    fn clone_shape(&self) -> Self {
+        Self {
+            service: self.service,
+            port: self.port,
+            protocol: self.protocol,
+            binds: Vec::new(),
+            bind_to_port: self.bind_to_port,
+            cidrs: Vec::new(),
+            rules: self.rules,
+        }
+    }
+}
+
+fn clash(current: Kind, new: Kind) -> bool {
+    current != new && (current.is_server_first() || new.is_server_first())
+}
+
+/// Adds the chains that no chain already there would shadow.
+fn merge(chains: &mut Vec<Chain>, new: Vec<Chain>) {
+    for chain in new {
+        if !chains.iter().any(|own| same_match(&own.matches, &chain.matches)) {
+            chains.push(chain);
+        }
+    }
+}
+
+fn same_match(a: &Match, b: &Match) -> bool {
+    let names = |m: &Match| {
+        let mut names: Vec<_> = m.server_names.iter().filter(|name| *name != "*").cloned().collect();
+        names.sort();
+        names
+    };
+    let ranges = |m: &Match| {
+        let mut ranges: Vec<_> = m.prefixes.iter().filter_map(|text| normalized(text)).collect();
+        ranges.sort();
+        ranges
+    };
+    a.transport == b.transport
+        && a.application_protocols == b.application_protocols
+        && names(a) == names(b)
+        && ranges(a) == ranges(b)
+}
+
+/// A range by its network; the whole address space is no restriction.
+fn normalized(text: &str) -> Option<ipnet::IpNet> {
+    let net = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()?;
+    (!net.addr().is_unspecified()).then(|| net.trunc())
+}
+
+fn http_chain(offer: &Offer<'_>, wildcard: &str) -> Chain {
+    let bind = offer.binds.first().map_or("", |bind| bind);
+    let route = if offer.port == 0 {
+        bind.to_owned()
+    } else if offer.protocol.is_sniffed() && bind != wildcard {
+        // The listener is the service's own, so its routes are too.
+        names::domain(&offer.service.hostname, offer.port)
+    } else {
+        offer.port.to_string()
+    };
+    let stat_prefix = format!("outbound_{};", names::listener(bind, offer.port));
+    http(route, stat_prefix, offer.protocol == Protocol::GrpcWeb)
+}
+
+fn http(route: String, stat_prefix: String, grpc_web: bool) -> Chain {
+    Chain {
+        name: String::new(),
+        matches: Match::default(),
+        tls: None,
+        exchange_metadata: false,
+        report: false,
+        terminal: Terminal::Http(Http {
+            route: RouteSource::Rds(route),
+            stat_prefix,
+            use_remote_address: false,
+            grpc_web,
+            http2: false,
+            explicit_proxy: false,
+        }),
+        origin: None,
+    }
+}
+
+/// Only what the HTTP inspector recognised.
+fn sniffed(mut chain: Chain) -> Chain {
+    chain.matches.application_protocols = super::PLAINTEXT_HTTP.to_vec();
+    chain.matches.transport = Some(Transport::RawBuffer);
+    chain
+}
+
+fn finish(view: &View<'_>, primary: &str, port: u32, entry: Entry) -> Listener {
+    let has_sni = entry.chains.iter().any(|chain| !chain.matches.server_names.is_empty());
+    let has_http = entry.chains.iter().any(|chain| !chain.matches.application_protocols.is_empty());
+    let mut filters = Vec::new();
+    if has_sni {
+        filters.push(ListenerFilter::TlsInspector(Ports::All));
+    }
+    if has_http {
+        filters.push(ListenerFilter::HttpInspector(Ports::All));
+    }
+    let (mut rest, mut matching): (Vec<_>, Vec<_>) =
+        entry.chains.into_iter().map(normalize).partition(|chain| chain.matches.is_empty());
+    // What matches everything is the fallback, so that a connection that fits a chain by one field only is not dropped.
+    let mut default_chain = rest.pop();
+    if matching.is_empty() {
+        matching.extend(default_chain.take());
+    }
+    let default_chain = default_chain.unwrap_or_else(|| tcp::named(names::PASSTHROUGH_FILTER_CHAIN, Match::default(), fallback(view)));
+    Listener {
+        name: names::listener(primary, port).into(),
+        profile: view.profile.clone(),
+        class: Class::SidecarOutbound,
+        binds: entry.binds,
+        port,
+        bind_to_port: entry.bind_to_port,
+        use_original_dst: false,
+        transparent: false,
+        filters,
+        filters_timeout: if has_http { view.profile.protocol_detection_timeout } else { Some(Duration::ZERO) },
+        continue_on_filters_timeout: true,
+        chains: matching,
+        default_chain: Some(default_chain),
+    }
+}
+
+/// `*` as a server name restricts nothing, nor does the unspecified address as a range.
+fn normalize(mut chain: Chain) -> Chain {
+    let matches = &mut chain.matches;
+    if matches.server_names.iter().any(|name| name == "*") {
+        matches.server_names.clear();
+    }
+    matches.server_names.sort();
+    matches.prefixes.retain(|text| normalized(text).is_some());
+    matches.prefixes.sort();
+    chain
+}
+
+/// Where a connection goes that no service claims.
+fn fallback(view: &View<'_>) -> Tcp {
+    let cluster = fallback_cluster(view).unwrap_or_else(|| names::BLACK_HOLE_CLUSTER.into());
+    Tcp { idle_timeout: view.profile.idle_timeout, ..Tcp::to(cluster) }
+}
+
+/// The cluster of what no service claims, unless that is refused.
+pub fn fallback_cluster(view: &View<'_>) -> Option<String> {
+    if view.scope.outbound_policy == OutboundPolicy::RegistryOnly {
+        return None;
+    }
+    let policy = view.scope.spec().and_then(|sidecar| sidecar.outbound_traffic_policy.as_ref());
+    match policy.and_then(|policy| policy.egress_proxy.as_ref()) {
+        Some(proxy) => Some(crate::view::destination_cluster(proxy, None, 0)),
+        None => Some(names::PASSTHROUGH_CLUSTER.into()),
+    }
+}
+
+fn virtual_outbound(view: &View<'_>) -> Listener {
+    let mesh = &view.snapshot.mesh;
+    let port = u32::try_from(mesh.proxy_listen_port).unwrap_or_default();
+    // A connection to the capture port itself would come back to it for ever.
+    let trap = Match { destination_port: Some(port), ..Match::default() };
+    let chains = vec![
+        tcp::named(names::VIRTUAL_OUTBOUND_TRAP, trap, Tcp::to(names::BLACK_HOLE_CLUSTER)),
+        tcp::named(names::VIRTUAL_OUTBOUND_CATCH_ALL_TCP, Match::default(), fallback(view)),
+    ];
+    Listener {
+        name: names::VIRTUAL_OUTBOUND.into(),
+        profile: view.profile.clone(),
+        class: Class::SidecarOutbound,
+        binds: view.profile.addresses.wildcards().iter().map(ToString::to_string).collect(),
+        port,
+        bind_to_port: true,
+        use_original_dst: true,
+        transparent: view.node.interception_mode() == InterceptionMode::Tproxy,
+        filters: Vec::new(),
+        filters_timeout: None,
+        continue_on_filters_timeout: false,
+        chains,
+        default_chain: None,
+    }
+}
+
+/// The port on which applications that know of it speak to the proxy as such.
+fn explicit_proxy(view: &View<'_>) -> Option<Listener> {
+    let own = view.node.text("HTTP_PROXY_PORT").and_then(|text| text.parse::<u32>().ok());
+    let port = own.or_else(|| u32::try_from(view.snapshot.mesh.proxy_http_port).ok()).filter(|port| *port != 0)?;
+    let bind = view.profile.addresses.loopbacks()[0];
+    let stat_prefix = format!("outbound_{};", names::listener(bind, port));
+    let mut chain = http(names::HTTP_PROXY_ROUTE.into(), stat_prefix, false);
+    if let Terminal::Http(http) = &mut chain.terminal {
+        http.explicit_proxy = true;
+    }
+    Some(Listener {
+        name: names::listener(bind, port).into(),
+        profile: view.profile.clone(),
+        class: Class::SidecarOutbound,
+        binds: view.profile.addresses.loopbacks().iter().map(ToString::to_string).collect(),
+        port,
+        bind_to_port: true,
+        use_original_dst: false,
+        transparent: false,
+        filters: Vec::new(),
+        filters_timeout: Some(Duration::ZERO),
+        continue_on_filters_timeout: true,
+        chains: vec![chain],
+        default_chain: None,
+    })
+}

@@ -1,0 +1,104 @@
+//! A route configuration before it is a protobuf: hosts, domains and, for each VirtualService, which of its rules apply here
+//! and where their destinations lead.
+//!
+//! These values are the generator's inputs for routes. The rules themselves are shared, not copied; what depends on the node
+//! (its labels, namespace, visible services) is already resolved into indexes and cluster names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meltemi_config::networking::{HttpRetry, VirtualService};
+use meltemi_model::Shared;
+
+use crate::listener::Origin;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Configuration {
+    pub name: Arc<str>,
+    pub policy: Arc<Policy>,
+    pub hosts: Vec<Host>,
+    pub catch_all: CatchAll,
+    pub ignore_port: bool,
+}
+
+/// What the mesh and the proxy's own settings say of every route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Policy {
+    pub attempt_count: bool,
+    pub x_forwarded_host: bool,
+    pub default_retry: Option<HttpRetry>,
+    /// gRPC libraries know `max_stream_duration` and not `max_grpc_timeout`.
+    pub proxyless: bool,
+}
+
+/// What becomes of a host that no virtual host names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CatchAll {
+    None,
+    /// To the address that the application asked for, or to an egress proxy.
+    AllowAny(String),
+    BlockAll,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Host {
+    pub name: String,
+    pub domains: Vec<String>,
+    pub routes: Routes,
+    /// Plaintext requests are redirected to https.
+    pub require_tls: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Routes {
+    Service(ServiceRoute),
+    /// In order; a gateway merges several rules for one host.
+    Rules(Vec<Arc<RuleRoutes>>),
+}
+
+/// The one route of a service without a VirtualService.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceRoute {
+    pub cluster: String,
+    /// `host:port/*`.
+    pub operation: String,
+    pub hash: Option<Hash>,
+}
+
+/// The part of a VirtualService that applies at one port, for one proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RuleRoutes {
+    pub rule: Shared<VirtualService>,
+    pub rule_name: Arc<str>,
+    pub origin: Origin,
+    pub port: u32,
+    /// The listener terminates TLS, so redirects default to https.
+    pub tls: bool,
+    pub selected: Vec<Selected>,
+}
+
+/// One `http` entry with one of its matches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Selected {
+    pub http: usize,
+    pub matches: Option<usize>,
+    /// Clusters of the entry's destinations, in order.
+    pub destinations: Arc<[Destination]>,
+    /// Clusters of `mirror` and `mirrors`, in order.
+    pub mirrors: Arc<[String]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination {
+    pub cluster: String,
+    pub hash: Option<Hash>,
+}
+
+/// Consistent hashing as the destination's rule wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Hash {
+    Header(Arc<str>),
+    Cookie { name: Arc<str>, path: Arc<str>, ttl: Option<Duration>, attributes: Vec<(Arc<str>, Arc<str>)> },
+    SourceIp,
+    QueryParameter(Arc<str>),
+}

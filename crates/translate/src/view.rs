@@ -1,0 +1,121 @@
+//! What the gathering of inputs reads: the snapshot as one node sees it.
+//!
+//! Owns no decision. It exists for the length of one [`crate::generate`] and never reaches a generator's `build`.
+
+use std::sync::Arc;
+
+use meltemi_config::networking::DestinationRule;
+use meltemi_model::{MergedRule, Node, Service, Shared, SidecarScope, Snapshot};
+
+use crate::names;
+use crate::profile::{self, Profile};
+
+pub struct View<'a> {
+    pub snapshot: &'a Snapshot,
+    pub node: &'a Node,
+    pub scope: Arc<SidecarScope>,
+    pub profile: Arc<Profile>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(snapshot: &'a Snapshot, node: &'a Node) -> Self {
+        let scope = snapshot.scope(node);
+        let find = |name: &str| find_service(&scope, name);
+        let profile = Arc::new(profile::resolve(&snapshot.mesh, node, &find));
+        Self { snapshot, node, profile, scope }
+    }
+
+    pub fn destination_rule(&self, service: &Service) -> Option<Shared<MergedRule>> {
+        self.snapshot.destination_rule(self.node, service)
+    }
+
+    /// The addresses on which a sidecar captures traffic to the service: without prefix length, of the node's families.
+    /// None for services that have no address of their own.
+    pub fn addresses(&self, service: &Service) -> Vec<Arc<str>> {
+        let all = service.effective_addresses(self.node.dns_auto_allocate());
+        let own: Vec<_> = all.iter().filter(|address| self.is_reachable(address)).cloned().collect();
+        if own.is_empty() { all } else { own }
+    }
+
+    fn is_reachable(&self, address: &str) -> bool {
+        let v6 = address.contains(':');
+        if v6 { self.node.has_ipv6() } else { self.node.has_ipv4() }
+    }
+
+    /// `%SERVICE%`-style patterns of `outboundClusterStatName`, or the cluster's name.
+    pub fn outbound_stat_prefix(&self, cluster: &str, service: &Service, subset: &str, port: u32) -> String {
+        let pattern = &*self.snapshot.mesh.outbound_cluster_stat_name;
+        if pattern.is_empty() {
+            return cluster.into();
+        }
+        let port_name = service.port(port).map_or("", |port| &*port.name);
+        stat_prefix(pattern, service, subset, port, port_name)
+    }
+
+    pub fn inbound_stat_prefix(&self, cluster: &str, service: Option<&Service>, port: u32, port_name: &str) -> String {
+        let pattern = &*self.snapshot.mesh.inbound_cluster_stat_name;
+        match service {
+            Some(service) if !pattern.is_empty() => stat_prefix(pattern, service, "", port, port_name),
+            _ => cluster.into(),
+        }
+    }
+}
+
+fn stat_prefix(pattern: &str, service: &Service, subset: &str, port: u32, port_name: &str) -> String {
+    use meltemi_model::RegistryKind;
+    let (short, name) = match service.registry {
+        RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
+        RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),
+    };
+    pattern
+        .replace("%SERVICE%", &short)
+        .replace("%SERVICE_NAME%", &name)
+        .replace("%SERVICE_FQDN%", &service.hostname)
+        .replace("%SUBSET_NAME%", subset)
+        .replace("%SERVICE_PORT_NAME%", port_name)
+        .replace("%SERVICE_PORT%", &port.to_string())
+        .replace("%TARGET_PORT%", "0")
+}
+
+/// `host`, or `namespace/host` for one of several services of that name.
+fn find_service(scope: &SidecarScope, name: &str) -> Option<Arc<str>> {
+    let (namespace, host) = match name.split_once('/') {
+        Some((namespace, host)) => (Some(namespace), host),
+        None => (None, name),
+    };
+    let service = scope.service(host).or_else(|| {
+        // `zipkin.istio-system` is how the documentation writes it.
+        let mut parts = host.split('.');
+        let (name, ns) = (parts.next()?, parts.next()?);
+        scope.services.iter().find(|s| *s.name == *name && *s.namespace == *ns)
+    })?;
+    namespace.is_none_or(|namespace| *service.namespace == *namespace).then(|| service.hostname.clone())
+}
+
+/// The cluster of a VirtualService's destination, as seen from a listener's port.
+pub fn destination_cluster(
+    destination: &meltemi_config::networking::Destination,
+    service: Option<&Service>,
+    listener_port: u32,
+) -> String {
+    if destination.host.is_empty() {
+        return names::UNKNOWN_SERVICE.into();
+    }
+    let external = service.and_then(|service| service.external_name.as_deref());
+    let port = match (&destination.port, service) {
+        (Some(port), _) => port.number,
+        (None, Some(service)) if service.ports.len() == 1 => service.ports[0].number,
+        (None, _) => listener_port,
+    };
+    names::outbound(port, &destination.subset, external.unwrap_or(&destination.host))
+}
+
+/// The policy that applies to one subset of a rule, or to all of it.
+pub fn consistent_hash_source_ip(rule: &DestinationRule, subset: &str) -> bool {
+    let own = rule.subsets.iter().find(|s| *s.name == *subset && !subset.is_empty());
+    let balancer = own
+        .and_then(|s| s.traffic_policy.as_ref())
+        .and_then(|policy| policy.load_balancer.as_ref())
+        .or_else(|| rule.traffic_policy.as_ref().and_then(|policy| policy.load_balancer.as_ref()));
+    balancer.and_then(|b| b.consistent_hash.as_ref()).is_some_and(|hash| hash.use_source_ip == Some(true))
+}

@@ -1,0 +1,209 @@
+//! Choosing a host: one set, one worker's cursors, one request's wishes.
+//!
+//! Costs one random number for the priority when there are several, and a cursor step, two random probes, one heap operation
+//! or one table look-up. Nothing is allocated but when a set is new to the worker.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::edf::Edf;
+use crate::endpoint::{Endpoint, Health};
+use crate::set::{EndpointSet, HostList, Localities, Policy, Tier};
+use meltemi_net::Address;
+
+/// What a request asks of the choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickContext<'a> {
+    /// From the route's hash policies.
+    pub hash: Option<u64>,
+    /// Where the connection was going before it was captured, or what `x-envoy-original-dst-host` says.
+    pub original_dst: Option<std::net::SocketAddr>,
+    /// A host that must be used if it is healthy.
+    pub override_host: Option<&'a Address>,
+    /// Hosts of earlier attempts, avoided while the retries below last (`previous_hosts` predicate).
+    pub previous: &'a [u64],
+    /// Envoy's `host_selection_retry_max_attempts`.
+    pub reselect: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickError {
+    /// Response flag `UH`.
+    #[error("no healthy upstream")]
+    NoHealthyHost,
+    /// An original-destination cluster without a destination; also `UH`.
+    #[error("no original destination")]
+    NoDestination,
+}
+
+#[derive(Debug, Default)]
+enum Cursor {
+    #[default]
+    Unset,
+    Index(usize),
+    Edf(Edf),
+}
+
+/// One worker's place in one cluster's sets.
+#[derive(Debug)]
+pub struct LbState {
+    rng: SmallRng,
+    cursors: Vec<Cursor>,
+    /// The set that the cursors belong to; kept so that its address is not reused while we compare by it.
+    set: Option<Arc<EndpointSet>>,
+}
+
+impl Default for LbState {
+    fn default() -> Self {
+        Self::seeded(rand::random())
+    }
+}
+
+impl LbState {
+    pub fn seeded(seed: u64) -> Self {
+        Self { rng: SmallRng::seed_from_u64(seed), cursors: Vec::new(), set: None }
+    }
+
+    fn adopt(&mut self, set: &Arc<EndpointSet>) {
+        if self.set.as_ref().is_some_and(|s| Arc::ptr_eq(s, set)) {
+            return;
+        }
+        self.set = Some(set.clone());
+        self.cursors.clear();
+        self.cursors.resize_with(set.cursors, Cursor::default);
+    }
+
+    /// Chooses a host of `set`.
+    pub fn pick(
+        &mut self,
+        set: &Arc<EndpointSet>,
+        policy: Policy,
+        context: &PickContext<'_>,
+    ) -> Result<Arc<Endpoint>, PickError> {
+        if let Some(host) = context.override_host.and_then(|address| set.find(address)) {
+            if host.health() != Health::Unhealthy {
+                return Ok(host.clone());
+            }
+        }
+        self.adopt(set);
+        let mut host = self.pick_once(set, policy, context, 0)?;
+        for attempt in 1..=context.reselect {
+            if !context.previous.contains(&host.id) {
+                break;
+            }
+            host = self.pick_once(set, policy, context, attempt)?;
+        }
+        Ok(host)
+    }
+
+    fn pick_once(
+        &mut self,
+        set: &EndpointSet,
+        policy: Policy,
+        context: &PickContext<'_>,
+        attempt: usize,
+    ) -> Result<Arc<Endpoint>, PickError> {
+        let hash = context.hash.filter(|_| policy.is_hash());
+        let tier = match set.priorities.as_slice() {
+            [] => return Err(PickError::NoHealthyHost),
+            [only] if set.loads.degraded[0] == 0 => &only.serving,
+            priorities => {
+                let roll = hash.unwrap_or_else(|| self.rng.next_u64());
+                let (priority, degraded) = set.loads.choose(roll);
+                if degraded { &priorities[priority].degraded } else { &priorities[priority].serving }
+            }
+        };
+        let found = match (&tier.table, &tier.localities) {
+            (Some(table), _) => {
+                let hash = hash.unwrap_or_else(|| self.rng.next_u64());
+                table.find(hash, attempt).and_then(|i| tier.all.hosts.get(i).cloned())
+            }
+            (None, Some(localities)) => {
+                let list = self.locality(localities, tier);
+                self.pick_in(list, policy)
+            }
+            (None, None) => self.pick_in(&tier.all, policy),
+        };
+        found.ok_or(PickError::NoHealthyHost)
+    }
+
+    fn locality<'a>(&mut self, localities: &'a Localities, tier: &'a Tier) -> &'a HostList {
+        let weight = |i: usize| localities.weights[i];
+        let edf = self.edf(localities.cursor, || localities.weights.clone());
+        edf.pick(weight).and_then(|i| localities.lists.get(i)).unwrap_or(&tier.all)
+    }
+
+    fn edf(&mut self, cursor: usize, weights: impl FnOnce() -> Vec<f64>) -> &mut Edf {
+        let slot = &mut self.cursors[cursor];
+        if !matches!(slot, Cursor::Edf(_)) {
+            *slot = Cursor::Edf(Edf::new(weights(), &mut self.rng));
+        }
+        match slot {
+            Cursor::Edf(edf) => edf,
+            Cursor::Unset | Cursor::Index(_) => unreachable!("just set"),
+        }
+    }
+
+    fn pick_in(&mut self, list: &HostList, policy: Policy) -> Option<Arc<Endpoint>> {
+        let hosts = &list.hosts;
+        if hosts.len() <= 1 {
+            return hosts.first().cloned();
+        }
+        let index = match policy {
+            Policy::LeastRequest { choices, .. } if list.even => self.least_of(choices, hosts),
+            Policy::LeastRequest { active_request_bias, .. } => {
+                let weight = |i: usize| biased_weight(&hosts[i], active_request_bias);
+                self.edf(list.cursor, || (0..hosts.len()).map(weight).collect()).pick(weight)?
+            }
+            Policy::Random => self.below(hosts.len()),
+            // A table always answers before; what is left is round robin.
+            Policy::RoundRobin | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst if list.even => {
+                self.step(list.cursor, hosts.len())
+            }
+            Policy::RoundRobin | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst => {
+                let weight = |i: usize| f64::from(hosts[i].weight);
+                self.edf(list.cursor, || (0..hosts.len()).map(weight).collect()).pick(weight)?
+            }
+        };
+        Some(hosts[index].clone())
+    }
+
+    /// The next index, from a random start so that workers do not all begin with the first host.
+    fn step(&mut self, cursor: usize, len: usize) -> usize {
+        let index = match self.cursors[cursor] {
+            Cursor::Index(index) => index,
+            Cursor::Unset | Cursor::Edf(_) => self.below(len),
+        };
+        self.cursors[cursor] = Cursor::Index((index + 1) % len);
+        index
+    }
+
+    /// Power of `choices`: the fewest active requests among random candidates; the first wins a tie.
+    fn least_of(&mut self, choices: u32, hosts: &[Arc<Endpoint>]) -> usize {
+        let mut best = self.below(hosts.len());
+        for _ in 1..choices {
+            let other = self.below(hosts.len());
+            if hosts[other].active_requests() < hosts[best].active_requests() {
+                best = other;
+            }
+        }
+        best
+    }
+
+    fn below(&mut self, len: usize) -> usize {
+        // Lemire's multiply-shift; the bias for a few hosts in 2^64 is nothing.
+        ((u128::from(self.rng.next_u64()) * len as u128) >> 64) as usize
+    }
+}
+
+/// Envoy's least request weight: `weight / (active + 1) ^ bias`.
+fn biased_weight(host: &Endpoint, bias: f64) -> f64 {
+    let active = f64::from(host.active_requests()) + 1.0;
+    let divisor = if bias == 1.0 { active } else { active.powf(bias) };
+    f64::from(host.weight) / divisor
+}

@@ -1,0 +1,164 @@
+//! Circuit breakers: how much of a cluster may be in use at once, per routing priority, over all workers.
+//!
+//! Checked at checkout with relaxed atomics: like Envoy's, a limit may be overshot by as many as there are workers. A granted
+//! use is a [`Permit`] that gives back on drop.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::{Group, Registry, Spec};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Connection,
+    Pending,
+    Request,
+    Retry,
+}
+
+/// Envoy's `CircuitBreakers.Thresholds`; the default is Envoy's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    pub connections: u32,
+    pub pending: u32,
+    pub requests: u32,
+    pub retries: u32,
+    /// Replaces `retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    pub percent: f64,
+    pub min_concurrency: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3, retry_budget: None }
+    }
+}
+
+static GAUGES: &[Spec] = &[
+    Spec::gauge("cx_open"),
+    Spec::gauge("rq_pending_open"),
+    Spec::gauge("rq_open"),
+    Spec::gauge("rq_retry_open"),
+];
+
+#[derive(Debug)]
+struct Level {
+    thresholds: Thresholds,
+    used: [AtomicU32; 4],
+    open: Group,
+}
+
+impl Level {
+    fn used(&self, resource: Resource) -> u32 {
+        self.used[resource as usize].load(Relaxed)
+    }
+
+    fn limit(&self, resource: Resource) -> u32 {
+        match (resource, self.thresholds.retry_budget) {
+            (Resource::Connection, _) => self.thresholds.connections,
+            (Resource::Pending, _) => self.thresholds.pending,
+            (Resource::Request, _) => self.thresholds.requests,
+            (Resource::Retry, None) => self.thresholds.retries,
+            (Resource::Retry, Some(budget)) => {
+                let active = self.used(Resource::Request) + self.used(Resource::Pending);
+                ((f64::from(active) * budget.percent / 100.0) as u32).max(budget.min_concurrency)
+            }
+        }
+    }
+
+    /// A budget moves with the load, so that its gauge would not balance; it shows no gauge.
+    fn has_gauge(&self, resource: Resource) -> bool {
+        resource != Resource::Retry || self.thresholds.retry_budget.is_none()
+    }
+}
+
+/// Routing priorities, Envoy's `RoutingPriority`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoutingPriority {
+    #[default]
+    Default,
+    High,
+}
+
+/// Shared by every worker and by successive versions of a cluster whose thresholds did not change.
+#[derive(Debug)]
+pub struct Breakers {
+    levels: [Level; 2],
+}
+
+impl Breakers {
+    pub fn new(registry: &Registry, cluster: &str, default: Thresholds, high: Thresholds) -> Arc<Self> {
+        let level = |name: &str, thresholds| {
+            let mut scope = Scope::envoy("cluster", "envoy_cluster_name", cluster);
+            scope.text = format!("{}circuit_breakers.{name}.", scope.text).into();
+            scope.prometheus = format!("envoy_cluster_circuit_breakers_{name}_").into();
+            Level { thresholds, used: [const { AtomicU32::new(0) }; 4], open: registry.group(scope, GAUGES) }
+        };
+        Arc::new(Self { levels: [level("default", default), level("high", high)] })
+    }
+
+    fn level(&self, priority: RoutingPriority) -> &Level {
+        &self.levels[priority as usize]
+    }
+
+    pub fn thresholds(&self, priority: RoutingPriority) -> &Thresholds {
+        &self.level(priority).thresholds
+    }
+
+    pub fn used(&self, priority: RoutingPriority, resource: Resource) -> u32 {
+        self.level(priority).used(resource)
+    }
+
+    /// Whether one more would be refused.
+    pub fn is_open(&self, priority: RoutingPriority, resource: Resource) -> bool {
+        let level = self.level(priority);
+        level.used(resource) >= level.limit(resource)
+    }
+
+    /// One unit of `resource`, or `None` when the limit is reached (response flag `UO`).
+    pub fn acquire(self: &Arc<Self>, priority: RoutingPriority, resource: Resource) -> Option<Permit> {
+        (!self.is_open(priority, resource)).then(|| self.acquire_unchecked(priority, resource))
+    }
+
+    /// One unit whatever the limit: Envoy opens one connection even when `max_connections` is 0 or used up by others, if the
+    /// worker has none to the host.
+    pub fn acquire_unchecked(self: &Arc<Self>, priority: RoutingPriority, resource: Resource) -> Permit {
+        let level = self.level(priority);
+        let before = level.used[resource as usize].fetch_add(1, Relaxed);
+        if level.has_gauge(resource) && before + 1 == level.limit(resource) {
+            level.open.add(resource as usize, 1);
+        }
+        Permit { breakers: self.clone(), priority, resource }
+    }
+
+    fn release(&self, priority: RoutingPriority, resource: Resource) {
+        let level = self.level(priority);
+        let before = level.used[resource as usize].fetch_sub(1, Relaxed);
+        if level.has_gauge(resource) && before == level.limit(resource) {
+            level.open.sub(resource as usize, 1);
+        }
+    }
+}
+
+/// A unit of a resource in use.
+#[derive(Debug)]
+pub struct Permit {
+    breakers: Arc<Breakers>,
+    priority: RoutingPriority,
+    resource: Resource,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.breakers.release(self.priority, self.resource);
+    }
+}

@@ -1,0 +1,193 @@
+//! One upstream host. What is configured is immutable; what happens to it lives in a [`HostState`] that survives updates.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use meltemi_net::Address;
+use meltemi_plan::Metadata;
+
+use crate::outlier;
+
+/// Where an endpoint runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locality {
+    pub region: Arc<str>,
+    pub zone: Arc<str>,
+    pub sub_zone: Arc<str>,
+}
+
+/// Why a host is not to be used; bits of [`HostState::health`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// Active health checking failed.
+    ActiveCheck = 1,
+    /// Outlier detection ejected it.
+    Outlier = 2,
+    /// The control plane says unhealthy, draining or timed out.
+    Eds = 4,
+    /// The control plane says degraded.
+    EdsDegraded = 8,
+    /// Active checking says degraded.
+    CheckDegraded = 16,
+    /// Not checked yet.
+    PendingCheck = 32,
+    /// In no list of the control plane any more, kept until its check fails.
+    Removed = 64,
+}
+
+impl Fault {
+    /// Envoy's names in `/clusters`.
+    pub const NAMES: [(Self, &'static str); 7] = [
+        (Self::ActiveCheck, "failed_active_hc"),
+        (Self::Outlier, "failed_outlier_check"),
+        (Self::Eds, "failed_eds_health"),
+        (Self::EdsDegraded, "degraded_eds_health"),
+        (Self::CheckDegraded, "degraded_active_hc"),
+        (Self::PendingCheck, "pending_active_hc"),
+        (Self::Removed, "pending_dynamic_removal"),
+    ];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+/// Counters of one host, as `/clusters` shows them.
+#[derive(Debug, Default)]
+pub struct HostStats {
+    pub cx_total: AtomicU64,
+    pub cx_active: AtomicU32,
+    pub cx_connect_fail: AtomicU64,
+    pub rq_total: AtomicU64,
+    pub rq_success: AtomicU64,
+    pub rq_error: AtomicU64,
+    pub rq_timeout: AtomicU64,
+    pub rq_active: AtomicU32,
+}
+
+/// What happens to a host, shared by every version of its [`Endpoint`].
+#[derive(Debug, Default)]
+pub struct HostState {
+    health: AtomicU8,
+    pub stats: HostStats,
+    pub outlier: outlier::Monitor,
+    /// A first active check has an answer.
+    pub checked: AtomicBool,
+}
+
+impl HostState {
+    /// Returns whether the bit changed.
+    pub fn set(&self, fault: Fault, on: bool) -> bool {
+        let bit = fault as u8;
+        let before = if on { self.health.fetch_or(bit, Relaxed) } else { self.health.fetch_and(!bit, Relaxed) };
+        (before & bit != 0) != on
+    }
+
+    pub fn has(&self, fault: Fault) -> bool {
+        self.health.load(Relaxed) & fault as u8 != 0
+    }
+
+    pub fn health(&self) -> Health {
+        const FAILED: u8 = Fault::ActiveCheck as u8 | Fault::Outlier as u8 | Fault::Eds as u8;
+        const DEGRADED: u8 = Fault::EdsDegraded as u8 | Fault::CheckDegraded as u8;
+        match self.health.load(Relaxed) {
+            bits if bits & FAILED != 0 => Health::Unhealthy,
+            bits if bits & DEGRADED != 0 => Health::Degraded,
+            _ => Health::Healthy,
+        }
+    }
+
+    /// `/failed_active_hc/failed_outlier_check`, or `healthy`.
+    pub fn health_text(&self) -> String {
+        let names: Vec<&str> = Fault::NAMES.iter().filter(|(f, _)| self.has(*f)).map(|(_, n)| *n).collect();
+        if names.is_empty() { "healthy".to_owned() } else { format!("/{}", names.join("/")) }
+    }
+}
+
+/// One host of a cluster.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Unique in the process; the same as long as address and hostname stay, so that pools survive updates.
+    pub id: u64,
+    pub address: Address,
+    pub hostname: Arc<str>,
+    pub locality: Arc<Locality>,
+    pub metadata: Arc<Metadata>,
+    pub weight: u32,
+    pub priority: u32,
+    /// Which of the cluster's transports to use.
+    pub transport: usize,
+    /// Where health checks go if not to `address`.
+    pub health_check_address: Option<Address>,
+    pub state: Arc<HostState>,
+}
+
+impl Endpoint {
+    /// An id that no other endpoint has.
+    pub fn next_id() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Relaxed)
+    }
+
+    /// A host of weight 1 without metadata.
+    pub fn bare(address: Address) -> Self {
+        Self {
+            id: Self::next_id(),
+            address,
+            hostname: Arc::from(""),
+            locality: Arc::default(),
+            metadata: Arc::default(),
+            weight: 1,
+            priority: 0,
+            transport: 0,
+            health_check_address: None,
+            state: Arc::default(),
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        self.state.health()
+    }
+
+    pub fn active_requests(&self) -> u32 {
+        self.state.stats.rq_active.load(Relaxed)
+    }
+
+    /// Counts a request as active until the guard drops.
+    pub fn begin_request(&self) -> ActiveRequest {
+        self.state.stats.rq_total.fetch_add(1, Relaxed);
+        self.state.stats.rq_active.fetch_add(1, Relaxed);
+        ActiveRequest(self.state.clone())
+    }
+
+    /// Counts a connection as active until the guard drops.
+    pub fn begin_connection(&self) -> ActiveConnection {
+        self.state.stats.cx_total.fetch_add(1, Relaxed);
+        self.state.stats.cx_active.fetch_add(1, Relaxed);
+        ActiveConnection(self.state.clone())
+    }
+}
+
+/// A request in flight on a host.
+#[derive(Debug)]
+pub struct ActiveRequest(Arc<HostState>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.stats.rq_active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection open to a host.
+#[derive(Debug)]
+pub struct ActiveConnection(Arc<HostState>);
+
+impl Drop for ActiveConnection {
+    fn drop(&mut self) {
+        self.0.stats.cx_active.fetch_sub(1, Relaxed);
+    }
+}

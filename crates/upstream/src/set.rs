@@ -1,0 +1,294 @@
+//! The hosts of a cluster as load balancing needs them: by priority, health and locality, with loads and hash tables computed.
+//!
+//! Immutable; rebuilt as a whole when members or their health change, which costs O(hosts) on whoever noticed, and replaces
+//! one `Arc`. A request reads it without a lock.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meltemi_net::Address;
+
+use crate::endpoint::{Endpoint, Fault, Health};
+use crate::hash::{HashFunction, Keyed, Maglev, Ring};
+use crate::load::{self, Census, Loads};
+
+/// How hosts are chosen; built from the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Policy {
+    #[default]
+    RoundRobin,
+    LeastRequest {
+        choices: u32,
+        active_request_bias: f64,
+    },
+    Random,
+    RingHash {
+        min_size: u64,
+        max_size: u64,
+        function: HashFunction,
+        use_hostname: bool,
+    },
+    Maglev {
+        table_size: u64,
+        use_hostname: bool,
+    },
+    /// Hosts come from the connection, not from a list.
+    OriginalDst,
+}
+
+impl Policy {
+    pub fn is_hash(self) -> bool {
+        matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
+    }
+}
+
+/// Envoy's `CommonLbConfig` in the part that shapes a set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    pub policy: Policy,
+    /// Percent.
+    pub panic_threshold: u32,
+    pub fail_traffic_on_panic: bool,
+    /// Percent.
+    pub overprovisioning: u32,
+    pub locality_weighted: bool,
+    /// Priority loads weigh hosts by their weight instead of counting them.
+    pub weighted_priority_health: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            policy: Policy::RoundRobin,
+            panic_threshold: 50,
+            fail_traffic_on_panic: false,
+            overprovisioning: 140,
+            locality_weighted: false,
+            weighted_priority_health: false,
+        }
+    }
+}
+
+/// The members of one locality at one priority.
+#[derive(Clone, Debug)]
+pub struct LocalityMembers {
+    pub priority: u32,
+    /// 0 when the control plane gave none.
+    pub weight: u32,
+    pub hosts: Vec<Arc<Endpoint>>,
+}
+
+/// Hosts to choose among.
+#[derive(Debug)]
+pub struct HostList {
+    pub hosts: Arc<[Arc<Endpoint>]>,
+    /// All the same weight: cursors suffice.
+    pub even: bool,
+    /// Index of the cursor in each worker's state.
+    pub cursor: usize,
+}
+
+#[derive(Debug)]
+pub enum HashTable {
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+impl HashTable {
+    pub fn find(&self, hash: u64, attempt: usize) -> Option<usize> {
+        match self {
+            Self::Ring(ring) => ring.find(hash, attempt),
+            Self::Maglev(maglev) => maglev.find(hash, attempt),
+        }
+    }
+}
+
+/// Localities with their weights, for locality weighted balancing.
+#[derive(Debug)]
+pub struct Localities {
+    pub lists: Vec<HostList>,
+    pub weights: Vec<f64>,
+    pub cursor: usize,
+}
+
+/// Hosts of one priority in one state of health.
+#[derive(Debug)]
+pub struct Tier {
+    pub all: HostList,
+    /// When locality weighted and more than nothing has weight.
+    pub localities: Option<Localities>,
+    pub table: Option<HashTable>,
+}
+
+#[derive(Debug)]
+pub struct PrioritySet {
+    /// What requests use: healthy hosts, or all in panic.
+    pub serving: Tier,
+    pub degraded: Tier,
+    pub total: usize,
+    pub healthy: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct EndpointSet {
+    pub priorities: Vec<PrioritySet>,
+    pub loads: Loads,
+    /// How many cursors a worker needs.
+    pub cursors: usize,
+    by_address: HashMap<Address, Arc<Endpoint>>,
+    pub healthy: usize,
+    pub degraded: usize,
+    pub excluded: usize,
+}
+
+impl EndpointSet {
+    pub fn new(members: &[LocalityMembers], shape: &Shape) -> Self {
+        let count = members.iter().map(|l| l.priority as usize + 1).max().unwrap_or(0);
+        let mut by_priority: Vec<Vec<&LocalityMembers>> = vec![Vec::new(); count];
+        for locality in members {
+            by_priority[locality.priority as usize].push(locality);
+        }
+        let census: Vec<Census> = by_priority.iter().map(|l| take_census(l, shape.weighted_priority_health)).collect();
+        let loads = load::loads(&census, shape.overprovisioning, shape.panic_threshold);
+        let mut builder = Builder { shape, cursors: 0 };
+        let priorities =
+            by_priority.iter().zip(&loads.panic).map(|(localities, panic)| builder.priority(localities, *panic)).collect();
+        let hosts = || members.iter().flat_map(|l| &l.hosts);
+        let with_health = |health| hosts().filter(|h| h.health() == health).count();
+        Self {
+            priorities,
+            loads,
+            cursors: builder.cursors,
+            by_address: hosts().map(|h| (h.address.clone(), h.clone())).collect(),
+            healthy: with_health(Health::Healthy),
+            degraded: with_health(Health::Degraded),
+            excluded: hosts().filter(|h| h.state.has(Fault::PendingCheck)).count(),
+        }
+    }
+
+    pub fn find(&self, address: &Address) -> Option<&Arc<Endpoint>> {
+        self.by_address.get(address)
+    }
+
+    /// Every host once, in no order.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.by_address.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+}
+
+fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
+    let mut census = Census::default();
+    for host in localities.iter().flat_map(|l| &l.hosts) {
+        let unit = if weighted { u64::from(host.weight) } else { 1 };
+        census.total += unit;
+        match host.health() {
+            Health::Healthy => census.healthy += unit,
+            Health::Degraded => census.degraded += unit,
+            Health::Unhealthy if host.state.has(Fault::PendingCheck) => census.excluded += unit,
+            Health::Unhealthy => {}
+        }
+    }
+    census
+}
+
+struct Builder<'a> {
+    shape: &'a Shape,
+    cursors: usize,
+}
+
+impl Builder<'_> {
+    fn cursor(&mut self) -> usize {
+        self.cursors += 1;
+        self.cursors - 1
+    }
+
+    fn priority(&mut self, localities: &[&LocalityMembers], panic: bool) -> PrioritySet {
+        let all = |_: &Endpoint| true;
+        let healthy = |host: &Endpoint| host.health() == Health::Healthy;
+        let degraded = |host: &Endpoint| host.health() == Health::Degraded;
+        let hosts = || localities.iter().flat_map(|l| &l.hosts);
+        // A panicking priority that must refuse traffic serves nobody.
+        let serving = match (panic, self.shape.fail_traffic_on_panic) {
+            (true, true) => self.tier(localities, &|_| false, false),
+            (true, false) => self.tier(localities, &all, false),
+            (false, _) => self.tier(localities, &healthy, self.shape.locality_weighted),
+        };
+        PrioritySet {
+            serving,
+            degraded: self.tier(localities, &degraded, self.shape.locality_weighted),
+            total: hosts().count(),
+            healthy: hosts().filter(|h| healthy(h)).count(),
+        }
+    }
+
+    fn tier(&mut self, localities: &[&LocalityMembers], keep: &dyn Fn(&Endpoint) -> bool, weighted: bool) -> Tier {
+        let kept: Vec<Vec<Arc<Endpoint>>> =
+            localities.iter().map(|l| l.hosts.iter().filter(|h| keep(h)).cloned().collect()).collect();
+        let weights: Vec<f64> = localities
+            .iter()
+            .zip(&kept)
+            .map(|(l, kept)| load::locality_weight(l.weight, kept.len(), l.hosts.len(), self.shape.overprovisioning))
+            .collect();
+        let use_localities = weighted && weights.iter().any(|w| *w > 0.0);
+        let table = self.shape.policy.is_hash().then(|| self.table(&kept, use_localities.then_some(&weights)));
+        let all = self.list(kept.iter().flatten().cloned().collect());
+        let localities = (use_localities && table.is_none()).then(|| Localities {
+            lists: kept.into_iter().map(|hosts| self.list(hosts)).collect(),
+            weights,
+            cursor: self.cursor(),
+        });
+        Tier { all, localities, table }
+    }
+
+    fn list(&mut self, hosts: Vec<Arc<Endpoint>>) -> HostList {
+        let even = hosts.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        HostList { hosts: hosts.into(), even, cursor: self.cursor() }
+    }
+
+    /// Over the hosts in the order of the tier's list.
+    fn table(&self, kept: &[Vec<Arc<Endpoint>>], locality_weights: Option<&Vec<f64>>) -> HashTable {
+        let use_hostname = match self.shape.policy {
+            Policy::RingHash { use_hostname, .. } | Policy::Maglev { use_hostname, .. } => use_hostname,
+            Policy::RoundRobin | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => false,
+        };
+        let keys: Vec<String> = kept.iter().flatten().map(|h| hash_key(h, use_hostname)).collect();
+        let mut keyed = Vec::with_capacity(keys.len());
+        let mut key = keys.iter();
+        for (i, hosts) in kept.iter().enumerate() {
+            let sum: f64 = hosts.iter().map(|h| f64::from(h.weight)).sum();
+            // With locality weights a host's share is of its locality's; else of all.
+            let scale = locality_weights.map_or(1.0, |w| if sum > 0.0 { w[i] / sum } else { 0.0 });
+            for (host, key) in hosts.iter().zip(&mut key) {
+                keyed.push(Keyed { key, weight: f64::from(host.weight) * scale });
+            }
+        }
+        match self.shape.policy {
+            Policy::RingHash { min_size, max_size, function, .. } => {
+                HashTable::Ring(Ring::new(&keyed, min_size, max_size, function))
+            }
+            Policy::Maglev { table_size, .. } => HashTable::Maglev(Maglev::new(&keyed, table_size)),
+            Policy::RoundRobin | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => {
+                HashTable::Maglev(Maglev::default())
+            }
+        }
+    }
+}
+
+/// `envoy.lb`'s `hash_key` where the endpoint has one, else its hostname or address.
+fn hash_key(host: &Endpoint, use_hostname: bool) -> String {
+    if let Some(key) = crate::metadata::string(&host.metadata, "envoy.lb", "hash_key") {
+        return key.to_owned();
+    }
+    if use_hostname && !host.hostname.is_empty() { host.hostname.to_string() } else { host.address.to_string() }
+}

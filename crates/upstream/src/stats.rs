@@ -1,0 +1,155 @@
+//! A cluster's metrics, under Envoy's names.
+
+use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::{Registry, Spec, stats};
+
+stats! {
+    /// What requests and connections of a cluster count. Cells are allocated by the first request.
+    pub struct TrafficStats {
+        upstream_cx_total: Spec::counter("upstream_cx_total"),
+        upstream_cx_active: Spec::gauge("upstream_cx_active"),
+        upstream_cx_http1_total: Spec::counter("upstream_cx_http1_total"),
+        upstream_cx_http2_total: Spec::counter("upstream_cx_http2_total"),
+        upstream_cx_connect_fail: Spec::counter("upstream_cx_connect_fail"),
+        upstream_cx_connect_timeout: Spec::counter("upstream_cx_connect_timeout"),
+        upstream_cx_idle_timeout: Spec::counter("upstream_cx_idle_timeout"),
+        upstream_cx_max_duration_reached: Spec::counter("upstream_cx_max_duration_reached"),
+        upstream_cx_connect_attempts_exceeded: Spec::counter("upstream_cx_connect_attempts_exceeded"),
+        upstream_cx_overflow: Spec::counter("upstream_cx_overflow"),
+        upstream_cx_destroy: Spec::counter("upstream_cx_destroy"),
+        upstream_cx_destroy_local: Spec::counter("upstream_cx_destroy_local"),
+        upstream_cx_destroy_remote: Spec::counter("upstream_cx_destroy_remote"),
+        upstream_cx_destroy_with_active_rq: Spec::counter("upstream_cx_destroy_with_active_rq"),
+        upstream_cx_destroy_local_with_active_rq: Spec::counter("upstream_cx_destroy_local_with_active_rq"),
+        upstream_cx_destroy_remote_with_active_rq: Spec::counter("upstream_cx_destroy_remote_with_active_rq"),
+        upstream_cx_close_notify: Spec::counter("upstream_cx_close_notify"),
+        upstream_cx_rx_bytes_total: Spec::counter("upstream_cx_rx_bytes_total"),
+        upstream_cx_tx_bytes_total: Spec::counter("upstream_cx_tx_bytes_total"),
+        upstream_cx_protocol_error: Spec::counter("upstream_cx_protocol_error"),
+        upstream_cx_max_requests: Spec::counter("upstream_cx_max_requests"),
+        upstream_cx_none_healthy: Spec::counter("upstream_cx_none_healthy"),
+        upstream_cx_pool_overflow: Spec::counter("upstream_cx_pool_overflow"),
+        upstream_rq_total: Spec::counter("upstream_rq_total"),
+        upstream_rq_active: Spec::gauge("upstream_rq_active"),
+        upstream_rq_completed: Spec::counter("upstream_rq_completed"),
+        upstream_rq_pending_total: Spec::counter("upstream_rq_pending_total"),
+        upstream_rq_pending_active: Spec::gauge("upstream_rq_pending_active"),
+        upstream_rq_pending_overflow: Spec::counter("upstream_rq_pending_overflow"),
+        upstream_rq_pending_failure_eject: Spec::counter("upstream_rq_pending_failure_eject"),
+        upstream_rq_cancelled: Spec::counter("upstream_rq_cancelled"),
+        upstream_rq_maintenance_mode: Spec::counter("upstream_rq_maintenance_mode"),
+        upstream_rq_timeout: Spec::counter("upstream_rq_timeout"),
+        upstream_rq_max_duration_reached: Spec::counter("upstream_rq_max_duration_reached"),
+        upstream_rq_per_try_timeout: Spec::counter("upstream_rq_per_try_timeout"),
+        upstream_rq_per_try_idle_timeout: Spec::counter("upstream_rq_per_try_idle_timeout"),
+        upstream_rq_rx_reset: Spec::counter("upstream_rq_rx_reset"),
+        upstream_rq_tx_reset: Spec::counter("upstream_rq_tx_reset"),
+        upstream_rq_retry: Spec::counter("upstream_rq_retry"),
+        upstream_rq_retry_success: Spec::counter("upstream_rq_retry_success"),
+        upstream_rq_retry_overflow: Spec::counter("upstream_rq_retry_overflow"),
+        upstream_rq_retry_limit_exceeded: Spec::counter("upstream_rq_retry_limit_exceeded"),
+        upstream_rq_retry_backoff_exponential: Spec::counter("upstream_rq_retry_backoff_exponential"),
+        upstream_rq_1xx: Spec::class("upstream_rq_1xx", "upstream_rq_xx", "1"),
+        upstream_rq_2xx: Spec::class("upstream_rq_2xx", "upstream_rq_xx", "2"),
+        upstream_rq_3xx: Spec::class("upstream_rq_3xx", "upstream_rq_xx", "3"),
+        upstream_rq_4xx: Spec::class("upstream_rq_4xx", "upstream_rq_xx", "4"),
+        upstream_rq_5xx: Spec::class("upstream_rq_5xx", "upstream_rq_xx", "5"),
+        lb_healthy_panic: Spec::counter("lb_healthy_panic"),
+        lb_local_cluster_not_ok: Spec::counter("lb_local_cluster_not_ok"),
+        original_dst_host_invalid: Spec::counter("original_dst_host_invalid"),
+        upstream_rq_time: Spec::histogram("upstream_rq_time"),
+        upstream_cx_connect_ms: Spec::histogram("upstream_cx_connect_ms"),
+        upstream_cx_length_ms: Spec::histogram("upstream_cx_length_ms"),
+    }
+}
+
+stats! {
+    /// What updates and health of a cluster count: touched on the main thread for every cluster, so kept small and apart.
+    pub struct MembershipStats {
+        membership_total: Spec::gauge("membership_total"),
+        membership_healthy: Spec::gauge("membership_healthy"),
+        membership_degraded: Spec::gauge("membership_degraded"),
+        membership_excluded: Spec::gauge("membership_excluded"),
+        membership_change: Spec::counter("membership_change"),
+        max_host_weight: Spec::gauge("max_host_weight"),
+        version: Spec::gauge("version"),
+        update_attempt: Spec::counter("update_attempt"),
+        update_success: Spec::counter("update_success"),
+        update_failure: Spec::counter("update_failure"),
+        update_empty: Spec::counter("update_empty"),
+        update_no_rebuild: Spec::counter("update_no_rebuild"),
+    }
+}
+
+stats! {
+    /// Under `outlier_detection.`.
+    pub struct OutlierStats {
+        ejections_active: Spec::gauge("ejections_active"),
+        ejections_overflow: Spec::counter("ejections_overflow"),
+        ejections_enforced_total: Spec::counter("ejections_enforced_total"),
+        ejections_detected_consecutive_5xx: Spec::counter("ejections_detected_consecutive_5xx"),
+        ejections_enforced_consecutive_5xx: Spec::counter("ejections_enforced_consecutive_5xx"),
+        ejections_detected_consecutive_gateway_failure: Spec::counter("ejections_detected_consecutive_gateway_failure"),
+        ejections_enforced_consecutive_gateway_failure: Spec::counter("ejections_enforced_consecutive_gateway_failure"),
+        ejections_detected_consecutive_local_origin_failure:
+            Spec::counter("ejections_detected_consecutive_local_origin_failure"),
+        ejections_enforced_consecutive_local_origin_failure:
+            Spec::counter("ejections_enforced_consecutive_local_origin_failure"),
+        ejections_detected_success_rate: Spec::counter("ejections_detected_success_rate"),
+        ejections_enforced_success_rate: Spec::counter("ejections_enforced_success_rate"),
+        ejections_detected_failure_percentage: Spec::counter("ejections_detected_failure_percentage"),
+        ejections_enforced_failure_percentage: Spec::counter("ejections_enforced_failure_percentage"),
+    }
+}
+
+stats! {
+    /// Under `health_check.`.
+    pub struct HealthCheckStats {
+        attempt: Spec::counter("attempt"),
+        success: Spec::counter("success"),
+        failure: Spec::counter("failure"),
+        passive_failure: Spec::counter("passive_failure"),
+        network_failure: Spec::counter("network_failure"),
+        healthy: Spec::gauge("healthy"),
+        degraded: Spec::gauge("degraded"),
+    }
+}
+
+pub(crate) fn scope(cluster: &str, part: &str) -> Scope {
+    let mut scope = Scope::envoy("cluster", "envoy_cluster_name", cluster);
+    scope.text = format!("{}{part}", scope.text).into();
+    scope.prometheus = format!("envoy_cluster_{}", part.replace('.', "_")).into();
+    scope
+}
+
+/// All of a cluster's metrics.
+#[derive(Clone, Debug)]
+pub struct ClusterStats {
+    pub traffic: TrafficStats,
+    pub membership: MembershipStats,
+}
+
+impl ClusterStats {
+    /// `name` is the cluster's `alt_stat_name`, else its name.
+    pub fn new(registry: &Registry, name: &str) -> Self {
+        Self {
+            traffic: TrafficStats::new(registry, scope(name, "")),
+            membership: MembershipStats::new(registry, scope(name, "")),
+        }
+    }
+}
+
+impl TrafficStats {
+    /// Counts a response by its class.
+    pub fn response(&self, status: u16) {
+        self.upstream_rq_completed().inc();
+        match status / 100 {
+            1 => self.upstream_rq_1xx().inc(),
+            2 => self.upstream_rq_2xx().inc(),
+            3 => self.upstream_rq_3xx().inc(),
+            4 => self.upstream_rq_4xx().inc(),
+            5 => self.upstream_rq_5xx().inc(),
+            _ => {}
+        }
+    }
+}
