@@ -7,9 +7,11 @@
 mod kind;
 pub mod kube;
 pub mod mesh;
+pub mod names;
 pub mod networking;
 mod object;
 mod parse;
+mod path;
 mod problem;
 pub mod security;
 pub mod support;

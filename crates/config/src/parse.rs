@@ -12,11 +12,12 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 
-use self::de::{Context, Finding, NodeDeserializer, Path};
+use self::de::{Context, Finding, NodeDeserializer};
 use self::tree::{Entry, Node, Value};
 use crate::kind::{Kind, Shape};
 use crate::mesh::{MeshConfig, MeshNetworks, ProxyConfig};
 use crate::object::{Key, Meta, Object, OwnerReference, Spec};
+use crate::path::Path;
 use crate::problem::{Problem, Severity, Source};
 use crate::validate;
 use crate::wire::{Ignored, Str, message};

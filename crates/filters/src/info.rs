@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use meltemi_http::Protocol;
+use meltemi_http::{Headers, Protocol, ResponseHead};
 use meltemi_net::Address;
 use meltemi_telemetry::TraceContext;
 use meltemi_tls::PeerInfo;
 
 use crate::flags::ResponseFlags;
+use crate::http::AlpnOverrides;
 use crate::peer::Peer;
 
 /// TLS facts of one side of the proxy.
@@ -113,8 +114,8 @@ pub struct UpstreamInfo {
     pub wire_bytes_received: u64,
     /// From metadata exchange with the upstream.
     pub peer: Option<Arc<Peer>>,
-    /// ALPN that `istio.alpn` asks the upstream connection to offer; resolved when the chain is built.
-    pub alpn_override: Option<Arc<[Vec<u8>]>>,
+    /// ALPN that `istio.alpn` asks the upstream connection to offer instead of its transport's, by protocol.
+    pub alpn: Option<Arc<AlpnOverrides>>,
     pub timing: UpstreamTiming,
 }
 
@@ -138,8 +139,12 @@ pub struct StreamInfo {
     pub protocol: Option<Protocol>,
     /// The trusted client address (`x-forwarded-for` applied); `connection.remote` unless that was configured.
     pub remote: Address,
+    /// Set before the filters run, so that they find their overrides.
     pub route: Option<Arc<meltemi_plan::Route>>,
     pub virtual_host: Option<Arc<meltemi_plan::VirtualHost>>,
+    pub route_configuration: Option<Arc<meltemi_plan::RouteConfiguration>>,
+    /// The weighted cluster that was drawn.
+    pub weighted: Option<(Arc<meltemi_plan::route::WeightedClusters>, usize)>,
     pub upstream: UpstreamInfo,
     pub response_code: Option<u16>,
     pub response_code_details: Option<Cow<'static, str>>,
@@ -178,6 +183,8 @@ impl StreamInfo {
             remote,
             route: None,
             virtual_host: None,
+            route_configuration: None,
+            weighted: None,
             upstream: UpstreamInfo::default(),
             response_code: None,
             response_code_details: None,
@@ -199,6 +206,33 @@ impl StreamInfo {
             trace: None,
             state: Vec::new(),
         }
+    }
+
+    /// The most specific override of a filter: weighted cluster, route, virtual host, configuration.
+    pub fn filter_override(&self, filter: &str) -> Option<&meltemi_plan::FilterOverride> {
+        let weighted = self.weighted.as_ref().and_then(|(all, index)| all.clusters.get(*index));
+        let levels = [
+            weighted.map(|w| &w.per_filter),
+            self.route.as_deref().map(|r| &r.per_filter),
+            self.virtual_host.as_deref().map(|v| &v.per_filter),
+            self.route_configuration.as_deref().map(|c| &c.per_filter),
+        ];
+        levels.into_iter().flatten().find_map(|level| level.find(filter))
+    }
+
+    /// What a response head says: its status, and a gRPC status sent without a body.
+    pub fn observe_response(&mut self, head: &ResponseHead) {
+        self.response_code = Some(head.status.as_u16());
+        self.observe_grpc_status(&head.headers);
+    }
+
+    pub fn observe_trailers(&mut self, trailers: &Headers) {
+        self.observe_grpc_status(trailers);
+    }
+
+    fn observe_grpc_status(&mut self, headers: &Headers) {
+        let status = headers.get_str(&meltemi_http::name::GRPC_STATUS).and_then(|v| v.parse().ok());
+        self.grpc_status = status.or(self.grpc_status);
     }
 
     /// Fixes the duration; the first call counts.

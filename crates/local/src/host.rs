@@ -208,7 +208,7 @@ impl Session<'_> {
             Event::Output { source, text } if self.colour => self.say(&format!("\x1b[2m{source}\x1b[0m {text}")),
             Event::Output { source, text } => self.say(&format!("{source} {text}")),
             Event::Gateway { address, ports } => self.publish(address, &ports)?,
-            Event::Ready { workloads, .. } => self.ready(workloads),
+            Event::Ready { workloads } => self.ready(workloads),
             Event::Failed { message } => self.failure = Some(message),
         }
         Ok(())

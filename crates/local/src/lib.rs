@@ -73,6 +73,11 @@ pub fn inside(executable: &Path, credentials: &dyn Credentials) -> ExitCode {
     }
 }
 
+/// Tells the host's process, from the process between, what went wrong there.
+pub fn report_failure(error: &LocalError) {
+    report(&Event::Failed { message: error.to_string() });
+}
+
 /// Tells the host's process. When that is gone there is nobody to tell.
 fn report(event: &Event) {
     if let Ok(mut line) = serde_json::to_vec(event) {

@@ -23,7 +23,11 @@ pub(crate) struct Loaded {
 /// Reads every document in a folder, or in one file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, LocalError> {
     let mut files = Vec::new();
-    if path.is_dir() { collect(path, 0, &mut files)? } else { files.push(path.to_owned()) }
+    if path.is_dir() {
+        collect(path, 0, &mut files)?
+    } else {
+        files.push(path.to_owned())
+    }
     files.sort();
     let mut loaded = Loaded::default();
     for file in files {
@@ -47,7 +51,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
     for entry in entries {
         let path = entry.map_err(LocalError::io(folder.display().to_string()))?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let manifest = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e));
+        let manifest =
+            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e));
         if hidden {
             continue;
         }

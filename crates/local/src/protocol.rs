@@ -44,7 +44,7 @@ pub(crate) enum Event {
     /// Where the gateway is; comes again when its ports change.
     Gateway { address: Ipv4Addr, ports: Vec<Publish> },
     /// Every workload serves; comes once.
-    Ready { workloads: usize, seconds: f64 },
+    Ready { workloads: usize },
     /// The fabric cannot go on.
     Failed { message: String },
 }

@@ -13,10 +13,8 @@ use meltemi_config::{IntOrString, Object, Spec};
 use crate::images::{Images, Invocation};
 
 mod environment;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use environment::{Data, EnvValue};
+pub(crate) use environment::{Data, EnvValue, expand};
 
 /// How a replica takes part in the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,7 +137,8 @@ pub(crate) fn desired(objects: &[Object], images: &Images) -> Desired {
 
 fn namespaces_without_injection(objects: &[Object]) -> BTreeSet<&str> {
     let namespaces = objects.iter().filter(|object| matches!(object.spec, Spec::Namespace(_)));
-    let disabled = namespaces.filter(|object| object.meta.labels.get("istio-injection").map(|v| &**v) == Some("disabled"));
+    let disabled =
+        namespaces.filter(|object| object.meta.labels.get("istio-injection").map(|v| &**v) == Some("disabled"));
     disabled.map(|object| &*object.meta.name).collect()
 }
 
@@ -232,14 +231,12 @@ impl Builder<'_> {
 
     fn replicas(&self, count: i32, template: &PodTemplate, desired: &mut Desired) {
         let role = self.role(template);
-        let containers = if role == Role::Router {
-            Vec::new()
-        } else {
-            self.containers(&template.spec, desired)
-        };
+        let containers = if role == Role::Router { Vec::new() } else { self.containers(&template.spec, desired) };
         if !template.spec.volumes.is_empty() {
             let path = format!("{}.volumes", self.spec_path());
-            desired.warnings.push(self.wrong(&path, "not mounted: programs see this machine's files").replacen("error", "warning", 1));
+            desired.warnings.push(
+                self.wrong(&path, "not mounted: programs see this machine's files").replacen("error", "warning", 1),
+            );
         }
         let meta = &self.object.meta;
         let mut labels = strings(&template.metadata.labels);

@@ -115,3 +115,8 @@ fn remove(rules: &Ruleset, family: Family, program: &Program) -> Result<(), Appl
         None => Ok(()),
     }
 }
+
+/// Installs the capture's rules where there are none yet: saves a process for each family over [`apply`].
+pub fn install(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
+    families.iter().try_for_each(|family| program.restore(*family, &capture.rules(*family).restore_text()))
+}

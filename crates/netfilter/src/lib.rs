@@ -12,6 +12,6 @@ mod capture;
 mod cleanup;
 mod ruleset;
 
-pub use apply::{ApplyError, Program, apply, cleanup, ipv6_in_use};
+pub use apply::{ApplyError, Program, apply, cleanup, install, ipv6_in_use};
 pub use capture::{Bypass, Capture, CaptureError, Dns, Interception, List};
 pub use ruleset::{Family, Placement, Rule, Ruleset};

@@ -1,0 +1,41 @@
+//! Envoy's xDS resources as a validated, immutable intermediate representation.
+//!
+//! Owns the meaning of every accepted field: the conversions either honour what is set or refuse it with its path, by the
+//! one table in [`support`]. Must never do I/O, read a clock, or let a prost type out. Costs: a conversion walks the
+//! encoded resource once (to see fields that no type of ours knows) and allocates what the resource holds; look-ups
+//! ([`RouteConfiguration::find`], [`Listener::find_chain`]) allocate nothing.
+
+pub mod access_log;
+pub mod bootstrap;
+pub mod cluster;
+pub mod common;
+pub mod endpoint;
+pub mod error;
+pub mod filter;
+pub mod format;
+pub mod hcm;
+pub mod header;
+pub mod listener;
+pub mod rbac;
+pub mod route;
+pub mod tcp_proxy;
+pub mod tls;
+pub mod tracing;
+
+pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink};
+pub use bootstrap::{AdsConfig, Bootstrap};
+pub use cluster::{Cluster, ClusterKind, LbPolicy};
+pub use common::{Address, Fraction, Metadata, TcpKeepalive};
+pub use endpoint::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
+pub use error::{At, PlanError};
+pub use filter::{FilterOverride, HttpFilter, HttpFilterConfig, PerFilter};
+pub use format::{Format, FormatOp, JsonFormat, Operator};
+pub use hcm::{Hcm, RouteSource};
+pub use header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
+pub use listener::{ConnectionFacts, FilterChain, Listener, NetworkFilter};
+pub use rbac::{Rbac, RbacAction};
+pub use route::{Route, RouteAction, RouteConfiguration, RouteRequest, VirtualHost};
+pub use tcp_proxy::TcpProxy;
+pub use tls::{DownstreamTls, Secret, UpstreamTls};
+pub use tracing::Tracing;
+

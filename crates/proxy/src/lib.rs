@@ -1,0 +1,19 @@
+//! The proxy: xDS in, connections through.
+//!
+//! The main thread owns configuration: [`configurator`] turns accepted resources into the next [`World`] and publishes it;
+//! [`admin`] shows it. Worker threads own connections: each takes one `World` a request and never waits for the main thread.
+//! Nothing here knows Istio or Kubernetes.
+
+pub mod admin;
+pub mod boot;
+pub mod chain;
+pub mod configurator;
+pub mod hcm;
+pub mod router;
+pub mod secrets;
+pub mod tcp_proxy;
+pub mod worker;
+pub mod world;
+
+pub use boot::{Options, Proxy, RunError, SecretSource};
+pub use world::{ActiveListener, ChainRuntime, World};

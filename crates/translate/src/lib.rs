@@ -1,8 +1,110 @@
-//! temporary
+//! From the mesh as values ([`Snapshot`], [`Node`]) to xDS resources.
+//!
+//! Owns what every listener, route, cluster, endpoint set, secret and name table of a proxy looks like, in Istio's shape and
+//! in one of three [`Dialect`]s. Pure: no I/O, no clock, nothing remembered but the [`Cache`], which is keyed by everything a
+//! resource depends on. Never sees Kubernetes.
+
+use std::sync::Arc;
+
+use meltemi_model::{Node, Snapshot};
+
+mod affected;
+mod cluster;
 mod dialect;
+mod endpoint;
+mod gateway;
+mod generator;
 mod listener;
 pub mod names;
+mod nds;
 mod profile;
 mod route;
+mod secret;
 pub mod simulation;
+mod view;
 mod wire;
+
+pub use affected::{Affected, affected};
+pub use cluster::Clusters;
+pub use dialect::Dialect;
+pub use endpoint::Assignments;
+pub use generator::{Built, Generator, Resource};
+pub use listener::Listeners;
+pub use nds::NameTables;
+pub use route::RouteConfigurations;
+pub use secret::Secrets;
+
+/// The type URLs that [`generate`] knows.
+pub mod type_urls {
+    pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
+}
+
+/// How many built resources of each kind are remembered unless told otherwise.
+pub const DEFAULT_CACHE_CAPACITY: usize = 60_000;
+
+/// Built resources of every kind, shared by all nodes.
+pub struct Cache {
+    clusters: Built<<Clusters as Generator>::Input>,
+    endpoints: Built<<Assignments as Generator>::Input>,
+    listeners: Built<<Listeners as Generator>::Input>,
+    name_tables: Built<<NameTables as Generator>::Input>,
+    secrets: Built<<Secrets as Generator>::Input>,
+    routes: Built<<RouteConfigurations as Generator>::Input>,
+}
+
+impl Cache {
+    /// Remembers up to `capacity` resources of each kind.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            clusters: Built::new(capacity),
+            endpoints: Built::new(capacity),
+            listeners: Built::new(capacity),
+            name_tables: Built::new(capacity),
+            secrets: Built::new(capacity),
+            routes: Built::new(capacity),
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new(DEFAULT_CACHE_CAPACITY)
+    }
+}
+
+/// The resources of one type for one node: all of a wildcard subscription (`None`), or the named ones that exist.
+pub fn generate(
+    snapshot: &Snapshot,
+    node: &Node,
+    type_url: &str,
+    names: Option<&[Arc<str>]>,
+    cache: &Cache,
+) -> Vec<Resource> {
+    match type_url {
+        type_urls::CLUSTER => run::<Clusters>(snapshot, node, names, &cache.clusters),
+        type_urls::ENDPOINT => run::<Assignments>(snapshot, node, names, &cache.endpoints),
+        type_urls::SECRET => run::<Secrets>(snapshot, node, names, &cache.secrets),
+        type_urls::NAME_TABLE => run::<NameTables>(snapshot, node, names, &cache.name_tables),
+        type_urls::LISTENER => run::<Listeners>(snapshot, node, names, &cache.listeners),
+        type_urls::ROUTE => run::<RouteConfigurations>(snapshot, node, names, &cache.routes),
+        _ => Vec::new(),
+    }
+}
+
+fn run<G: Generator>(
+    snapshot: &Snapshot,
+    node: &Node,
+    names: Option<&[Arc<str>]>,
+    built: &Built<G::Input>,
+) -> Vec<Resource> {
+    let inputs = match names {
+        None => G::all(snapshot, node),
+        Some(names) => G::select(snapshot, node, names),
+    };
+    inputs.into_iter().map(|(name, input)| built.get_or_build(name, input, G::build)).collect()
+}

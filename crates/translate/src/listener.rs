@@ -4,11 +4,111 @@
 
 mod access_log;
 mod filters;
+mod grpc;
 mod hcm;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
 mod render;
+mod server_tls;
 pub(crate) mod spec;
+pub(crate) mod tcp;
 mod tls;
 mod tracing;
 
+use std::sync::Arc;
+
+use meltemi_model::{Node, NodeKind, Snapshot};
+use meltemi_proto::Any;
+
+use crate::dialect::Dialect;
+use crate::gateway;
+use crate::generator::Generator;
+use crate::view::View;
+
 pub(crate) use filters::{CORS as CORS_FILTER, FAULT as FAULT_FILTER};
+pub(crate) use server_tls::server_tls;
 pub(crate) use spec::{InboundRoute, Origin, TlsVersion};
+
+/// What the HTTP inspector finds in plaintext. HTTP/1.0 is not among them: refusing it would be all that HTTP could do with
+/// it, and as TCP it passes.
+pub(crate) const PLAINTEXT_HTTP: [&str; 2] = ["http/1.1", "h2c"];
+
+/// LDS.
+pub struct Listeners;
+
+/// What one listener is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Input {
+    Proxy(Box<spec::Listener>),
+    Api(grpc::ApiListener),
+}
+
+impl Generator for Listeners {
+    type Input = Input;
+
+    fn names(snapshot: &Snapshot, node: &Node) -> Vec<Arc<str>> {
+        Self::all(snapshot, node).into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn inputs(snapshot: &Snapshot, node: &Node, name: &str) -> Option<Input> {
+        let wanted = [Arc::from(name)];
+        Self::select(snapshot, node, &wanted).pop().map(|(_, input)| input)
+    }
+
+    fn all(snapshot: &Snapshot, node: &Node) -> Vec<(Arc<str>, Input)> {
+        let view = View::new(snapshot, node);
+        if view.profile.dialect == Dialect::Grpc {
+            return grpc::all(&view);
+        }
+        of_proxy(&view).into_iter().map(|listener| (listener.name.clone(), Input::Proxy(Box::new(listener)))).collect()
+    }
+
+    fn select(snapshot: &Snapshot, node: &Node, names: &[Arc<str>]) -> Vec<(Arc<str>, Input)> {
+        let view = View::new(snapshot, node);
+        if view.profile.dialect == Dialect::Grpc {
+            return grpc::select(&view, names);
+        }
+        let wanted = of_proxy(&view).into_iter().filter(|listener| names.contains(&listener.name));
+        wanted.map(|listener| (listener.name.clone(), Input::Proxy(Box::new(listener)))).collect()
+    }
+
+    fn build(input: &Input) -> Any {
+        meltemi_proto::pack_listener(&match input {
+            Input::Proxy(spec) => render::listener(spec),
+            Input::Api(spec) => grpc::render(spec),
+        })
+    }
+}
+
+fn of_proxy(view: &View<'_>) -> Vec<spec::Listener> {
+    match view.node.kind {
+        NodeKind::Sidecar => {
+            let mut listeners = outbound::listeners(view);
+            listeners.extend(inbound::listeners(view));
+            listeners
+        }
+        NodeKind::Router => gateway::listeners(view),
+        // Waypoints and node proxies are of the ambient data plane.
+        NodeKind::Waypoint | NodeKind::Ztunnel | NodeKind::AgentGateway => Vec::new(),
+    }
+}
+
+/// Names of the route configurations that the node's listeners ask for.
+pub(crate) fn route_names(snapshot: &Snapshot, node: &Node) -> Vec<Arc<str>> {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for (_, input) in Listeners::all(snapshot, node) {
+        match input {
+            Input::Api(api) => names.push(api.route),
+            Input::Proxy(listener) => {
+                for chain in listener.chains.iter().chain(&listener.default_chain) {
+                    if let spec::Terminal::Http(spec::Http { route: spec::RouteSource::Rds(name), .. }) = &chain.terminal {
+                        names.push(name.as_str().into());
+                    }
+                }
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}

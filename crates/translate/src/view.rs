@@ -25,6 +25,11 @@ impl<'a> View<'a> {
         Self { snapshot, node, profile, scope }
     }
 
+    /// The host name of the service that a provider names.
+    pub fn find_service(&self, name: &str) -> Option<Arc<str>> {
+        find_service(&self.scope, name)
+    }
+
     pub fn destination_rule(&self, service: &Service) -> Option<Shared<MergedRule>> {
         self.snapshot.destination_rule(self.node, service)
     }

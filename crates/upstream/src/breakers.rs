@@ -9,6 +9,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use meltemi_plan::cluster::{CircuitBreakers, Thresholds};
 use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Group, Registry, Spec};
 
@@ -18,29 +19,6 @@ pub enum Resource {
     Pending,
     Request,
     Retry,
-}
-
-/// Envoy's `CircuitBreakers.Thresholds`; the default is Envoy's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Thresholds {
-    pub connections: u32,
-    pub pending: u32,
-    pub requests: u32,
-    pub retries: u32,
-    /// Replaces `retries`.
-    pub retry_budget: Option<RetryBudget>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryBudget {
-    pub percent: f64,
-    pub min_concurrency: u32,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3, retry_budget: None }
-    }
 }
 
 static GAUGES: &[Spec] = &[
@@ -58,16 +36,20 @@ struct Level {
 }
 
 impl Level {
+    fn new(thresholds: Thresholds, open: Group) -> Self {
+        Self { thresholds, used: [const { AtomicU32::new(0) }; 4], open }
+    }
+
     fn used(&self, resource: Resource) -> u32 {
         self.used[resource as usize].load(Relaxed)
     }
 
     fn limit(&self, resource: Resource) -> u32 {
-        match (resource, self.thresholds.retry_budget) {
-            (Resource::Connection, _) => self.thresholds.connections,
-            (Resource::Pending, _) => self.thresholds.pending,
-            (Resource::Request, _) => self.thresholds.requests,
-            (Resource::Retry, None) => self.thresholds.retries,
+        match (resource, &self.thresholds.retry_budget) {
+            (Resource::Connection, _) => self.thresholds.max_connections,
+            (Resource::Pending, _) => self.thresholds.max_pending_requests,
+            (Resource::Request, _) => self.thresholds.max_requests,
+            (Resource::Retry, None) => self.thresholds.max_retries,
             (Resource::Retry, Some(budget)) => {
                 let active = self.used(Resource::Request) + self.used(Resource::Pending);
                 ((f64::from(active) * budget.percent / 100.0) as u32).max(budget.min_concurrency)
@@ -96,14 +78,24 @@ pub struct Breakers {
 }
 
 impl Breakers {
-    pub fn new(registry: &Registry, cluster: &str, default: Thresholds, high: Thresholds) -> Arc<Self> {
-        let level = |name: &str, thresholds| {
+    pub fn new(registry: &Registry, cluster: &str, config: &CircuitBreakers) -> Arc<Self> {
+        let level = |name: &str, thresholds: &Thresholds| {
             let mut scope = Scope::envoy("cluster", "envoy_cluster_name", cluster);
             scope.text = format!("{}circuit_breakers.{name}.", scope.text).into();
             scope.prometheus = format!("envoy_cluster_circuit_breakers_{name}_").into();
-            Level { thresholds, used: [const { AtomicU32::new(0) }; 4], open: registry.group(scope, GAUGES) }
+            Level::new(thresholds.clone(), registry.group(scope, GAUGES))
         };
-        Arc::new(Self { levels: [level("default", default), level("high", high)] })
+        Arc::new(Self { levels: [level("default", &config.default), level("high", &config.high)] })
+    }
+
+    /// Under new thresholds: what is in use goes on counting only if they are equal.
+    pub fn next(previous: &Arc<Self>, config: &CircuitBreakers) -> Arc<Self> {
+        let [default, high] = &previous.levels;
+        if default.thresholds == config.default && high.thresholds == config.high {
+            return previous.clone();
+        }
+        let level = |old: &Level, thresholds: &Thresholds| Level::new(thresholds.clone(), old.open.clone());
+        Arc::new(Self { levels: [level(default, &config.default), level(high, &config.high)] })
     }
 
     fn level(&self, priority: RoutingPriority) -> &Level {

@@ -4,17 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use meltemi_net::Address;
-use meltemi_plan::Metadata;
+use meltemi_plan::{Locality, Metadata};
 
 use crate::outlier;
-
-/// Where an endpoint runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Locality {
-    pub region: Arc<str>,
-    pub zone: Arc<str>,
-    pub sub_zone: Arc<str>,
-}
 
 /// Why a host is not to be used; bits of [`HostState::health`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +61,20 @@ pub struct HostStats {
     pub rq_active: AtomicU32,
 }
 
+impl HostStats {
+    pub(crate) fn count(&self, outcome: outlier::Outcome) {
+        use outlier::Outcome;
+        let counter = match outcome {
+            Outcome::Status(status) if status < 500 => &self.rq_success,
+            Outcome::Status(_) | Outcome::Reset => &self.rq_error,
+            Outcome::Timeout => &self.rq_timeout,
+            Outcome::ConnectFailed | Outcome::ConnectTimeout => &self.cx_connect_fail,
+            Outcome::Connected => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
 /// What happens to a host, shared by every version of its [`Endpoint`].
 #[derive(Debug, Default)]
 pub struct HostState {
@@ -108,6 +114,16 @@ impl HostState {
     }
 }
 
+/// How active checks treat a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// Where they go if not to its address.
+    pub address: Option<Address>,
+    /// The host name they send.
+    pub hostname: Arc<str>,
+    pub disabled: bool,
+}
+
 /// One host of a cluster.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -116,13 +132,12 @@ pub struct Endpoint {
     pub address: Address,
     pub hostname: Arc<str>,
     pub locality: Arc<Locality>,
-    pub metadata: Arc<Metadata>,
+    pub metadata: Option<Arc<Metadata>>,
     pub weight: u32,
     pub priority: u32,
     /// Which of the cluster's transports to use.
     pub transport: usize,
-    /// Where health checks go if not to `address`.
-    pub health_check_address: Option<Address>,
+    pub check: Check,
     pub state: Arc<HostState>,
 }
 
@@ -140,11 +155,11 @@ impl Endpoint {
             address,
             hostname: Arc::from(""),
             locality: Arc::default(),
-            metadata: Arc::default(),
+            metadata: None,
             weight: 1,
             priority: 0,
             transport: 0,
-            health_check_address: None,
+            check: Check::default(),
             state: Arc::default(),
         }
     }

@@ -287,7 +287,8 @@ impl Builder<'_> {
 
 /// `envoy.lb`'s `hash_key` where the endpoint has one, else its hostname or address.
 fn hash_key(host: &Endpoint, use_hostname: bool) -> String {
-    if let Some(key) = crate::metadata::string(&host.metadata, "envoy.lb", "hash_key") {
+    let metadata = host.metadata.as_ref();
+    if let Some(key) = metadata.and_then(|m| m.value("envoy.lb", &["hash_key"])).and_then(|v| v.as_str()) {
         return key.to_owned();
     }
     if use_hostname && !host.hostname.is_empty() { host.hostname.to_string() } else { host.address.to_string() }

@@ -237,7 +237,7 @@ fn converse(variant: Variant, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn delta_client_ends_with_what_the_server_has(steps in prop::collection::vec(step(), 1..80)) {

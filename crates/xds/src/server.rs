@@ -61,6 +61,8 @@ pub struct Received {
     pub type_url: Arc<str>,
     pub verdict: Verdict,
     pub want: Want,
+    /// Whether the subscription itself changed.
+    pub resubscribed: bool,
 }
 
 /// Which resources a push speaks of; it says nothing of the others.
@@ -150,6 +152,7 @@ impl Session {
             }
         }
         let resumed = first && !request.initial_resource_versions.is_empty();
+        let resubscribed = first || !subscribe.is_empty() || !unsubscribe.is_empty();
         let mut wanted = watch.unsubscribe(&unsubscribe);
         let starts_wildcard = watch.subscribe(subscribe, resumed, &mut wanted);
         if watch.explicit_names() > MAX_NAMES {
@@ -162,7 +165,7 @@ impl Session {
         } else {
             Want::Names(wanted)
         };
-        Ok(Received { type_url, verdict, want })
+        Ok(Received { type_url, verdict, want, resubscribed })
     }
 
     /// Takes a request of the state-of-the-world variant.
@@ -178,8 +181,10 @@ impl Session {
         // tell (it may have applied half of a response that it rejected), so it is sent everything.
         if !first && !request.response_nonce.is_empty() && watch.sent_nonce() != Some(&request.response_nonce) {
             // The client has not read our last response yet; it will repeat its names when it does.
-            return Ok(Received { type_url, verdict, want: Want::Nothing });
+            watch.doubt(&names);
+            return Ok(Received { type_url, verdict, want: Want::Nothing, resubscribed: false });
         }
+        let resubscribed = first || !watch.is_exactly(&names);
         let wanted = watch.replace(names, first && types::legacy_wildcard(&type_url));
         let want = match wanted {
             _ if first => Want::Everything,
@@ -188,7 +193,13 @@ impl Session {
             Some(_) if types::is_full_state(&type_url) => Want::Everything,
             Some(wanted) => Want::Names(wanted),
         };
-        Ok(Received { type_url, verdict, want })
+        Ok(Received { type_url, verdict, want, resubscribed })
+    }
+
+    /// Makes the next push that speaks of these names send them even if the client holds them. For endpoints of clusters that
+    /// it has just been told to rebuild: Envoy waits for their endpoints again without asking.
+    pub fn renew<'a>(&mut self, type_url: &str, names: impl IntoIterator<Item = &'a Arc<str>>) -> BTreeSet<Arc<str>> {
+        self.watches.get_mut(type_url).map(|watch| watch.renew(names)).unwrap_or_default()
     }
 
     fn open(&self, type_url: &str) -> Result<(Arc<str>, bool), Violation> {

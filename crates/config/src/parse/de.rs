@@ -9,6 +9,7 @@ use serde::forward_to_deserialize_any;
 
 use super::removed;
 use super::tree::{Entry, Node, Value, camel_case};
+use crate::path::Path;
 use crate::problem::{Severity, nearest};
 
 /// Something found while reading, not yet tied to a file.
@@ -26,52 +27,6 @@ pub(super) struct Context {
     /// Accept `snake_case` for `camelCase` (protobuf types; Kubernetes' own do not).
     pub snake_case: bool,
     pub findings: RefCell<Vec<Finding>>,
-}
-
-/// A field path as a list of borrowed segments, from the leaf up.
-#[derive(Clone, Copy)]
-pub(super) struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
-    segment: Segment<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Segment<'a> {
-    Root(&'a str),
-    Field(&'a str),
-    Index(usize),
-}
-
-impl<'a> Path<'a> {
-    /// A path that starts at a field of the document (`spec`) or, if empty, at the document itself.
-    pub fn root(name: &'a str) -> Self {
-        Self { parent: None, segment: Segment::Root(name) }
-    }
-
-    fn field(&'a self, name: &'a str) -> Path<'a> {
-        Path { parent: Some(self), segment: Segment::Field(name) }
-    }
-
-    fn index(&'a self, index: usize) -> Path<'a> {
-        Path { parent: Some(self), segment: Segment::Index(index) }
-    }
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(parent) = self.parent {
-            parent.fmt(f)?;
-        }
-        match self.segment {
-            Segment::Root(name) => f.write_str(name),
-            Segment::Index(i) => write!(f, "[{i}]"),
-            Segment::Field(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
-                let top = self.parent.is_none_or(|p| matches!(p.segment, Segment::Root("")));
-                write!(f, "{}{name}", if top { "" } else { "." })
-            }
-            Segment::Field(name) => write!(f, "[\"{name}\"]"),
-        }
-    }
 }
 
 /// The first error of a document's typed part.

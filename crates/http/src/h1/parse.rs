@@ -101,7 +101,7 @@ pub(super) fn skip_empty_lines(buffer: &mut BytesMut) {
     }
 }
 
-fn with_fields<T>(limits: &Limits, parse: impl FnOnce(&mut [MaybeUninit<httparse::Header<'_>>]) -> T) -> T {
+fn with_fields<'b, T>(limits: &Limits, parse: impl FnOnce(&mut [MaybeUninit<httparse::Header<'b>>]) -> T) -> T {
     if limits.fields <= STACK_FIELDS {
         parse(&mut [const { MaybeUninit::uninit() }; STACK_FIELDS][..limits.fields])
     } else {
@@ -147,7 +147,7 @@ pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Fra
             path,
             protocol,
             upgrade,
-            headers: fields.finish()?,
+            headers: fields.finish(),
         };
         Ok((head, framing))
     })
@@ -176,7 +176,7 @@ pub(super) fn response(head: &Bytes, limits: &Limits, to: &Method) -> Result<(Re
         {
             fields.headers.append(header::UPGRADE, upgrade);
         }
-        Ok((ResponseHead { status, protocol, headers: fields.finish()? }, Framing { length, keep_alive }))
+        Ok((ResponseHead { status, protocol, headers: fields.finish() }, Framing { length, keep_alive }))
     })
 }
 
@@ -349,11 +349,11 @@ impl Fields {
         })
     }
 
-    fn finish(mut self) -> Result<Headers, Violation> {
+    fn finish(mut self) -> Headers {
         for name in &self.nominated {
             self.headers.remove(name);
         }
-        Ok(self.headers)
+        self.headers
     }
 }
 

@@ -103,7 +103,9 @@ impl<'a> Data<'a> {
         match found {
             Some(text) => Ok(Some(EnvValue::Text(text))),
             None if reference.optional == Some(true) => Ok(None),
-            None => Err(format!("no {kind} `{}` with key `{}` in namespace `{namespace}`", reference.name, reference.key)),
+            None => {
+                Err(format!("no {kind} `{}` with key `{}` in namespace `{namespace}`", reference.name, reference.key))
+            }
         }
     }
 }

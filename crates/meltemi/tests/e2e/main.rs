@@ -1,5 +1,6 @@
 //! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
 //! missing prints "skipped: …" and says which script installs it.
 
+mod control_plane;
 mod differential;
 mod support;

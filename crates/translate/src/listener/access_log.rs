@@ -8,7 +8,7 @@ use meltemi_proto::envoy::config::accesslog::v3::{
     AccessLog as Message, AccessLogFilter, ResponseFlagFilter, access_log, access_log_filter,
 };
 use meltemi_proto::envoy::config::core::v3::{
-    ApiVersion, GrpcService, JsonFormatOptions, SubstitutionFormatString, TypedExtensionConfig, grpc_service,
+    ApiVersion, GrpcService, SubstitutionFormatString, TypedExtensionConfig, grpc_service,
     substitution_format_string,
 };
 use meltemi_proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
@@ -70,7 +70,6 @@ fn file(path: &str, format: &LogFormat, omit_empty: bool) -> FileAccessLog {
         }
         LogFormat::Json(fields) => {
             log_format.formatters = formatters(fields.values().any(needs_query_formatter));
-            log_format.json_format_options = Some(JsonFormatOptions { sort_properties: false });
             log_format.format = Some(substitution_format_string::Format::JsonFormat(object(fields)));
         }
     }

@@ -57,7 +57,9 @@ struct Port {
 
 fn ports(view: &View<'_>) -> Vec<Port> {
     let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
-    let mut add = |port: Port| drop(ports.entry(port.number).or_insert(port));
+    let mut add = |port: Port| {
+        ports.entry(port.number).or_insert(port);
+    };
     if let Some(sidecar) = view.scope.spec().filter(|_| view.scope.has_ingress()) {
         for listener in &sidecar.ingress {
             if let Some(port) = declared(view, listener) {

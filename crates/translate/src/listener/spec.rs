@@ -217,4 +217,6 @@ pub enum Secret {
     Agent(String),
     /// Discovery, over ADS.
     Discovery(String),
+    /// A server of the user's own: the node's credential socket, or a service of the mesh.
+    External { name: String, cluster: String, authority: String },
 }

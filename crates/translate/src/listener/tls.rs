@@ -99,6 +99,7 @@ fn parameters(tls: &Tls) -> Option<TlsParameters> {
     (parameters != TlsParameters::default()).then_some(parameters)
 }
 
+#[expect(deprecated, reason = "Istio sends untyped names, and proxies compare URIs and DNS names with them alike")]
 fn validation(validation: &Validation) -> ValidationContextType {
     let sans = validation.sans.iter().map(|san| exact(san));
     let prefixes = validation.san_prefixes.iter().map(|san| prefix(san));
@@ -128,7 +129,12 @@ fn validation(validation: &Validation) -> ValidationContextType {
 
 fn sds(secret: &Secret) -> SdsSecretConfig {
     let (name, specifier) = match secret {
-        Secret::Agent(name) => (name, config_source::ConfigSourceSpecifier::ApiConfigSource(agent())),
+        Secret::Agent(name) => {
+            (name, config_source::ConfigSourceSpecifier::ApiConfigSource(secret_server(AGENT_CLUSTER, "")))
+        }
+        Secret::External { name, cluster, authority } => {
+            (name, config_source::ConfigSourceSpecifier::ApiConfigSource(secret_server(cluster, authority)))
+        }
         Secret::Discovery(name) => (name, config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
     };
     // A secret that does not exist must not hold back the listener for ever, so discovery's keep Envoy's fetch timeout;
@@ -150,11 +156,11 @@ fn sds(secret: &Secret) -> SdsSecretConfig {
     }
 }
 
-fn agent() -> ApiConfigSource {
+fn secret_server(cluster: &str, authority: &str) -> ApiConfigSource {
     ApiConfigSource {
         api_type: api_config_source::ApiType::Grpc as i32,
         transport_api_version: ApiVersion::V3 as i32,
-        grpc_services: vec![grpc_service(AGENT_CLUSTER, "")],
+        grpc_services: vec![grpc_service(cluster, authority)],
         set_node_on_first_message_only: true,
         ..ApiConfigSource::default()
     }

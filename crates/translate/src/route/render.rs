@@ -96,6 +96,7 @@ fn to_cluster(cluster: &str) -> RouteAction {
 }
 
 /// No timeout unless the rule sets one; a gRPC client's own `grpc-timeout` is honoured up to it.
+#[expect(deprecated, reason = "what Istio sends, and its successor has no equal for a timeout of zero")]
 pub fn set_timeout(action: &mut RouteAction, timeout: Option<Duration>, proxyless: bool) {
     let timeout = duration(timeout.unwrap_or_default());
     action.timeout = Some(timeout);

@@ -21,6 +21,7 @@ use meltemi_proto::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::spec::{Destination, Policy, RuleRoutes, Selected};
 use super::{filters, headers, matching, render, retry};
+use crate::listener::tcp;
 use crate::names;
 use crate::wire;
 
@@ -29,12 +30,12 @@ pub fn routes(rule: &RuleRoutes, policy: &Policy) -> Vec<Route> {
 }
 
 fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route> {
-    let http = rule.rule.http.get(selected.http)?;
+    let http = rule.rule.spec.http.get(selected.http)?;
     let matches = selected.matches.and_then(|index| http.matches.get(index));
     let mut out = Route {
         name: route_name(http, matches),
         r#match: Some(matching::route_match(matches)),
-        metadata: Some(wire::origin_metadata(&rule.origin)),
+        metadata: Some(wire::origin_metadata(&tcp::origin(&rule.rule))),
         stat_prefix: matches.map(|m| m.stat_prefix.to_string()).unwrap_or_default(),
         typed_per_filter_config: per_filter(http),
         ..Route::default()
@@ -241,7 +242,7 @@ fn operation(route: &Route, rule: &RuleRoutes) -> String {
     };
     match names::Cluster::parse(cluster) {
         names::Cluster::Outbound { port, host, .. } => format!("{host}:{port}{path}"),
-        _ => format!("{}:{}{path}", rule.rule_name, rule.port),
+        _ => format!("{}:{}{path}", rule.rule.name, rule.port),
     }
 }
 

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::networking::{HttpRetry, VirtualService};
-use meltemi_model::Shared;
-
-use crate::listener::Origin;
+use meltemi_model::ConfigRef;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
@@ -68,9 +66,7 @@ pub struct ServiceRoute {
 /// The part of a VirtualService that applies at one port, for one proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleRoutes {
-    pub rule: Shared<VirtualService>,
-    pub rule_name: Arc<str>,
-    pub origin: Origin,
+    pub rule: ConfigRef<VirtualService>,
     pub port: u32,
     /// The listener terminates TLS, so redirects default to https.
     pub tls: bool,

@@ -1,15 +1,29 @@
 use super::RoutingPriority::{Default as Normal, High};
+use meltemi_plan::cluster::RetryBudget;
+
 use super::*;
+
+fn envoy_defaults() -> Thresholds {
+    Thresholds {
+        max_connections: 1024,
+        max_pending_requests: 1024,
+        max_requests: 1024,
+        max_retries: 3,
+        retry_budget: None,
+        track_remaining: false,
+    }
+}
 
 fn breakers(thresholds: Thresholds) -> (Registry, Arc<Breakers>) {
     let registry = Registry::new();
-    let breakers = Breakers::new(&registry, "c", thresholds, Thresholds::default());
+    let config = CircuitBreakers { default: thresholds, high: envoy_defaults(), per_host_max_connections: None };
+    let breakers = Breakers::new(&registry, "c", &config);
     (registry, breakers)
 }
 
 #[test]
 fn permits_are_limited_and_given_back() {
-    let (registry, breakers) = breakers(Thresholds { requests: 2, ..Thresholds::default() });
+    let (registry, breakers) = breakers(Thresholds { max_requests: 2, ..envoy_defaults() });
     let open = || registry.total("envoy_cluster_circuit_breakers_default_rq_open", &[]);
     let first = breakers.acquire(Normal, Resource::Request);
     assert_eq!(open(), 0);
@@ -26,7 +40,7 @@ fn permits_are_limited_and_given_back() {
 
 #[test]
 fn priorities_are_apart() {
-    let (_registry, breakers) = breakers(Thresholds { connections: 0, ..Thresholds::default() });
+    let (_registry, breakers) = breakers(Thresholds { max_connections: 0, ..envoy_defaults() });
     assert!(breakers.acquire(Normal, Resource::Connection).is_none());
     assert!(breakers.acquire(High, Resource::Connection).is_some());
 }
@@ -34,7 +48,7 @@ fn priorities_are_apart() {
 #[test]
 fn a_retry_budget_follows_active_requests() {
     let retry_budget = Some(RetryBudget { percent: 20.0, min_concurrency: 3 });
-    let (_registry, breakers) = breakers(Thresholds { retry_budget, ..Thresholds::default() });
+    let (_registry, breakers) = breakers(Thresholds { retry_budget, ..envoy_defaults() });
     let granted = |active: u32| {
         let requests: Vec<_> = (0..active).map(|_| breakers.acquire(Normal, Resource::Request)).collect();
         let retries: Vec<_> = std::iter::from_fn(|| breakers.acquire(Normal, Resource::Retry)).collect();

@@ -204,7 +204,10 @@ impl Session {
         let mut removed = Vec::new();
         if types::is_full_state(&type_url) {
             let present: BTreeSet<_> = resources.iter().map(|resource| &resource.name).collect();
-            removed.extend(interest.held.keys().filter(|name| !present.contains(name)).cloned());
+            // What the consumer is still busy with will be held by the time it reads this.
+            let coming = interest.unsettled.iter().flat_map(|batch| batch.resources.iter().map(|resource| &resource.name));
+            let known: BTreeSet<_> = interest.held.keys().chain(coming).collect();
+            removed.extend(known.into_iter().filter(|name| !present.contains(name)).cloned());
         }
         interest.nonce.clone_from(&response.nonce);
         let batch = Batch { type_url, nonce: response.nonce, version: response.version_info, resources, removed };
@@ -279,13 +282,13 @@ impl Interest {
             request.initial_resource_versions = versions.collect();
             self.subscribe.clear();
             self.unsubscribe.clear();
+        } else if self.names_changed {
+            // Before the answers, so that the server knows which responses the client read under its old subscription.
+            request.resource_names_subscribe = take(&mut self.subscribe);
+            request.resource_names_unsubscribe = take(&mut self.unsubscribe);
         } else if let Some((nonce, message)) = self.answers.pop_front() {
             request.response_nonce = nonce;
             request.error_detail = message.map(status);
-            return request;
-        } else {
-            request.resource_names_subscribe = take(&mut self.subscribe);
-            request.resource_names_unsubscribe = take(&mut self.unsubscribe);
         }
         self.names_changed = false;
         request
@@ -293,12 +296,18 @@ impl Interest {
 
     fn sotw_request(&mut self, type_url: &Arc<str>) -> DiscoveryRequest {
         let answer = self.answers.pop_front();
+        let mut resource_names = self.opening_names(type_url);
+        // A name given up and asked for again must be missing from one request, or the server will not send it anew.
+        let unsubscribed = std::mem::take(&mut self.unsubscribe);
+        let renewed = |name: &String| unsubscribed.contains(name.as_str()) && self.subscribe.contains(name.as_str());
+        self.names_changed = self.introduced && resource_names.iter().any(renewed);
+        if self.names_changed {
+            resource_names.retain(|name| !renewed(name));
+        }
         self.subscribe.clear();
-        self.unsubscribe.clear();
-        self.names_changed = false;
         DiscoveryRequest {
             version_info: self.version.clone(),
-            resource_names: self.opening_names(type_url),
+            resource_names,
             type_url: type_url.to_string(),
             response_nonce: answer.as_ref().map_or_else(|| self.nonce.clone(), |(nonce, _)| nonce.clone()),
             error_detail: answer.and_then(|(_, message)| message).map(status),

@@ -251,3 +251,18 @@ fn limits_are_kept() {
     assert!(matches!(delta().on_delta(&subscribe(ENDPOINT, &many)), Err(Violation::TooManyNames { .. })));
     assert!(matches!(sotw().on_sotw(&ask(ENDPOINT, &many, "")), Err(Violation::TooManyNames { .. })));
 }
+
+#[test]
+fn renewed_names_are_sent_though_the_client_holds_them() {
+    for mut session in [delta(), sotw()] {
+        match session.variant() {
+            Variant::Delta => session.on_delta(&subscribe(ENDPOINT, &["a", "b"])).unwrap(),
+            Variant::StateOfTheWorld => session.on_sotw(&ask(ENDPOINT, &["a", "b"], "")).unwrap(),
+        };
+        let world = [resource("a", "1"), resource("b", "1")];
+        session.push(ENDPOINT, &world, Scope::Everything).unwrap();
+        assert_eq!(session.renew(ENDPOINT, &set(&["b", "unknown"])), set(&["b"]));
+        assert_eq!(said(session.push(ENDPOINT, &world, Scope::Everything)), words(&["b"], &[]));
+        assert_eq!(session.push(ENDPOINT, &world, Scope::Everything), None);
+    }
+}

@@ -26,8 +26,14 @@ pub struct Watch {
     names: BTreeSet<Arc<str>>,
     /// What the client has once it has read what we sent: the version, or `None` where we said that there is none.
     held: BTreeMap<Arc<str>, Option<Arc<str>>>,
-    /// Names no longer asked for that the wildcard may still cover: the client must be told either way.
+    /// Names that the client must be told of, whatever it holds: those it asked for anew, and those it no longer asks for while
+    /// the wildcard may cover them.
     unconfirmed: BTreeSet<Arc<str>>,
+    /// Names no longer subscribed to, that responses the client has not answered yet may carry. Should it ask for everything
+    /// before it reads those, it keeps them.
+    departed: BTreeSet<Arc<str>>,
+    /// State of the world: names that a stale request lacked. Should the next one have them, the client gave them up between.
+    doubted: BTreeSet<Arc<str>>,
     in_flight: VecDeque<String>,
     sent_nonce: Option<String>,
     acked_nonce: Option<String>,
@@ -87,6 +93,20 @@ impl Watch {
         self.rejection.as_ref()
     }
 
+    /// State of the world: whether the subscription is these names already.
+    pub(super) fn is_exactly(&self, names: &BTreeSet<Arc<str>>) -> bool {
+        names.contains(WILDCARD) == self.wildcard
+            && self.names.len() + usize::from(self.wildcard) == names.len()
+            && names.iter().all(|name| is_wildcard(name) || self.names.contains(name))
+    }
+
+    pub(super) fn renew<'a>(&mut self, names: impl IntoIterator<Item = &'a Arc<str>>) -> BTreeSet<Arc<str>> {
+        let held: BTreeSet<Arc<str>> =
+            names.into_iter().filter(|name| self.covers(name) && self.held_version(name).is_some()).cloned().collect();
+        self.unconfirmed.extend(held.iter().cloned());
+        held
+    }
+
     pub(super) fn explicit_names(&self) -> usize {
         self.names.len()
     }
@@ -110,6 +130,9 @@ impl Watch {
             return if self.sent_nonce.as_deref() == Some(nonce) { Verdict::None } else { Verdict::Stale };
         };
         self.in_flight.drain(..=place);
+        if self.in_flight.is_empty() {
+            self.departed.clear();
+        }
         match error {
             Some(status) => {
                 self.rejection = Some(Rejection { nonce: nonce.to_owned(), message: status.message.clone() });
@@ -146,6 +169,9 @@ impl Watch {
         let mut starts_wildcard = false;
         for name in names {
             if is_wildcard(&name) {
+                if !self.wildcard {
+                    self.unconfirmed.append(&mut self.departed);
+                }
                 starts_wildcard |= !self.wildcard;
                 self.wildcard = true;
                 continue;
@@ -164,8 +190,11 @@ impl Watch {
     pub(super) fn unsubscribe(&mut self, names: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
         if names.contains(WILDCARD) {
             self.wildcard = false;
-            let explicit = &self.names;
-            self.held.retain(|name, _| explicit.contains(name));
+            let dropped: Vec<_> = self.held.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
+            for name in dropped {
+                self.held.remove(&name);
+                self.depart(name);
+            }
         }
         let mut wanted = BTreeSet::new();
         for name in names.iter().filter(|name| !is_wildcard(name)) {
@@ -174,9 +203,22 @@ impl Watch {
             if was_explicit && self.wildcard {
                 self.unconfirmed.insert(name.clone());
                 wanted.insert(name.clone());
+            } else if was_explicit {
+                self.depart(name.clone());
             }
         }
         wanted
+    }
+
+    fn depart(&mut self, name: Arc<str>) {
+        if self.is_outstanding() {
+            self.departed.insert(name);
+        }
+    }
+
+    /// State of the world: the names of a request that was sent before the client read our last response.
+    pub(super) fn doubt(&mut self, names: &BTreeSet<Arc<str>>) {
+        self.doubted.extend(self.names.difference(names).cloned());
     }
 
     /// State of the world: the request's names are the subscription. Gives the names that are new to it, or `None` where it
@@ -187,13 +229,17 @@ impl Watch {
         self.ever_named |= !names.is_empty() || starred;
         let was_wildcard = self.wildcard;
         self.wildcard = starred || unnamed;
-        let added: BTreeSet<Arc<str>> = names.difference(&self.names).cloned().collect();
+        let doubted = std::mem::take(&mut self.doubted);
+        let added = names.iter().filter(|name| doubted.contains(*name) || !self.names.contains(*name));
+        let added: BTreeSet<Arc<str>> = added.cloned().collect();
+        if self.wildcard && !was_wildcard {
+            // The client may have dropped these before it asked for everything.
+            self.unconfirmed.extend(self.names.difference(&names).cloned());
+        }
         self.names = names;
         let (wildcard, explicit) = (self.wildcard, &self.names);
         self.held.retain(|name, _| wildcard || explicit.contains(name));
-        for name in &added {
-            self.held.remove(name);
-        }
+        self.unconfirmed.extend(added.iter().cloned());
         if self.wildcard && !was_wildcard { None } else { Some(added) }
     }
 
@@ -216,7 +262,8 @@ impl Watch {
     fn take_up<'a>(&mut self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
         let mut changed = Vec::new();
         for resource in resources {
-            if self.held_version(&resource.name) != Some(&resource.version) {
+            let unconfirmed = self.unconfirmed.contains(&resource.name);
+            if unconfirmed || self.held_version(&resource.name) != Some(&resource.version) {
                 self.held.insert(resource.name.clone(), Some(resource.version.clone()));
                 changed.push(*resource);
             }
@@ -245,6 +292,8 @@ impl Watch {
                 removed.push(name);
             }
         }
+        removed.sort();
+        removed.dedup();
         removed
     }
 
@@ -260,6 +309,7 @@ impl Watch {
         let names: BTreeSet<&str> = present.iter().map(|resource| &*resource.name).collect();
         let before = self.held.len();
         self.held.retain(|name, _| !in_scope(&scope, name) || names.contains(&**name));
+        self.unconfirmed.retain(|name| !in_scope(&scope, name));
         let shrunk = full && self.held.len() != before;
         if changed.is_empty() && !shrunk && self.answered {
             return None;

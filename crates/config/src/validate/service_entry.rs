@@ -1,0 +1,258 @@
+//! ServiceEntry, WorkloadEntry, WorkloadGroup.
+
+use super::{Validation, common};
+use crate::names;
+use crate::networking::{
+    ReadinessProbe, Resolution, ServiceEntry, ServiceLocation, ServicePort, WorkloadEntry, WorkloadGroup,
+};
+use crate::object::Meta;
+use crate::path::Path;
+
+pub(super) fn service_entry(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
+    hosts(spec, at, v);
+    selector_or_endpoints(spec, at, v);
+    ports(spec, at, v);
+    addresses(spec, at, v);
+    let endpoints = at.field("endpoints");
+    v.require(&endpoints, spec.endpoints.len() <= 4096, "at most 4096 endpoints");
+    for (i, endpoint) in spec.endpoints.iter().enumerate() {
+        let at = endpoints.index(i);
+        one_endpoint(spec, endpoint, &at, v);
+    }
+    resolution(spec, at, v);
+    ambiguous_tcp(spec, at, v);
+    common::export_to(&spec.export_to, &meta.namespace, at, v);
+}
+
+fn hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("hosts");
+    v.require(&at, !spec.hosts.is_empty(), "service entry must have at least one host");
+    v.require(&at, spec.hosts.len() <= 256, "at most 256 hosts");
+    for (i, host) in spec.hosts.iter().enumerate() {
+        let at = at.index(i);
+        if &**host == "*" {
+            v.error(&at, "hostname cannot be wildcard: invalid host *");
+        } else {
+            v.check(&at, names::wildcard_domain(host));
+        }
+    }
+}
+
+fn selector_or_endpoints(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    common::workload_selector(spec.workload_selector.as_ref(), at, v);
+    if spec.workload_selector.is_none() {
+        return;
+    }
+    v.require(at, spec.endpoints.is_empty(), "only one of WorkloadSelector or Endpoints can be set");
+    if matches!(spec.resolution, Resolution::None) {
+        v.warn(&at.field("workloadSelector"), "has no effect with resolution NONE");
+    }
+}
+
+fn ports(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("ports");
+    v.require(&at, spec.ports.len() <= 256, "at most 256 ports");
+    for (i, port) in spec.ports.iter().enumerate() {
+        let at = at.index(i);
+        v.check(&at.field("number"), names::port(port.number));
+        v.check(&at.field("name"), port_name(&port.name));
+        if !port.protocol.is_empty() {
+            let known = names::protocol(&port.protocol).is_some();
+            v.require(&at.field("protocol"), known, format_args!("invalid protocol {:?}", port.protocol));
+        }
+        if port.target_port != 0 {
+            let at = at.field("targetPort");
+            v.check(&at, names::port(port.target_port));
+            if spec.resolution == Resolution::None {
+                v.warn(&at, "targetPort has no effect with resolution NONE");
+            }
+        }
+        let same_number = |p: &ServicePort| p.number == port.number;
+        let same_name = |p: &ServicePort| p.name == port.name;
+        v.require(&at.field("number"), !spec.ports[..i].iter().any(same_number), "port number cannot be duplicated");
+        v.require(&at.field("name"), !spec.ports[..i].iter().any(same_name), format_args!("duplicate port name {:?}", port.name));
+    }
+}
+
+/// Two ports of one ServiceEntry may share no name; the name is a DNS label of any length up to 63.
+fn port_name(name: &str) -> Result<(), String> {
+    names::dns_label(name).map_err(|e| format!("port name: {e}"))
+}
+
+fn addresses(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("addresses");
+    v.require(&at, spec.addresses.len() <= 256, "at most 256 addresses");
+    for (i, address) in spec.addresses.iter().enumerate() {
+        let at = at.index(i);
+        v.check(&at, names::ip_or_cidr(address));
+        if address.contains('/') && !matches!(spec.resolution, Resolution::None | Resolution::Static) {
+            v.error(&at, "CIDR addresses are allowed only for NONE/STATIC resolution types");
+        }
+    }
+}
+
+fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v: &mut Validation) {
+    workload_entry(endpoint, false, at, v);
+    let ports = at.field("ports");
+    for name in endpoint.ports.keys() {
+        let known = spec.ports.iter().any(|p| p.name == *name);
+        v.require(&ports.field(name), known, format_args!("endpoint port {name:?} is not defined by the service entry"));
+    }
+    let address = at.field("address");
+    let unix = endpoint.address.starts_with("unix://");
+    match spec.resolution {
+        Resolution::Static => {
+            let ip = unix || endpoint.address.is_empty() || names::ip(&endpoint.address).is_ok();
+            v.require(&address, ip, "resolution STATIC needs an IP address or a unix socket");
+            v.require(at, !unix || spec.ports.len() == 1, "an endpoint with a unix socket needs exactly one port");
+        }
+        Resolution::Dns | Resolution::DnsRoundRobin => {
+            v.require(&address, !unix, "resolution DNS cannot have a unix socket");
+        }
+        Resolution::None | Resolution::DynamicDns => {}
+    }
+}
+
+fn resolution(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("resolution");
+    let wildcard = spec.hosts.iter().any(|h| h.starts_with('*'));
+    match spec.resolution {
+        Resolution::None => v.require(&at, spec.endpoints.is_empty(), "NONE mode cannot set endpoints"),
+        Resolution::Static => {
+            // Without endpoints and selector the service is there and answers nothing.
+            if spec.endpoints.is_empty() && spec.workload_selector.is_none() {
+                v.warn(&at, "STATIC resolution without endpoints: the service has nowhere to send to");
+            }
+        }
+        Resolution::Dns | Resolution::DnsRoundRobin => {
+            if spec.endpoints.is_empty() && spec.workload_selector.is_none() {
+                v.require(&at, !wildcard, "wildcard hosts need endpoints, or resolution NONE or DYNAMIC_DNS");
+            }
+            if spec.resolution == Resolution::DnsRoundRobin {
+                v.require(&at, spec.endpoints.len() <= 1, "DNS_ROUND_ROBIN mode cannot have multiple endpoints");
+            }
+        }
+        Resolution::DynamicDns => dynamic_dns(spec, &at, v),
+    }
+}
+
+fn dynamic_dns(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    v.require(at, spec.endpoints.is_empty() && spec.workload_selector.is_none(), "DYNAMIC_DNS mode cannot set endpoints");
+    v.require(at, spec.location == ServiceLocation::MeshExternal, "DYNAMIC_DNS is only for MESH_EXTERNAL services");
+    v.require(at, spec.addresses.is_empty(), "DYNAMIC_DNS cannot have addresses");
+    let wildcard = spec.hosts.iter().all(|h| h.starts_with('*'));
+    v.require(at, wildcard, "DYNAMIC_DNS is only for wildcard hosts");
+    for port in &spec.ports {
+        let served = matches!(names::protocol(&port.protocol), Some("HTTP" | "HTTPS" | "TLS" | "GRPC" | "HTTP2"));
+        v.require(at, served, format_args!("DYNAMIC_DNS does not serve protocol {:?}", port.protocol));
+    }
+}
+
+/// Without an address, TCP traffic is told apart by port alone.
+fn ambiguous_tcp(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    let ports = at.field("ports");
+    for (i, port) in spec.ports.iter().enumerate() {
+        let protocol = names::protocol(&port.protocol);
+        let tcp = matches!(protocol, None | Some("TCP"));
+        if tcp && spec.addresses.is_empty() && spec.resolution == Resolution::None && spec.workload_selector.is_none() {
+            v.warn(
+                &ports.index(i),
+                "addresses are required for ports serving TCP (or unset) protocol when resolution is NONE: \
+                 traffic to other hosts on this port is taken as well",
+            );
+        }
+        let secure = matches!(protocol, Some("HTTPS" | "TLS"));
+        if secure && spec.hosts.len() > 1 && !spec.addresses.is_empty() {
+            v.warn(&ports.index(i), "several hosts with one address and TLS: only the first host can be told apart");
+        }
+    }
+}
+
+/// Of its own (`needs_address`), or an endpoint or template.
+pub(super) fn workload_entry(spec: &WorkloadEntry, needs_address: bool, at: &Path<'_>, v: &mut Validation) {
+    let address = at.field("address");
+    if spec.address.is_empty() {
+        if spec.network.is_empty() {
+            v.error(&address, "address is required");
+        } else if needs_address {
+            v.warn(&address, "without an address, only the gateways of its network can reach the workload");
+        }
+    } else if spec.address.starts_with("unix://") {
+        v.check(&address, names::unix_address(&spec.address));
+        v.require(&at.field("ports"), spec.ports.is_empty(), "UDS may not include ports");
+    } else {
+        v.require(&address, spec.address.len() <= 256, "address is longer than 256 characters");
+        v.check(&address, names::ip(&spec.address).or_else(|_| names::fqdn(&spec.address)));
+    }
+    rest_of_entry(spec, at, v);
+}
+
+fn rest_of_entry(spec: &WorkloadEntry, at: &Path<'_>, v: &mut Validation) {
+    let ports = at.field("ports");
+    v.require(&ports, spec.ports.len() <= 128, "at most 128 ports");
+    for (name, number) in &spec.ports {
+        let at = ports.field(name);
+        v.check(&at, port_name(name));
+        v.check(&at, names::port(*number));
+    }
+    common::labels(&spec.labels, &at.field("labels"), v);
+    v.require(&at.field("labels"), spec.labels.len() <= 256, "at most 256 labels");
+    v.require(&at.field("locality"), spec.locality.len() <= 2048, "longer than 2048 characters");
+    v.require(&at.field("network"), spec.network.len() <= 2048, "longer than 2048 characters");
+    v.require(&at.field("serviceAccount"), spec.service_account.len() <= 253, "longer than 253 characters");
+}
+
+pub(super) fn workload_group(spec: &WorkloadGroup, at: &Path<'_>, v: &mut Validation) {
+    if let Some(metadata) = &spec.metadata {
+        let at = at.field("metadata");
+        common::labels(&metadata.labels, &at.field("labels"), v);
+        v.require(&at.field("labels"), metadata.labels.len() <= 256, "at most 256 labels");
+        v.require(&at.field("annotations"), metadata.annotations.len() <= 256, "at most 256 annotations");
+    }
+    let template = at.field("template");
+    match &spec.template {
+        None => v.error(&template, "template is required"),
+        // The address is the workload's own when it registers.
+        Some(entry) if entry.address.is_empty() => rest_of_entry(entry, &template, v),
+        Some(entry) => workload_entry(entry, false, &template, v),
+    }
+    if let Some(probe) = &spec.probe {
+        readiness_probe(probe, &at.field("probe"), v);
+    }
+}
+
+pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Validation) {
+    for (field, value) in [
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ] {
+        v.require(&at.field(field), value >= 0, "cannot be negative");
+    }
+    let methods = [probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.exec.is_some(), probe.grpc.is_some()];
+    v.require(at, methods.iter().filter(|m| **m).count() <= 1, "only one of httpGet, tcpSocket, exec and grpc can be set");
+    if let Some(http) = &probe.http_get {
+        let at = at.field("httpGet");
+        v.check(&at.field("port"), names::port(http.port));
+        let scheme = matches!(&*http.scheme, "" | "HTTP" | "HTTPS");
+        v.require(&at.field("scheme"), scheme, "scheme must be one of [HTTP, HTTPS]");
+        let headers = at.field("httpHeaders");
+        for (i, header) in http.http_headers.iter().enumerate() {
+            v.check(&headers.index(i).field("name"), names::strict_header_name(&header.name));
+        }
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        v.check(&at.field("tcpSocket").field("port"), names::port(tcp.port));
+    }
+    if let Some(grpc) = &probe.grpc {
+        v.check(&at.field("grpc").field("port"), names::port(grpc.port));
+    }
+    if let Some(exec) = &probe.exec {
+        let exec_at = at.field("exec");
+        let at = exec_at.field("command");
+        v.require(&at, !exec.command.is_empty(), "command is required");
+        v.require(&at, exec.command.iter().all(|c| !c.is_empty()), "an element of the command is empty");
+    }
+}

@@ -1,0 +1,170 @@
+//! Sidecar.
+
+use std::collections::BTreeSet;
+
+use super::destination_rule::connection_pool;
+use super::gateway::server_tls_settings;
+use super::virtual_service::destination;
+use super::{Validation, common};
+use crate::names;
+use crate::networking::{
+    CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicyMode, Port, ServerTlsMode, ServerTlsSettings,
+    Sidecar,
+};
+use crate::path::Path;
+
+pub(super) fn sidecar(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
+    common::workload_selector(spec.workload_selector.as_ref(), at, v);
+    let nothing = spec.ingress.is_empty()
+        && spec.egress.is_empty()
+        && spec.inbound_connection_pool.is_none()
+        && spec.outbound_traffic_policy.is_none();
+    v.require(at, !nothing, "sidecar: empty configuration provided");
+    if let Some(pool) = &spec.inbound_connection_pool {
+        connection_pool(pool, &at.field("inboundConnectionPool"), v);
+    }
+    let mut seen = BTreeSet::new();
+    let listeners = at.field("ingress");
+    for (i, listener) in spec.ingress.iter().enumerate() {
+        ingress(listener, &mut seen, &listeners.index(i), v);
+    }
+    all_egress(spec, at, v);
+    if let Some(policy) = &spec.outbound_traffic_policy
+        && let Some(proxy) = &policy.egress_proxy
+    {
+        let at = at.field("outboundTrafficPolicy");
+        let at = &at.field("egressProxy");
+        let any = policy.mode == OutboundTrafficPolicyMode::AllowAny;
+        v.require(at, any, "egressProxy needs mode ALLOW_ANY");
+        destination(proxy, at, v);
+        v.require(at, proxy.port.is_some(), "egressProxy needs a port");
+    }
+}
+
+fn ingress(listener: &IstioIngressListener, seen: &mut BTreeSet<u32>, at: &Path<'_>, v: &mut Validation) {
+    let Some(port) = &listener.port else {
+        v.error(at, "port is required for ingress listeners");
+        return;
+    };
+    listener_port(port, false, &at.field("port"), v);
+    v.require(at, seen.insert(port.number), format_args!("ports on ingress must be unique: {} is there twice", port.number));
+    if !listener.bind.is_empty() {
+        v.check(&at.field("bind"), names::ip(&listener.bind));
+    }
+    if listener.capture_mode == CaptureMode::None && listener.bind.is_empty() {
+        v.warn(&at.field("captureMode"), "NONE without bind: the listener is on the workload's address");
+    }
+    v.check(&at.field("defaultEndpoint"), default_endpoint(&listener.default_endpoint));
+    if let Some(pool) = &listener.connection_pool {
+        connection_pool(pool, &at.field("connectionPool"), v);
+    }
+    if let Some(tls) = &listener.tls {
+        ingress_tls(tls, port, &at.field("tls"), v);
+    }
+}
+
+fn ingress_tls(tls: &ServerTlsSettings, port: &Port, at: &Path<'_>, v: &mut Validation) {
+    let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
+    v.require(at, !tls.https_redirect, "httpsRedirect is not supported in a sidecar");
+    v.require(at, !named, "credentialName is not supported in a sidecar");
+    let terminated = matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual);
+    v.require(at, terminated, format_args!("mode {} is not supported in a sidecar: use SIMPLE or MUTUAL", tls.mode));
+    let secure = matches!(names::protocol(&port.protocol), Some("HTTPS" | "TLS"));
+    v.require(at, secure, format_args!("protocol {:?} cannot have TLS: use HTTPS or TLS", port.protocol));
+    server_tls_settings(tls, at, v);
+}
+
+fn default_endpoint(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    if text.starts_with("unix://") {
+        return names::unix_address(text);
+    }
+    let (host, number) = text.rsplit_once(':').ok_or("defaultEndpoint must be of the form 127.0.0.1:<port>")?;
+    if !matches!(host, "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]") {
+        return Err("defaultEndpoint must be 127.0.0.1, [::1], 0.0.0.0, [::] or a unix socket".into());
+    }
+    let number: u16 = number.parse().map_err(|_| format!("defaultEndpoint: {number:?} is not a port"))?;
+    names::port(number)
+}
+
+fn all_egress(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
+    let listeners = at.field("egress");
+    let (mut ports, mut sockets) = (BTreeSet::new(), BTreeSet::new());
+    let mut catch_all = false;
+    for (i, listener) in spec.egress.iter().enumerate() {
+        let at = listeners.index(i);
+        match &listener.port {
+            None => {
+                let last = i + 1 == spec.egress.len();
+                let catches = listener.bind.is_empty();
+                if !catches {
+                    v.error(&at, "a bind address needs a port");
+                } else if catch_all || !last {
+                    v.error(&at, "sidecar: only the last egress listener can be without port (catch all)");
+                }
+                catch_all = true;
+            }
+            Some(port) => {
+                let unix = listener.bind.starts_with("unix://");
+                listener_port(port, unix, &at.field("port"), v);
+                let fresh = if unix { sockets.insert(&listener.bind) } else { ports.insert((&listener.bind, port.number)) };
+                v.require(&at, fresh, "ports (or unix sockets) of egress listeners must be unique");
+            }
+        }
+        egress(listener, &at, v);
+    }
+}
+
+fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
+    if listener.bind.starts_with("unix://") {
+        v.check(&at.field("bind"), names::unix_address(&listener.bind));
+        let captured = !matches!(listener.capture_mode, CaptureMode::Default | CaptureMode::None);
+        v.require(&at.field("captureMode"), !captured, "a unix socket cannot be captured: use DEFAULT or NONE");
+    } else if !listener.bind.is_empty() {
+        v.check(&at.field("bind"), names::ip(&listener.bind));
+    }
+    let hosts = at.field("hosts");
+    v.require(&hosts, !listener.hosts.is_empty(), "egress listener must contain at least one host");
+    let everything = listener.hosts.iter().any(|h| &**h == "*/*");
+    for (i, host) in listener.hosts.iter().enumerate() {
+        let at = hosts.index(i);
+        v.check(&at, egress_host(host));
+        v.require(&at, !listener.hosts[..i].contains(host), format_args!("duplicate host {host:?}"));
+        if everything && &**host == "~/*" {
+            v.error(&at, "~/* means nothing and */* everything");
+        }
+    }
+}
+
+/// `namespace/host`: namespace a name, `*`, `.` or `~`; host a domain name, a wildcard domain or `*`.
+fn egress_host(host: &str) -> Result<(), String> {
+    let (namespace, dns) = host.split_once('/').ok_or_else(|| format!("{host:?} is not of the form namespace/dnsName"))?;
+    if namespace.is_empty() || dns.is_empty() {
+        return Err(format!("{host:?}: both namespace and dnsName must be given"));
+    }
+    if !matches!(namespace, "*" | "." | "~") {
+        names::dns_label(namespace)?;
+    }
+    if dns != "*" && dns.starts_with('*') && !dns.starts_with("*.") {
+        return Err(format!("{dns:?}: a partial wildcard is not allowed"));
+    }
+    names::wildcard_domain(dns)
+}
+
+fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {
+    if unix {
+        v.require(&at.field("number"), port.number == 0, "port number must be 0 for a unix socket");
+    } else {
+        v.check(&at.field("number"), names::port(port.number));
+    }
+    let known = port.protocol.is_empty() || names::protocol(&port.protocol).is_some();
+    v.require(&at.field("protocol"), known, format_args!("invalid protocol {:?}", port.protocol));
+    if !port.name.is_empty() {
+        v.check(&at.field("name"), names::dns_label(&port.name));
+    }
+    if port.target_port != 0 {
+        v.warn(&at.field("targetPort"), "targetPort has no impact on a Sidecar");
+    }
+}

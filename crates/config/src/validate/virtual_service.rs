@@ -1,0 +1,294 @@
+//! VirtualService: hosts, gateways, and its three kinds of routes.
+
+use super::http::{actions, http_match};
+use super::{Validation, common};
+use crate::names;
+use crate::networking::{
+    Destination, HeaderOperations, Headers, HttpRoute, L4MatchAttributes, RouteDestination, StringMatchType, TcpRoute,
+    TlsRoute, VirtualService,
+};
+use crate::object::Meta;
+use crate::path::Path;
+use crate::wire::Str;
+
+/// Whom the rule is for.
+pub(super) struct Scope {
+    /// A delegate has no hosts.
+    pub delegate: bool,
+    /// Bound to gateways and not to the mesh.
+    pub only_gateways: bool,
+}
+
+pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
+    let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|g| &**g == "mesh");
+    let scope = Scope { delegate: spec.hosts.is_empty(), only_gateways: !mesh };
+    if scope.delegate {
+        v.require(&at.field("gateways"), spec.gateways.is_empty(), "a delegate virtual service must have no gateways");
+        v.require(&at.field("tcp"), spec.tcp.is_empty(), "a delegate virtual service must have no TCP routes");
+        v.require(&at.field("tls"), spec.tls.is_empty(), "a delegate virtual service must have no TLS routes");
+    }
+    gateway_names(&spec.gateways, at, v);
+    hosts(spec, mesh, at, v);
+    if spec.http.is_empty() && spec.tcp.is_empty() && spec.tls.is_empty() {
+        v.error(at, "http, tcp or tls must be provided in virtual service");
+    }
+    let routes = at.field("http");
+    for (i, route) in spec.http.iter().enumerate() {
+        http_route(route, &scope, &routes.index(i), v);
+    }
+    unreachable_rules(spec, at, v);
+    let routes = at.field("tls");
+    for (i, route) in spec.tls.iter().enumerate() {
+        tls_route(route, spec, &routes.index(i), v);
+    }
+    let routes = at.field("tcp");
+    for (i, route) in spec.tcp.iter().enumerate() {
+        tcp_route(route, &routes.index(i), v);
+    }
+    common::export_to(&spec.export_to, &meta.namespace, at, v);
+}
+
+fn hosts(spec: &VirtualService, mesh: bool, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("hosts");
+    let sni = !spec.tls.is_empty();
+    for (i, host) in spec.hosts.iter().enumerate() {
+        let at = at.index(i);
+        if mesh && &**host == "*" {
+            v.error(&at, "wildcard host * is not allowed for virtual services bound to the mesh gateway");
+        }
+        let valid = if mesh { names::wildcard_domain(host) } else { names::gateway_domain(host, sni) };
+        if names::ip(host).is_err() {
+            v.check(&at, valid);
+        }
+        if let Some(other) = spec.hosts[..i].iter().find(|o| names::hosts_overlap(o, host)) {
+            v.error(&at, format_args!("duplicate hosts in virtual service: {host:?} overlaps {other:?}"));
+        }
+    }
+}
+
+/// `mesh`, `name`, `namespace/name` or, as long ago, `name.namespace.svc.cluster.local`.
+pub(super) fn gateway_names(list: &[Str], at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("gateways");
+    for (i, gateway) in list.iter().enumerate() {
+        let at = at.index(i);
+        match gateway.split_once('/') {
+            None => v.check(&at, names::fqdn(gateway)),
+            Some((namespace, name)) => {
+                if namespace != "." {
+                    v.check(&at, names::dns_label(namespace));
+                }
+                v.check(&at, names::fqdn(name));
+            }
+        }
+    }
+}
+
+fn http_route(route: &HttpRoute, scope: &Scope, at: &Path<'_>, v: &mut Validation) {
+    let matches = at.field("match");
+    for (i, m) in route.matches.iter().enumerate() {
+        http_match(m, scope, &matches.index(i), v);
+    }
+    match &route.delegate {
+        Some(delegate) => {
+            let at = at.field("delegate");
+            v.require(&at, !scope.delegate, "a delegate virtual service cannot delegate again");
+            v.require(&at, !delegate.name.is_empty(), "name is required");
+            let alone = route.route.is_empty() && route.redirect.is_none() && route.direct_response.is_none();
+            v.require(&at, alone, "HTTP route cannot contain delegate together with route, redirect or directResponse");
+        }
+        None => destinations_or_answer(route, at, v),
+    }
+    actions(route, at, v);
+    authority_twice(route, at, v);
+    prefix_redirect(route, at, v);
+}
+
+fn destinations_or_answer(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
+    let answers = [!route.route.is_empty(), route.redirect.is_some(), route.direct_response.is_some()];
+    match answers.iter().filter(|a| **a).count() {
+        0 => v.error(at, "HTTP route, redirect or directResponse is required"),
+        1 => {}
+        _ => v.error(at, "HTTP route can contain only one of route, redirect and directResponse"),
+    }
+    if route.redirect.is_some() {
+        v.require(at, route.rewrite.is_none(), "HTTP route cannot contain both rewrite and redirect");
+    }
+    let at = at.field("route");
+    for (i, to) in route.route.iter().enumerate() {
+        let at = at.index(i);
+        destination(&to.destination, &at.field("destination"), v);
+        if let Some(headers) = &to.headers {
+            header_rules(headers, &at.field("headers"), v);
+        }
+    }
+    weights(route.route.iter().map(|r| r.weight), &at, v);
+}
+
+fn authority_twice(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
+    let is_authority = |name: &Str| &**name == ":authority" || name.eq_ignore_ascii_case("host");
+    let sets = |headers: &Option<Headers>| {
+        let request = headers.as_ref().and_then(|h| h.request.as_ref());
+        request.is_some_and(|r| r.set.keys().any(is_authority))
+    };
+    let rewritten = route.rewrite.as_ref().is_some_and(|r| !r.authority.is_empty());
+    if rewritten && (sets(&route.headers) || route.route.iter().any(|r| sets(&r.headers))) {
+        v.error(at, "authority is set both in rewrite and in headers");
+    }
+}
+
+fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
+    if route.redirect.as_ref().is_none_or(|r| r.prefix_rewrite.is_empty()) {
+        return;
+    }
+    let matches = at.field("match");
+    for (i, m) in route.matches.iter().enumerate() {
+        let kind = m.uri.as_ref().map(|u| u.kind());
+        if matches!(kind, Some(StringMatchType::Exact(_) | StringMatchType::Regex(_))) {
+            v.error(&matches.index(i).field("uri"), "a redirect with prefixRewrite needs a prefix match");
+        }
+    }
+}
+
+/// Where traffic goes.
+pub(super) fn destination(to: &Destination, at: &Path<'_>, v: &mut Validation) {
+    let host = at.field("host");
+    match &*to.host {
+        "" => v.error(&host, "destination host is required"),
+        "*" => v.error(&host, "invalid destination host \"*\""),
+        name => v.check(&host, names::fqdn(name).or_else(|e| names::ip(name).map_err(|_| e))),
+    }
+    if !to.subset.is_empty() {
+        v.check(&at.field("subset"), names::dns_label(&to.subset));
+    }
+    if let Some(port) = &to.port {
+        v.check(&at.field("port").field("number"), names::port(port.number));
+    }
+}
+
+fn weights(weights: impl ExactSizeIterator<Item = i32>, at: &Path<'_>, v: &mut Validation) {
+    let count = weights.len();
+    let mut total = 0i64;
+    for (i, weight) in weights.enumerate() {
+        v.require(&at.index(i).field("weight"), weight >= 0, format_args!("weight {weight} is negative"));
+        total += i64::from(weight);
+    }
+    v.require(at, count <= 1 || total > 0, "total destination weight = 0");
+}
+
+/// Header changes of a route or destination.
+pub(super) fn header_rules(headers: &Headers, at: &Path<'_>, v: &mut Validation) {
+    for (field, operations) in [("request", &headers.request), ("response", &headers.response)] {
+        if let Some(operations) = operations {
+            header_operations(operations, &at.field(field), v);
+        }
+    }
+}
+
+fn header_operations(operations: &HeaderOperations, at: &Path<'_>, v: &mut Validation) {
+    let set = at.field("set");
+    for (name, value) in &operations.set {
+        let at = set.field(name);
+        if &**name != ":authority" {
+            v.check(&at, names::header_name(name));
+        }
+        v.check(&at, names::header_value(value));
+    }
+    let add = at.field("add");
+    for (name, value) in &operations.add {
+        let at = add.field(name);
+        v.check(&at, plain_header(name));
+        v.check(&at, names::header_value(value));
+    }
+    let remove = at.field("remove");
+    for (i, name) in operations.remove.iter().enumerate() {
+        v.check(&remove.index(i), plain_header(name));
+    }
+}
+
+/// `Host` can be set, but neither added to nor removed.
+fn plain_header(name: &str) -> Result<(), String> {
+    if name.eq_ignore_ascii_case("host") {
+        return Err("the Host header can only be set".into());
+    }
+    names::header_name(name)
+}
+
+fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &Path<'_>, v: &mut Validation) {
+    v.require(at, !route.matches.is_empty(), "TLS route must have at least one match");
+    let matches = at.field("match");
+    for (i, m) in route.matches.iter().enumerate() {
+        let at = matches.index(i);
+        let l4 = L4MatchAttributes {
+            destination_subnets: m.destination_subnets.clone(),
+            port: m.port,
+            source_labels: m.source_labels.clone(),
+            gateways: m.gateways.clone(),
+            source_namespace: m.source_namespace.clone(),
+            ..Default::default()
+        };
+        l4_match(&l4, &at, v);
+        v.require(&at, !m.sni_hosts.is_empty(), "TLS match must have at least one SNI host");
+        let sni_hosts = at.field("sniHosts");
+        for (i, sni) in m.sni_hosts.iter().enumerate() {
+            let at = sni_hosts.index(i);
+            v.check(&at, names::gateway_domain(sni, true));
+            if !spec.hosts.iter().any(|h| names::host_within(sni, h)) {
+                v.error(&at, format_args!("SNI host {sni:?} is not a compatible subset of any of the hosts"));
+            }
+        }
+    }
+    v.require(at, !route.route.is_empty(), "TLS route is required");
+    route_destinations(&route.route, &at.field("route"), v);
+}
+
+fn tcp_route(route: &TcpRoute, at: &Path<'_>, v: &mut Validation) {
+    let matches = at.field("match");
+    for (i, m) in route.matches.iter().enumerate() {
+        l4_match(m, &matches.index(i), v);
+    }
+    v.require(at, !route.route.is_empty(), "TCP route is required");
+    route_destinations(&route.route, &at.field("route"), v);
+}
+
+fn l4_match(m: &L4MatchAttributes, at: &Path<'_>, v: &mut Validation) {
+    let subnets = at.field("destinationSubnets");
+    for (i, subnet) in m.destination_subnets.iter().enumerate() {
+        v.check(&subnets.index(i), names::ip_or_cidr(subnet));
+    }
+    if m.port != 0 {
+        v.check(&at.field("port"), names::port(m.port));
+    }
+    if !m.source_subnet.is_empty() {
+        v.check(&at.field("sourceSubnet"), names::ip_or_cidr(&m.source_subnet));
+    }
+    common::labels(&m.source_labels, &at.field("sourceLabels"), v);
+    if !m.source_namespace.is_empty() {
+        v.check(&at.field("sourceNamespace"), names::dns_label(&m.source_namespace));
+    }
+    gateway_names(&m.gateways, at, v);
+}
+
+fn route_destinations(list: &[RouteDestination], at: &Path<'_>, v: &mut Validation) {
+    for (i, to) in list.iter().enumerate() {
+        destination(&to.destination, &at.index(i).field("destination"), v);
+    }
+    weights(list.iter().map(|r| r.weight), at, v);
+}
+
+/// A rule without a match takes everything: what follows it is never used. So is a repetition of an earlier match.
+fn unreachable_rules(spec: &VirtualService, at: &Path<'_>, v: &mut Validation) {
+    let at = at.field("http");
+    let catches_all = |r: &HttpRoute| r.matches.is_empty() || r.matches.iter().any(|m| *m == Default::default());
+    if let Some(last) = spec.http.iter().position(catches_all)
+        && last + 1 < spec.http.len()
+    {
+        v.warn(&at.index(last), "the rules after this one are not used: only the last rule can be without matches");
+    }
+    for (i, route) in spec.http.iter().enumerate() {
+        let repeated = !route.matches.is_empty()
+            && route.matches.iter().all(|m| spec.http[..i].iter().any(|earlier| earlier.matches.contains(m)));
+        if repeated {
+            v.warn(&at.index(i), "not used: every match of this rule is already taken by an earlier rule");
+        }
+    }
+}

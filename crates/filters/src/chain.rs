@@ -1,0 +1,199 @@
+//! A connection manager's HTTP filters, built once, and their state on one stream.
+//!
+//! Requests run through the filters in order, responses in reverse. The router, always last, is not here: what follows a
+//! [`Flow::Continue`] is the caller's.
+
+use std::sync::Arc;
+
+use meltemi_http::{RequestHead, ResponseHead};
+use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
+
+use crate::context::Context;
+use crate::http::{AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, LocalRateLimit, PeerExchange, Rbac};
+use crate::info::{Direction, StreamInfo};
+use crate::reply::Flow;
+use crate::stats::StatsFilter;
+
+/// Where a chain serves, as far as filters care.
+#[derive(Clone, Debug, Default)]
+pub struct ChainScope {
+    pub stat_prefix: Arc<str>,
+    pub direction: Direction,
+}
+
+enum Filter {
+    Fault(Fault),
+    Cors(Cors),
+    Stats(StatsFilter),
+    Alpn(Arc<AlpnOverrides>),
+    PeerMetadata(PeerExchange),
+    GrpcStats,
+    Rbac(Rbac),
+    HeaderMutation(HeaderMutation),
+    LocalRateLimit(LocalRateLimit),
+    HealthCheck(HealthCheck),
+}
+
+struct Named {
+    name: Arc<str>,
+    disabled: bool,
+    filter: Filter,
+}
+
+/// The filters of a connection manager or an upgrade. Shared by workers.
+pub struct FilterChain {
+    filters: Vec<Named>,
+    counts_messages: bool,
+}
+
+impl std::fmt::Debug for FilterChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.filters.iter().map(|n| &n.name)).finish()
+    }
+}
+
+impl FilterChain {
+    pub fn new(filters: &[HttpFilter], scope: &ChainScope, context: &Arc<Context>) -> Arc<Self> {
+        let filters: Vec<Named> = filters
+            .iter()
+            .filter_map(|f| {
+                let filter = build(&f.config, scope, context)?;
+                Some(Named { name: f.name.clone(), disabled: f.disabled, filter })
+            })
+            .collect();
+        let counts_messages = filters.iter().any(|f| matches!(f.filter, Filter::Stats(_) | Filter::GrpcStats));
+        Arc::new(Self { filters, counts_messages })
+    }
+
+    /// The state of a new stream.
+    pub fn stream(self: &Arc<Self>) -> StreamFilters {
+        StreamFilters { chain: self.clone(), cors: None, delay: None, messages: None }
+    }
+}
+
+fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) -> Option<Filter> {
+    Some(match config {
+        HttpFilterConfig::Router(_) => return None,
+        HttpFilterConfig::Fault(fault) => Filter::Fault(Fault::new(fault.clone(), scope, context)),
+        HttpFilterConfig::Cors => Filter::Cors(Cors::new(scope, context)),
+        HttpFilterConfig::IstioStats(config) => Filter::Stats(StatsFilter::new(config, scope.direction, context)),
+        HttpFilterConfig::IstioAlpn(config) => Filter::Alpn(Arc::new(AlpnOverrides::new(config))),
+        HttpFilterConfig::PeerMetadata(config) => {
+            Filter::PeerMetadata(PeerExchange::new(config.clone(), scope.direction, context.clone()))
+        }
+        HttpFilterConfig::GrpcStats(_) => Filter::GrpcStats,
+        HttpFilterConfig::Rbac(config) => Filter::Rbac(Rbac::new(config.clone(), scope, context)),
+        HttpFilterConfig::HeaderMutation(config) => Filter::HeaderMutation(HeaderMutation::new(config.clone())),
+        HttpFilterConfig::LocalRateLimit(config) => Filter::LocalRateLimit(LocalRateLimit::new(config.clone(), context)),
+        HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
+    })
+}
+
+/// One stream's way through a [`FilterChain`].
+#[derive(Debug)]
+pub struct StreamFilters {
+    chain: Arc<FilterChain>,
+    cors: Option<crate::http::CorsMatch>,
+    delay: Option<crate::http::ActiveFault>,
+    messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
+}
+
+impl StreamFilters {
+    /// Runs the request filters. The route must be in `info`. Waits only for an injected delay; dropping the future then
+    /// ends it.
+    pub async fn on_request(&mut self, head: &mut RequestHead, info: &mut StreamInfo) -> Flow {
+        let chain = self.chain.clone();
+        if chain.counts_messages && info.is_grpc {
+            self.messages = Some(Box::default());
+        }
+        for named in &chain.filters {
+            if !named.is_on(info) {
+                continue;
+            }
+            let flow = match &named.filter {
+                Filter::Fault(fault) => fault.on_request(&named.name, head, info, &mut self.delay).await,
+                Filter::Cors(cors) => cors.on_request(&named.name, head, info, &mut self.cors),
+                Filter::Rbac(rbac) => rbac.on_request(&named.name, head, info),
+                Filter::LocalRateLimit(limit) => limit.on_request(&named.name, head, info),
+                Filter::HealthCheck(check) => check.on_request(head, info),
+                Filter::Alpn(overrides) => {
+                    info.upstream.alpn = Some(overrides.clone());
+                    Flow::Continue
+                }
+                Filter::PeerMetadata(exchange) => {
+                    exchange.on_request(head, info);
+                    Flow::Continue
+                }
+                Filter::HeaderMutation(mutation) => {
+                    mutation.on_request(&named.name, head, info);
+                    Flow::Continue
+                }
+                Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
+            };
+            if let Flow::Reply(reply) = flow {
+                info.flags |= reply.flags;
+                info.set_details(reply.details.clone());
+                return Flow::Reply(reply);
+            }
+        }
+        Flow::Continue
+    }
+
+    /// Runs the response filters, over local replies too.
+    pub fn on_response(&mut self, head: &mut ResponseHead, info: &mut StreamInfo) {
+        let chain = self.chain.clone();
+        for named in chain.filters.iter().rev().filter(|n| n.is_on(info)) {
+            match &named.filter {
+                Filter::Cors(_) => {
+                    if let Some(matched) = &self.cors {
+                        matched.on_response(head);
+                    }
+                }
+                Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
+                Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, head, info),
+                Filter::LocalRateLimit(limit) => limit.on_response(head, info),
+                Filter::Fault(_)
+                | Filter::Rbac(_)
+                | Filter::HealthCheck(_)
+                | Filter::Alpn(_)
+                | Filter::Stats(_)
+                | Filter::GrpcStats => {}
+            }
+        }
+    }
+
+    /// Sees request body bytes. Nothing to do but for gRPC.
+    pub fn on_request_data(&mut self, data: &[u8], info: &mut StreamInfo) {
+        if let Some(counters) = &mut self.messages {
+            info.request_messages += counters.0.count(data);
+        }
+    }
+
+    /// Sees response body bytes. Nothing to do but for gRPC.
+    pub fn on_response_data(&mut self, data: &[u8], info: &mut StreamInfo) {
+        if let Some(counters) = &mut self.messages {
+            info.response_messages += counters.1.count(data);
+        }
+    }
+
+    /// Records metrics. Call once, when the stream is over and `info` is complete, before the access log.
+    pub fn on_end(&mut self, request: &RequestHead, info: &mut StreamInfo) {
+        info.finish();
+        self.delay = None;
+        for named in &self.chain.filters {
+            if let Filter::Stats(stats) = &named.filter {
+                stats.on_end(request, info);
+            }
+        }
+    }
+}
+
+impl Named {
+    fn is_on(&self, info: &StreamInfo) -> bool {
+        match info.filter_override(&self.name) {
+            Some(FilterOverride::Disabled) => false,
+            Some(_) => true,
+            None => !self.disabled,
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The keeper of the mesh, the first process inside: makes what runs be what the manifests ask for.
+//!
+//! Owns the bridge, discovery, the replicas' threads and the documents that discovery reads. Follows the manifests as
+//! they change. Everything it starts ends with it, by the kernel's hand if need be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::BufRead;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meltemi_config::{Object, Severity};
+use meltemi_store::{ConfigStore, FileStore};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+
+use crate::address::{FABRIC, Slot, Slots};
+use crate::docs::{self, Folder};
+use crate::error::LocalError;
+use crate::images::Images;
+use crate::pod::{self, Handle, Pod, Shared, Status, accepts};
+use crate::process::{Program, stopped, supervise};
+use crate::protocol::{Event, Plan, Publish, STOP};
+use crate::resolver::{self, Zone};
+use crate::workload::{self, Replica, Role};
+use crate::{Credentials, Discovery, namespaces, net, report};
+
+mod readiness;
+
+/// How long a replaced replica serves on while its successor starts.
+const REPLACEMENT: Duration = Duration::from_secs(10);
+/// Between taking a replica's endpoints away and stopping it: connections under way end, proxies hear of it.
+const DRAIN: Duration = Duration::from_millis(700);
+/// How long the inside may take to end in order.
+const ENDING: Duration = Duration::from_millis(1500);
+const DISCOVERY_PORT: u16 = 15012;
+
+/// Runs until the host's process says stop.
+pub(crate) fn run(executable: &Path, credentials: &dyn Credentials) -> Result<(), LocalError> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(LocalError::io("hearing the host"))?;
+    let plan: Plan = serde_json::from_str(&line).map_err(|error| LocalError::Fabric(format!("plan: {error}")))?;
+    let stop = follow_host(plan.state.clone())?;
+    namespaces::mount_proc();
+    for folder in ["logs", "pods", "ca"] {
+        fs::create_dir_all(plan.state.join(folder)).map_err(LocalError::io("state folder"))?;
+    }
+    net::make_bridge()?;
+    let discovery = credentials.prepare(&plan.state.join("ca")).map_err(LocalError::Fabric)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(LocalError::io("runtime"))?;
+    runtime.block_on(Fabric::main(plan, executable, credentials, discovery, stop))
+}
+
+/// A thread that hears the host's process: `stop` is passed on, and its death is the end of everything.
+fn follow_host(state: PathBuf) -> Result<watch::Receiver<bool>, LocalError> {
+    let (sender, stop) = watch::channel(false);
+    let body = move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if line == STOP {
+                sender.send_replace(true);
+            }
+        }
+        if !*sender.borrow() {
+            let _ = fs::remove_dir_all(&state);
+            std::process::exit(1);
+        }
+    };
+    std::thread::Builder::new().name("host".to_owned()).spawn(body).map_err(LocalError::io("thread"))?;
+    Ok(stop)
+}
+
+/// A replica that runs.
+struct Running {
+    replica: Arc<Replica>,
+    slot: Slot,
+    handle: Handle,
+    ready: bool,
+    /// Since when it is no longer wanted.
+    retired: Option<Instant>,
+    stopping: bool,
+}
+
+struct Fabric<'a> {
+    plan: Plan,
+    credentials: &'a dyn Credentials,
+    images: Images,
+    folder: Folder,
+    zone: Zone,
+    slots: Slots,
+    shared: Arc<Shared>,
+    statuses: pod::Statuses,
+    running: BTreeMap<String, Running>,
+    objects: Vec<Object>,
+    wanted: BTreeSet<String>,
+    published: Option<(Ipv4Addr, Vec<Publish>)>,
+    problems: BTreeSet<String>,
+    announced: bool,
+}
+
+impl Fabric<'_> {
+    async fn main(
+        plan: Plan,
+        executable: &Path,
+        credentials: &dyn Credentials,
+        discovery: Discovery,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), LocalError> {
+        let (events, mut shown) = mpsc::channel(4096);
+        let (statuses, mut heard) = mpsc::channel(1024);
+        let (accepting, discovery_accepts) = watch::channel(false);
+        let folder = Folder::create(plan.state.join("config"))?;
+        let store = FileStore::open(&plan.manifests).map_err(|error| LocalError::Fabric(error.to_string()))?;
+        let shared = Shared {
+            state: plan.state.clone(),
+            executable: executable.to_owned(),
+            root_certificate: discovery.root_certificate.clone(),
+            verbose: plan.verbose,
+            events: events.clone(),
+            discovery: discovery_accepts,
+        };
+        let mut fabric = Fabric {
+            images: Images::new(plan.images.clone(), executable.to_owned()),
+            plan,
+            credentials,
+            folder,
+            zone: Zone::default(),
+            slots: Slots::default(),
+            shared: Arc::new(shared),
+            statuses,
+            running: BTreeMap::new(),
+            objects: Vec::new(),
+            wanted: BTreeSet::new(),
+            published: None,
+            problems: BTreeSet::new(),
+            announced: false,
+        };
+        let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
+        tokio::spawn(resolver::serve(socket, fabric.zone.clone()));
+        let mut changes = store.changes();
+        fabric.follow(changes.seen().iter().cloned().collect())?;
+        fabric.show_problems(&store);
+        let mut found_problems = store.watch_problems();
+        let program = fabric.discovery(discovery);
+        let supervised = tokio::spawn(supervise(program, events, stop.clone()));
+        tokio::spawn(readiness::of_discovery(accepting));
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(event) = shown.recv() => report(&event),
+                Some((key, status)) = heard.recv() => fabric.hear(key, status)?,
+                Some((set, _)) = changes.next() => fabric.follow(set.iter().cloned().collect())?,
+                Ok(()) = found_problems.changed() => fabric.show_problems(&store),
+                _ = tick.tick() => fabric.retire().await?,
+            }
+        }
+        fabric.end(heard, supervised).await;
+        Ok(())
+    }
+
+    /// Stops every replica and waits for them, but not for long: the kernel ends what remains.
+    async fn end(&mut self, mut heard: mpsc::Receiver<(String, Status)>, discovery: tokio::task::JoinHandle<()>) {
+        for running in self.running.values() {
+            running.handle.stop();
+        }
+        let all = async {
+            while !self.running.is_empty() {
+                let Some((key, status)) = heard.recv().await else { break };
+                if status == Status::Ended {
+                    self.running.remove(&key);
+                }
+            }
+            let _ = discovery.await;
+        };
+        let _ = tokio::time::timeout(ENDING, all).await;
+    }
+
+    fn discovery(&self, discovery: Discovery) -> Program {
+        let address = |port: u16| format!("{FABRIC}:{port}");
+        let mut arguments: Vec<String> = ["discovery", "--configDir"].map(str::to_owned).to_vec();
+        arguments.push(self.folder.path().display().to_string());
+        for (flag, port) in
+            [("grpcAddr", 15010), ("secureGRPCAddr", DISCOVERY_PORT), ("httpAddr", 8080), ("monitoringAddr", 15014)]
+        {
+            arguments.extend([format!("--{flag}"), address(port)]);
+        }
+        if let Some(mesh) = &self.plan.mesh_config {
+            arguments.extend(["--meshConfig".to_owned(), mesh.display().to_string()]);
+        }
+        arguments.extend(discovery.arguments);
+        Program {
+            label: "istiod".to_owned(),
+            program: self.shared.executable.clone(),
+            arguments,
+            environment: discovery.environment,
+            folder: self.plan.state.clone(),
+            log: self.plan.state.join("logs").join("istiod.log"),
+            verbose: self.plan.verbose,
+        }
+    }
+
+    fn say(&self, text: impl Into<String>) {
+        report(&Event::Line { text: text.into() });
+    }
+
+    /// Shows each problem once, when it appears.
+    fn show_problems(&mut self, store: &FileStore) {
+        let shown = |severity| severity > Severity::Notice;
+        let now: BTreeSet<_> =
+            store.problems().iter().filter(|problem| shown(problem.severity)).map(ToString::to_string).collect();
+        for problem in now.difference(&self.problems) {
+            self.say(problem);
+        }
+        self.problems = now;
+    }
+
+    /// Makes what runs follow these objects.
+    fn follow(&mut self, objects: Vec<Object>) -> Result<(), LocalError> {
+        let desired = workload::desired(&objects, &self.images);
+        self.objects = objects;
+        if !desired.errors.is_empty() {
+            desired.errors.iter().for_each(|error| self.say(error));
+            self.say("the replicas stay as they are until this is put right");
+            return self.sync();
+        }
+        if !self.announced {
+            desired.warnings.iter().for_each(|warning| self.say(warning));
+        }
+        self.wanted = desired.list.iter().map(|replica| replica.key()).collect();
+        let missing: Vec<_> =
+            desired.list.iter().filter(|replica| !self.running.contains_key(&replica.key())).collect();
+        let mut starting = Vec::new();
+        for replica in missing {
+            starting.push(self.begin(replica)?);
+        }
+        let links: Vec<_> = starting.iter().map(|running| (running.slot, running.handle.thread)).collect();
+        if !links.is_empty() {
+            net::make_links(&links)?;
+        }
+        let started: Vec<_> = starting.iter().map(|running| running.replica.key()).collect();
+        self.running.extend(starting.into_iter().map(|running| (running.replica.key(), running)));
+        for (key, running) in &mut self.running {
+            if self.wanted.contains(key) {
+                running.retired = None;
+            } else {
+                running.retired.get_or_insert_with(Instant::now);
+            }
+        }
+        // The documents first: a proxy that asks discovery who it is must be found.
+        self.sync()?;
+        for key in started {
+            if let Some(running) = self.running.get_mut(&key) {
+                running.handle.linked();
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, replica: &Arc<Replica>) -> Result<Running, LocalError> {
+        let slot = self.slots.take().ok_or_else(|| LocalError::Fabric("no address is left".to_owned()))?;
+        let token = self.credentials.token(&replica.namespace, &replica.service_account).map_err(LocalError::Fabric)?;
+        if self.announced {
+            self.say(format!("{}: starting", replica.name));
+        }
+        let handle = pod::start(Pod {
+            replica: Arc::clone(replica),
+            slot,
+            token,
+            shared: Arc::clone(&self.shared),
+            statuses: self.statuses.clone(),
+        })?;
+        Ok(Running { replica: Arc::clone(replica), slot, handle, ready: false, retired: None, stopping: false })
+    }
+
+    /// Writes the documents and names that follow from what is and what runs.
+    fn sync(&mut self) -> Result<(), LocalError> {
+        let addresses = docs::addresses(&self.objects);
+        let ports = docs::gateway_ports(&self.objects);
+        let mut files = docs::mirror(&self.objects, &addresses);
+        if let Some(address) = addresses.get(&format!("{}/{}", workload::SYSTEM, workload::GATEWAY)) {
+            files.extend(docs::gateway_service(&self.objects, *address, &ports));
+        }
+        let living = || self.running.values().filter(|running| !running.stopping);
+        files.extend(living().map(|running| docs::pod(&running.replica, running.slot.address(), running.ready)));
+        let ready = living().filter(|running| running.ready);
+        let ready: Vec<_> = ready.map(|running| (&*running.replica, running.slot.address())).collect();
+        self.zone.replace(docs::names(&self.objects, &addresses, ready.iter().copied()));
+        self.folder.sync(files)?;
+        self.publish(ports);
+        Ok(())
+    }
+
+    fn publish(&mut self, ports: Vec<Publish>) {
+        let gateway = self.running.values().find(|running| running.replica.role == Role::Router && !running.stopping);
+        let Some(address) = gateway.map(|running| running.slot.address()) else { return };
+        if self.published.as_ref() != Some(&(address, ports.clone())) {
+            self.published = Some((address, ports.clone()));
+            report(&Event::Gateway { address, ports });
+        }
+    }
+
+    fn hear(&mut self, key: String, status: Status) -> Result<(), LocalError> {
+        let Some(running) = self.running.get_mut(&key) else { return Ok(()) };
+        let name = running.replica.name.clone();
+        match status {
+            Status::Ready(ready) => {
+                running.ready = ready;
+                if self.announced {
+                    self.say(format!("{name}: {}", if ready { "serves" } else { "does not serve" }));
+                }
+                self.sync()
+            }
+            Status::Failed(message) if !self.announced => Err(LocalError::Fabric(message)),
+            Status::Failed(message) => {
+                self.say(message);
+                Ok(())
+            }
+            Status::Ended => {
+                let slot = running.slot;
+                self.running.remove(&key);
+                self.slots.release(slot);
+                self.sync()
+            }
+        }
+    }
+
+    /// Takes replicas that are no longer wanted out of service once their successors serve; announces readiness.
+    async fn retire(&mut self) -> Result<(), LocalError> {
+        let starting: BTreeSet<_> = self
+            .running
+            .iter()
+            .filter(|(key, running)| self.wanted.contains(*key) && !running.ready)
+            .map(|(_, running)| running.replica.workload())
+            .collect();
+        let mut changed = false;
+        for running in self.running.values_mut().filter(|running| !running.stopping) {
+            let Some(retired) = running.retired else { continue };
+            let succeeded = !starting.contains(&running.replica.workload()) || retired.elapsed() > REPLACEMENT;
+            if succeeded {
+                (running.stopping, changed) = (true, true);
+                report(&Event::Line { text: format!("{}: stopping", running.replica.name) });
+                let stop = running.handle.stopper();
+                tokio::spawn(async move {
+                    tokio::time::sleep(DRAIN).await;
+                    stop.send_replace(true);
+                });
+            }
+        }
+        if changed {
+            self.sync()?;
+        }
+        if !self.announced && self.complete() && self.gateway_serves().await {
+            self.announced = true;
+            let workloads: BTreeSet<_> = self.running.values().map(|running| running.replica.workload()).collect();
+            report(&Event::Ready { workloads: workloads.len() });
+        }
+        Ok(())
+    }
+
+    fn complete(&self) -> bool {
+        self.wanted.iter().all(|key| self.running.get(key).is_some_and(|running| running.ready))
+    }
+
+    /// Whether the gateway accepts on every port that a Gateway resource names.
+    async fn gateway_serves(&self) -> bool {
+        let Some((address, ports)) = &self.published else { return true };
+        let named = docs::named_gateway_ports(&self.objects);
+        for publish in ports.iter().filter(|publish| named.contains(&publish.port)) {
+            if !accepts(SocketAddr::from((*address, publish.target))).await {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,57 @@
+//! The bootstrap.
+
+use crate::cluster::Cluster;
+use crate::common::{Address, ConfigSource, Value};
+use crate::listener::Listener;
+use crate::tls::Secret;
+use crate::endpoint::Locality;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    pub node: Node,
+    pub listeners: Vec<Arc<Listener>>,
+    pub clusters: Vec<Arc<Cluster>>,
+    pub secrets: Vec<Arc<Secret>>,
+    pub lds: Option<ConfigSource>,
+    pub cds: Option<ConfigSource>,
+    pub ads: Option<AdsConfig>,
+    pub admin: Option<Admin>,
+    pub runtime: Vec<RuntimeLayer>,
+    /// The cluster that this proxy is part of, for zone-aware routing.
+    pub local_cluster: Option<Arc<str>>,
+    /// What of the document is accepted but has no effect here, with the reason.
+    pub ignored: Vec<(Arc<str>, Arc<str>)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    pub id: Arc<str>,
+    pub cluster: Arc<str>,
+    pub metadata: Value,
+    pub locality: Locality,
+    pub user_agent_name: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdsConfig {
+    pub delta: bool,
+    pub cluster: Arc<str>,
+    pub authority: Arc<str>,
+    pub initial_metadata: Vec<(Arc<str>, Arc<str>)>,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub address: Option<Address>,
+    pub access_logs: Vec<crate::access_log::AccessLog>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RuntimeLayer {
+    pub name: Arc<str>,
+    /// Keys with their values; empty for layers that are filled at run time.
+    pub values: Value,
+}

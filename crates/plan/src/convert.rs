@@ -1,0 +1,31 @@
+//! From prost messages to the plan. One module a message family; each public function is one xDS resource.
+
+pub(crate) mod access_log;
+mod bootstrap;
+mod cluster;
+mod cluster_http;
+mod common;
+mod endpoint;
+mod filter;
+mod hcm;
+mod health;
+mod header;
+mod istio;
+mod lb;
+mod listener;
+mod network;
+mod rbac;
+mod retry;
+mod route;
+mod route_action;
+mod secret;
+mod tls;
+mod tracing;
+mod transport;
+
+pub use bootstrap::bootstrap;
+pub use cluster::cluster;
+pub use endpoint::load_assignment;
+pub use listener::listener;
+pub use route::route_configuration;
+pub use secret::secret;

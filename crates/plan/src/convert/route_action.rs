@@ -1,0 +1,315 @@
+//! What a route does: forward, redirect, answer.
+
+use super::access_log::body_format;
+use super::common::{
+    data_source, duration, enumeration, lb_match, list, non_empty, optional_duration, port, regex_rewrite, required,
+    runtime_fraction,
+};
+use super::filter::per_filter;
+use super::header::{header_mutation, header_names, header_rules};
+use super::retry::retry_policy;
+use crate::common::{DataSource, Fraction};
+use crate::error::{At, PlanError, Result, refuse};
+use crate::format::Format;
+use crate::header::HeaderKey;
+use crate::route::{
+    ClusterSpec, DirectResponse, Forward, HashBy, HashPolicy, HostRewrite, InternalRedirect, MaxStreamDuration,
+    MirrorCluster, MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom, WeightedCluster,
+    WeightedClusters, WeightedName,
+};
+use meltemi_proto::envoy::config::core::v3 as core;
+use meltemi_proto::envoy::config::route::v3 as proto;
+use proto::route_action as action;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Envoy's default for a route's timeout.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<Forward> {
+    use action::ClusterNotFoundResponseCode as NotFound;
+    let priority = enumeration::<core::RoutingPriority>(value.priority).at("priority")?;
+    let timeout = optional_duration(value.timeout.as_ref()).at("timeout")?.unwrap_or(TIMEOUT);
+    Ok(Forward {
+        cluster: cluster_spec(value)?,
+        cluster_not_found_status: match enumeration::<NotFound>(value.cluster_not_found_response_code)
+            .at("cluster_not_found_response_code")?
+        {
+            NotFound::ServiceUnavailable => 503,
+            NotFound::NotFound => 404,
+            NotFound::InternalServerError => 500,
+        },
+        metadata_match: lb_match(value.metadata_match.as_ref()),
+        path_rewrite: path_rewrite(value, matched)?,
+        host_rewrite: host_rewrite(value)?,
+        append_x_forwarded_host: value.append_x_forwarded_host,
+        timeout: (!timeout.is_zero()).then_some(timeout),
+        idle_timeout: optional_duration(value.idle_timeout.as_ref()).at("idle_timeout")?,
+        flush_timeout: optional_duration(value.flush_timeout.as_ref()).at("flush_timeout")?,
+        max_stream_duration: value.max_stream_duration.as_ref().map(max_stream).transpose().at("max_stream_duration")?,
+        retry_policy: value.retry_policy.as_ref().map(retry_policy).transpose().at("retry_policy")?.map(Arc::new),
+        mirrors: mirrors(&value.request_mirror_policies)?,
+        hash_policy: hash_policies(&value.hash_policy)?,
+        high_priority: priority == core::RoutingPriority::High,
+        upgrades: list(&value.upgrade_configs, "upgrade_configs", upgrade)?,
+        internal_redirect: internal_redirect(value)?,
+        max_grpc_timeout: optional_duration(value.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
+        grpc_timeout_offset: optional_duration(value.grpc_timeout_offset.as_ref()).at("grpc_timeout_offset")?,
+    })
+}
+
+fn cluster_spec(value: &proto::RouteAction) -> Result<ClusterSpec> {
+    use action::ClusterSpecifier as Kind;
+    Ok(match required(&value.cluster_specifier, "cluster_specifier")? {
+        Kind::Cluster(name) if name.is_empty() => return refuse("cluster: must not be empty"),
+        Kind::Cluster(name) => ClusterSpec::Named(name.as_str().into()),
+        Kind::ClusterHeader(name) => ClusterSpec::Header(HeaderKey::parse(name).at("cluster_header")?),
+        Kind::WeightedClusters(clusters) => {
+            ClusterSpec::Weighted(Arc::new(weighted(clusters).at("weighted_clusters")?))
+        }
+        Kind::ClusterSpecifierPlugin(_) => return refuse("cluster_specifier_plugin: is not supported"),
+        Kind::InlineClusterSpecifierPlugin(_) => return refuse("inline_cluster_specifier_plugin: is not supported"),
+    })
+}
+
+fn weighted(value: &proto::WeightedCluster) -> Result<WeightedClusters> {
+    use proto::weighted_cluster::RandomValueSpecifier as Random;
+    if value.clusters.is_empty() {
+        return refuse("clusters: at least one is needed");
+    }
+    let clusters = list(&value.clusters, "clusters", weighted_cluster)?;
+    let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if total == 0 || total > u64::from(u32::MAX) {
+        return refuse("clusters: the sum of the weights must be between 1 and 4294967295");
+    }
+    let random = match value.random_value_specifier.as_ref() {
+        None | Some(Random::UseHashPolicy(false)) => WeightRandom::Stream,
+        Some(Random::UseHashPolicy(true)) => WeightRandom::HashPolicy,
+        Some(Random::HeaderName(name)) => WeightRandom::Header(HeaderKey::parse(name).at("header_name")?),
+    };
+    Ok(WeightedClusters { clusters, total, random })
+}
+
+fn weighted_cluster(value: &proto::weighted_cluster::ClusterWeight) -> Result<WeightedCluster> {
+    use proto::weighted_cluster::cluster_weight::HostRewriteSpecifier;
+    let cluster = match (value.name.as_str(), value.cluster_header.as_str()) {
+        ("", "") => return refuse("name: one of name and cluster_header is required"),
+        (name, "") => WeightedName::Named(name.into()),
+        ("", header) => WeightedName::Header(HeaderKey::parse(header).at("cluster_header")?),
+        _ => return refuse("name: only one of name and cluster_header may be set"),
+    };
+    Ok(WeightedCluster {
+        cluster,
+        weight: value.weight.unwrap_or(0),
+        metadata_match: lb_match(value.metadata_match.as_ref()),
+        request_headers: header_rules(&value.request_headers_to_add, &value.request_headers_to_remove, "request_headers")?,
+        response_headers: header_rules(
+            &value.response_headers_to_add,
+            &value.response_headers_to_remove,
+            "response_headers",
+        )?,
+        per_filter: per_filter(&value.typed_per_filter_config)?,
+        host_rewrite: value
+            .host_rewrite_specifier
+            .as_ref()
+            .map(|HostRewriteSpecifier::HostRewriteLiteral(host)| Arc::from(host.as_str())),
+    })
+}
+
+fn path_rewrite(value: &proto::RouteAction, matched: &PathRule) -> Result<PathRewrite> {
+    let set = [
+        !value.prefix_rewrite.is_empty(),
+        value.regex_rewrite.is_some(),
+        !value.path_rewrite.is_empty(),
+        value.path_rewrite_policy.is_some(),
+    ];
+    if set.iter().filter(|set| **set).count() > 1 {
+        return refuse("prefix_rewrite: only one of the path rewrites may be set");
+    }
+    if !value.prefix_rewrite.is_empty() {
+        if matches!(matched, PathRule::Connect) {
+            return refuse("prefix_rewrite: needs a match by path");
+        }
+        return Ok(PathRewrite::Prefix(value.prefix_rewrite.as_str().into()));
+    }
+    if let Some(rewrite) = &value.regex_rewrite {
+        return Ok(PathRewrite::Regex(regex_rewrite(rewrite).at("regex_rewrite")?));
+    }
+    if !value.path_rewrite.is_empty() {
+        return Ok(PathRewrite::Format(Format::parse(&value.path_rewrite).at("path_rewrite")?));
+    }
+    Ok(PathRewrite::None)
+}
+
+fn host_rewrite(value: &proto::RouteAction) -> Result<HostRewrite> {
+    use action::HostRewriteSpecifier as Kind;
+    Ok(match value.host_rewrite_specifier.as_ref() {
+        None | Some(Kind::AutoHostRewrite(false)) => HostRewrite::None,
+        Some(Kind::HostRewriteLiteral(host)) => HostRewrite::Literal(Format::literal(host)),
+        Some(Kind::HostRewrite(host)) => HostRewrite::Literal(Format::parse(host).at("host_rewrite")?),
+        Some(Kind::AutoHostRewrite(true)) => HostRewrite::Auto,
+        Some(Kind::HostRewriteHeader(name)) => HostRewrite::Header(HeaderKey::parse(name).at("host_rewrite_header")?),
+        Some(Kind::HostRewritePathRegex(rewrite)) => {
+            HostRewrite::PathRegex(regex_rewrite(rewrite).at("host_rewrite_path_regex")?)
+        }
+    })
+}
+
+fn max_stream(value: &action::MaxStreamDuration) -> Result<MaxStreamDuration> {
+    Ok(MaxStreamDuration {
+        duration: optional_duration(value.max_stream_duration.as_ref()).at("max_stream_duration")?,
+        grpc_timeout_max: optional_duration(value.grpc_timeout_header_max.as_ref()).at("grpc_timeout_header_max")?,
+        grpc_timeout_offset: optional_duration(value.grpc_timeout_header_offset.as_ref())
+            .at("grpc_timeout_header_offset")?,
+    })
+}
+
+pub(crate) fn mirrors(values: &[action::RequestMirrorPolicy]) -> Result<Vec<Arc<MirrorPolicy>>> {
+    list(values, "request_mirror_policies", |value| mirror(value).map(Arc::new))
+}
+
+fn mirror(value: &action::RequestMirrorPolicy) -> Result<MirrorPolicy> {
+    let cluster = match (value.cluster.as_str(), value.cluster_header.as_str()) {
+        ("", "") => return refuse("cluster: one of cluster and cluster_header is required"),
+        (name, "") => MirrorCluster::Named(name.into()),
+        ("", header) => MirrorCluster::Header(HeaderKey::parse(header).at("cluster_header")?),
+        _ => return refuse("cluster: only one of cluster and cluster_header may be set"),
+    };
+    Ok(MirrorPolicy {
+        cluster,
+        fraction: value
+            .runtime_fraction
+            .as_ref()
+            .map_or(Ok(Fraction::ALWAYS), runtime_fraction)
+            .at("runtime_fraction")?,
+        shadow_suffix: !value.disable_shadow_host_suffix_append,
+        trace_sampled: value.trace_sampled,
+        host_rewrite: non_empty(&value.host_rewrite_literal),
+        header_mutations: list(&value.request_headers_mutations, "request_headers_mutations", header_mutation)?,
+    })
+}
+
+pub(crate) fn hash_policies(values: &[action::HashPolicy]) -> Result<Vec<HashPolicy>> {
+    list(values, "hash_policy", hash_policy)
+}
+
+fn hash_policy(value: &action::HashPolicy) -> Result<HashPolicy> {
+    use action::hash_policy::PolicySpecifier as Kind;
+    let by = match required(&value.policy_specifier, "policy_specifier")? {
+        Kind::Header(header) => HashBy::Header {
+            key: HeaderKey::parse(&header.header_name).at("header.header_name")?,
+            rewrite: header.regex_rewrite.as_ref().map(regex_rewrite).transpose().at("header.regex_rewrite")?,
+        },
+        Kind::Cookie(cookie) if cookie.name.is_empty() => return refuse("cookie.name: is required"),
+        Kind::Cookie(cookie) => HashBy::Cookie {
+            name: cookie.name.as_str().into(),
+            ttl: cookie.ttl.as_ref().map(duration).transpose().at("cookie.ttl")?,
+            path: cookie.path.as_str().into(),
+            attributes: cookie
+                .attributes
+                .iter()
+                .map(|attribute| (Arc::from(attribute.name.as_str()), Arc::from(attribute.value.as_str())))
+                .collect(),
+        },
+        Kind::ConnectionProperties(properties) if properties.source_ip => HashBy::SourceIp,
+        Kind::ConnectionProperties(_) => return refuse("connection_properties.source_ip: must be true"),
+        Kind::QueryParameter(parameter) if parameter.name.is_empty() => {
+            return refuse("query_parameter.name: is required");
+        }
+        Kind::QueryParameter(parameter) => HashBy::QueryParameter(parameter.name.as_str().into()),
+        Kind::FilterState(state) => HashBy::FilterState(state.key.as_str().into()),
+    };
+    Ok(HashPolicy { by, terminal: value.terminal })
+}
+
+fn upgrade(value: &action::UpgradeConfig) -> Result<RouteUpgrade> {
+    let kind = value.upgrade_type.to_ascii_lowercase();
+    if kind.is_empty() {
+        return refuse("upgrade_type: is required");
+    }
+    if value.connect_config.is_some() && kind != "connect" {
+        return refuse("connect_config: is only for CONNECT");
+    }
+    Ok(RouteUpgrade {
+        kind: kind.into(),
+        enabled: value.enabled.unwrap_or(true),
+        terminate_connect: value.connect_config.is_some(),
+        allow_post: value.connect_config.as_ref().is_some_and(|connect| connect.allow_post),
+    })
+}
+
+fn internal_redirect(value: &proto::RouteAction) -> Result<Option<InternalRedirect>> {
+    let Some(policy) = &value.internal_redirect_policy else {
+        // The deprecated pair of fields.
+        let handled = action::InternalRedirectAction::HandleInternalRedirect as i32;
+        return Ok((value.internal_redirect_action == handled).then(|| InternalRedirect {
+            max: value.max_internal_redirects.unwrap_or(1),
+            codes: vec![302],
+            allow_cross_scheme: false,
+            copy_headers: Vec::new(),
+        }));
+    };
+    let codes = list(&policy.redirect_response_codes, "redirect_response_codes", |code| match code {
+        301 | 302 | 303 | 307 | 308 => Ok(*code as u16),
+        other => refuse(format!("{other} is not a redirect")),
+    })
+    .at("internal_redirect_policy")?;
+    Ok(Some(InternalRedirect {
+        max: policy.max_internal_redirects.unwrap_or(1),
+        codes: if codes.is_empty() { vec![302] } else { codes },
+        allow_cross_scheme: policy.allow_cross_scheme_redirect,
+        copy_headers: header_names(&policy.response_headers_to_copy, "response_headers_to_copy")
+            .at("internal_redirect_policy")?,
+    }))
+}
+
+pub(crate) fn redirect(value: &proto::RedirectAction) -> Result<Redirect> {
+    use proto::redirect_action::{PathRewriteSpecifier as PathKind, RedirectResponseCode as Code, SchemeRewriteSpecifier};
+    Ok(Redirect {
+        status: match enumeration::<Code>(value.response_code).at("response_code")? {
+            Code::MovedPermanently => 301,
+            Code::Found => 302,
+            Code::SeeOther => 303,
+            Code::TemporaryRedirect => 307,
+            Code::PermanentRedirect => 308,
+        },
+        scheme: match value.scheme_rewrite_specifier.as_ref() {
+            None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => None,
+            Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".into()),
+            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => non_empty(scheme),
+        },
+        host: non_empty(&value.host_redirect),
+        port: match value.port_redirect {
+            0 => None,
+            number => Some(port(number).at("port_redirect")?),
+        },
+        path: match value.path_rewrite_specifier.as_ref() {
+            None => RedirectPath::Keep,
+            Some(PathKind::PathRedirect(path)) if path.is_empty() => RedirectPath::Keep,
+            Some(PathKind::PathRedirect(path)) => RedirectPath::Full(Format::literal(path)),
+            Some(PathKind::PathRewrite(path)) => RedirectPath::Full(Format::parse(path).at("path_rewrite")?),
+            Some(PathKind::PrefixRewrite(prefix)) if prefix.is_empty() => RedirectPath::Keep,
+            Some(PathKind::PrefixRewrite(prefix)) => RedirectPath::Prefix(prefix.as_str().into()),
+            Some(PathKind::RegexRewrite(rewrite)) => RedirectPath::Regex(regex_rewrite(rewrite).at("regex_rewrite")?),
+        },
+        strip_query: value.strip_query,
+    })
+}
+
+pub(crate) fn direct_response(value: &proto::DirectResponseAction, max_body: usize) -> Result<DirectResponse> {
+    let status = u16::try_from(value.status)
+        .ok()
+        .filter(|status| (200..600).contains(status))
+        .ok_or_else(|| PlanError::new("must be between 200 and 599").under("status"))?;
+    let body = value.body.as_ref().map(data_source).transpose().at("body")?;
+    if let Some(DataSource::Inline(bytes)) = &body
+        && bytes.len() > max_body
+    {
+        return refuse(format!("body: response body size is {} bytes; maximum is {max_body}", bytes.len()));
+    }
+    Ok(DirectResponse {
+        status,
+        body,
+        body_format: value.body_format.as_ref().map(body_format).transpose().at("body_format")?,
+    })
+}

@@ -1,0 +1,72 @@
+//! Load assignments.
+
+use crate::common::{Address, Fraction, Metadata};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct LoadAssignment {
+    pub cluster: Arc<str>,
+    pub localities: Vec<LocalityEndpoints>,
+    /// Percent; Envoy's default is 140.
+    pub overprovisioning_factor: u32,
+    pub weighted_priority_health: bool,
+    pub drop_overloads: Vec<DropOverload>,
+    /// Endpoints are forgotten when no update came for so long.
+    pub stale_after: Option<Duration>,
+    /// Of the encoded resource: equal plans have equal fingerprints.
+    pub fingerprint: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct DropOverload {
+    pub category: Arc<str>,
+    pub fraction: Fraction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct Locality {
+    pub region: Arc<str>,
+    pub zone: Arc<str>,
+    pub sub_zone: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LocalityEndpoints {
+    pub locality: Arc<Locality>,
+    pub priority: u32,
+    /// `None`: takes no traffic under locality weighted balancing.
+    pub weight: Option<u32>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointHealth {
+    Unknown,
+    Healthy,
+    Unhealthy,
+    Draining,
+    Timeout,
+    Degraded,
+}
+
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub address: Address,
+    /// Tried in turn with `address`.
+    pub additional_addresses: Vec<Address>,
+    pub hostname: Arc<str>,
+    pub weight: u32,
+    pub health: EndpointHealth,
+    pub metadata: Option<Arc<Metadata>>,
+    pub health_check: Option<EndpointHealthCheck>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointHealthCheck {
+    /// 0: the endpoint's own.
+    pub port: u16,
+    pub hostname: Arc<str>,
+    pub address: Option<Address>,
+    pub disabled: bool,
+}

@@ -1,0 +1,220 @@
+//! Configurations of HTTP filters, and their overrides on virtual hosts, routes and weighted clusters.
+
+use crate::access_log::AccessLog;
+use crate::common::Fraction;
+use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
+use crate::rbac::Rbac;
+use meltemi_matchers::StringMatcher;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct HttpFilter {
+    /// The name under which overrides find it.
+    pub name: Arc<str>,
+    /// Off unless an override turns it on.
+    pub disabled: bool,
+    pub config: HttpFilterConfig,
+}
+
+#[derive(Debug, Clone)]
+pub enum HttpFilterConfig {
+    Router(Arc<RouterFilter>),
+    Fault(Arc<Fault>),
+    /// Acts only where an override gives it a policy.
+    Cors,
+    IstioStats(Arc<IstioStats>),
+    IstioAlpn(Arc<IstioAlpn>),
+    PeerMetadata(Arc<PeerMetadata>),
+    GrpcStats(Arc<GrpcStats>),
+    Rbac(Arc<RbacFilter>),
+    HeaderMutation(Arc<HeaderMutationFilter>),
+    LocalRateLimit(Arc<LocalRateLimit>),
+    HealthCheck(Arc<HealthCheckFilter>),
+}
+
+/// Filter name → override; at most a few, searched in order.
+#[derive(Debug, Clone, Default)]
+pub struct PerFilter(pub Vec<(Arc<str>, FilterOverride)>);
+
+impl PerFilter {
+    pub fn find(&self, name: &str) -> Option<&FilterOverride> {
+        self.0.iter().find(|(have, _)| &**have == name).map(|(_, found)| found)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum FilterOverride {
+    Disabled,
+    /// `FilterConfig` without a config: turns a disabled filter on.
+    Enabled,
+    Fault(Arc<Fault>),
+    Cors(Arc<CorsPolicy>),
+    /// `None`: no rules here, so everything is allowed.
+    Rbac(Option<Arc<RbacFilter>>),
+    HeaderMutation(Arc<HeaderMutationFilter>),
+    LocalRateLimit(Arc<LocalRateLimit>),
+}
+
+#[derive(Debug, Clone)]
+pub struct RouterFilter {
+    pub dynamic_stats: bool,
+    pub start_child_span: bool,
+    pub upstream_log: Vec<AccessLog>,
+    pub suppress_envoy_headers: bool,
+    pub respect_expected_rq_timeout: bool,
+    pub suppress_grpc_request_failure_code_stats: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub delay: Option<FaultDelay>,
+    pub abort: Option<FaultAbort>,
+    /// Only requests to this cluster, if set.
+    pub upstream_cluster: Option<Arc<str>>,
+    pub headers: Vec<HeaderMatcher>,
+    /// Values of `x-envoy-downstream-service-node`; any if empty.
+    pub downstream_nodes: Vec<Arc<str>>,
+    pub max_active: Option<u32>,
+    pub disable_downstream_cluster_stats: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultDelay {
+    pub fraction: Fraction,
+    pub by: FaultDelayBy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultDelayBy {
+    Fixed(Duration),
+    /// `x-envoy-fault-delay-request`, milliseconds.
+    Header,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultAbort {
+    pub fraction: Fraction,
+    pub by: FaultAbortBy,
+    pub body: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultAbortBy {
+    Http(u16),
+    Grpc(u32),
+    /// `x-envoy-fault-abort-request` or `-grpc-request`.
+    Header,
+}
+
+#[derive(Debug, Clone)]
+pub struct CorsPolicy {
+    pub allow_origins: Vec<StringMatcher>,
+    pub allow_methods: Arc<str>,
+    pub allow_headers: Arc<str>,
+    pub expose_headers: Arc<str>,
+    pub max_age: Arc<str>,
+    pub allow_credentials: bool,
+    pub allow_private_network_access: bool,
+    pub forward_not_matching_preflights: bool,
+    pub enabled: Fraction,
+    pub shadow: Fraction,
+}
+
+/// Istio's standard metrics. Tag overrides with CEL beyond literals are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IstioStats {
+    pub stat_prefix: Arc<str>,
+    pub disable_host_header_fallback: bool,
+    pub tcp_reporting_duration: Duration,
+    /// Reports as the server side of a gateway or waypoint.
+    pub server_gateway: bool,
+    pub metrics: Vec<IstioMetricConfig>,
+    pub rotation_interval: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IstioMetricConfig {
+    /// All of them if empty.
+    pub name: Arc<str>,
+    pub drop: bool,
+    pub tags_to_remove: Vec<Arc<str>>,
+    /// Label → literal value.
+    pub dimensions: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// Which ALPN to offer upstream, by the protocol chosen there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IstioAlpn {
+    pub http10: Vec<Arc<str>>,
+    pub http11: Vec<Arc<str>>,
+    pub http2: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerMetadata {
+    pub downstream_discovery: Vec<PeerMethod>,
+    pub upstream_discovery: Vec<PeerMethod>,
+    pub downstream_propagation: Vec<PeerMethod>,
+    pub upstream_propagation: Vec<PeerMethod>,
+    pub shared_with_upstream: bool,
+    pub additional_labels: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerMethod {
+    Baggage,
+    WorkloadDiscovery,
+    /// `x-envoy-peer-metadata` and `-id`.
+    IstioHeaders { skip_external_clusters: bool },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcStats {
+    pub emit_filter_state: bool,
+    pub enable_upstream_stats: bool,
+    pub all_methods: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RbacFilter {
+    pub rules: Option<Rbac>,
+    pub shadow_rules: Option<Rbac>,
+    pub rules_stat_prefix: Arc<str>,
+    pub shadow_rules_stat_prefix: Arc<str>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeaderMutationFilter {
+    pub request: Vec<HeaderMutation>,
+    pub response: Vec<HeaderMutation>,
+    pub most_specific_wins: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct LocalRateLimit {
+    pub stat_prefix: Arc<str>,
+    pub status: u16,
+    /// `None`: the filter is configured but limits nothing.
+    pub bucket: Option<TokenBucket>,
+    pub enabled: Fraction,
+    pub enforced: Fraction,
+    pub request_headers_when_not_enforced: Vec<HeaderAdd>,
+    pub response_headers: Vec<HeaderAdd>,
+    pub per_connection: bool,
+    pub resource_exhausted: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBucket {
+    pub max_tokens: u32,
+    pub tokens_per_fill: u32,
+    pub fill_interval: Duration,
+}
+
+/// `envoy.filters.http.health_check` without pass-through caching.
+#[derive(Debug, Clone)]
+pub struct HealthCheckFilter {
+    pub pass_through: bool,
+    pub headers: Vec<HeaderMatcher>,
+}

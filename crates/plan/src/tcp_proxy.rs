@@ -1,0 +1,75 @@
+//! The TCP proxy network filter.
+
+use crate::access_log::AccessLog;
+use crate::common::Value;
+use crate::filter::TokenBucket;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct TcpProxy {
+    pub stat_prefix: Arc<str>,
+    pub cluster: TcpCluster,
+    /// `None`: never (Envoy's default is one hour).
+    pub idle_timeout: Option<Duration>,
+    pub max_downstream_duration: Option<Duration>,
+    pub access_logs: Vec<AccessLog>,
+    pub access_log_flush_interval: Option<Duration>,
+    pub log_on_connected: bool,
+    pub log_on_start: bool,
+    pub max_connect_attempts: u32,
+    /// Base and maximum of the back-off between connect attempts.
+    pub backoff: Option<(Duration, Duration)>,
+    pub hash_source_ip: bool,
+    /// Wanted endpoint metadata under `envoy.lb`.
+    pub metadata_match: Option<Value>,
+    pub connect_mode: ConnectMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectMode {
+    Immediate,
+    OnDownstreamData { max_early_data: u32 },
+}
+
+#[derive(Debug, Clone)]
+pub enum TcpCluster {
+    Single(Arc<str>),
+    Weighted { clusters: Vec<TcpWeighted>, total: u64 },
+}
+
+#[derive(Debug, Clone)]
+pub struct TcpWeighted {
+    pub name: Arc<str>,
+    pub weight: u32,
+    pub metadata_match: Option<Value>,
+}
+
+impl TcpCluster {
+    /// The cluster that this random value chooses.
+    pub fn pick(&self, random: u64) -> (&Arc<str>, Option<&Value>) {
+        match self {
+            Self::Single(name) => (name, None),
+            Self::Weighted { clusters, total } => {
+                let mut point = random % (*total).max(1);
+                for cluster in clusters {
+                    let weight = u64::from(cluster.weight);
+                    if point < weight {
+                        return (&cluster.name, cluster.metadata_match.as_ref());
+                    }
+                    point -= weight;
+                }
+                // Unreachable while `total` is the sum of the weights; the conversion refuses an empty list.
+                let last = &clusters[clusters.len() - 1];
+                (&last.name, last.metadata_match.as_ref())
+            }
+        }
+    }
+}
+
+/// A local limit on new connections (`envoy.filters.network.local_ratelimit`).
+#[derive(Debug, Clone)]
+pub struct ConnectionRateLimit {
+    pub stat_prefix: Arc<str>,
+    pub bucket: TokenBucket,
+}

@@ -1,0 +1,122 @@
+//! TLS contexts and secrets.
+
+use crate::common::{ConfigSource, DataSource};
+use meltemi_matchers::StringMatcher;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// A secret given in place, or the name of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretRef<T> {
+    Inline(Arc<T>),
+    /// No source: a static secret of the bootstrap.
+    Sds { name: Arc<str>, source: Option<ConfigSource> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCommon {
+    pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
+    /// IANA or OpenSSL names, in order; all of the provider's if empty. TLS 1.3 suites are not configurable.
+    pub cipher_suites: Vec<Arc<str>>,
+    pub curves: Vec<Arc<str>>,
+    pub alpn: Vec<Arc<str>>,
+    pub certificates: Vec<SecretRef<TlsCertificate>>,
+    pub validation: Validation,
+}
+
+/// How the peer is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validation {
+    /// Not at all.
+    None,
+    Static(Arc<ValidationContext>),
+    Sds { name: Arc<str>, source: Option<ConfigSource> },
+    /// The subscribed context's fields replace or extend the default's.
+    Combined { default: Arc<ValidationContext>, name: Arc<str>, source: Option<ConfigSource> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownstreamTls {
+    pub common: TlsCommon,
+    pub require_client_certificate: bool,
+    pub require_sni: bool,
+    pub session_timeout: Option<Duration>,
+    pub session_tickets: bool,
+    pub stateful_resumption: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    pub common: TlsCommon,
+    /// Empty: none sent, unless `auto_host_sni`.
+    pub sni: Arc<str>,
+    /// SNI from the endpoint's host name.
+    pub auto_host_sni: bool,
+    /// Verify that the certificate names the SNI sent.
+    pub auto_sni_san_validation: bool,
+    /// 0 turns resumption off.
+    pub max_session_keys: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCertificate {
+    pub chain: DataSource,
+    pub key: DataSource,
+    pub password: Option<DataSource>,
+    pub ocsp_staple: Option<DataSource>,
+    pub watched_directory: Option<Arc<std::path::Path>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// Any kind (deprecated `match_subject_alt_names`).
+    Any,
+    Email,
+    Dns,
+    Uri,
+    IpAddress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SanMatcher {
+    pub kind: SanKind,
+    pub matcher: StringMatcher,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ValidationContext {
+    pub trusted_ca: Option<DataSource>,
+    pub system_roots: bool,
+    pub watched_directory: Option<Arc<std::path::Path>>,
+    /// Base64 SHA-256 of the SPKI.
+    pub spki: Vec<Arc<str>>,
+    /// SHA-256 of the leaf certificate.
+    pub hashes: Vec<[u8; 32]>,
+    /// Any of them; no demand if empty.
+    pub sans: Vec<SanMatcher>,
+    pub crl: Option<DataSource>,
+    pub only_leaf_crl: bool,
+    pub allow_expired: bool,
+    pub accept_untrusted: bool,
+    pub max_verify_depth: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    pub name: Arc<str>,
+    pub kind: SecretKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretKind {
+    Certificate(Arc<TlsCertificate>),
+    Validation(Arc<ValidationContext>),
+    Generic(Option<DataSource>),
+}

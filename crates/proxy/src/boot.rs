@@ -1,0 +1,247 @@
+//! The main thread: bootstrap, subscriptions, publication, the end.
+
+mod control_plane;
+mod subscriber;
+
+use crate::admin::{self, AdminState};
+use crate::configurator::{Configurator, Held};
+use crate::worker::{self, Feed, ListenerStatus, Phase};
+use meltemi_plan::common::Address;
+use meltemi_plan::{Bootstrap, PlanError};
+use meltemi_proto::Any;
+use meltemi_telemetry::Registry;
+use meltemi_telemetry::logging::Logging;
+use meltemi_xds::client;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
+
+pub use subscriber::Subscriber;
+
+/// Listener reports on their way to the main thread; one that does not fit is only a log line less.
+const MAX_STATUSES: usize = 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("bootstrap: {0}")]
+    Bootstrap(String),
+    #[error("bootstrap: {0}")]
+    Plan(#[from] PlanError),
+    #[error("{what} {address}: {source}")]
+    Listen { what: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("listener {listener}: {reason}")]
+    Listener { listener: Arc<str>, reason: String },
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Gives secrets that do not come by ADS, such as an agent's workload certificate.
+pub trait SecretSource: Send {
+    /// None: not there yet, or not a name of this source.
+    fn secret(&self, name: &str) -> Option<meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret>;
+
+    /// Resolves when a secret may have changed.
+    fn changed<'a>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// What a proxy is started with.
+pub struct Options {
+    pub bootstrap: Bootstrap,
+    /// The document, for `/config_dump`.
+    pub bootstrap_body: Any,
+    /// Worker threads; at least one.
+    pub concurrency: usize,
+    pub registry: Registry,
+    /// Overrides the way to the control plane that the bootstrap describes.
+    pub control_plane: Option<client::Options>,
+    pub secrets: Option<Box<dyn SecretSource>>,
+    pub logging: Option<Arc<Logging>>,
+    /// Connections of a removed or drained listener are closed after this.
+    pub drain_time: Duration,
+}
+
+impl Options {
+    /// From a bootstrap document.
+    pub fn new(bootstrap: &meltemi_proto::envoy::config::bootstrap::v3::Bootstrap) -> Result<Self, RunError> {
+        Ok(Self {
+            bootstrap: meltemi_plan::bootstrap(bootstrap)?,
+            bootstrap_body: meltemi_proto::pack_bootstrap(bootstrap),
+            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            registry: Registry::new(),
+            control_plane: None,
+            secrets: None,
+            logging: None,
+            drain_time: Duration::from_secs(600),
+        })
+    }
+}
+
+/// A proxy before it runs.
+pub struct Proxy {
+    options: Options,
+    state: Arc<AdminState>,
+    stop: mpsc::Receiver<()>,
+}
+
+impl Proxy {
+    /// Takes the static part of the bootstrap. Everything that is wrong with it is found here.
+    pub fn new(options: Options) -> Result<Self, RunError> {
+        let mut configurator = Configurator::new(options.registry.clone());
+        let bootstrap = &options.bootstrap;
+        let failed = |kind: &str, name: &str| {
+            let place = format!("static_resources.{kind} {name:?}");
+            move |reason: String| RunError::Bootstrap(format!("{place}: {reason}"))
+        };
+        for secret in &bootstrap.secrets {
+            configurator.set_secret(secret).map_err(failed("secrets", &secret.name))?;
+        }
+        for plan in &bootstrap.clusters {
+            configurator.set_cluster(fixed(plan.clone())).map_err(failed("clusters", &plan.name))?;
+        }
+        for plan in &bootstrap.listeners {
+            configurator.set_listener(fixed(plan.clone())).map_err(failed("listeners", &plan.name))?;
+        }
+        for (path, reason) in &bootstrap.ignored {
+            tracing::info!(%path, %reason, "has no effect here");
+        }
+        configurator.publish();
+        let (quit, stop) = mpsc::channel(1);
+        let state = AdminState {
+            configurator: Mutex::new(configurator),
+            bootstrap: options.bootstrap_body.clone(),
+            node: options.bootstrap.node.clone(),
+            registry: options.registry.clone(),
+            logging: options.logging.clone(),
+            started: SystemTime::now(),
+            concurrency: options.concurrency,
+            health_failed: false.into(),
+            draining: watch::Sender::new(false),
+            initialized: watch::Sender::new(false),
+            quit,
+        };
+        Ok(Self { options, state: Arc::new(state), stop })
+    }
+
+    /// What `/ready`, `/stats` and the like are answered from.
+    pub fn state(&self) -> Arc<AdminState> {
+        self.state.clone()
+    }
+
+    /// Runs until `stop` resolves or `/quitquitquit` is asked for; then drains.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let admin = self.admin().await?;
+        let workers = Workers::start(&self.state, self.options.concurrency.max(1))?;
+        let subscriber = Subscriber::new(self.state.clone(), self.options.secrets.take());
+        let control_plane = match self.options.control_plane.take() {
+            Some(options) => Some(options),
+            None => control_plane::from_bootstrap(&self.options)?,
+        };
+        let following = subscriber.run(control_plane);
+        let Workers { threads, phase, statuses } = workers;
+        let failed = watch_statuses(statuses, self.state.clone());
+        let ended = tokio::select! {
+            () = following => Ok(()),
+            () = stop => Ok(()),
+            _ = self.stop.recv() => Ok(()),
+            done = admin => done.map_err(RunError::from),
+            error = failed => Err(error),
+        };
+        self.state.draining.send_replace(true);
+        if ended.is_ok() {
+            drain(threads, &phase, self.options.drain_time).await;
+        }
+        ended
+    }
+
+    async fn admin(&self) -> Result<impl Future<Output = std::io::Result<()>> + use<>, RunError> {
+        let address = self.options.bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref());
+        let listener = match address.and_then(Address::socket) {
+            Some(address) => {
+                let bound = tokio::net::TcpListener::bind(address).await;
+                Some(bound.map_err(|source| RunError::Listen { what: "admin", address, source })?)
+            }
+            None => None,
+        };
+        let state = self.state.clone();
+        Ok(async move {
+            match listener {
+                Some(listener) => admin::serve(listener, state).await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// The worker threads and what they tell.
+struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    statuses: mpsc::Receiver<ListenerStatus>,
+}
+
+impl Workers {
+    fn start(state: &Arc<AdminState>, count: usize) -> Result<Self, RunError> {
+        let phase = watch::Sender::new(Phase::Serving);
+        let (status, statuses) = mpsc::channel(MAX_STATUSES);
+        let mut threads = Vec::with_capacity(count);
+        for index in 0..count {
+            let worlds = state.configurator.lock().subscribe();
+            threads.push(worker::spawn(index, Feed { worlds, phase: phase.subscribe(), status: Some(status.clone()) })?);
+        }
+        let mut draining = state.draining.subscribe();
+        let drained = phase.clone();
+        // `/drain_listeners` asks for the same as the end does, without the end.
+        tokio::spawn(async move {
+            if draining.wait_for(|draining| *draining).await.is_ok() {
+                drained.send_if_modified(|phase| {
+                    let serving = *phase == Phase::Serving;
+                    *phase = if serving { Phase::Draining } else { *phase };
+                    serving
+                });
+            }
+        });
+        Ok(Self { threads, phase, statuses })
+    }
+}
+
+/// Logs listeners that cannot be bound. One of the bootstrap ends the process; another may be repaired by an update.
+async fn watch_statuses(mut statuses: mpsc::Receiver<ListenerStatus>, state: Arc<AdminState>) -> RunError {
+    while let Some(ListenerStatus { listener, result, .. }) = statuses.recv().await {
+        let Err(reason) = result else { continue };
+        tracing::error!(listener = %listener, reason, "listener not bound");
+        let configurator = state.configurator.lock();
+        let fixed = configurator.held_listeners().any(|(held, _)| held.fixed && held.plan.name == listener);
+        if fixed {
+            return RunError::Listener { listener, reason };
+        }
+    }
+    std::future::pending().await
+}
+
+/// Asks the workers to finish what is open, within a limit, and waits for their threads.
+async fn drain(threads: Vec<JoinHandle<()>>, phase: &watch::Sender<Phase>, limit: Duration) {
+    phase.send_replace(Phase::Draining);
+    let joined = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    });
+    tokio::pin!(joined);
+    if tokio::time::timeout(limit, &mut joined).await.is_err() {
+        phase.send_replace(Phase::Stopped);
+        // The threads end at once now; a panic among them was logged.
+        let _ = joined.await;
+    }
+}
+
+fn fixed<P>(plan: Arc<P>) -> Held<P> {
+    let body = Arc::new(Any::default());
+    Held { plan, body, version: Arc::default(), updated: SystemTime::now(), fixed: true }
+}

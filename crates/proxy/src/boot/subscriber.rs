@@ -1,0 +1,228 @@
+//! Follows the control plane: subscriptions, acceptance and rejection, warming, secrets.
+//!
+//! One task. Each response is applied in order and answered at once; the world is published after it.
+
+use super::SecretSource;
+use crate::admin::AdminState;
+use crate::configurator::{Held, Wanted};
+use meltemi_proto::Any;
+use meltemi_xds::client::{self, Client, Event, Events, Outcome, Update};
+use meltemi_xds::{Resource, WILDCARD, types};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinSet;
+
+/// A cluster whose hosts do not come is used without them after this (Envoy's `initial_fetch_timeout`).
+const WARMING_TIMEOUT: Duration = Duration::from_secs(15);
+/// A rejection names at most this many resources.
+const MAX_REPORTED: usize = 10;
+
+pub struct Subscriber {
+    state: Arc<AdminState>,
+    secrets: Option<Box<dyn SecretSource>>,
+    client: Option<Client>,
+    wanted: Wanted,
+    warming: JoinSet<()>,
+    /// Types of which a first response was applied.
+    seen: BTreeSet<Arc<str>>,
+    /// Local secrets as last installed.
+    installed: std::collections::BTreeMap<Arc<str>, meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret>,
+}
+
+enum Step {
+    Event(Option<Event>),
+    Warmed,
+    Secrets,
+}
+
+impl Subscriber {
+    pub fn new(state: Arc<AdminState>, secrets: Option<Box<dyn SecretSource>>) -> Self {
+        let mut subscriber = Self {
+            state,
+            secrets,
+            client: None,
+            wanted: Wanted::default(),
+            warming: JoinSet::new(),
+            seen: BTreeSet::new(),
+            installed: Default::default(),
+        };
+        subscriber.refresh_secrets();
+        subscriber
+    }
+
+    /// Runs until dropped. Without a control plane only secrets change.
+    pub async fn run(mut self, control_plane: Option<client::Options>) {
+        let mut events: Option<Events> = None;
+        if let Some(options) = control_plane {
+            let (client, received) = Client::spawn(options);
+            client.subscribe(types::CLUSTER, [WILDCARD]);
+            client.subscribe(types::LISTENER, [WILDCARD]);
+            (self.client, events) = (Some(client), Some(received));
+        }
+        self.settle();
+        loop {
+            let step = tokio::select! {
+                event = next(&mut events) => Step::Event(event),
+                Some(_) = self.warming.join_next() => Step::Warmed,
+                () = changed(&mut self.secrets) => Step::Secrets,
+            };
+            match step {
+                Step::Event(Some(Event::Update(update))) => self.apply(update),
+                Step::Event(Some(Event::Connected)) => tracing::info!("connected to the control plane"),
+                Step::Event(Some(Event::Disconnected(reason))) => tracing::warn!(reason, "control plane lost"),
+                Step::Event(None) => events = None,
+                Step::Warmed => self.state.configurator.lock().promote_warm(),
+                Step::Secrets => self.refresh_secrets(),
+            }
+            self.settle();
+        }
+    }
+
+    fn apply(&mut self, update: Update) {
+        let Update { type_url, resources, removed, reply, .. } = update;
+        let mut refused = Vec::new();
+        for resource in &resources {
+            if let Err(reason) = self.set(&type_url, resource) {
+                refused.push((resource.name.clone(), reason));
+            }
+        }
+        for name in &removed {
+            self.remove(&type_url, name);
+        }
+        self.seen.insert(type_url.clone());
+        self.settle();
+        if refused.is_empty() {
+            return reply.accept();
+        }
+        let text = describe(&refused);
+        tracing::warn!(type_url = %type_url, reason = text, "configuration refused");
+        reply.answer(Outcome::PartlyRejected { names: refused.into_iter().map(|(name, _)| name).collect(), message: text });
+    }
+
+    fn set(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {
+        let body: &Any = &resource.body;
+        let mut configurator = self.state.configurator.lock();
+        match type_url {
+            types::CLUSTER => {
+                let plan = meltemi_plan::cluster_any(body).map_err(|e| e.to_string())?;
+                if let Some(cluster) = configurator.set_cluster(held(plan, resource))? {
+                    self.warming.spawn(async move {
+                        if tokio::time::timeout(WARMING_TIMEOUT, cluster.warmed()).await.is_err() {
+                            cluster.set_warm();
+                        }
+                    });
+                }
+            }
+            types::ENDPOINT => {
+                let plan = meltemi_plan::load_assignment_any(body).map_err(|e| e.to_string())?;
+                configurator.set_assignment(plan.cluster.clone(), held(plan, resource));
+            }
+            types::LISTENER => {
+                let plan = meltemi_plan::listener_any(body).map_err(|e| e.to_string())?;
+                configurator.set_listener(held(plan, resource))?;
+            }
+            types::ROUTE => {
+                let plan = meltemi_plan::route_configuration_any(body).map_err(|e| e.to_string())?;
+                configurator.set_routes(held(plan, resource));
+            }
+            types::SECRET => {
+                let plan = meltemi_plan::secret_any(body).map_err(|e| e.to_string())?;
+                configurator.set_secret(&plan)?;
+            }
+            other => return Err(format!("resources of type {other} are not used here")),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, type_url: &str, name: &str) {
+        let mut configurator = self.state.configurator.lock();
+        match type_url {
+            types::CLUSTER => configurator.remove_cluster(name),
+            types::LISTENER => configurator.remove_listener(name),
+            types::ROUTE => configurator.remove_routes(name),
+            // Endpoints and secrets go with what names them.
+            _ => {}
+        }
+    }
+
+    /// Follows the names that the configuration now refers to, and publishes.
+    fn settle(&mut self) {
+        let mut configurator = self.state.configurator.lock();
+        let wanted = configurator.wanted();
+        if let Some(client) = &self.client {
+            client.resubscribe(types::ENDPOINT, &self.wanted.endpoints, &wanted.endpoints);
+            client.resubscribe(types::ROUTE, &self.wanted.routes, &wanted.routes);
+            client.resubscribe(types::SECRET, &self.wanted.ads_secrets, &wanted.ads_secrets);
+        }
+        if wanted != self.wanted {
+            configurator.forget_unwanted(&wanted);
+        }
+        let local_changed = wanted.local_secrets != self.wanted.local_secrets;
+        self.wanted = wanted;
+        drop(configurator);
+        if local_changed {
+            self.refresh_secrets();
+        }
+        let mut configurator = self.state.configurator.lock();
+        configurator.publish();
+        let static_only = self.client.is_none();
+        let first_answers = self.seen.contains(types::CLUSTER) && self.seen.contains(types::LISTENER);
+        if (static_only || first_answers) && configurator.is_settled() && !*self.state.initialized.borrow() {
+            tracing::info!("all configuration is in force");
+            self.state.initialized.send_replace(true);
+        }
+    }
+
+    /// Installs secrets of the local source that are new or changed.
+    fn refresh_secrets(&mut self) {
+        let Some(source) = &self.secrets else { return };
+        let mut configurator = self.state.configurator.lock();
+        for name in &self.wanted.local_secrets {
+            let Some(secret) = source.secret(name) else { continue };
+            if self.installed.get(name) == Some(&secret) {
+                continue;
+            }
+            let result = meltemi_plan::secret(&secret).map_err(|e| e.to_string());
+            match result.and_then(|plan| configurator.set_secret(&plan)) {
+                Ok(()) => {
+                    self.installed.insert(name.clone(), secret);
+                }
+                Err(reason) => tracing::warn!(secret = %name, reason, "secret refused"),
+            }
+        }
+    }
+}
+
+fn held<P>(plan: P, resource: &Resource) -> Held<P> {
+    Held {
+        plan: Arc::new(plan),
+        body: resource.body.clone(),
+        version: resource.version.clone(),
+        updated: SystemTime::now(),
+        fixed: false,
+    }
+}
+
+fn describe(refused: &[(Arc<str>, String)]) -> String {
+    let mut lines: Vec<String> =
+        refused.iter().take(MAX_REPORTED).map(|(name, reason)| format!("{name}: {reason}")).collect();
+    if refused.len() > MAX_REPORTED {
+        lines.push(format!("and {} more", refused.len() - MAX_REPORTED));
+    }
+    lines.join("\n")
+}
+
+async fn next(events: &mut Option<Events>) -> Option<Event> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(secrets: &mut Option<Box<dyn SecretSource>>) {
+    match secrets {
+        Some(source) => source.changed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,321 @@
+//! From an accepted socket to the filter chain that serves it.
+//!
+//! Owns listener filters (original destination, PROXY protocol, TLS and HTTP inspection), the choice of a chain, the TLS handshake
+//! and the network filters in front of the terminal one. Must never read more than an inspector needs.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use meltemi_filters::{ConnectionInfo, Direction, TlsInfo};
+use meltemi_net::{
+    Address, Stream, buffers, original_dst,
+    proxy_protocol::{self, Parsed},
+    sniff::{self, ClientHello, HttpVersion, Sniffed},
+};
+use meltemi_plan::{
+    ConnectionFacts, NetworkFilter,
+    listener::{ListenerFilterConfig, TrafficDirection},
+};
+use meltemi_tls::PeerInfo;
+
+use crate::{
+    hcm, tcp_proxy,
+    worker::{ConnectionHandle, LiveChain, LiveListener, Worker},
+};
+
+/// What has been learnt of a connection before its chain is known.
+struct Inspected {
+    /// The restored original destination.
+    destination: Option<SocketAddr>,
+    source: Option<SocketAddr>,
+    direct_source: Option<SocketAddr>,
+    hello: Option<ClientHello>,
+    http: Option<HttpVersion>,
+    /// An inspector decided between TLS and not.
+    inspected: bool,
+    /// Bytes read ahead.
+    buffer: BytesMut,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("listener filter timeout")]
+    Timeout,
+    #[error("closed before it was inspected")]
+    Closed,
+    #[error("{0}")]
+    ProxyProtocol(#[from] proxy_protocol::Invalid),
+    #[error("no PROXY protocol header")]
+    NoProxyHeader,
+    #[error("i/o: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Serves one accepted connection to its end.
+pub async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<LiveListener>,
+    mut stream: Stream,
+    peer: Address,
+    handle: ConnectionHandle,
+) {
+    let direct_local = stream.local_addr();
+    let mut inspected = Inspected {
+        destination: direct_local.socket(),
+        source: peer.socket(),
+        direct_source: peer.socket(),
+        hello: None,
+        http: None,
+        inspected: false,
+        buffer: BytesMut::new(),
+    };
+    let (mut listener, mut handed_over) = (listener, false);
+    loop {
+        if let Err(refused) = inspect(&listener, &mut stream, &mut inspected).await {
+            return tracing::debug!(listener = %listener.plan.name, %peer, %refused, "connection closed");
+        }
+        let next = if listener.plan.use_original_dst && !handed_over {
+            inspected.destination.and_then(|address| worker.listener_at(address))
+        } else {
+            None
+        };
+        match next {
+            Some(next) if !Rc::ptr_eq(&next, &listener) => (listener, handed_over) = (next, true),
+            Some(_) | None => break,
+        }
+    }
+    stream.unread(std::mem::take(&mut inspected.buffer).freeze());
+    let Some(chain) = choose(&listener, &inspected) else {
+        return tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
+    };
+    handle.set_chain(chain.plan.fingerprint);
+    let stream = match secure(&chain, stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed"),
+    };
+    let info = Rc::new(connection_info(&worker, &listener, &chain, &stream, (&inspected, peer, direct_local)));
+    run_filters(worker, chain, stream, info, handle).await;
+}
+
+async fn inspect(listener: &LiveListener, stream: &mut Stream, facts: &mut Inspected) -> Result<(), Refused> {
+    let plan = &listener.plan;
+    let filters = async {
+        for filter in &plan.listener_filters {
+            let port = facts.destination.map_or(0, |address| address.port());
+            if filter.disabled.as_ref().is_some_and(|predicate| predicate.holds(port)) {
+                continue;
+            }
+            match &filter.config {
+                ListenerFilterConfig::OriginalDst => {
+                    facts.destination = original_dst::original_dst(stream).or(facts.destination);
+                }
+                ListenerFilterConfig::TlsInspector { max_client_hello, .. } if !facts.inspected => {
+                    let limit = *max_client_hello as usize;
+                    facts.hello = read_until(stream, &mut facts.buffer, limit, sniff::client_hello).await?;
+                    facts.inspected = true;
+                }
+                ListenerFilterConfig::HttpInspector if facts.hello.is_none() && facts.http.is_none() => {
+                    facts.http = read_until(stream, &mut facts.buffer, MAX_HTTP_LINE, sniff::http).await?;
+                }
+                ListenerFilterConfig::TlsInspector { .. } | ListenerFilterConfig::HttpInspector => {}
+                ListenerFilterConfig::ProxyProtocol { allow_without, .. } => {
+                    read_proxy_header(stream, facts, *allow_without).await?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let Some(limit) = plan.listener_filters_timeout.filter(|limit| !limit.is_zero()) else { return filters.await };
+    match tokio::time::timeout(limit, filters).await {
+        Ok(result) => result,
+        Err(_) if plan.continue_on_listener_filters_timeout => Ok(()),
+        Err(_) => Err(Refused::Timeout),
+    }
+}
+
+/// Longest request line that the HTTP inspector waits for.
+const MAX_HTTP_LINE: usize = 8 * 1024;
+
+/// Reads until `judge` decides. What is read stays in `buffer`.
+async fn read_until<T>(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    limit: usize,
+    judge: impl Fn(&[u8]) -> Sniffed<T>,
+) -> Result<Option<T>, Refused> {
+    loop {
+        if !buffer.is_empty() {
+            match judge(buffer) {
+                Sniffed::Yes(found) => return Ok(Some(found)),
+                Sniffed::No => return Ok(None),
+                Sniffed::Incomplete if buffer.len() >= limit => return Ok(None),
+                Sniffed::Incomplete => {}
+            }
+        }
+        if std::future::poll_fn(|cx| buffers::poll_fill(stream, cx, buffer, buffers::SMALL)).await? == 0 {
+            // A peer that closes without a word is of no use; one that said something may still get an answer.
+            return if buffer.is_empty() { Err(Refused::Closed) } else { Ok(None) };
+        }
+    }
+}
+
+async fn read_proxy_header(stream: &mut Stream, facts: &mut Inspected, allow_without: bool) -> Result<(), Refused> {
+    loop {
+        match proxy_protocol::parse(&facts.buffer)? {
+            Parsed::Header { len, addresses } => {
+                let _ = facts.buffer.split_to(len);
+                if let Some(addresses) = addresses {
+                    facts.source = Some(addresses.source);
+                    facts.destination = Some(addresses.destination);
+                }
+                return Ok(());
+            }
+            Parsed::Absent if allow_without => return Ok(()),
+            Parsed::Absent => return Err(Refused::NoProxyHeader),
+            Parsed::Incomplete => {}
+        }
+        let buffer = &mut facts.buffer;
+        if std::future::poll_fn(|cx| buffers::poll_fill(stream, cx, buffer, buffers::SMALL)).await? == 0 {
+            return Err(Refused::Closed);
+        }
+    }
+}
+
+fn choose(listener: &LiveListener, inspected: &Inspected) -> Option<Rc<LiveChain>> {
+    let alpn: Vec<&str> = match (&inspected.hello, inspected.http) {
+        (Some(hello), _) => hello.alpn.iter().filter_map(|p| std::str::from_utf8(p).ok()).collect(),
+        (None, Some(HttpVersion::Http10)) => vec!["http/1.0"],
+        (None, Some(HttpVersion::Http11)) => vec!["http/1.1"],
+        (None, Some(HttpVersion::Http2)) => vec!["h2c"],
+        (None, None) => Vec::new(),
+    };
+    let facts = ConnectionFacts {
+        destination: inspected.destination,
+        source: inspected.source,
+        direct_source: inspected.direct_source,
+        server_name: inspected.hello.as_ref().and_then(|h| h.server_name.as_deref()).unwrap_or_default(),
+        transport_protocol: match (&inspected.hello, inspected.inspected) {
+            (Some(_), _) => "tls",
+            (None, _) => "raw_buffer",
+        },
+        application_protocols: &alpn,
+    };
+    listener.find_chain(&facts).cloned()
+}
+
+/// Handshakes that take longer hold memory for nothing.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+async fn secure(chain: &LiveChain, stream: Stream) -> std::io::Result<Stream> {
+    let Some(tls) = &chain.tls else { return Ok(stream) };
+    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
+    let limit = chain.plan.transport_connect_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
+    match tokio::time::timeout(limit, accept).await {
+        Ok(accepted) => Ok(accepted?.into()),
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn connection_info(
+    worker: &Worker,
+    listener: &LiveListener,
+    chain: &LiveChain,
+    stream: &Stream,
+    (inspected, peer, direct_local): (&Inspected, Address, Address),
+) -> ConnectionInfo {
+    let remote = inspected.source.map_or_else(|| peer.clone(), Address::Socket);
+    let local = inspected.destination.map_or_else(|| direct_local.clone(), Address::Socket);
+    let mut info = ConnectionInfo::new(remote, local);
+    info.id = worker.next_connection_id();
+    info.direct_remote = peer;
+    info.direct_local = direct_local;
+    info.listener = Arc::clone(&listener.plan.name);
+    info.filter_chain = Arc::clone(&chain.plan.name);
+    info.direction = match listener.plan.traffic_direction {
+        TrafficDirection::Unspecified => Direction::Unspecified,
+        TrafficDirection::Inbound => Direction::Inbound,
+        TrafficDirection::Outbound => Direction::Outbound,
+    };
+    let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
+    if let Some(tls) = stream.server_tls() {
+        info.requested_server_name = tls.server_name().or(inspected_name).map(Arc::from);
+        info.tls = Some(tls_info(tls, info.requested_server_name.clone()));
+    } else {
+        info.requested_server_name = inspected_name.map(Arc::from);
+    }
+    info
+}
+
+/// What a TLS session says of itself and of the peer.
+pub fn tls_info(session: &tokio_rustls::rustls::CommonState, sni: Option<Arc<str>>) -> TlsInfo {
+    use tokio_rustls::rustls::ProtocolVersion;
+    TlsInfo {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
+            Some(ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
+            _ => None,
+        },
+        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(openssl_name),
+        alpn: session.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
+        sni,
+        peer: PeerInfo::of(session).map(Arc::new),
+        ..TlsInfo::default()
+    }
+}
+
+/// OpenSSL's name of a suite that rustls names as IANA does. TLS 1.3 suites have one name only.
+fn openssl_name(iana: &'static str) -> std::borrow::Cow<'static, str> {
+    match iana {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256".into(),
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384".into(),
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256".into(),
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" => "ECDHE-ECDSA-AES128-GCM-SHA256".into(),
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384" => "ECDHE-ECDSA-AES256-GCM-SHA384".into(),
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256" => "ECDHE-ECDSA-CHACHA20-POLY1305".into(),
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" => "ECDHE-RSA-AES128-GCM-SHA256".into(),
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384" => "ECDHE-RSA-AES256-GCM-SHA384".into(),
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256" => "ECDHE-RSA-CHACHA20-POLY1305".into(),
+        other => other.into(),
+    }
+}
+
+/// Runs the chain's network filters up to and including the one that takes the connection.
+async fn run_filters(
+    worker: Rc<Worker>,
+    chain: Rc<LiveChain>,
+    mut stream: Stream,
+    info: Rc<ConnectionInfo>,
+    handle: ConnectionHandle,
+) {
+    for filter in &chain.plan.filters {
+        match filter {
+            NetworkFilter::HttpConnectionManager(_) => {
+                if let Some(http) = &chain.http {
+                    hcm::serve(worker, Rc::clone(http), stream, info, handle).await;
+                }
+                return;
+            }
+            NetworkFilter::TcpProxy(proxy) => return tcp_proxy::serve(worker, proxy, stream, info, handle).await,
+            NetworkFilter::DirectResponse(body) => return answer(&mut stream, body).await,
+            NetworkFilter::Echo => return echo(&mut stream).await,
+            NetworkFilter::Rbac(_)
+            | NetworkFilter::MetadataExchange(_)
+            | NetworkFilter::IstioStats(_)
+            | NetworkFilter::ConnectionRateLimit(_)
+            | NetworkFilter::SetFilterState(_)
+            | NetworkFilter::SniCluster => {}
+        }
+    }
+}
+
+async fn answer(stream: &mut Stream, body: &Bytes) {
+    use tokio::io::AsyncWriteExt;
+    if stream.write_all(body).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+}
+
+async fn echo(stream: &mut Stream) {
+    let (mut near, mut far) = tokio::io::split(stream);
+    let _ = tokio::io::copy(&mut near, &mut far).await;
+}

@@ -1,0 +1,390 @@
+//! From accepted resources to the next [`World`].
+//!
+//! Owns what was accepted, what is still warming and what is in force. Make before break: a cluster of a known name is
+//! replaced when the new one has hosts; a route configuration is replaced when no cluster that it names is still warming; a
+//! listener is added when its routes and contexts are there. An update of endpoints touches one cluster and publishes nothing.
+//! Runs on the main thread; no request ever waits for it.
+
+#[cfg(test)]
+mod tests;
+
+mod references;
+
+use crate::secrets::SecretStore;
+use crate::world::{ActiveListener, ChainRuntime, World};
+use meltemi_plan::cluster::{ClusterKind, TransportSocket};
+use meltemi_plan::common::ConfigSource;
+use meltemi_plan::{Cluster as ClusterPlan, FilterChain, Listener, LoadAssignment, RouteConfiguration};
+use meltemi_proto::Any;
+use meltemi_telemetry::Registry;
+use meltemi_upstream::{Cluster, ClusterSet, Transport};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::watch;
+
+pub use references::clusters_of_routes;
+
+/// An accepted resource with what `/config_dump` tells of it.
+#[derive(Debug, Clone)]
+pub struct Held<P> {
+    pub plan: Arc<P>,
+    /// As it came; shared with the xDS client.
+    pub body: Arc<Any>,
+    pub version: Arc<str>,
+    pub updated: SystemTime,
+    /// From the bootstrap, so that no update removes it.
+    pub fixed: bool,
+}
+
+#[derive(Debug)]
+struct ClusterSlot {
+    held: Held<ClusterPlan>,
+    active: Option<Arc<Cluster>>,
+    /// The next one, until it has hosts.
+    warming: Option<Arc<Cluster>>,
+}
+
+#[derive(Debug)]
+struct RouteSlot {
+    held: Held<RouteConfiguration>,
+    active: Option<Arc<RouteConfiguration>>,
+}
+
+#[derive(Debug)]
+struct ListenerSlot {
+    held: Held<Listener>,
+    active: Option<Arc<ActiveListener>>,
+}
+
+/// A secret that was refused or a context that could not be built.
+pub type Problem = String;
+
+pub struct Configurator {
+    registry: Registry,
+    pub secrets: SecretStore,
+    clusters: BTreeMap<Arc<str>, ClusterSlot>,
+    assignments: BTreeMap<Arc<str>, Held<LoadAssignment>>,
+    routes: BTreeMap<Arc<str>, RouteSlot>,
+    listeners: BTreeMap<Arc<str>, ListenerSlot>,
+    publisher: watch::Sender<Arc<World>>,
+    dirty: bool,
+}
+
+impl Configurator {
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            secrets: SecretStore::default(),
+            clusters: BTreeMap::new(),
+            assignments: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            publisher: watch::Sender::new(Arc::default()),
+            dirty: false,
+        }
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Arc<World>> {
+        self.publisher.subscribe()
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.publisher.borrow().clone()
+    }
+
+    /// Takes a new or changed cluster. Returns it if its hosts must still come.
+    pub fn set_cluster(&mut self, held: Held<ClusterPlan>) -> Result<Option<Arc<Cluster>>, Problem> {
+        let name = held.plan.name.clone();
+        let previous = self.clusters.get(&name);
+        if previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
+            return Ok(None);
+        }
+        let transports = self.transports(&held.plan)?;
+        let previous = self.clusters.get(&name).and_then(|slot| slot.warming.as_ref().or(slot.active.as_ref()));
+        let cluster = Cluster::new(held.plan.clone(), transports, &self.registry, previous.map(|p| &**p));
+        if let ClusterKind::Eds { service_name, .. } = &held.plan.kind
+            && let Some(assignment) = self.assignments.get(service_name)
+        {
+            cluster.assign(&assignment.plan);
+        }
+        cluster.start();
+        let active = self.clusters.remove(&name).and_then(|slot| slot.active);
+        let slot = if cluster.is_warm() {
+            ClusterSlot { held, active: Some(cluster.clone()), warming: None }
+        } else {
+            ClusterSlot { held, active, warming: Some(cluster.clone()) }
+        };
+        self.clusters.insert(name, slot);
+        self.dirty = true;
+        Ok((!cluster.is_warm()).then_some(cluster))
+    }
+
+    pub fn remove_cluster(&mut self, name: &str) {
+        if self.clusters.get(name).is_some_and(|slot| !slot.held.fixed) {
+            self.clusters.remove(name);
+            self.dirty = true;
+        }
+    }
+
+    /// Puts warm clusters in force. Called when one of those that [`Self::set_cluster`] gave has warmed.
+    pub fn promote_warm(&mut self) {
+        for slot in self.clusters.values_mut() {
+            if slot.warming.as_ref().is_some_and(|cluster| cluster.is_warm()) {
+                slot.active = slot.warming.take();
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// An endpoint update: every cluster of this service takes it at once.
+    pub fn set_assignment(&mut self, service: Arc<str>, held: Held<LoadAssignment>) {
+        for slot in self.clusters.values() {
+            let watches = matches!(&slot.held.plan.kind, ClusterKind::Eds { service_name, .. } if *service_name == service);
+            if watches {
+                slot.active.iter().chain(&slot.warming).for_each(|cluster| cluster.assign(&held.plan));
+            }
+        }
+        self.assignments.insert(service, held);
+        self.promote_warm();
+    }
+
+    pub fn set_routes(&mut self, held: Held<RouteConfiguration>) {
+        let name = held.plan.name.clone();
+        let active = self.routes.remove(&name).and_then(|slot| slot.active);
+        self.routes.insert(name, RouteSlot { held, active });
+        self.dirty = true;
+    }
+
+    pub fn remove_routes(&mut self, name: &str) {
+        self.dirty |= self.routes.remove(name).is_some();
+    }
+
+    /// Takes a new or changed listener; refused if a context of it cannot be built.
+    pub fn set_listener(&mut self, held: Held<Listener>) -> Result<(), Problem> {
+        let name = held.plan.name.clone();
+        let previous = self.listeners.get(&name);
+        if previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
+            return Ok(());
+        }
+        // Built once here so that what cannot work is refused, and again when its secrets change what it demands.
+        self.runtime(&held.plan)?;
+        let active = self.listeners.remove(&name).and_then(|slot| slot.active);
+        self.listeners.insert(name, ListenerSlot { held, active });
+        self.dirty = true;
+        Ok(())
+    }
+
+    pub fn remove_listener(&mut self, name: &str) {
+        if self.listeners.get(name).is_some_and(|slot| !slot.held.fixed) {
+            self.listeners.remove(name);
+            self.dirty = true;
+        }
+    }
+
+    /// Takes a secret; contexts are built anew where it changes what they demand.
+    pub fn set_secret(&mut self, secret: &meltemi_plan::tls::Secret) -> Result<(), Problem> {
+        let rebuild = self.secrets.install(secret).map_err(|e| format!("{}: {e}", secret.name))?;
+        if rebuild {
+            self.rebuild_contexts()?;
+        }
+        Ok(())
+    }
+
+    fn rebuild_contexts(&mut self) -> Result<(), Problem> {
+        let listeners: Vec<(Arc<str>, Arc<Listener>)> =
+            self.listeners.iter().map(|(name, slot)| (name.clone(), slot.held.plan.clone())).collect();
+        for (name, plan) in listeners {
+            let runtime = Arc::new(self.runtime(&plan)?);
+            if let Some(slot) = self.listeners.get_mut(&name)
+                && slot.active.is_some()
+            {
+                slot.active = Some(runtime);
+            }
+        }
+        let clusters: Vec<Held<ClusterPlan>> = self.clusters.values().map(|slot| slot.held.clone()).collect();
+        for held in clusters {
+            let transports = self.transports(&held.plan)?;
+            if let Some(slot) = self.clusters.get_mut(&held.plan.name) {
+                for cluster in slot.active.iter_mut().chain(&mut slot.warming) {
+                    *cluster = Cluster::new(held.plan.clone(), transports.clone(), &self.registry, Some(&**cluster));
+                    cluster.start();
+                }
+            }
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// The names to subscribe to, by the accepted configuration: (endpoints, routes, secrets of ADS, secrets of others).
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::default();
+        for slot in self.clusters.values() {
+            if let ClusterKind::Eds { service_name, source: ConfigSource::Ads } = &slot.held.plan.kind {
+                wanted.endpoints.insert(service_name.clone());
+            }
+            let matches = slot.held.plan.transport_matches.iter().map(|m| &m.transport);
+            for transport in matches.chain([&slot.held.plan.transport]) {
+                if let Some(tls) = upstream_tls(transport) {
+                    wanted.add_secrets(&tls.common);
+                }
+            }
+        }
+        for slot in self.listeners.values() {
+            wanted.routes.extend(references::route_names(&slot.held.plan));
+            for tls in chains(&slot.held.plan).filter_map(|chain| chain.tls.as_ref()) {
+                wanted.add_secrets(&tls.common);
+            }
+        }
+        wanted
+    }
+
+    /// Forgets endpoints and routes that nothing names any more.
+    pub fn forget_unwanted(&mut self, wanted: &Wanted) {
+        self.assignments.retain(|name, _| wanted.endpoints.contains(name));
+        let before = self.routes.len();
+        self.routes.retain(|name, _| wanted.routes.contains(name));
+        self.dirty |= before != self.routes.len();
+    }
+
+    /// Publishes the next world, if anything of it changed.
+    pub fn publish(&mut self) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        self.advance_routes();
+        self.advance_listeners();
+        let generation = self.publisher.borrow().generation + 1;
+        let world = World {
+            generation,
+            listeners: self.listeners.iter().filter_map(|(n, s)| Some((n.clone(), s.active.clone()?))).collect(),
+            routes: self.routes.iter().filter_map(|(n, s)| Some((n.clone(), s.active.clone()?))).collect(),
+            clusters: self.clusters.values().filter_map(|slot| slot.active.clone()).collect::<ClusterSet>(),
+        };
+        tracing::debug!(generation, listeners = world.listeners.len(), clusters = world.clusters.len(), "configuration published");
+        self.publisher.send_replace(Arc::new(world));
+    }
+
+    /// Puts route configurations in force whose clusters are not still warming for the first time.
+    fn advance_routes(&mut self) {
+        let warming: BTreeSet<&Arc<str>> =
+            self.clusters.iter().filter(|(_, slot)| slot.active.is_none()).map(|(name, _)| name).collect();
+        for slot in self.routes.values_mut() {
+            let waits = clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
+            if !waits {
+                slot.active = Some(slot.held.plan.clone());
+            }
+        }
+    }
+
+    /// Puts listeners in force whose subscribed routes are.
+    fn advance_listeners(&mut self) {
+        let pending: Vec<(Arc<str>, Arc<Listener>)> = self
+            .listeners
+            .iter()
+            .filter(|(_, slot)| {
+                let current = slot.active.as_ref().is_some_and(|a| Arc::ptr_eq(&a.plan, &slot.held.plan));
+                let ready = |name: &Arc<str>| self.routes.get(name).is_some_and(|route| route.active.is_some());
+                !current && references::route_names(&slot.held.plan).all(|name| ready(&name))
+            })
+            .map(|(name, slot)| (name.clone(), slot.held.plan.clone()))
+            .collect();
+        for (name, plan) in pending {
+            match self.runtime(&plan) {
+                Ok(runtime) => {
+                    if let Some(slot) = self.listeners.get_mut(&name) {
+                        slot.active = Some(Arc::new(runtime));
+                    }
+                }
+                // It could be built when it was accepted; a file it names has gone since.
+                Err(problem) => tracing::warn!(listener = %name, problem, "listener not updated"),
+            }
+        }
+    }
+
+    /// Whether everything accepted is in force: the end of initialisation.
+    pub fn is_settled(&self) -> bool {
+        self.clusters.values().all(|slot| slot.warming.is_none())
+            && self.listeners.values().all(|slot| slot.active.is_some())
+    }
+
+    fn runtime(&mut self, plan: &Arc<Listener>) -> Result<ActiveListener, Problem> {
+        let mut build = |chain: &Arc<FilterChain>| {
+            let tls = chain.tls.as_ref().map(|tls| self.secrets.server_tls(tls)).transpose();
+            let tls = tls.map_err(|e| format!("filter chain {:?}: transport_socket: {e}", chain.name))?;
+            Ok::<_, Problem>(ChainRuntime { plan: chain.clone(), tls })
+        };
+        Ok(ActiveListener {
+            chains: plan.chains.iter().map(&mut build).collect::<Result<_, _>>()?,
+            default_chain: plan.default_chain.as_ref().map(&mut build).transpose()?,
+            plan: plan.clone(),
+        })
+    }
+
+    fn transports(&mut self, plan: &ClusterPlan) -> Result<Vec<Transport>, Problem> {
+        let sockets = std::iter::once(&plan.transport).chain(plan.transport_matches.iter().map(|m| &m.transport));
+        let mut transports = Vec::with_capacity(1 + plan.transport_matches.len());
+        for socket in sockets {
+            transports.push(match upstream_tls(socket) {
+                None => Transport::Plain,
+                Some(tls) => {
+                    let context = self.secrets.client_tls(tls).map_err(|e| format!("transport_socket: {e}"))?;
+                    Transport::Tls(Arc::new(context))
+                }
+            });
+        }
+        Ok(transports)
+    }
+
+    pub fn held_clusters(&self) -> impl Iterator<Item = (&Held<ClusterPlan>, bool)> {
+        self.clusters.values().map(|slot| (&slot.held, slot.active.is_some()))
+    }
+
+    pub fn held_listeners(&self) -> impl Iterator<Item = (&Held<Listener>, bool)> {
+        self.listeners.values().map(|slot| (&slot.held, slot.active.is_some()))
+    }
+
+    pub fn held_routes(&self) -> impl Iterator<Item = &Held<RouteConfiguration>> {
+        self.routes.values().map(|slot| &slot.held)
+    }
+
+    pub fn held_assignments(&self) -> impl Iterator<Item = &Held<LoadAssignment>> {
+        self.assignments.values()
+    }
+}
+
+fn chains(plan: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
+    plan.chains.iter().chain(&plan.default_chain)
+}
+
+fn upstream_tls(socket: &TransportSocket) -> Option<&Arc<meltemi_plan::UpstreamTls>> {
+    match socket {
+        TransportSocket::Plain => None,
+        TransportSocket::Tls(tls) => Some(tls),
+        TransportSocket::ProxyProtocol { inner, .. } => upstream_tls(inner),
+    }
+}
+
+/// Names that the accepted configuration refers to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub endpoints: BTreeSet<Arc<str>>,
+    pub routes: BTreeSet<Arc<str>>,
+    /// Subscribed to on the ADS stream.
+    pub ads_secrets: BTreeSet<Arc<str>>,
+    /// Asked of the process's own source.
+    pub local_secrets: BTreeSet<Arc<str>>,
+}
+
+impl Wanted {
+    fn add_secrets(&mut self, common: &meltemi_plan::tls::TlsCommon) {
+        for (name, source) in crate::secrets::names(common) {
+            match source {
+                Some(ConfigSource::Ads) => self.ads_secrets.insert(name.clone()),
+                Some(ConfigSource::Grpc { .. } | ConfigSource::Path(_)) => self.local_secrets.insert(name.clone()),
+                // A static secret of the bootstrap is there from the start.
+                None => false,
+            };
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Which names a plan refers to.
+
+use meltemi_plan::hcm::RouteSource;
+use meltemi_plan::route::{ClusterSpec, RouteAction, WeightedCluster, WeightedName};
+use meltemi_plan::{Listener, NetworkFilter, RouteConfiguration};
+use std::sync::Arc;
+
+/// Route configurations that a listener subscribes to.
+pub fn route_names(listener: &Listener) -> impl Iterator<Item = Arc<str>> {
+    super::chains(listener).flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
+        NetworkFilter::HttpConnectionManager(hcm) => match &hcm.route {
+            RouteSource::Rds(name) => Some(name.clone()),
+            RouteSource::Inline(_) => None,
+        },
+        _ => None,
+    })
+}
+
+/// Clusters that a route configuration names.
+pub fn clusters_of_routes(routes: &RouteConfiguration) -> impl Iterator<Item = &Arc<str>> {
+    routes.virtual_hosts.iter().flat_map(|host| &host.routes).flat_map(|route| {
+        let names: Vec<&Arc<str>> = match &route.action {
+            RouteAction::Forward(forward) => match &forward.cluster {
+                ClusterSpec::Named(name) => vec![name],
+                ClusterSpec::Weighted(weighted) => weighted.clusters.iter().filter_map(weighted_name).collect(),
+                ClusterSpec::Header(_) => Vec::new(),
+            },
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) | RouteAction::NonForwarding => Vec::new(),
+        };
+        names
+    })
+}
+
+fn weighted_name(cluster: &WeightedCluster) -> Option<&Arc<str>> {
+    match &cluster.cluster {
+        WeightedName::Named(name) => Some(name),
+        WeightedName::Header(_) => None,
+    }
+}

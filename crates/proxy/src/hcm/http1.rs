@@ -1,0 +1,117 @@
+//! An HTTP/1 connection: exchanges one after the other, in one task.
+
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+
+use meltemi_http::{Error, RequestHead, ServerStream, h1};
+use meltemi_net::{Stream, timer::Deadline};
+use tokio::time::Instant;
+
+use super::{Context, exchange, reply};
+
+enum Event {
+    Request(RequestHead),
+    /// The peer broke the protocol and is told so.
+    Refused(h1::Violation),
+    Closed,
+    Idle,
+    HeadersTimeout,
+    Draining,
+}
+
+/// Envoy's `delayed_close_timeout`.
+const DELAYED_CLOSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
+    let plan = Rc::clone(&context.http);
+    let plan = &plan.plan;
+    let limits = h1::Limits {
+        head_bytes: plan.max_request_headers_bytes as usize,
+        fields: plan.max_headers_count as usize,
+        ..h1::Limits::default()
+    };
+    let mut stream = ServerStream::H1(Box::new(h1::Server::new(stream, limits)));
+    let mut deadline = Deadline::new();
+    let opened = Instant::now();
+    let oldest = plan.max_connection_duration.map(|limit| opened + limit);
+    let mut requests = 0u32;
+    loop {
+        let ServerStream::H1(server) = &mut stream else { return };
+        match next_event(&context, server, &mut deadline, oldest).await {
+            Event::Request(head) => {
+                requests += 1;
+                let last = plan.max_requests_per_connection > 0 && requests >= plan.max_requests_per_connection;
+                if last || oldest.is_some_and(|oldest| Instant::now() >= oldest) {
+                    server.close_after_response();
+                }
+                exchange::run(&context, &mut stream, &mut deadline, head).await;
+            }
+            Event::Refused(violation) => reply::refuse(&context, &mut stream, violation).await,
+            Event::HeadersTimeout => reply::headers_timeout(&context, &mut stream).await,
+            Event::Closed | Event::Idle | Event::Draining => return,
+        }
+        let ServerStream::H1(server) = &mut stream else { return };
+        if server.next() == h1::Next::Close {
+            return close(server, plan.delayed_close_timeout.unwrap_or(DELAYED_CLOSE), &mut deadline).await;
+        }
+    }
+}
+
+async fn next_event(
+    context: &Context,
+    server: &mut h1::Server,
+    deadline: &mut Deadline,
+    oldest: Option<Instant>,
+) -> Event {
+    let plan = &context.http.plan;
+    let mut armed = false;
+    let mut began = false;
+    poll_fn(|cx| {
+        match server.poll_request(cx) {
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Event::Request(head)),
+            Poll::Ready(Ok(None)) => return Poll::Ready(Event::Closed),
+            Poll::Ready(Err(Error::Violation(violation))) => return Poll::Ready(Event::Refused(violation)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+            Poll::Pending => {}
+        }
+        context.handle.register(cx);
+        let partial = server.has_partial_request();
+        if context.handle.is_draining() && !partial {
+            return Poll::Ready(Event::Draining);
+        }
+        if partial && !began {
+            began = true;
+            armed = false;
+        }
+        if !armed {
+            armed = true;
+            let now = Instant::now();
+            let limit = if partial { plan.request_headers_timeout.or(plan.idle_timeout) } else { plan.idle_timeout };
+            let due = limit.and_then(|limit| now.checked_add(limit));
+            deadline.set(match oldest {
+                Some(oldest) if !partial => Some(due.map_or(oldest, |due| due.min(oldest))),
+                _ => due,
+            });
+        }
+        deadline.poll(cx).map(|()| {
+            if partial && plan.request_headers_timeout.is_some() { Event::HeadersTimeout } else { Event::Idle }
+        })
+    })
+    .await
+}
+
+/// Sends FIN and lets the peer read the response before the socket goes.
+async fn close(server: &mut h1::Server, limit: Duration, deadline: &mut Deadline) {
+    server.shutdown();
+    deadline.set(Some(Instant::now() + limit));
+    poll_fn(|cx| {
+        if deadline.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match server.poll_flush(cx) {
+            Poll::Ready(Ok(())) => server.poll_drain(cx),
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+}

@@ -1,0 +1,95 @@
+//! The HTTP connection manager: connections to exchanges.
+//!
+//! Owns what Envoy does to every request and response whatever its route: forwarding headers, request ids, normalisation, local
+//! replies, timeouts of connections, drain. An HTTP/1 connection and all its exchanges are one task; an HTTP/2 connection is one
+//! task and one a stream. Must never choose a host.
+
+mod exchange;
+mod http1;
+mod http2;
+mod path;
+mod reply;
+mod request;
+mod response;
+pub mod rules;
+pub mod view;
+
+use std::{rc::Rc, sync::Arc};
+
+use meltemi_filters::ConnectionInfo;
+use meltemi_net::{Stream, sniff};
+use meltemi_plan::{Hcm, hcm::Codec};
+
+pub use exchange::Exchange;
+pub use reply::grpc_status_of;
+
+use crate::worker::{ConnectionHandle, Worker};
+
+/// A connection manager as one worker runs it.
+pub struct LiveHttp {
+    pub plan: Arc<Hcm>,
+}
+
+impl LiveHttp {
+    pub fn new(plan: &Arc<Hcm>) -> Self {
+        Self { plan: Arc::clone(plan) }
+    }
+}
+
+/// What all exchanges of a connection share.
+pub struct Context {
+    pub worker: Rc<Worker>,
+    pub http: Rc<LiveHttp>,
+    pub connection: Rc<ConnectionInfo>,
+    pub handle: ConnectionHandle,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(
+    worker: Rc<Worker>,
+    http: Rc<LiveHttp>,
+    mut stream: Stream,
+    connection: Rc<ConnectionInfo>,
+    handle: ConnectionHandle,
+) {
+    let codec = http.plan.codec;
+    let context = Rc::new(Context { worker, http, connection, handle });
+    let is_h2 = match (codec, stream.alpn()) {
+        (Codec::Http1, _) => false,
+        (Codec::Http2, _) => true,
+        (Codec::Auto, Some(alpn)) => alpn == b"h2",
+        (Codec::Auto, None) => match sniff_preface(&context, &mut stream).await {
+            Some(is_h2) => is_h2,
+            None => return,
+        },
+    };
+    if is_h2 { http2::serve(context, stream).await } else { http1::serve(context, stream).await }
+}
+
+/// Whether the client begins with the HTTP/2 preface; `None` if it closed, or said nothing in time.
+async fn sniff_preface(context: &Context, stream: &mut Stream) -> Option<bool> {
+    let mut buffer = bytes::BytesMut::new();
+    let read = async {
+        loop {
+            let n = std::future::poll_fn(|cx| {
+                meltemi_net::buffers::poll_fill(stream, cx, &mut buffer, meltemi_net::buffers::SMALL)
+            });
+            if n.await.ok()? == 0 {
+                return None;
+            }
+            let n = buffer.len().min(sniff::H2_PREFACE.len());
+            if buffer[..n] != sniff::H2_PREFACE[..n] {
+                return Some(false);
+            }
+            if n == sniff::H2_PREFACE.len() {
+                return Some(true);
+            }
+        }
+    };
+    let found = match context.http.plan.idle_timeout {
+        Some(limit) => tokio::time::timeout(limit, read).await.ok().flatten(),
+        None => read.await,
+    };
+    stream.unread(buffer.freeze());
+    found
+}

@@ -1,0 +1,57 @@
+use super::*;
+use rcgen::{CertificateParams, KeyPair};
+
+fn certificate() -> TlsCertificate {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let inline = |text: String| DataSource::Inline(text.into());
+    TlsCertificate {
+        chain: inline(certificate.pem()),
+        key: inline(key.serialize_pem()),
+        password: None,
+        ocsp_staple: None,
+        watched_directory: None,
+    }
+}
+
+fn context(names: &[&str]) -> Secret {
+    let key = KeyPair::generate().unwrap();
+    let root = CertificateParams::default().self_signed(&key).unwrap();
+    let matcher = |name: &&str| PlanSan {
+        kind: SanKind::Uri,
+        matcher: meltemi_matchers::StringMatcher::exact(name),
+    };
+    let context = ValidationContext {
+        trusted_ca: Some(DataSource::Inline(root.pem().into())),
+        sans: names.iter().map(matcher).collect(),
+        ..ValidationContext::default()
+    };
+    Secret { name: "ROOTCA".into(), kind: SecretKind::Validation(Arc::new(context)) }
+}
+
+#[test]
+fn a_rotated_certificate_fills_the_slot_that_contexts_hold() {
+    let mut store = SecretStore::default();
+    let reference = SecretRef::Sds { name: "default".into(), source: None };
+    let slot = store.certificate_slot(&reference).unwrap();
+    assert_eq!(store.missing().len(), 1);
+    let secret = Secret { name: "default".into(), kind: SecretKind::Certificate(Arc::new(certificate())) };
+    assert!(!store.install(&secret).unwrap());
+    assert!(slot.current().is_some());
+    assert!(store.missing().is_empty());
+}
+
+#[test]
+fn only_changed_demands_ask_for_new_contexts() {
+    let mut store = SecretStore::default();
+    assert!(!store.install(&context(&[])).unwrap(), "anchors alone");
+    assert!(store.install(&context(&["spiffe://a"])).unwrap(), "names to verify");
+    assert!(!store.install(&context(&["spiffe://a"])).unwrap(), "new anchors, same names");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let path = std::path::Path::new("/nowhere/cert.pem");
+    let source = DataSource::File { path: path.into(), watched_directory: None };
+    assert!(read(&source).unwrap_err().to_string().contains("/nowhere/cert.pem"));
+}

@@ -1,0 +1,239 @@
+//! One worker: a thread with its own runtime, sockets, pools and cursors.
+//!
+//! Owns accepting and the drain of connections. Shares nothing mutable with other workers but atomics inside clusters; takes each
+//! new [`World`] from the main thread. Must never block: all that waits is a local task.
+
+mod connections;
+mod listeners;
+mod live;
+
+pub use connections::{ConnectionHandle, Connections};
+pub use live::{LiveChain, LiveListener, LiveListeners};
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use meltemi_http::{HeaderValue, pool::Pools};
+use meltemi_upstream::{Cluster, Endpoint, LbState, PickContext, PickError};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::sync::{mpsc, watch};
+
+use crate::{router::transport::TransportCache, world::World};
+
+/// What the whole process is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Serving,
+    /// Nothing new is accepted; what is open is asked to finish.
+    Draining,
+    /// Whatever is still open is dropped.
+    Stopped,
+}
+
+/// Whether a worker could bind a listener.
+#[derive(Debug)]
+pub struct ListenerStatus {
+    pub worker: usize,
+    pub listener: Arc<str>,
+    /// The bound address, with the port that the kernel chose for port 0.
+    pub result: Result<meltemi_net::Address, String>,
+}
+
+/// What a worker is given by the main thread.
+#[derive(Clone)]
+pub struct Feed {
+    pub worlds: watch::Receiver<Arc<World>>,
+    pub phase: watch::Receiver<Phase>,
+    pub status: Option<mpsc::Sender<ListenerStatus>>,
+}
+
+/// State of one worker; one `Rc` shared by all of its tasks.
+pub struct Worker {
+    pub index: usize,
+    world: RefCell<Arc<World>>,
+    listeners: RefCell<LiveListeners>,
+    pub pools: Pools,
+    pub transports: TransportCache,
+    cursors: RefCell<HashMap<usize, Cursor>>,
+    rng: RefCell<SmallRng>,
+    date: RefCell<(u64, HeaderValue)>,
+    next_connection: Cell<u64>,
+    status: Option<mpsc::Sender<ListenerStatus>>,
+}
+
+/// Load balancing state, with the cluster so that its address is not reused while we key by it.
+struct Cursor {
+    cluster: Arc<Cluster>,
+    state: LbState,
+}
+
+/// How often idle upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Starts a worker thread, which ends when `feed.phase` says [`Phase::Stopped`] or its sender is gone, or once it has drained.
+pub fn spawn(index: usize, feed: Feed) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "cannot start worker"),
+        };
+        tokio::task::LocalSet::new().block_on(&runtime, run(index, feed));
+    })
+}
+
+/// Serves until told to stop. For callers that bring their own local set, such as tests.
+pub async fn run(index: usize, feed: Feed) {
+    let Feed { mut worlds, mut phase, status } = feed;
+    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status));
+    let mut listeners = listeners::Listeners::new(Rc::clone(&worker));
+    listeners.apply();
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            changed = worlds.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let world = worlds.borrow_and_update().clone();
+                worker.adopt(world);
+                listeners.apply();
+            }
+            changed = phase.changed() => {
+                match *phase.borrow_and_update() {
+                    Phase::Serving if changed.is_ok() => {}
+                    Phase::Draining if changed.is_ok() => listeners.drain_all(),
+                    Phase::Serving | Phase::Draining | Phase::Stopped => return,
+                }
+            }
+            _ = sweep.tick() => {
+                worker.pools.sweep();
+                if listeners.is_drained() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn new(index: usize, world: Arc<World>, status: Option<mpsc::Sender<ListenerStatus>>) -> Self {
+        Self {
+            index,
+            listeners: RefCell::new(LiveListeners::default().next(&world)),
+            world: RefCell::new(world),
+            pools: Pools::new(),
+            transports: TransportCache::default(),
+            cursors: RefCell::default(),
+            rng: RefCell::new(SmallRng::seed_from_u64(rand::random())),
+            date: RefCell::new((0, HeaderValue::from_static(""))),
+            next_connection: Cell::new(1),
+            status,
+        }
+    }
+
+    /// The configuration to use for one request or connection from here on.
+    pub fn world(&self) -> Arc<World> {
+        self.world.borrow().clone()
+    }
+
+    fn adopt(&self, world: Arc<World>) {
+        self.cursors.borrow_mut().retain(|_, cursor| {
+            world.clusters.get(&cursor.cluster.plan.name).is_some_and(|current| Arc::ptr_eq(current, &cursor.cluster))
+        });
+        self.transports.clear();
+        let listeners = self.listeners.borrow().next(&world);
+        *self.listeners.borrow_mut() = listeners;
+        *self.world.borrow_mut() = world;
+    }
+
+    /// The listener that owns an original destination.
+    pub fn listener_at(&self, address: std::net::SocketAddr) -> Option<Rc<LiveListener>> {
+        self.listeners.borrow().at(address).cloned()
+    }
+
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().next_u64()
+    }
+
+    /// An id that is unique in the process: workers count in their own ranges.
+    pub fn next_connection_id(&self) -> u64 {
+        let n = self.next_connection.get();
+        self.next_connection.set(n + 1);
+        (self.index as u64) << 40 | n
+    }
+
+    /// The host of `cluster` for a request.
+    pub fn pick(&self, cluster: &Arc<Cluster>, context: &PickContext<'_>) -> Result<Arc<Endpoint>, PickError> {
+        let mut cursors = self.cursors.borrow_mut();
+        let cursor = cursors
+            .entry(Arc::as_ptr(cluster) as usize)
+            .or_insert_with(|| Cursor { cluster: Arc::clone(cluster), state: LbState::default() });
+        cluster.pick(context, &mut cursor.state)
+    }
+
+    /// The `date` field of a response made at `now`; formatted once a second.
+    pub fn date(&self, now: SystemTime) -> HeaderValue {
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != seconds {
+            let text = imf_fixdate(seconds);
+            *date = (seconds, HeaderValue::from_str(&text).expect("a date is visible ASCII"));
+        }
+        date.1.clone()
+    }
+
+    fn report(&self, listener: &Arc<str>, result: Result<meltemi_net::Address, String>) {
+        if let Some(status) = &self.status {
+            let _ = status.try_send(ListenerStatus { worker: self.index, listener: Arc::clone(listener), result });
+        }
+    }
+}
+
+/// RFC 9110 5.6.7, from seconds since 1970.
+fn imf_fixdate(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Days to civil date, after Howard Hinnant's algorithm: eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[month as usize],
+        time / 3600,
+        time / 60 % 60,
+        time % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::imf_fixdate;
+
+    #[test]
+    fn dates() {
+        let cases = [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_795_219_199, "Fri, 20 Nov 2026 23:59:59 GMT"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(imf_fixdate(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! One connected proxy.
+//!
+//! Owns its protocol session and what still has to be sent to it. All sending happens in the one task that serves the
+//! connection; others only add to what is pending.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meltemi_model::{Change, Node, Snapshot};
+use meltemi_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use meltemi_xds::server::{Received, Response, Scope, Session, Verdict};
+use meltemi_xds::types::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use meltemi_xds::{Resource, Variant, Violation};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::index::{ConnectionId, Watched, by_host};
+use crate::{Affected, Source};
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub node: Arc<Node>,
+    pub variant: Variant,
+    /// The remote address as text.
+    pub address: String,
+    /// The SPIFFE id the transport proved, if any.
+    pub identity: Option<String>,
+}
+
+/// A request of either variant.
+#[derive(Debug, Clone)]
+pub enum Incoming {
+    Delta(DeltaDiscoveryRequest),
+    StateOfTheWorld(DiscoveryRequest),
+}
+
+/// Why a connection ended other than by the client's wish.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("a stream must not mix the protocol's variants")]
+    MixedVariants,
+}
+
+/// What is known of one proxy, for `proxy-status`.
+#[derive(Debug, Clone)]
+pub struct ClientStatus {
+    pub peer: Peer,
+    pub connected_for: std::time::Duration,
+    /// By type URL.
+    pub types: BTreeMap<Arc<str>, TypeStatus>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypeStatus {
+    pub sent_nonce: String,
+    pub acked_nonce: String,
+    /// The rejection that no acceptance has followed.
+    pub rejection: Option<String>,
+    /// Resources held.
+    pub resources: usize,
+    pub outstanding: bool,
+}
+
+/// Changes that a proxy has not been told of.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub change: Arc<Change>,
+    /// When the oldest came.
+    pub since: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub id: ConnectionId,
+    pub peer: Peer,
+    pub connected: Instant,
+    pub session: Mutex<Session>,
+    pending: Mutex<Option<Pending>>,
+    pub woken: Notify,
+    /// Endpoint assignments watched, by host.
+    pub watched: Mutex<Watched>,
+    /// Clusters are to be withdrawn once nothing that the proxy holds refers to them.
+    withdrawing: Mutex<bool>,
+    /// The snapshot that the last push was made of, for what is to be kept a little longer.
+    last: Mutex<Option<Arc<Snapshot>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnectionId, peer: Peer, identifier: Arc<str>) -> Self {
+        Self {
+            id,
+            session: Mutex::new(Session::new(peer.variant, id, identifier)),
+            peer,
+            connected: Instant::now(),
+            pending: Mutex::default(),
+            woken: Notify::new(),
+            watched: Mutex::default(),
+            withdrawing: Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Adds a change to what is pending. The first is shared; only a proxy that lags costs a merged copy.
+    pub(crate) fn enqueue(&self, change: &Arc<Change>, since: Instant) {
+        let mut pending = self.pending.lock();
+        match &mut *pending {
+            Some(pending) => Arc::make_mut(&mut pending.change).merge(change),
+            None => *pending = Some(Pending { change: change.clone(), since }),
+        }
+        drop(pending);
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn take_pending(&self) -> Option<Pending> {
+        self.pending.lock().take()
+    }
+
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.session.lock().watches().any(|(_, watch)| watch.is_outstanding())
+    }
+
+    /// Takes a request into the session.
+    pub(crate) fn receive(&self, request: &Incoming) -> Result<Received, ServeError> {
+        let mut session = self.session.lock();
+        match (request, self.peer.variant) {
+            (Incoming::Delta(request), Variant::Delta) => Ok(session.on_delta(request)?),
+            (Incoming::StateOfTheWorld(request), Variant::StateOfTheWorld) => Ok(session.on_sotw(request)?),
+            _ => Err(ServeError::MixedVariants),
+        }
+    }
+
+    /// The hosts whose endpoints came to be watched and those no longer, after the subscription to endpoints changed.
+    pub(crate) fn rewatch(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>, bool) {
+        let session = self.session.lock();
+        let Some(watch) = session.watch(ENDPOINT) else { return Default::default() };
+        let new = by_host(watch.names().iter());
+        let all = watch.is_wildcard();
+        drop(session);
+        let mut watched = self.watched.lock();
+        let added = new.keys().filter(|host| !watched.contains_key(*host)).cloned().collect();
+        let removed = watched.keys().filter(|host| !new.contains_key(*host)).cloned().collect();
+        *watched = new;
+        (added, removed, all)
+    }
+
+    /// Types subscribed to, in the order in which a change is sent.
+    pub(crate) fn types_in_order(&self) -> Vec<Arc<str>> {
+        let mut types: Vec<Arc<str>> = self.session.lock().watches().map(|(type_url, _)| type_url.clone()).collect();
+        types.sort_by_key(|type_url| types::push_rank(type_url));
+        types
+    }
+
+    /// What a scope means by name, given what is watched. `None` is everything; an empty set is nothing.
+    fn names_of(&self, type_url: &str, affected: &Affected) -> Option<BTreeSet<Arc<str>>> {
+        match affected {
+            Affected::Nothing => Some(BTreeSet::new()),
+            Affected::Everything => None,
+            Affected::Names(names) => Some(names.clone()),
+            Affected::Hosts(_) if self.session.lock().watch(type_url).is_some_and(|watch| watch.is_wildcard()) => None,
+            Affected::Hosts(hosts) => {
+                let watched = self.watched.lock();
+                Some(hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect())
+            }
+        }
+    }
+
+    /// The response that brings a type up to date within the scope, if there is something to say.
+    pub(crate) fn respond(&self, source: &dyn Source, snapshot: &Snapshot, type_url: &str, affected: &Affected) -> Option<Response> {
+        let names = self.names_of(type_url, affected);
+        if names.as_ref().is_some_and(BTreeSet::is_empty) {
+            return None;
+        }
+        let (wanted, names) = self.wanted(type_url, names)?;
+        let current = self.generate(source, snapshot, type_url, wanted.as_deref());
+        match names {
+            None => self.session.lock().push(type_url, &current, Scope::Everything),
+            Some(names) => self.session.lock().push(type_url, &current, Scope::Names(&names)),
+        }
+    }
+
+    /// What to generate (`None`: all of a wildcard) and within which names to push (`None`: everything).
+    #[allow(clippy::type_complexity)] // Named once and taken apart at once.
+    fn wanted(&self, type_url: &str, names: Option<BTreeSet<Arc<str>>>) -> Option<(Option<Vec<Arc<str>>>, Option<BTreeSet<Arc<str>>>)> {
+        let session = self.session.lock();
+        let watch = session.watch(type_url)?;
+        let names = if session.needs_full_set(type_url) { None } else { names };
+        Some(match names {
+            None if watch.is_wildcard() => (None, None),
+            None => (Some(watch.names().iter().cloned().collect()), None),
+            Some(names) => {
+                let covered: BTreeSet<Arc<str>> = names.into_iter().filter(|name| watch.covers(name)).collect();
+                (Some(covered.iter().cloned().collect()), Some(covered))
+            }
+        })
+    }
+
+    fn generate(&self, source: &dyn Source, snapshot: &Snapshot, type_url: &str, names: Option<&[Arc<str>]>) -> Vec<Resource> {
+        let node = &self.peer.node;
+        let mut found = match names {
+            Some([]) => Vec::new(),
+            names => source.generate(snapshot, node, type_url, names),
+        };
+        // Names asked for beside the wildcard that it does not cover.
+        if names.is_none() {
+            let extra: Vec<Arc<str>> = {
+                let session = self.session.lock();
+                let present: BTreeSet<&str> = found.iter().map(|resource| &*resource.name).collect();
+                let explicit = session.watch(type_url).into_iter().flat_map(|watch| watch.names());
+                explicit.filter(|name| !present.contains(&***name)).cloned().collect()
+            };
+            if !extra.is_empty() {
+                found.extend(source.generate(snapshot, node, type_url, Some(&extra)));
+            }
+        }
+        found
+    }
+
+    /// Like [`Self::respond`] for clusters, but keeps those that are gone until routes no longer name them. Gives also the
+    /// clusters that the proxy is told to rebuild.
+    pub(crate) fn respond_clusters(
+        &self,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        affected: &Affected,
+    ) -> (Option<Response>, BTreeSet<Arc<str>>) {
+        let names = self.names_of(CLUSTER, affected);
+        if names.as_ref().is_some_and(BTreeSet::is_empty) {
+            return (None, BTreeSet::new());
+        }
+        let Some((wanted, names)) = self.wanted(CLUSTER, names) else { return (None, BTreeSet::new()) };
+        let mut current = self.generate(source, snapshot, CLUSTER, wanted.as_deref());
+        let gone = self.gone(&current, names.as_ref());
+        let rebuilt = self.rebuilt(&current);
+        let mut session = self.session.lock();
+        if gone.is_empty() {
+            let scope = names.as_ref().map_or(Scope::Everything, Scope::Names);
+            return (session.push(CLUSTER, &current, scope), rebuilt);
+        }
+        *self.withdrawing.lock() = true;
+        if session.needs_full_set(CLUSTER) {
+            drop(session);
+            let before = self.last.lock().clone();
+            current.extend(before.iter().flat_map(|before| self.generate(source, before, CLUSTER, Some(&gone))));
+            return (self.session.lock().push(CLUSTER, &current, Scope::Everything), rebuilt);
+        }
+        let present = current.iter().map(|resource| resource.name.clone()).collect();
+        (session.push(CLUSTER, &current, Scope::Names(&present)), rebuilt)
+    }
+
+    /// Clusters held that are not among the current ones.
+    fn gone(&self, current: &[Resource], names: Option<&BTreeSet<Arc<str>>>) -> Vec<Arc<str>> {
+        let present: BTreeSet<&str> = current.iter().map(|resource| &*resource.name).collect();
+        let session = self.session.lock();
+        let held = session.watch(CLUSTER).into_iter().flat_map(|watch| watch.held().map(|(name, _)| name));
+        let in_scope = |name: &&Arc<str>| names.is_none_or(|names| names.contains(*name));
+        held.filter(in_scope).filter(|name| !present.contains(&***name)).cloned().collect()
+    }
+
+    /// Clusters held in another version than the current one.
+    fn rebuilt(&self, current: &[Resource]) -> BTreeSet<Arc<str>> {
+        let session = self.session.lock();
+        let Some(watch) = session.watch(CLUSTER) else { return BTreeSet::new() };
+        let differs = |resource: &&Resource| watch.held_version(&resource.name).is_some_and(|held| *held != resource.version);
+        current.iter().filter(differs).map(|resource| resource.name.clone()).collect()
+    }
+
+    /// Whether clusters may now be withdrawn: the proxy has taken the listeners and routes that do without them.
+    pub(crate) fn may_withdraw(&self) -> bool {
+        if !*self.withdrawing.lock() {
+            return false;
+        }
+        let session = self.session.lock();
+        [LISTENER, ROUTE].iter().filter_map(|type_url| session.watch(type_url)).all(|watch| watch.rejection().is_none())
+    }
+
+    pub(crate) fn withdraw(&self, source: &dyn Source, snapshot: &Snapshot) -> Option<Response> {
+        *self.withdrawing.lock() = false;
+        self.respond(source, snapshot, CLUSTER, &Affected::Everything)
+    }
+
+    pub(crate) fn pushed(&self, snapshot: &Arc<Snapshot>) {
+        *self.last.lock() = Some(snapshot.clone());
+    }
+
+    pub(crate) fn status(&self) -> ClientStatus {
+        let session = self.session.lock();
+        let types = session.watches().map(|(type_url, watch)| {
+            let status = TypeStatus {
+                sent_nonce: watch.sent_nonce().unwrap_or_default().to_owned(),
+                acked_nonce: watch.acked_nonce().unwrap_or_default().to_owned(),
+                rejection: watch.rejection().map(|rejection| rejection.message.clone()),
+                resources: watch.held().count(),
+                outstanding: watch.is_outstanding(),
+            };
+            (type_url.clone(), status)
+        });
+        ClientStatus { peer: self.peer.clone(), connected_for: self.connected.elapsed(), types: types.collect() }
+    }
+}
+
+/// Logs and counts what a request said of an earlier response.
+pub(crate) fn note(stats: &crate::Stats, connection: &Connection, received: &Received) {
+    let node = &connection.peer.node.id;
+    match &received.verdict {
+        Verdict::None => {}
+        Verdict::Accepted { nonce } => {
+            tracing::debug!(target: "ads", %node, kind = types::short_name(&received.type_url), nonce, "ACK");
+        }
+        Verdict::Stale => {
+            stats.stale_nonces.inc();
+            tracing::debug!(target: "ads", %node, kind = types::short_name(&received.type_url), "stale nonce");
+        }
+        Verdict::Rejected { nonce, message } => {
+            stats.rejected(&received.type_url);
+            tracing::warn!(target: "ads", %node, kind = types::short_name(&received.type_url), nonce, message, "NACK");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! All connected proxies and the snapshot they follow.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{Stream, StreamExt as _};
+use meltemi_model::{Change, Snapshot};
+use meltemi_xds::Resource;
+use meltemi_xds::server::{Received, Response, Want};
+use meltemi_xds::types::{CLUSTER, ENDPOINT};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::connection::{ClientStatus, Connection, Incoming, Peer, ServeError, note};
+use crate::index::{ConnectionId, Index};
+use crate::{Affected, Reach, Source, Stats};
+
+/// What a pusher is made with.
+pub struct PusherOptions {
+    /// Names this control plane in every response.
+    pub identifier: Arc<str>,
+    pub stats: Stats,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Pusher(Arc<Shared>);
+
+struct Shared {
+    source: Arc<dyn Source>,
+    options: PusherOptions,
+    snapshot: RwLock<Arc<Snapshot>>,
+    connections: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
+    index: Mutex<Index>,
+    next_id: AtomicU64,
+}
+
+impl Pusher {
+    pub fn new(source: Arc<dyn Source>, snapshot: Arc<Snapshot>, options: PusherOptions) -> Self {
+        Self(Arc::new(Shared {
+            source,
+            options,
+            snapshot: RwLock::new(snapshot),
+            connections: Mutex::default(),
+            index: Mutex::default(),
+            next_id: AtomicU64::new(first_id()),
+        }))
+    }
+
+    /// The snapshot that proxies are brought to.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.snapshot.read().clone()
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.0.options.stats
+    }
+
+    /// Takes a new snapshot and tells the proxies that the change concerns. `since` is when the change came.
+    pub fn push(&self, snapshot: Arc<Snapshot>, change: Change, since: Instant) {
+        if change.is_empty() {
+            return;
+        }
+        let reach = self.0.source.reach(&snapshot, &change);
+        *self.0.snapshot.write() = snapshot;
+        let change = Arc::new(change);
+        for connection in self.reached(&reach) {
+            connection.enqueue(&change, since);
+        }
+    }
+
+    fn reached(&self, reach: &Reach) -> Vec<Arc<Connection>> {
+        match reach {
+            Reach::Everyone => self.0.connections.lock().values().cloned().collect(),
+            Reach::Some { hosts, addresses } => {
+                let ids = self.0.index.lock().reached(hosts, addresses);
+                let connections = self.0.connections.lock();
+                ids.iter().filter_map(|id| connections.get(id).cloned()).collect()
+            }
+        }
+    }
+
+    /// Every connected proxy.
+    pub fn clients(&self) -> Vec<ClientStatus> {
+        let connections: Vec<_> = self.0.connections.lock().values().cloned().collect();
+        connections.iter().map(|connection| connection.status()).collect()
+    }
+
+    /// What a connected proxy would be sent now, by type; `None` where no such proxy is connected. A proxy is named by its
+    /// node id or by the `<pod>.<namespace>` in it.
+    pub fn resources_of(&self, proxy: &str) -> Option<Vec<(Arc<str>, Vec<Resource>)>> {
+        let connections: Vec<_> = self.0.connections.lock().values().cloned().collect();
+        let is_meant = |connection: &&Arc<Connection>| {
+            let node = &connection.peer.node;
+            *node.id == *proxy || *node.name == *proxy
+        };
+        let connection = connections.iter().filter(is_meant).max_by_key(|connection| connection.id)?;
+        let snapshot = self.snapshot();
+        let types = connection.types_in_order().into_iter().map(|type_url| {
+            let names: Option<Vec<Arc<str>>> = {
+                let session = connection.session.lock();
+                let watch = session.watch(&type_url);
+                watch.filter(|watch| !watch.is_wildcard()).map(|watch| watch.names().iter().cloned().collect())
+            };
+            let resources = self.0.source.generate(&snapshot, &connection.peer.node, &type_url, names.as_deref());
+            (type_url, resources)
+        });
+        Some(types.collect())
+    }
+
+    /// Serves one stream until the client ends it. `responses` is bounded by the caller: it is how a slow reader is felt.
+    pub async fn serve<E>(
+        &self,
+        peer: Peer,
+        requests: impl Stream<Item = Result<Incoming, E>>,
+        responses: mpsc::Sender<Response>,
+    ) -> Result<(), ServeError> {
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(id, peer, self.0.options.identifier.clone()));
+        let registration = Registration::new(self.0.clone(), connection);
+        let connection = &registration.connection;
+        tokio::pin!(requests);
+        loop {
+            tokio::select! {
+                request = requests.next() => match request {
+                    Some(Ok(request)) => {
+                        let response = self.answer(connection, &request)?;
+                        if !self.send(response, &responses).await {
+                            return Ok(());
+                        }
+                    }
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                () = connection.woken.notified() => {}
+                () = responses.closed() => return Ok(()),
+            }
+            if !self.advance(connection, &responses).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What a request is answered with.
+    fn answer(&self, connection: &Arc<Connection>, request: &Incoming) -> Result<Option<Response>, ServeError> {
+        let received = connection.receive(request)?;
+        note(&self.0.options.stats, connection, &received);
+        if received.resubscribed && *received.type_url == *ENDPOINT {
+            let (added, removed, all) = connection.rewatch();
+            let mut index = self.0.index.lock();
+            index.watch_hosts(connection.id, added.iter());
+            index.unwatch_hosts(connection.id, removed.iter());
+            index.watch_all_endpoints(connection.id, all);
+        }
+        let Received { type_url, want, .. } = received;
+        let affected = match want {
+            Want::Nothing => return Ok(None),
+            Want::Names(names) => Affected::Names(names),
+            Want::Everything => Affected::Everything,
+        };
+        let snapshot = self.snapshot();
+        let response = connection.respond(&*self.0.source, &snapshot, &type_url, &affected);
+        connection.pushed(&snapshot);
+        Ok(response)
+    }
+
+    /// Sends what is pending, unless the proxy still has to answer. Says whether the proxy is still there.
+    async fn advance(&self, connection: &Arc<Connection>, responses: &mpsc::Sender<Response>) -> bool {
+        loop {
+            if connection.is_outstanding() {
+                return true;
+            }
+            if let Some(pending) = connection.take_pending() {
+                if !self.push_to(connection, &pending.change, pending.since, responses).await {
+                    return false;
+                }
+            } else if connection.may_withdraw() {
+                let response = connection.withdraw(&*self.0.source, &self.snapshot());
+                if !self.send(response, responses).await {
+                    return false;
+                }
+            } else {
+                return true;
+            }
+        }
+    }
+
+    /// Sends one change, type by type in order.
+    async fn push_to(&self, connection: &Arc<Connection>, change: &Change, since: Instant, responses: &mpsc::Sender<Response>) -> bool {
+        let stats = &self.0.options.stats;
+        let source = &*self.0.source;
+        let started = Instant::now();
+        stats.queued(started.saturating_duration_since(since));
+        let snapshot = self.snapshot();
+        let mut rebuilt = BTreeSet::new();
+        let mut sent = false;
+        for type_url in connection.types_in_order() {
+            let affected = source.affected(&snapshot, change, &connection.peer.node, &type_url);
+            let response = match &*type_url {
+                CLUSTER => {
+                    let (response, names) = connection.respond_clusters(source, &snapshot, &affected);
+                    rebuilt = names;
+                    response
+                }
+                ENDPOINT => self.respond_endpoints(connection, &snapshot, affected, &rebuilt),
+                _ => connection.respond(source, &snapshot, &type_url, &affected),
+            };
+            sent |= response.is_some();
+            if !self.send(response, responses).await {
+                return false;
+            }
+            // A large push must not keep a whole mesh of other connections from being served.
+            tokio::task::yield_now().await;
+        }
+        connection.pushed(&snapshot);
+        stats.push_took(started.elapsed());
+        if sent {
+            stats.converged(since.elapsed());
+        }
+        true
+    }
+
+    /// Endpoints of rebuilt clusters go with those the change altered: Envoy warms a changed cluster until it gets them.
+    fn respond_endpoints(
+        &self,
+        connection: &Arc<Connection>,
+        snapshot: &Snapshot,
+        affected: Affected,
+        rebuilt: &BTreeSet<Arc<str>>,
+    ) -> Option<Response> {
+        let renewed = connection.session.lock().renew(ENDPOINT, rebuilt);
+        let source = &*self.0.source;
+        if renewed.is_empty() {
+            return connection.respond(source, snapshot, ENDPOINT, &affected);
+        }
+        let affected = match affected {
+            Affected::Everything => Affected::Everything,
+            Affected::Nothing => Affected::Names(renewed),
+            Affected::Names(names) => Affected::Names(names.into_iter().chain(renewed).collect()),
+            Affected::Hosts(hosts) => {
+                let watched = connection.watched.lock();
+                let names = hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned();
+                Affected::Names(names.chain(renewed).collect())
+            }
+        };
+        connection.respond(source, snapshot, ENDPOINT, &affected)
+    }
+
+    async fn send(&self, response: Option<Response>, responses: &mpsc::Sender<Response>) -> bool {
+        let Some(response) = response else { return true };
+        let type_url = match &response {
+            Response::Delta(response) => &response.type_url,
+            Response::StateOfTheWorld(response) => &response.type_url,
+        };
+        self.0.options.stats.pushed(type_url, response.body_bytes());
+        responses.send(response).await.is_ok()
+    }
+}
+
+/// Ids of this process's connections start where another's are unlikely to be, since nonces are made of them.
+fn first_id() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_micros() as u64) << 20 >> 12
+}
+
+/// A connection's place among the others, given up when it ends however it does.
+struct Registration {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+}
+
+impl Registration {
+    fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
+        shared.index.lock().join(connection.id, &connection.peer.node.ip_addresses);
+        shared.connections.lock().insert(connection.id, connection.clone());
+        shared.options.stats.connections.inc();
+        Self { shared, connection }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let id = self.connection.id;
+        self.shared.connections.lock().remove(&id);
+        let watched = self.connection.watched.lock();
+        self.shared.index.lock().leave(id, &self.connection.peer.node.ip_addresses, &watched);
+        self.shared.options.stats.connections.dec();
+    }
+}

@@ -1,0 +1,161 @@
+//! A port of a service, or of a subset of it, as a cluster.
+
+use super::input::{OutboundCluster, ProxyClass};
+use super::{fixed, load_balancer, metadata, policy, protocol, tls};
+use crate::dialect::Dialect;
+use crate::endpoint::{self, LocalityView};
+use crate::wire::duration;
+use meltemi_config::networking::{ClientTlsMode, ConnectionPoolSettings, TrafficPolicy};
+use meltemi_model::{RegistryKind, Resolution, Service};
+use meltemi_proto::envoy::config::cluster::v3::cluster::{
+    CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
+};
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
+use meltemi_proto::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, config_source};
+use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use meltemi_proto::envoy::r#type::v3::Percent;
+use std::time::Duration;
+
+pub fn build(input: &OutboundCluster) -> Cluster {
+    let discovery = discovery_type(input);
+    let mut cluster = Cluster {
+        name: input.name.to_string(),
+        alt_stat_name: stat_name(input),
+        cluster_discovery_type: Some(fixed::discovery(discovery)),
+        common_lb_config: Some(CommonLbConfig::default()),
+        ..Cluster::default()
+    };
+    match discovery {
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => dns(&mut cluster, input),
+        DiscoveryType::OriginalDst => original_destination(&mut cluster, input),
+        _ => {}
+    }
+    metadata::services(&mut cluster, std::iter::once(&*input.service));
+    traffic_policy(&mut cluster, input);
+    if cluster.cluster_discovery_type == Some(fixed::discovery(DiscoveryType::Eds)) {
+        cluster.eds_cluster_config = Some(eds(&input.name));
+    }
+    metadata::exchange(&mut cluster, input.common.dialect);
+    if input.service.mesh_external {
+        metadata::external(&mut cluster);
+    }
+    if let Some(rule) = &input.rule {
+        metadata::origin(&mut cluster, &rule.rule);
+        let mode = input.policy.as_ref().and_then(|policy| policy.tls.as_ref()).map(|tls| tls.mode);
+        if matches!(mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual)) {
+            metadata::keep_alpn(&mut cluster);
+        }
+    }
+    if !input.subset.is_empty() {
+        metadata::subset(&mut cluster, &input.subset);
+    }
+    cluster
+}
+
+/// Everything a DestinationRule can say, in the order in which one thing decides another: protocol before TLS.
+fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
+    let empty = TrafficPolicy::default();
+    let rules = input.policy.as_ref().unwrap_or(&empty);
+    let no_pool = ConnectionPoolSettings::default();
+    let pool = rules.connection_pool.as_ref().unwrap_or(&no_pool);
+    let mesh = &input.common.mesh;
+    let mut options = protocol::of_port(input.port.protocol, &input.common);
+    if policy::upgrades_to_http2(pool, input.port.protocol, mesh) {
+        options.upstream = protocol::Upstream::Http2;
+    }
+    policy::connection_pool(cluster, pool, rules.retry_budget.as_ref(), mesh);
+    policy::http_options(&mut options, pool);
+    let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
+    common.healthy_panic_threshold = Some(Percent { value: 0.0 });
+    if let Some(outlier) = &rules.outlier_detection {
+        policy::outlier_detection(cluster, outlier);
+        options.error_matcher = policy::error_codes(&outlier.outlier_detection_http_error_codes);
+    }
+    let weighted = LocalityView::settings(mesh, &input.service, input.policy.as_ref());
+    load_balancer::apply(cluster, rules.load_balancer.as_ref(), weighted.as_ref());
+    tls::apply(cluster, input, &mut options);
+    options.apply(cluster);
+}
+
+fn discovery_type(input: &OutboundCluster) -> DiscoveryType {
+    match input.service.resolution {
+        Resolution::DnsLb => DiscoveryType::StrictDns,
+        Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
+        // A gateway has no original destination.
+        Resolution::Passthrough if input.common.class == ProxyClass::Sidecar => DiscoveryType::OriginalDst,
+        Resolution::ClientSideLb | Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias => DiscoveryType::Eds,
+    }
+}
+
+fn dns(cluster: &mut Cluster, input: &OutboundCluster) {
+    cluster.dns_lookup_family = match (input.common.ipv4, input.common.ipv6) {
+        (false, true) => DnsLookupFamily::V6Only,
+        (true, true) => DnsLookupFamily::All,
+        _ => DnsLookupFamily::V4Only,
+    } as i32;
+    #[allow(deprecated)]
+    {
+        // The fields' replacement is a cluster extension that gRPC and older proxies do not know.
+        cluster.dns_refresh_rate = Some(duration(input.common.mesh.dns_refresh_rate));
+        cluster.respect_dns_ttl = true;
+    }
+    cluster.load_assignment = Some(load_assignment(input));
+}
+
+/// The names to resolve. A logical DNS cluster has exactly one.
+pub fn load_assignment(input: &OutboundCluster) -> ClusterLoadAssignment {
+    let mut assignment = endpoint::render_dns(input);
+    if input.service.resolution == Resolution::DnsRoundRobin {
+        assignment.endpoints.truncate(1);
+        assignment.endpoints.iter_mut().for_each(|locality| locality.lb_endpoints.truncate(1));
+    }
+    assignment
+}
+
+fn original_destination(cluster: &mut Cluster, input: &OutboundCluster) {
+    let target = input.port.target_number().filter(|target| *target != input.port.number);
+    if let Some(target) = target.filter(|_| input.service.registry == RegistryKind::External) {
+        let config = OriginalDstLbConfig { upstream_port_override: Some(target), ..OriginalDstLbConfig::default() };
+        cluster.lb_config = Some(LbConfig::OriginalDstLbConfig(config));
+    }
+}
+
+pub fn eds(name: &str) -> EdsClusterConfig {
+    EdsClusterConfig {
+        service_name: name.into(),
+        eds_config: Some(ConfigSource {
+            config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            initial_fetch_timeout: Some(duration(Duration::ZERO)),
+            resource_api_version: ApiVersion::V3 as i32,
+            ..ConfigSource::default()
+        }),
+    }
+}
+
+/// The name by which statistics know the cluster: its own, or by the mesh's pattern.
+fn stat_name(input: &OutboundCluster) -> String {
+    let pattern = &*input.common.mesh.outbound_cluster_stat_name;
+    if pattern.is_empty() {
+        return match input.common.dialect {
+            Dialect::Grpc => String::new(),
+            Dialect::IstioProxy | Dialect::Envoy => metadata::stat_name(&input.name),
+        };
+    }
+    metadata::stat_name(&stat_pattern(pattern, &input.service, &input.subset, (&input.port.name, input.port.number), 0))
+}
+
+/// Fills a pattern such as `%SERVICE_FQDN%_%SERVICE_PORT%`.
+pub fn stat_pattern(pattern: &str, service: &Service, subset: &str, port: (&str, u32), target: u32) -> String {
+    let (short, name) = match service.registry {
+        RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
+        RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),
+    };
+    pattern
+        .replace("%SERVICE%", &short)
+        .replace("%SERVICE_NAME%", &name)
+        .replace("%SERVICE_FQDN%", &service.hostname)
+        .replace("%SUBSET_NAME%", subset)
+        .replace("%TARGET_PORT%", &target.to_string())
+        .replace("%SERVICE_PORT_NAME%", port.0)
+        .replace("%SERVICE_PORT%", &port.1.to_string())
+}

@@ -1,0 +1,310 @@
+//! TLS towards endpoints: what the user's rule says, else mTLS towards the endpoints that take it.
+
+use super::input::{AutoMtls, Common, OutboundCluster};
+use super::metadata::{EXCHANGE_ALPN, text};
+use super::protocol::Options;
+use crate::dialect::Dialect;
+use crate::names;
+use crate::wire::{duration, exact};
+use meltemi_config::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocol, ProxyProtocolVersion};
+use meltemi_model::{Protocol, RegistryKind};
+use meltemi_proto::envoy::config::cluster::v3::{Cluster, cluster};
+use meltemi_proto::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, ProxyProtocolConfig,
+    TransportSocket, api_config_source, config_source, data_source, grpc_service, proxy_protocol_config, transport_socket,
+};
+use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
+    CombinedCertificateValidationContext, ValidationContextType,
+};
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
+};
+use meltemi_proto::{Any, pack_upstream_tls_context, prost_types::Struct};
+use std::time::Duration;
+
+const AGENT_CLUSTER: &str = "sds-grpc";
+const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
+/// The endpoint metadata key that says which TLS an endpoint takes.
+pub const TLS_MODE: &str = "tlsMode";
+
+/// What a cluster does.
+enum Decision {
+    Plain,
+    /// Towards every endpoint.
+    Always(Box<UpstreamTlsContext>),
+    /// Towards endpoints that say `tlsMode: istio`.
+    PerEndpoint(Box<UpstreamTlsContext>),
+}
+
+/// Sets transport sockets. Must come after the protocol is settled, for ALPN says it.
+pub fn apply(cluster: &mut Cluster, input: &OutboundCluster, options: &mut Options) {
+    let original = Some(super::fixed::discovery(cluster::DiscoveryType::OriginalDst));
+    match decide(input, options) {
+        Decision::Plain => {}
+        Decision::Always(context) => cluster.transport_socket = Some(tls_socket(&context)),
+        // Without a chosen endpoint there is nothing to match on; all of them take mTLS, or this is not decided.
+        Decision::PerEndpoint(context) if cluster.cluster_discovery_type == original => {
+            cluster.transport_socket = Some(tls_socket(&context));
+        }
+        Decision::PerEndpoint(context) => {
+            let fields = [(TLS_MODE.to_owned(), text("istio"))].into_iter().collect();
+            cluster.transport_socket_matches = vec![
+                cluster::TransportSocketMatch {
+                    name: "tlsMode-istio".into(),
+                    r#match: Some(Struct { fields }),
+                    transport_socket: Some(tls_socket(&context)),
+                },
+                cluster::TransportSocketMatch {
+                    name: "tlsMode-disabled".into(),
+                    r#match: Some(Struct::default()),
+                    transport_socket: Some(raw_buffer()),
+                },
+            ];
+        }
+    }
+    if let Some(proxy_protocol) = input.policy.as_ref().and_then(|policy| policy.proxy_protocol.as_ref()) {
+        wrap_in_proxy_protocol(cluster, proxy_protocol);
+    }
+}
+
+fn decide(input: &OutboundCluster, options: &mut Options) -> Decision {
+    if input.sni_dnat {
+        return Decision::Plain;
+    }
+    let Some(settings) = input.policy.as_ref().and_then(|policy| policy.tls.as_ref()) else {
+        return match input.auto_mtls {
+            AutoMtls::On => Decision::PerEndpoint(Box::new(mutual(input, identities(input), sni(input), options))),
+            AutoMtls::Off => Decision::Plain,
+        };
+    };
+    match settings.mode {
+        ClientTlsMode::Disable => Decision::Plain,
+        ClientTlsMode::IstioMutual => {
+            let sans = match settings.subject_alt_names.as_slice() {
+                [] => identities(input),
+                own => own.iter().map(|name| name.to_string()).collect(),
+            };
+            let sni = if settings.sni.is_empty() { sni(input) } else { settings.sni.to_string() };
+            Decision::Always(Box::new(mutual(input, sans, sni, options)))
+        }
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => match origination(input, settings, options) {
+            Some(context) => Decision::Always(Box::new(context)),
+            None => Decision::Plain,
+        },
+    }
+}
+
+fn sni(input: &OutboundCluster) -> String {
+    names::outbound_sni(input.port.number, &input.subset, &input.service.hostname)
+}
+
+/// Who may answer: the workloads' accounts in the mesh's trust domains, and the names that the service lists.
+pub fn identities(input: &OutboundCluster) -> Vec<String> {
+    let mesh = &input.common.mesh;
+    let domains = || std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    let accounts = input.accounts.iter().flat_map(|(namespace, account)| {
+        domains().map(move |domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
+    });
+    let mut names: Vec<String> =
+        accounts.chain(input.service.subject_alt_names.iter().map(|name| name.to_string())).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Mesh mTLS with the workload's own certificate.
+fn mutual(input: &OutboundCluster, sans: Vec<String>, sni: String, options: &Options) -> UpstreamTlsContext {
+    let validation = CertificateValidationContext {
+        match_subject_alt_names: sans.iter().map(|name| exact(name)).collect(),
+        ..CertificateValidationContext::default()
+    };
+    UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(parameters()),
+            tls_certificate_sds_secret_configs: vec![agent_secret("default")],
+            validation_context_type: Some(combined(validation, agent_secret("ROOTCA"))),
+            alpn_protocols: mesh_alpn(input.common.dialect, input.port.protocol, options),
+            ..CommonTlsContext::default()
+        }),
+        sni,
+        ..UpstreamTlsContext::default()
+    }
+}
+
+/// Tells the server that a mesh client calls, and with what. Istio's proxies refine the HTTP version per connection; where
+/// that filter is missing, the cluster's protocol is all there is to say.
+fn mesh_alpn(dialect: Dialect, protocol: Protocol, options: &Options) -> Vec<String> {
+    let names: &[&str] = match (dialect, options.is_http2()) {
+        (Dialect::IstioProxy, true) => &[EXCHANGE_ALPN, "istio", "h2"],
+        (Dialect::IstioProxy, false) => &[EXCHANGE_ALPN, "istio"],
+        (_, true) => &["istio-h2", "istio", "h2"],
+        (_, false) if protocol.is_http() => &["istio-http/1.1", "istio", "http/1.1"],
+        (_, false) => &["istio"],
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// TLS as the user asks for it, to servers that know nothing of the mesh. `None` where it cannot be had.
+fn origination(input: &OutboundCluster, settings: &ClientTlsSettings, options: &mut Options) -> Option<UpstreamTlsContext> {
+    let selected = input.rule.as_ref().is_some_and(|rule| rule.has_selector());
+    let sidecar = input.common.class == super::ProxyClass::Sidecar;
+    if !settings.credential_name.is_empty() && sidecar && !selected && !settings.credential_name.starts_with("configmap://") {
+        // A rule for everyone would hand one workload's credential to all.
+        return None;
+    }
+    let skip = settings.insecure_skip_verify == Some(true);
+    if settings.sni.is_empty() {
+        options.auto.auto_sni = true;
+        options.auto.auto_san_validation = settings.subject_alt_names.is_empty() && !skip;
+    }
+    let sans: Vec<&str> = match settings.subject_alt_names.as_slice() {
+        [] if input.service.registry == RegistryKind::External => {
+            input.service.subject_alt_names.iter().map(|name| &**name).collect()
+        }
+        own => own.iter().map(|name| &**name).collect(),
+    };
+    let mut common = CommonTlsContext {
+        tls_params: Some(with_mesh_defaults(parameters(), &input.common)),
+        alpn_protocols: if options.is_http2() { vec!["h2".into()] } else { Vec::new() },
+        ..CommonTlsContext::default()
+    };
+    let validation = CertificateValidationContext {
+        match_subject_alt_names: sans.into_iter().map(exact).collect(),
+        crl: Some(&settings.ca_crl).filter(|path| !path.is_empty()).map(|path| file(path)),
+        ..CertificateValidationContext::default()
+    };
+    let mutual = settings.mode == ClientTlsMode::Mutual;
+    let root = if !settings.credential_name.is_empty() {
+        let name = credential(&settings.credential_name);
+        if mutual {
+            common.tls_certificate_sds_secret_configs = vec![discovery_secret(&name)];
+        }
+        discovery_secret(&format!("{name}-cacert"))
+    } else {
+        if mutual {
+            if settings.client_certificate.is_empty() || settings.private_key.is_empty() {
+                return None;
+            }
+            let name = format!("file-cert:{}~{}", settings.client_certificate, settings.private_key);
+            common.tls_certificate_sds_secret_configs = vec![agent_secret(&name)];
+        }
+        let path = if settings.ca_certificates.is_empty() { "system" } else { &*settings.ca_certificates };
+        agent_secret(&format!("file-root:{path}"))
+    };
+    common.validation_context_type = Some(if skip {
+        ValidationContextType::ValidationContext(CertificateValidationContext::default())
+    } else {
+        combined(validation, root)
+    });
+    Some(UpstreamTlsContext {
+        common_tls_context: Some(common),
+        sni: settings.sni.to_string(),
+        ..UpstreamTlsContext::default()
+    })
+}
+
+/// The SDS name of a credential: `kubernetes://name`, unless it says its kind itself.
+fn credential(name: &str) -> String {
+    if name.contains("://") { name.to_owned() } else { format!("kubernetes://{name}") }
+}
+
+fn parameters() -> TlsParameters {
+    TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+        tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        ..TlsParameters::default()
+    }
+}
+
+fn with_mesh_defaults(mut parameters: TlsParameters, common: &Common) -> TlsParameters {
+    if let Some(defaults) = &common.mesh.tls_defaults {
+        let list = |names: &[std::sync::Arc<str>]| names.iter().map(|name| name.to_string()).collect();
+        parameters.ecdh_curves = list(&defaults.ecdh_curves);
+        parameters.cipher_suites = list(&defaults.cipher_suites);
+    }
+    parameters
+}
+
+fn combined(validation: CertificateValidationContext, root: SdsSecretConfig) -> ValidationContextType {
+    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(validation),
+        validation_context_sds_secret_config: Some(root),
+        ..CombinedCertificateValidationContext::default()
+    })
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource { specifier: Some(data_source::Specifier::Filename(path.into())), ..DataSource::default() }
+}
+
+/// A secret that the agent beside the proxy serves.
+fn agent_secret(name: &str) -> SdsSecretConfig {
+    let target = grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
+        cluster_name: AGENT_CLUSTER.into(),
+        ..grpc_service::EnvoyGrpc::default()
+    });
+    let source = config_source::ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
+        api_type: api_config_source::ApiType::Grpc as i32,
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_services: vec![GrpcService { target_specifier: Some(target), ..GrpcService::default() }],
+        set_node_on_first_message_only: true,
+        ..ApiConfigSource::default()
+    });
+    // The agent always has the workload's own; the cluster waits for them.
+    let own = matches!(name, "default" | "ROOTCA");
+    secret(name, source, own.then_some(Duration::ZERO))
+}
+
+/// A secret that discovery serves.
+fn discovery_secret(name: &str) -> SdsSecretConfig {
+    secret(name, config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {}), None)
+}
+
+fn secret(name: &str, source: config_source::ConfigSourceSpecifier, fetch_timeout: Option<Duration>) -> SdsSecretConfig {
+    SdsSecretConfig {
+        name: name.into(),
+        sds_config: Some(ConfigSource {
+            initial_fetch_timeout: fetch_timeout.map(duration),
+            resource_api_version: ApiVersion::V3 as i32,
+            config_source_specifier: Some(source),
+            ..ConfigSource::default()
+        }),
+    }
+}
+
+fn tls_socket(context: &UpstreamTlsContext) -> TransportSocket {
+    socket(TLS_SOCKET, pack_upstream_tls_context(context))
+}
+
+fn raw_buffer() -> TransportSocket {
+    socket("envoy.transport_sockets.raw_buffer", Any::pack(&RawBuffer {}))
+}
+
+fn socket(name: &str, config: Any) -> TransportSocket {
+    TransportSocket { name: name.into(), config_type: Some(transport_socket::ConfigType::TypedConfig(config)) }
+}
+
+fn wrap_in_proxy_protocol(cluster: &mut Cluster, settings: &ProxyProtocol) {
+    let version = match settings.version {
+        ProxyProtocolVersion::V1 => proxy_protocol_config::Version::V1,
+        ProxyProtocolVersion::V2 => proxy_protocol_config::Version::V2,
+    };
+    let wrap = |inner: TransportSocket| {
+        let config = ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig { version: version as i32, ..ProxyProtocolConfig::default() }),
+            transport_socket: Some(inner),
+            ..ProxyProtocolUpstreamTransport::default()
+        };
+        socket("envoy.transport_sockets.upstream_proxy_protocol", Any::pack(&config))
+    };
+    if cluster.transport_socket_matches.is_empty() {
+        let inner = cluster.transport_socket.take().unwrap_or_else(raw_buffer);
+        cluster.transport_socket = Some(wrap(inner));
+    }
+    for entry in &mut cluster.transport_socket_matches {
+        entry.transport_socket = entry.transport_socket.take().map(wrap);
+    }
+}

@@ -1,0 +1,122 @@
+//! Route configurations of gateway servers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meltemi_config::networking::VirtualService;
+use meltemi_model::{ConfigRef, host};
+
+use super::merge::{Merged, without_namespace};
+use super::intersection;
+use crate::names;
+use crate::route::select::{Selection, rule_routes};
+use crate::route::spec::{CatchAll, Configuration, Host, Routes, RuleRoutes};
+use crate::view::View;
+
+/// A virtual host as it collects the rules of several servers.
+#[derive(Default)]
+struct Draft {
+    rules: Vec<Arc<RuleRoutes>>,
+    require_tls: bool,
+    port: u32,
+}
+
+pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Configuration {
+    let servers = merged.by_route.get(name).map(Vec::as_slice).unwrap_or_default();
+    let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+    // Several servers of one Gateway share a rule's routes.
+    let mut built: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), Option<Arc<RuleRoutes>>> = BTreeMap::new();
+    for bound in servers {
+        let port = bound.port();
+        let tls = bound.server().tls.is_some();
+        for rule in view.snapshot.virtual_services_for_gateway(&bound.gateway_name, &view.node.namespace) {
+            let hosts = shared_hosts(&bound.hosts, &rule);
+            if hosts.is_empty() {
+                continue;
+            }
+            let key = (bound.gateway_name.clone(), rule.namespace.clone(), rule.name.clone());
+            let routes = built.entry(key).or_insert_with(|| {
+                let selection = Selection { port, gateway: &bound.gateway_name, tls };
+                rule_routes(view, &rule, &selection, &lookup(view, &rule)).map(Arc::new)
+            });
+            let Some(routes) = routes else { continue };
+            for hostname in hosts {
+                let draft = drafts.entry(hostname.to_lowercase()).or_insert_with(|| Draft { port, ..Draft::default() });
+                draft.rules.push(routes.clone());
+                draft.require_tls |= bound.redirects();
+            }
+        }
+        if bound.redirects() {
+            for hostname in &bound.hosts {
+                let hostname = without_namespace(hostname).to_lowercase();
+                drafts.entry(hostname).or_insert_with(|| Draft { port, ..Draft::default() }).require_tls = true;
+            }
+        }
+    }
+    Configuration {
+        name: name.into(),
+        policy: crate::route::policy(view),
+        hosts: hosts(drafts, servers.first().map_or(0, |bound| bound.port())),
+        catch_all: CatchAll::None,
+        ignore_port: true,
+    }
+}
+
+fn shared_hosts(server: &[Arc<str>], rule: &ConfigRef<VirtualService>) -> Vec<String> {
+    let own: Vec<&str> = server
+        .iter()
+        .filter_map(|host| match host.split_once('/') {
+            Some((namespace, host)) => (namespace == &*rule.namespace).then_some(host),
+            None => Some(&**host),
+        })
+        .collect();
+    intersection(&own, &rule.spec.hosts)
+}
+
+/// A rule's destination is first looked for in the rule's own namespace.
+fn lookup<'a>(
+    view: &'a View<'a>,
+    rule: &'a ConfigRef<VirtualService>,
+) -> impl Fn(&str) -> Option<meltemi_model::Shared<meltemi_model::Service>> + 'a {
+    move |hostname| {
+        let key = meltemi_model::ServiceKey::new(rule.namespace.clone(), hostname);
+        let own = view.snapshot.services.get(&key).filter(|service| service.export_to.includes(&view.node.namespace));
+        own.or_else(|| view.scope.service(hostname)).cloned()
+    }
+}
+
+/// Hosts with the very same routes share a virtual host, so that a rule for a hundred hosts costs one.
+fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
+    if drafts.is_empty() {
+        return vec![Host {
+            name: names::domain("blackhole", first_port),
+            domains: vec!["*".into()],
+            routes: Routes::Rules(Vec::new()),
+            require_tls: false,
+        }];
+    }
+    let mut drafts: Vec<_> = drafts.into_iter().collect();
+    drafts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
+    let mut hosts: Vec<Host> = Vec::new();
+    for (hostname, draft) in drafts {
+        let same = |own: &&mut Host| match &own.routes {
+            Routes::Rules(rules) => own.require_tls == draft.require_tls && same_rules(rules, &draft.rules),
+            Routes::Service(_) => false,
+        };
+        match hosts.iter_mut().find(same) {
+            Some(own) => own.domains.push(hostname),
+            None => hosts.push(Host {
+                name: names::domain(&hostname, draft.port),
+                domains: vec![hostname],
+                routes: Routes::Rules(draft.rules),
+                require_tls: draft.require_tls,
+            }),
+        }
+    }
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
+}
+
+fn same_rules(a: &[Arc<RuleRoutes>], b: &[Arc<RuleRoutes>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}

@@ -1,0 +1,332 @@
+//! A cluster at run time: its members, how one is chosen, its limits and its metrics.
+//!
+//! Shared by all workers. `pick`, `report` and the breakers are called per request and take no lock unless a host's health
+//! changes. Updates and tasks run on the main runtime.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use meltemi_plan::{ClusterKind, LoadAssignment};
+use meltemi_telemetry::Registry;
+use meltemi_tls::ClientTls;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::adapt;
+use crate::balance::{LbState, PickContext, PickError};
+use crate::breakers::Breakers;
+use crate::endpoint::{Endpoint, Fault};
+use crate::members::{self, HostGroup, Lifecycle};
+use crate::original_dst::OriginalDst;
+use crate::outlier::{Detector, Outcome};
+use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
+use crate::stats::{ClusterStats, OutlierStats, scope};
+
+/// How bytes reach an endpoint.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    Plain,
+    Tls(Arc<ClientTls>),
+}
+
+/// Named clusters of one world; immutable.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterSet(HashMap<Arc<str>, Arc<Cluster>>);
+
+impl ClusterSet {
+    pub fn get(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.0.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.0.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Arc<Cluster>> for ClusterSet {
+    fn from_iter<I: IntoIterator<Item = Arc<Cluster>>>(clusters: I) -> Self {
+        Self(clusters.into_iter().map(|c| (c.plan.name.clone(), c)).collect())
+    }
+}
+
+#[derive(Debug)]
+struct Members {
+    list: Vec<LocalityMembers>,
+    shape: Shape,
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub plan: Arc<meltemi_plan::Cluster>,
+    pub stats: ClusterStats,
+    pub breakers: Arc<Breakers>,
+    /// The default first; others are chosen by endpoint metadata.
+    pub transports: Vec<Transport>,
+    pub(crate) registry: Registry,
+    policy: Policy,
+    lifecycle: Lifecycle,
+    set: ArcSwap<EndpointSet>,
+    members: Mutex<Members>,
+    outlier: Option<Detector>,
+    original_dst: Option<Arc<OriginalDst>>,
+    /// True once hosts are known (and, with active checks, have answered).
+    warm: watch::Sender<bool>,
+    /// Told of every change of members.
+    pub(crate) changed: watch::Sender<u64>,
+    pub(crate) tasks: Mutex<tokio::task::JoinSet<()>>,
+}
+
+impl Cluster {
+    /// A cluster in its first or next version. With `previous` of the same name, hosts keep their identity and health, and
+    /// metrics go on. `transports` are those of the plan in its order, the default first.
+    pub fn new(
+        plan: Arc<meltemi_plan::Cluster>,
+        transports: Vec<Transport>,
+        registry: &Registry,
+        previous: Option<&Self>,
+    ) -> Arc<Self> {
+        let stat_name = plan.stat_name.clone();
+        let previous_stats = previous.filter(|p| p.plan.stat_name == stat_name);
+        let stats = previous_stats.map_or_else(|| ClusterStats::new(registry, &stat_name), |p| p.stats.clone());
+        let breakers = match previous_stats {
+            Some(p) => Breakers::next(&p.breakers, &plan.breakers),
+            None => Breakers::new(registry, &stat_name, &plan.breakers),
+        };
+        let outlier = plan.outlier.clone().map(|config| {
+            let stats = previous_stats.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
+            let stats = stats.unwrap_or_else(|| OutlierStats::new(registry, scope(&stat_name, "outlier_detection.")));
+            Detector::new(config, stats)
+        });
+        let shape = adapt::shape(&plan);
+        let original_dst = matches!(plan.kind, ClusterKind::OriginalDst(_))
+            .then(|| previous.and_then(|p| p.original_dst.clone()).unwrap_or_default());
+        let cluster = Self {
+            lifecycle: adapt::lifecycle(&plan),
+            policy: shape.policy,
+            set: ArcSwap::default(),
+            members: Mutex::new(Members { list: Vec::new(), shape }),
+            warm: watch::Sender::new(original_dst.is_some()),
+            changed: watch::Sender::new(0),
+            tasks: Mutex::default(),
+            registry: registry.clone(),
+            plan,
+            stats,
+            breakers,
+            transports,
+            outlier,
+            original_dst,
+        };
+        if let Some(previous) = previous {
+            cluster.inherit(previous);
+        }
+        if cluster.plan.kind == ClusterKind::Static {
+            if let Some(assignment) = cluster.plan.load_assignment.clone() {
+                cluster.assign(&assignment);
+            }
+        }
+        Arc::new(cluster)
+    }
+
+    /// Takes over members as they are, until an update of our own says otherwise.
+    fn inherit(&self, previous: &Self) {
+        let old = previous.members.lock().list.clone();
+        if old.is_empty() {
+            return;
+        }
+        let groups: Vec<HostGroup> = old.iter().map(|l| adapt::as_group(&self.plan, l)).collect();
+        let list = members::update(&old, &groups, self.lifecycle).members;
+        if let Some(detector) = &self.outlier {
+            list.iter().flat_map(|l| &l.hosts).for_each(|h| detector.adopt(h));
+        }
+        self.members.lock().list = list;
+        self.rebuild();
+        self.warm.send_replace(previous.is_warm());
+    }
+
+    /// An EDS update, or the hosts of a static cluster.
+    pub fn assign(&self, assignment: &LoadAssignment) {
+        self.stats.membership.update_success().inc();
+        if assignment.localities.iter().all(|l| l.endpoints.is_empty()) {
+            self.stats.membership.update_empty().inc();
+        }
+        self.set_members(assignment, &adapt::groups(&self.plan, assignment));
+    }
+
+    /// Replaces the members by `groups`, which are `assignment`'s with names resolved.
+    pub fn set_members(&self, assignment: &LoadAssignment, groups: &[HostGroup]) {
+        let (added, removed) = {
+            let mut members = self.members.lock();
+            let update = members::update(&members.list, groups, self.lifecycle);
+            members.list = update.members;
+            members.shape.overprovisioning = assignment.overprovisioning_factor;
+            members.shape.weighted_priority_health = assignment.weighted_priority_health;
+            (update.added, update.removed)
+        };
+        if let Some(detector) = &self.outlier {
+            removed.iter().for_each(|h| detector.forget(h));
+        }
+        self.stats.membership.membership_change().add((added + removed.len()) as u64);
+        self.rebuild();
+        self.changed.send_modify(|n| *n += 1);
+        if !self.lifecycle.checked || groups.iter().all(|g| g.hosts.is_empty()) {
+            self.warm.send_replace(true);
+        }
+    }
+
+    /// Makes the set that requests see from the members and their health as they are now.
+    pub fn rebuild(&self) {
+        let members = self.members.lock();
+        let set = Arc::new(EndpointSet::new(&members.list, &members.shape));
+        let stats = &self.stats.membership;
+        stats.membership_total().set(set.len() as u64);
+        stats.membership_healthy().set(set.healthy as u64);
+        stats.membership_degraded().set(set.degraded as u64);
+        stats.membership_excluded().set(set.excluded as u64);
+        stats.max_host_weight().set(set.hosts().map(|h| u64::from(h.weight)).max().unwrap_or(0));
+        // Under the members' lock, so that the last change is the one that stays.
+        self.set.store(set);
+    }
+
+    pub fn set(&self) -> Arc<EndpointSet> {
+        self.set.load_full()
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The host for a request.
+    pub fn pick(&self, context: &PickContext<'_>, state: &mut LbState) -> Result<Arc<Endpoint>, PickError> {
+        if let Some(hosts) = &self.original_dst {
+            return match self.original_destination(context) {
+                Some(address) => Ok(hosts.host(address)),
+                None => {
+                    self.stats.traffic.original_dst_host_invalid().inc();
+                    Err(PickError::NoDestination)
+                }
+            };
+        }
+        let set = self.set.load();
+        let picked = state.pick(&set, self.policy, context);
+        if set.loads.panic.iter().any(|p| *p) && !set.is_empty() {
+            self.stats.traffic.lb_healthy_panic().inc();
+        }
+        if picked.is_err() {
+            self.stats.traffic.upstream_cx_none_healthy().inc();
+        }
+        picked
+    }
+
+    fn original_destination(&self, context: &PickContext<'_>) -> Option<SocketAddr> {
+        let ClusterKind::OriginalDst(settings) = &self.plan.kind else { return None };
+        let mut address = context.original_dst?;
+        if let Some(port) = settings.port_override {
+            address.set_port(port);
+        }
+        Some(address)
+    }
+
+    /// Tells the outlier detector, and the host's own counters, what became of a request or connection.
+    pub fn report(&self, host: &Endpoint, outcome: Outcome) {
+        host.state.stats.count(outcome);
+        let Some(detector) = &self.outlier else { return };
+        if detector.report(host, outcome, self.set.load().len(), Instant::now()) {
+            tracing::debug!(cluster = %self.plan.name, host = %host.address, "outlier ejected");
+            self.rebuild();
+        }
+    }
+
+    /// The transport of an endpoint.
+    pub fn transport(&self, endpoint: &Endpoint) -> &Transport {
+        self.transports.get(endpoint.transport).or(self.transports.first()).unwrap_or(&Transport::Plain)
+    }
+
+    /// Every host, original-destination ones too.
+    pub fn hosts(&self) -> Vec<Arc<Endpoint>> {
+        match &self.original_dst {
+            Some(hosts) => hosts.hosts(),
+            None => self.members.lock().list.iter().flat_map(|l| l.hosts.clone()).collect(),
+        }
+    }
+
+    pub fn is_warm(&self) -> bool {
+        *self.warm.borrow()
+    }
+
+    /// Waits until hosts are known, and checked if they are to be.
+    pub async fn warmed(&self) {
+        // The sender lives as long as we do.
+        let _ = self.warm.subscribe().wait_for(|warm| *warm).await;
+    }
+
+    /// Declares the cluster usable as it is, as when an initial fetch timed out.
+    pub fn set_warm(&self) {
+        self.warm.send_replace(true);
+    }
+
+    pub fn detector(&self) -> Option<&Detector> {
+        self.outlier.as_ref()
+    }
+
+    pub(crate) fn sweep_outliers(&self) {
+        if let Some(detector) = &self.outlier {
+            if detector.sweep(&self.hosts(), Instant::now()) {
+                self.rebuild();
+            }
+        }
+    }
+
+    pub(crate) fn sweep_original_dst(&self) {
+        if let Some(hosts) = &self.original_dst {
+            hosts.sweep();
+        }
+    }
+
+    /// The answer of an active check. Rebuilds when it changes the host's health.
+    pub(crate) fn checked(&self, host: &Endpoint, healthy: bool, degraded: bool) {
+        let state = &host.state;
+        let first = !state.checked.swap(true, std::sync::atomic::Ordering::Relaxed);
+        let mut changed = state.set(Fault::PendingCheck, false);
+        changed |= state.set(Fault::ActiveCheck, !healthy);
+        changed |= state.set(Fault::CheckDegraded, healthy && degraded);
+        if healthy {
+            if let Some(detector) = self.outlier.as_ref().filter(|d| d.config.successful_health_check_uneject_host)
+            {
+                changed |= detector.uneject(host);
+            }
+        } else if state.has(Fault::Removed) {
+            self.drop_removed(host);
+        }
+        if changed {
+            self.rebuild();
+        }
+        if first && self.hosts().iter().all(|h| h.state.checked.load(std::sync::atomic::Ordering::Relaxed)) {
+            self.warm.send_replace(true);
+        }
+    }
+
+    fn drop_removed(&self, host: &Endpoint) {
+        for locality in self.members.lock().list.iter_mut() {
+            locality.hosts.retain(|h| h.id != host.id);
+        }
+        if let Some(detector) = &self.outlier {
+            detector.forget(host);
+        }
+        self.stats.membership.membership_change().inc();
+        self.changed.send_modify(|n| *n += 1);
+    }
+}
