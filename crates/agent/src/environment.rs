@@ -73,6 +73,9 @@ pub struct Settings {
     /// Node metadata as discovery sees it.
     pub metadata: Map<String, Value>,
     pub locality: Option<String>,
+    /// The mark on our own sockets that capture rules leave alone, where user ids cannot tell them
+    /// (`MELTEMI_SOCKET_MARK`).
+    pub socket_mark: Option<u32>,
 }
 
 /// The parts of `PROXY_CONFIG` (Istio's ProxyConfig as YAML) that concern the agent.
@@ -173,6 +176,10 @@ impl Settings {
             )?,
             metadata: Map::new(),
             locality: None,
+            socket_mark: match vars.text("MELTEMI_SOCKET_MARK") {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|e| invalid("MELTEMI_SOCKET_MARK", text, e))?),
+            },
             namespace,
         };
         settings.metadata = settings.node_metadata(&vars)?;

@@ -2,8 +2,11 @@
 
 use crate::environment::Settings;
 use crate::identity::WorkloadSecret;
+use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+use tonic::codegen::http::Uri;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -31,6 +34,7 @@ pub struct ControlPlane {
     root_certificate_file: PathBuf,
     token_file: PathBuf,
     cluster_id: String,
+    socket_mark: Option<u32>,
 }
 
 impl ControlPlane {
@@ -42,6 +46,7 @@ impl ControlPlane {
             root_certificate_file: settings.root_certificate_file.clone(),
             token_file: settings.token_file.clone(),
             cluster_id: settings.cluster_id.clone(),
+            socket_mark: settings.socket_mark,
         }
     }
 
@@ -53,14 +58,11 @@ impl ControlPlane {
         self.connect(&self.discovery_address, secret).await
     }
 
-    /// The endpoint of discovery for a client that reconnects by itself.
-    pub fn discovery_endpoint(&self, secret: Option<&WorkloadSecret>) -> Result<Endpoint, ControlPlaneError> {
-        self.endpoint(&self.discovery_address, secret)
-    }
-
     async fn connect(&self, address: &str, secret: Option<&WorkloadSecret>) -> Result<Channel, ControlPlaneError> {
         let endpoint = self.endpoint(address, secret)?;
-        endpoint.connect().await.map_err(|e| connect_error(address, &e))
+        let mark = self.socket_mark;
+        let connector = tower::service_fn(move |uri: Uri| dial(uri, mark));
+        endpoint.connect_with_connector(connector).await.map_err(|e| connect_error(address, &e))
     }
 
     /// The roots come from the file, which the operator mounts, until the authority has given its own bundle.
@@ -89,6 +91,15 @@ impl ControlPlane {
         endpoint.tls_config(tls).map_err(|e| connect_error(address, &e))
     }
 
+    /// What [`Self::authorize`] adds, as header names and values.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let mut headers = vec![("clusterid".to_owned(), self.cluster_id.clone())];
+        if let Ok(token) = std::fs::read_to_string(&self.token_file) {
+            headers.push(("authorization".to_owned(), format!("Bearer {}", token.trim())));
+        }
+        headers
+    }
+
     /// Adds the workload's token, read anew each time since Kubernetes rotates it, and the cluster that vouches for it. A
     /// token that is not there is no error: the certificate may prove the caller.
     pub fn authorize<T>(&self, mut request: tonic::Request<T>) -> Result<tonic::Request<T>, ControlPlaneError> {
@@ -103,6 +114,27 @@ impl ControlPlane {
         }
         Ok(request)
     }
+}
+
+/// Dials as tonic does by itself, with the mark set before the connection begins.
+async fn dial(uri: Uri, mark: Option<u32>) -> std::io::Result<TokioIo<TcpStream>> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(15012);
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, format!("{host} has no address"));
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(mark) = mark {
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Mark, &mark)?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(TokioIo::new(stream));
+            }
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
 }
 
 fn connect_error(address: &str, error: &dyn std::error::Error) -> ControlPlaneError {

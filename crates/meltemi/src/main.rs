@@ -1,1 +1,78 @@
-fn main() {}
+//! The `meltemi` binary: the command line, and nothing that a library could hold.
+//!
+//! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
+
+mod echo;
+mod inspect;
+mod iptables;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(
+    name = "meltemi",
+    version,
+    about = "A service mesh that takes Istio's configuration: control plane, proxy and tools in one binary",
+    after_long_help = "Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log: trace, debug, info, warn, error or off; for parts of it, a list such as default:info,push:debug
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "MELTEMI_LOG_LEVEL")]
+    log_level: String,
+    /// How to log: text or json
+    #[arg(long, global = true, default_value = "text", value_parser = ["text", "json"], env = "MELTEMI_LOG_FORMAT")]
+    log_format: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole mesh on this machine, from Kubernetes manifests, without Kubernetes
+    Up(up::Arguments),
+    /// Serve as any application: reports who served it what, and calls further services
+    Echo(echo::Arguments),
+    /// Capture a workload's traffic for its proxy, with istio-iptables' flags
+    Iptables(iptables::Arguments),
+    /// Check Kubernetes and Istio documents
+    Validate(inspect::Validate),
+    /// Print the version
+    Version(inspect::Version),
+    /// Print a completion script for a shell
+    Completion(inspect::Completion),
+    #[command(name = meltemi_local::ENTER, hide = true)]
+    Enter,
+    #[command(name = meltemi_local::INSIDE, hide = true)]
+    Inside,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Up(arguments) => return up::run(arguments),
+        Command::Enter => return up::enter(),
+        Command::Inside => return up::inside(),
+        Command::Validate(arguments) => return inspect::validate(arguments),
+        Command::Echo(arguments) => echo::run(arguments.clone())?,
+        Command::Iptables(arguments) => iptables::run(arguments)?,
+        Command::Version(arguments) => inspect::version(arguments)?,
+        Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,6 +1,6 @@
 //! Opening connections.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::OnceLock, time::Duration};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, UnixStream};
@@ -43,6 +43,15 @@ pub struct ConnectOptions {
     pub keepalive: Option<Keepalive>,
 }
 
+static PROCESS_MARK: OnceLock<u32> = OnceLock::new();
+
+/// Marks every connection that this process opens from now on and that asks for no mark itself, so that capture rules leave
+/// them alone. The first call counts.
+pub fn mark_all_connections(mark: u32) {
+    // A second mark would contradict sockets that are open already.
+    let _ = PROCESS_MARK.set(mark);
+}
+
 /// Connects to `address`. A timeout is `ErrorKind::TimedOut`.
 pub async fn connect(address: &Address, options: &ConnectOptions) -> io::Result<Stream> {
     match options.timeout {
@@ -81,7 +90,7 @@ fn socket(address: SocketAddr, options: &ConnectOptions) -> io::Result<TcpSocket
         // The kernel keeps one flag for both families, and takes this option on an IPv6 socket too.
         socket.set_ip_transparent_v4(true)?;
     }
-    if let Some(mark) = options.mark {
+    if let Some(mark) = options.mark.or(PROCESS_MARK.get().copied()) {
         socket.set_mark(mark)?;
     }
     if let Some(keepalive) = options.keepalive {

@@ -13,7 +13,7 @@ pub mod sniff;
 pub mod stream;
 pub mod timer;
 
-pub use connect::{ConnectOptions, Keepalive, connect};
+pub use connect::{ConnectOptions, Keepalive, connect, mark_all_connections};
 pub use copy::{Copied, CopyEnd, copy_bidirectional};
 pub use listen::{ListenOptions, Listener};
 pub use stream::{Address, DynStream, Stream};

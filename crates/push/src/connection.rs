@@ -169,7 +169,13 @@ impl Connection {
     }
 
     /// The response that brings a type up to date within the scope, if there is something to say.
-    pub(crate) fn respond(&self, source: &dyn Source, snapshot: &Snapshot, type_url: &str, affected: &Affected) -> Option<Response> {
+    pub(crate) fn respond(
+        &self,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        type_url: &str,
+        affected: &Affected,
+    ) -> Option<Response> {
         let names = self.names_of(type_url, affected);
         if names.as_ref().is_some_and(BTreeSet::is_empty) {
             return None;
@@ -184,7 +190,11 @@ impl Connection {
 
     /// What to generate (`None`: all of a wildcard) and within which names to push (`None`: everything).
     #[allow(clippy::type_complexity)] // Named once and taken apart at once.
-    fn wanted(&self, type_url: &str, names: Option<BTreeSet<Arc<str>>>) -> Option<(Option<Vec<Arc<str>>>, Option<BTreeSet<Arc<str>>>)> {
+    fn wanted(
+        &self,
+        type_url: &str,
+        names: Option<BTreeSet<Arc<str>>>,
+    ) -> Option<(Option<Vec<Arc<str>>>, Option<BTreeSet<Arc<str>>>)> {
         let session = self.session.lock();
         let watch = session.watch(type_url)?;
         let names = if session.needs_full_set(type_url) { None } else { names };
@@ -198,7 +208,13 @@ impl Connection {
         })
     }
 
-    fn generate(&self, source: &dyn Source, snapshot: &Snapshot, type_url: &str, names: Option<&[Arc<str>]>) -> Vec<Resource> {
+    fn generate(
+        &self,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        type_url: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Vec<Resource> {
         let node = &self.peer.node;
         let mut found = match names {
             Some([]) => Vec::new(),
@@ -264,7 +280,8 @@ impl Connection {
     fn rebuilt(&self, current: &[Resource]) -> BTreeSet<Arc<str>> {
         let session = self.session.lock();
         let Some(watch) = session.watch(CLUSTER) else { return BTreeSet::new() };
-        let differs = |resource: &&Resource| watch.held_version(&resource.name).is_some_and(|held| *held != resource.version);
+        let differs =
+            |resource: &&Resource| watch.held_version(&resource.name).is_some_and(|held| *held != resource.version);
         current.iter().filter(differs).map(|resource| resource.name.clone()).collect()
     }
 

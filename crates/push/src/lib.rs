@@ -43,7 +43,10 @@ pub trait Source: Send + Sync + 'static {
 pub enum Reach {
     Everyone,
     /// Those that watch endpoints of these hosts, and nodes at these addresses.
-    Some { hosts: BTreeSet<Arc<str>>, addresses: BTreeSet<Arc<str>> },
+    Some {
+        hosts: BTreeSet<Arc<str>>,
+        addresses: BTreeSet<Arc<str>>,
+    },
 }
 
 /// What a change may have altered of one type for one node.

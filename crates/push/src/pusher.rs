@@ -190,7 +190,13 @@ impl Pusher {
     }
 
     /// Sends one change, type by type in order.
-    async fn push_to(&self, connection: &Arc<Connection>, change: &Change, since: Instant, responses: &mpsc::Sender<Response>) -> bool {
+    async fn push_to(
+        &self,
+        connection: &Arc<Connection>,
+        change: &Change,
+        since: Instant,
+        responses: &mpsc::Sender<Response>,
+    ) -> bool {
         let stats = &self.0.options.stats;
         let source = &*self.0.source;
         let started = Instant::now();
@@ -264,7 +270,7 @@ impl Pusher {
 /// Ids of this process's connections start where another's are unlikely to be, since nonces are made of them.
 fn first_id() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now.as_micros() as u64) << 20 >> 12
+    (now.as_micros() as u64) << 8
 }
 
 /// A connection's place among the others, given up when it ends however it does.

@@ -30,7 +30,8 @@ impl Stats {
             let labels = TYPES.iter().map(|kind| Labels::new([("type", format!("{kind}{suffix}"))]));
             labels.map(|labels| registry.counter(name, labels)).collect()
         };
-        let histogram = |name: &'static str| Spec { name: Cow::Borrowed(name), kind: Kind::Histogram(SECONDS), tag: None };
+        let histogram =
+            |name: &'static str| Spec { name: Cow::Borrowed(name), kind: Kind::Histogram(SECONDS), tag: None };
         Self {
             connections: registry.gauge("pilot_xds", Labels::default()),
             rejects: registry.counter("pilot_total_xds_rejects", Labels::default()),

@@ -6,7 +6,7 @@ mod route;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meltemi_config::networking::{ServerTlsMode, VirtualService};
+use meltemi_config::networking::{RouteDestination, ServerTlsMode, VirtualService};
 use meltemi_config::wire::Str;
 use meltemi_model::{ConfigRef, Protocol, host};
 
@@ -20,6 +20,9 @@ use merge::{Bound, Port, PortKey, is_passthrough, without_namespace};
 
 pub(crate) use merge::Merged;
 pub(crate) use route::configuration as route_configuration;
+
+/// On a VirtualService made from routes of the Gateway API: which.
+const ROUTE_PARENTS: &str = "internal.istio.io/parents";
 
 pub(crate) fn listeners(view: &View<'_>) -> Vec<Listener> {
     let merged = Merged::of(view);
@@ -155,11 +158,19 @@ fn tcp_route(view: &View<'_>, bound: &Bound) -> Option<(Tcp, bool)> {
         let route = rule.spec.tcp.iter().filter(|tcp| !tcp.route.is_empty()).find(|tcp| {
             tcp.matches.is_empty() || tcp.matches.iter().any(|m| applies(bound, m.port, &m.gateways))
         });
+        let route = route.map(|tcp| &tcp.route).or_else(|| terminated_tls_route(bound, &rule));
         if let Some(route) = route {
-            return Some((tcp::routed(view, &route.route, bound.port(), &rule), exchange));
+            return Some((tcp::routed(view, route, bound.port(), &rule), exchange));
         }
     }
     None
+}
+
+/// A TLSRoute of the Gateway API also routes what its listener has terminated.
+fn terminated_tls_route<'a>(bound: &Bound, rule: &'a ConfigRef<VirtualService>) -> Option<&'a Vec<RouteDestination>> {
+    let parents = rule.annotations.get(ROUTE_PARENTS)?;
+    let routes = rule.spec.tls.iter().filter(|tls| parents.starts_with("TLSRoute/") && !tls.route.is_empty());
+    routes.filter(|tls| tls.matches.iter().any(|m| applies(bound, m.port, &m.gateways))).map(|tls| &tls.route).next()
 }
 
 fn sni_chains(view: &View<'_>, bound: &Bound, claimed: &mut Claimed) -> Vec<Chain> {

@@ -100,7 +100,7 @@ fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
     }
     for rule in snapshot.destination_rules.iter().filter(|rule| *rule.namespace == *node.namespace) {
         if is_for(&rule.spec, node) {
-            settings(&rule.spec).for_each(|tls| drop(names.insert(tls.credential_name.clone())));
+            names.extend(settings(&rule.spec).map(|tls| tls.credential_name.clone()));
         }
     }
     let keys = names.iter().filter(|name| !name.is_empty()).filter_map(|name| {

@@ -27,7 +27,7 @@ impl LocalIdentities {
     }
 
     fn write(&self, folder: &Path) -> anyhow::Result<Discovery> {
-        let options = AuthorityOptions::new(TrustDomain::new(TRUST_DOMAIN)?);
+        let options = AuthorityOptions::new(TRUST_DOMAIN.parse::<TrustDomain>()?);
         Authority::persistent(folder, options).context("the mesh's root certificate")?;
         let key = folder.join("token-key.pem");
         fs::write(&key, self.tokens.public_pem()).context("token key")?;

@@ -115,12 +115,19 @@ pub fn identities(input: &OutboundCluster) -> Vec<String> {
     names
 }
 
+/// A validation context that asks for one of these names.
+pub fn expect_names<'a>(names: impl Iterator<Item = &'a str>) -> CertificateValidationContext {
+    // The field that Istio and gRPC still read; Envoy takes it as names of any type.
+    #[allow(deprecated)]
+    CertificateValidationContext {
+        match_subject_alt_names: names.map(exact).collect(),
+        ..CertificateValidationContext::default()
+    }
+}
+
 /// Mesh mTLS with the workload's own certificate.
 fn mutual(input: &OutboundCluster, sans: Vec<String>, sni: String, options: &Options) -> UpstreamTlsContext {
-    let validation = CertificateValidationContext {
-        match_subject_alt_names: sans.iter().map(|name| exact(name)).collect(),
-        ..CertificateValidationContext::default()
-    };
+    let validation = expect_names(sans.iter().map(String::as_str));
     UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(parameters()),
@@ -172,9 +179,8 @@ fn origination(input: &OutboundCluster, settings: &ClientTlsSettings, options: &
         ..CommonTlsContext::default()
     };
     let validation = CertificateValidationContext {
-        match_subject_alt_names: sans.into_iter().map(exact).collect(),
         crl: Some(&settings.ca_crl).filter(|path| !path.is_empty()).map(|path| file(path)),
-        ..CertificateValidationContext::default()
+        ..expect_names(sans.into_iter())
     };
     let mutual = settings.mode == ClientTlsMode::Mutual;
     let root = if !settings.credential_name.is_empty() {

@@ -101,13 +101,10 @@ fn declared(view: &View<'_>, listener: &IstioIngressListener) -> Option<Port> {
         CaptureMode::Default => view.node.interception_mode() == InterceptionMode::None,
         mode => mode == CaptureMode::None,
     };
-    let binds = if !listener.bind.is_empty() {
-        vec![listener.bind.to_string()]
-    } else if view.node.interception_mode() == InterceptionMode::None {
-        // Nothing is captured, so the workload's own address is where clients come.
-        view.node.ip_addresses.first().map(ToString::to_string).into_iter().collect()
-    } else {
-        wildcards(view)
+    let binds = match (&*listener.bind, view.node.ip_addresses.first()) {
+        ("", Some(own)) => vec![own.to_string()],
+        ("", None) => wildcards(view),
+        (bind, _) => vec![bind.to_owned()],
     };
     Some(Port {
         number: port.number,

@@ -91,7 +91,7 @@ fn merge(into: &mut Value, patch: &Value) {
 
 fn objects(case: &Case) -> Result<BTreeMap<String, Object>, String> {
     let mut objects = BTreeMap::new();
-    for key in ["config", "kube_config"] {
+    for key in ["config", "extra_configs", "kube_config"] {
         let text = case.document[key].as_str().unwrap_or_default();
         for document in parse_documents(key, text) {
             if let Some(object) = document.object {

@@ -205,7 +205,8 @@ impl Session {
         if types::is_full_state(&type_url) {
             let present: BTreeSet<_> = resources.iter().map(|resource| &resource.name).collect();
             // What the consumer is still busy with will be held by the time it reads this.
-            let coming = interest.unsettled.iter().flat_map(|batch| batch.resources.iter().map(|resource| &resource.name));
+            let coming =
+                interest.unsettled.iter().flat_map(|batch| batch.resources.iter().map(|resource| &resource.name));
             let known: BTreeSet<_> = interest.held.keys().chain(coming).collect();
             removed.extend(known.into_iter().filter(|name| !present.contains(name)).cloned());
         }

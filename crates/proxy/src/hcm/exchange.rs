@@ -1,0 +1,224 @@
+//! One request and its response, top to bottom.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode, header};
+use meltemi_filters::{LocalReply, ResponseFlags, StreamInfo};
+use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream};
+use meltemi_net::timer::Deadline;
+use meltemi_plan::{
+    Route, RouteAction, RouteRequest, VirtualHost,
+    common::DataSource,
+    route::{DirectResponse, RouteConfiguration, TlsRequirement},
+};
+
+use super::{Context, reply, request, response, rules, view::RequestView};
+use crate::{
+    router::{self, redirect},
+    world::World,
+};
+
+/// The state of one exchange, from its head to its access log entry.
+pub struct Exchange<'a> {
+    pub context: &'a Context,
+    pub stream: &'a mut ServerStream,
+    pub deadline: &'a mut Deadline,
+    /// Taken once: a request never sees two configurations.
+    pub world: Arc<World>,
+    pub info: StreamInfo,
+    pub request: RequestHead,
+    /// One number for every decision by chance, so that repeated ones agree.
+    pub random: u64,
+    pub routes: Option<Arc<RouteConfiguration>>,
+    /// As it was sent.
+    pub response: Option<ResponseHead>,
+}
+
+/// Serves one request to its end.
+pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: &mut Deadline, head: RequestHead) {
+    let mut exchange = Exchange {
+        world: context.worker.world(),
+        info: StreamInfo::new(context.connection.clone()),
+        random: context.worker.random(),
+        context,
+        stream,
+        deadline,
+        request: head,
+        routes: None,
+        response: None,
+    };
+    exchange.info.protocol = Some(exchange.request.protocol);
+    exchange.info.request_header_bytes = exchange.request.headers.byte_size() as u64;
+    if let Err(reply) = exchange.serve().await {
+        exchange.reply(*reply).await;
+    }
+    exchange.end();
+}
+
+impl Exchange<'_> {
+    /// Every stage in order; an early end is a local reply.
+    async fn serve(&mut self) -> Result<(), Box<LocalReply>> {
+        let admitted = request::admit(self.context, &mut self.request, self.random)?;
+        self.info.remote = admitted.remote;
+        self.expect_continue();
+        self.info.is_grpc = self.request.is_grpc();
+        self.check_upgrade()?;
+        let (host, route) = self.find_route()?;
+        self.info.virtual_host = Some(Arc::clone(&host));
+        self.info.route = Some(Arc::clone(&route));
+        match &route.action {
+            RouteAction::Forward(forward) => router::forward(self, &host, &route, forward).await,
+            RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
+            RouteAction::DirectResponse(direct) => Err(Box::new(self.direct_response(direct))),
+            RouteAction::NonForwarding => {
+                Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found")))
+            }
+        }
+    }
+
+    fn expect_continue(&mut self) {
+        if self.context.http.plan.proxy_100_continue {
+            return;
+        }
+        let expects = self.request.headers.get(&header::EXPECT);
+        if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            self.request.headers.remove(&header::EXPECT);
+            if !self.stream.request_ended() {
+                self.stream.send_interim(StatusCode::CONTINUE, &Headers::new());
+            }
+        }
+    }
+
+    /// An upgrade that nothing allows is refused.
+    fn check_upgrade(&mut self) -> Result<(), Box<LocalReply>> {
+        let kind = match &self.request.upgrade {
+            Some(kind) => kind.to_ascii_lowercase(),
+            None => return Ok(()),
+        };
+        let configured = self.context.http.plan.upgrades.iter().find(|upgrade| *upgrade.kind == *kind);
+        match configured {
+            Some(upgrade) if upgrade.enabled => Ok(()),
+            // A route may still allow it.
+            Some(_) => Ok(()),
+            None => Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"))),
+        }
+    }
+
+    fn find_route(&mut self) -> Result<(Arc<VirtualHost>, Arc<Route>), Box<LocalReply>> {
+        let plan = &self.context.http.plan;
+        let not_found = || {
+            let reply = LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found");
+            Box::new(reply.with_flags(ResponseFlags::NO_ROUTE))
+        };
+        let routes = match &plan.route {
+            meltemi_plan::RouteSource::Inline(routes) => Some(routes),
+            meltemi_plan::RouteSource::Rds(name) => self.world.routes.get(name),
+        };
+        let routes = Arc::clone(routes.ok_or_else(not_found)?);
+        let tls = self.context.connection.tls.as_ref();
+        let view = RequestView(&self.request);
+        let query = RouteRequest {
+            host: &self.request.authority,
+            path: &self.request.path,
+            headers: &view,
+            random: self.random,
+            is_connect: self.request.method == Method::CONNECT,
+            tls_presented: tls.is_some_and(|tls| tls.peer.is_some()),
+            tls_validated: tls.is_some_and(|tls| tls.peer.is_some()),
+            metadata: None,
+        };
+        let host = routes.find_host(&query).ok_or_else(not_found)?;
+        if host.require_tls != TlsRequirement::None && self.request.scheme != meltemi_http::Scheme::Https {
+            return Err(Box::new(redirect::to_https(&self.request)));
+        }
+        let route = routes.find_route(host, &query).ok_or_else(not_found)?;
+        let found = (Arc::clone(host), Arc::clone(route));
+        self.routes = Some(routes);
+        Ok(found)
+    }
+
+    fn direct_response(&self, direct: &DirectResponse) -> LocalReply {
+        let body = match &direct.body {
+            Some(DataSource::Inline(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+            Some(DataSource::Environment(name)) => std::env::var(&**name).unwrap_or_default(),
+            Some(DataSource::File { path, .. }) => std::fs::read_to_string(path).unwrap_or_default(),
+            None => String::new(),
+        };
+        let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        LocalReply::new(status, body, "direct_response")
+    }
+
+    /// Sends a local reply. After response headers have gone there is nothing left but to break the stream.
+    pub async fn reply(&mut self, reply: LocalReply) {
+        self.info.flags |= reply.flags;
+        self.info.set_details(reply.details.clone());
+        if self.response.is_some() {
+            self.stream.abort();
+            return;
+        }
+        let (mut head, body) = reply::render(&reply, Some(&self.request));
+        self.apply_response_rules(&mut head);
+        self.complete(&mut head);
+        self.info.bytes_sent += body.len() as u64;
+        reply::send(self.stream, &head, body);
+        self.sent(head);
+        self.flush().await;
+    }
+
+    /// The route's, virtual host's and configuration's response header rules.
+    pub fn apply_response_rules(&mut self, head: &mut ResponseHead) {
+        let (Some(routes), Some(host), Some(route)) = (&self.routes, &self.info.virtual_host, &self.info.route) else {
+            return;
+        };
+        let mut order = [&route.response_headers, &host.response_headers, &routes.response_headers];
+        if routes.most_specific_header_mutations_wins {
+            order.reverse();
+        }
+        for level in order {
+            rules::apply_to_response(level, head, &self.request, &self.info);
+        }
+    }
+
+    /// The last changes before a final head goes out.
+    pub fn complete(&mut self, head: &mut ResponseHead) {
+        response::complete(self.context, head, Some(&self.request), self.info.start_time);
+        if self.context.handle.is_draining() {
+            self.stream.close_after_response();
+        }
+    }
+
+    /// Remembers the head for logs and metrics.
+    pub fn sent(&mut self, head: ResponseHead) {
+        self.info.response_code = Some(head.status.as_u16());
+        self.info.response_header_bytes = head.headers.byte_size() as u64;
+        self.response = Some(head);
+    }
+
+    /// Hands what is queued to the transport; bounded by the time that a peer may take to read a small answer.
+    pub async fn flush(&mut self) {
+        self.deadline.set(Some(tokio::time::Instant::now() + FLUSH));
+        let (stream, deadline) = (&mut *self.stream, &mut *self.deadline);
+        let flushed = poll_fn(|cx| {
+            if let std::task::Poll::Ready(result) = stream.poll_flush(cx) {
+                return std::task::Poll::Ready(result.is_ok());
+            }
+            deadline.poll(cx).map(|()| false)
+        })
+        .await;
+        if !flushed {
+            stream.abort();
+        }
+    }
+
+    fn end(&mut self) {
+        self.info.finish();
+    }
+
+    /// A number for a header, without going through a string.
+    pub fn number(n: u64) -> HeaderValue {
+        HeaderValue::from(n)
+    }
+}
+
+/// How long a client may take to read a local reply.
+const FLUSH: Duration = Duration::from_secs(60);

@@ -1,0 +1,126 @@
+//! Responses made here: local replies, with their gRPC form, and the refusals of broken requests.
+
+use std::{borrow::Cow, future::poll_fn};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use meltemi_filters::{LocalReply, ResponseFlags, StreamInfo};
+use meltemi_http::{Frame, RequestHead, ResponseHead, ServerStream, h1::Violation, name};
+
+use super::{Context, response};
+
+/// Envoy's mapping of an HTTP status to a gRPC one.
+pub fn grpc_status_of(status: StatusCode) -> u32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// The head and body of a local reply to `request`.
+pub(super) fn render(reply: &LocalReply, request: Option<&RequestHead>) -> (ResponseHead, Bytes) {
+    let body = || match &reply.body {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::copy_from_slice(text.as_bytes()),
+    };
+    if request.is_some_and(RequestHead::is_grpc) {
+        let mut head = ResponseHead::new(StatusCode::OK);
+        head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let status = reply.grpc_status.unwrap_or_else(|| grpc_status_of(reply.status));
+        head.headers.append(name::GRPC_STATUS, HeaderValue::from(status));
+        if !reply.body.is_empty()
+            && let Ok(message) = HeaderValue::from_str(&percent_encoded(&reply.body))
+        {
+            head.headers.append(name::GRPC_MESSAGE, message);
+        }
+        head.headers.extend(reply.headers.clone());
+        return (head, Bytes::new());
+    }
+    let mut head = ResponseHead::new(reply.status);
+    head.headers.extend(reply.headers.clone());
+    let mut body = body();
+    if !body.is_empty() {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if !head.headers.contains(&header::CONTENT_TYPE) {
+            head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+    }
+    if request.is_some_and(|request| request.method == Method::HEAD) {
+        body.clear();
+    }
+    (head, body)
+}
+
+/// As gRPC encodes `grpc-message`.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Answers a request that broke a framing rule; the connection closes after it.
+pub(super) async fn refuse(context: &Context, stream: &mut ServerStream, violation: Violation) {
+    let rule = violation.rule();
+    tracing::debug!(rule = %violation, "request refused");
+    let text = rule.status.canonical_reason().unwrap_or_default();
+    let reply = LocalReply::new(rule.status, text, rule.details).with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+    answer_unparsed(context, stream, &reply).await;
+}
+
+/// Answers a client that did not finish its request head in time.
+pub(super) async fn headers_timeout(context: &Context, stream: &mut ServerStream) {
+    let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request header timeout", "request_header_timeout");
+    answer_unparsed(context, stream, &reply).await;
+}
+
+async fn answer_unparsed(context: &Context, stream: &mut ServerStream, reply: &LocalReply) {
+    let info = StreamInfo::new(context.connection.clone());
+    let (mut head, body) = render(reply, None);
+    response::complete(context, &mut head, None, info.start_time);
+    stream.close_after_response();
+    send(stream, &head, body);
+    let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
+}
+
+/// Queues a whole response.
+pub(super) fn send(stream: &mut ServerStream, head: &ResponseHead, body: Bytes) {
+    let end = body.is_empty();
+    stream.send_head(head, end);
+    if !end {
+        stream.send_frame(Frame::Data(body));
+        stream.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_request_gets_its_status_in_the_head() {
+        let mut request = RequestHead::new(Method::POST, "a", "/s/m");
+        request.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        let reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy\nupstream", "no_healthy_upstream");
+        let (head, body) = render(&reply, Some(&request));
+        assert_eq!((head.status, body.len()), (StatusCode::OK, 0));
+        assert_eq!(head.headers.get_str("grpc-status"), Some("14"));
+        assert_eq!(head.headers.get_str("grpc-message"), Some("no healthy%0Aupstream"));
+    }
+
+    #[test]
+    fn a_head_request_gets_the_length_without_the_body() {
+        let reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream", "no_healthy_upstream");
+        let (head, body) = render(&reply, Some(&RequestHead::new(Method::HEAD, "a", "/")));
+        assert_eq!((head.headers.get_str("content-length"), body.len()), (Some("19"), 0));
+    }
+}

@@ -1,0 +1,44 @@
+//! What happens to every response head on its way out.
+
+use http::{HeaderValue, header};
+use meltemi_http::{RequestHead, ResponseHead, name};
+use meltemi_plan::hcm::ServerHeader;
+
+use super::Context;
+
+/// Completes a response head as Envoy's connection manager does. `upstream`: it came from a host.
+pub(super) fn complete(
+    context: &Context,
+    head: &mut ResponseHead,
+    request: Option<&RequestHead>,
+    now: std::time::SystemTime,
+) {
+    let plan = &*context.http.plan;
+    if !head.headers.contains(&header::DATE) {
+        head.headers.append(header::DATE, context.worker.date(now));
+    }
+    let own = || HeaderValue::from_str(&plan.server_name).ok();
+    match plan.server_header {
+        ServerHeader::Overwrite => {
+            if let Some(own) = own() {
+                head.headers.insert(header::SERVER, own);
+            }
+        }
+        ServerHeader::AppendIfAbsent if !head.headers.contains(&header::SERVER) => {
+            if let Some(own) = own() {
+                head.headers.append(header::SERVER, own);
+            }
+        }
+        ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
+    }
+    let Some(request) = request else { return };
+    let wants_id = plan.always_set_request_id_in_response || request.headers.contains(&name::X_ENVOY_FORCE_TRACE);
+    if wants_id && let Some(id) = request.headers.get(&name::X_REQUEST_ID) {
+        head.headers.insert(name::X_REQUEST_ID, id.clone());
+    }
+    if let Some(via) = &plan.via
+        && let Ok(value) = HeaderValue::from_str(via)
+    {
+        super::request::append_list(&mut head.headers, header::VIA, &value);
+    }
+}
