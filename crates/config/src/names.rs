@@ -11,7 +11,8 @@ type Checked = Result<(), NameError>;
 /// RFC 1123: at most 63 letters, digits and `-`, a letter or digit at both ends.
 pub fn is_dns_label(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let ends = bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
+    let ends =
+        bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
     ends && bytes.len() <= 63 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
@@ -29,7 +30,9 @@ pub fn dns_label(text: &str) -> Checked {
     match text {
         "" => Err("must not be empty".into()),
         _ if is_dns_label(text) => Ok(()),
-        _ => Err(format!("{text:?} is not a DNS label: up to 63 letters, digits and '-', a letter or digit at both ends")),
+        _ => Err(format!(
+            "{text:?} is not a DNS label: up to 63 letters, digits and '-', a letter or digit at both ends"
+        )),
     }
 }
 
@@ -55,7 +58,9 @@ fn length(domain: &str) -> Checked {
     match domain.len() {
         0 => Err("a domain name must not be empty".into()),
         1..=255 => Ok(()),
-        _ => Err(format!("domain name {:?}… is longer than 255 characters", domain.chars().take(32).collect::<String>())),
+        _ => {
+            Err(format!("domain name {:?}… is longer than 255 characters", domain.chars().take(32).collect::<String>()))
+        }
     }
 }
 
@@ -167,8 +172,9 @@ pub fn header_value(value: &str) -> Checked {
             rest = after;
             continue;
         }
-        rest = command(tail)
-            .ok_or_else(|| format!("header value {value:?}: '%' opens no command of the form %NAME%; write %% for a percent sign"))?;
+        rest = command(tail).ok_or_else(|| {
+            format!("header value {value:?}: '%' opens no command of the form %NAME%; write %% for a percent sign")
+        })?;
     }
     Ok(())
 }
@@ -238,7 +244,8 @@ pub fn trust_domain(domain: &str) -> Checked {
     for part in text.split('.') {
         let bytes = part.as_bytes();
         let inner = bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_');
-        let ends = bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
+        let ends =
+            bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
         if !(inner && ends && bytes.len() <= 63) {
             return Err(format!("domain name {domain:?} invalid (label {part:?} invalid)"));
         }
@@ -253,7 +260,9 @@ pub fn label_key(key: &str) -> Checked {
         return Err(format!("label key {key:?}: what is before the '/' is not a DNS name"));
     }
     if name.is_empty() || !is_label_text(name) {
-        return Err(format!("label key {key:?}: up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"));
+        return Err(format!(
+            "label key {key:?}: up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
+        ));
     }
     Ok(())
 }
@@ -268,7 +277,8 @@ pub fn label_value(value: &str) -> Checked {
 
 fn is_label_text(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let ends = bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
+    let ends =
+        bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
     ends && bytes.len() <= 63 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
@@ -290,7 +300,19 @@ pub fn provider_service(service: &str) -> Checked {
 /// The protocols of a port, upper case. `None`: not a protocol.
 pub fn protocol(text: &str) -> Option<&'static str> {
     const KNOWN: [&str; 13] = [
-        "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "GRPC-WEB-INSECURE", "TLS", "TCP", "UDP", "MONGO", "MYSQL", "REDIS", "HTTP_PROXY",
+        "HTTP",
+        "HTTPS",
+        "HTTP2",
+        "GRPC",
+        "GRPC-WEB",
+        "GRPC-WEB-INSECURE",
+        "TLS",
+        "TCP",
+        "UDP",
+        "MONGO",
+        "MYSQL",
+        "REDIS",
+        "HTTP_PROXY",
     ];
     let upper = text.to_ascii_uppercase();
     KNOWN.into_iter().chain(["HBONE"]).find(|k| *k == upper)

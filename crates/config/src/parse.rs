@@ -96,8 +96,7 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
 /// Reads and validates a file; either all its objects or all that is wrong. Warnings are not reported.
 pub fn objects(file: &str, text: &str) -> Result<Vec<Object>, Vec<Problem>> {
     let documents = parse_documents(file, text);
-    let errors: Vec<_> =
-        documents.iter().flat_map(Document::check).filter(|p| p.severity == Severity::Error).collect();
+    let errors: Vec<_> = documents.iter().flat_map(Document::check).filter(|p| p.severity == Severity::Error).collect();
     if errors.is_empty() { Ok(documents.into_iter().filter_map(|d| d.object).collect()) } else { Err(errors) }
 }
 
@@ -110,7 +109,12 @@ pub struct Settings<T> {
 
 /// Reads a MeshConfig document over Istio's defaults and validates it.
 pub fn parse_mesh_config(file: &str, text: &str) -> Result<Settings<MeshConfig>, Vec<Problem>> {
-    let mut settings = read_settings::<MeshConfig>(file, text, validate::mesh_config)?;
+    let check = |config: &MeshConfig| {
+        let mut found = validate::mesh_config(config);
+        found.warnings.extend(crate::support::unsupported_mesh(config));
+        found
+    };
+    let mut settings = read_settings::<MeshConfig>(file, text, check)?;
     settings.value.complete_providers();
     Ok(settings)
 }
@@ -139,7 +143,8 @@ fn read_settings<T: Default + for<'de> Deserialize<'de>>(
         message,
         suggestion,
     };
-    let root = Node::parse(text, 1).map_err(|e| vec![problem(Severity::Error, e.line, String::new(), e.message, None)])?;
+    let root =
+        Node::parse(text, 1).map_err(|e| vec![problem(Severity::Error, e.line, String::new(), e.message, None)])?;
     let Some(root) = root else { return Ok(Settings { value: T::default(), warnings: Vec::new() }) };
     let context = Context { snake_case: true, findings: RefCell::default() };
     let value = read_part::<T>(&root, "", &context);
@@ -157,13 +162,19 @@ fn read_settings<T: Default + for<'de> Deserialize<'de>>(
             problems.push(problem(severity, root.line_of(&f.path), f.path, f.message, None));
         }
     }
-    if problems.iter().any(|p| p.severity == Severity::Error) { Err(problems) } else { Ok(Settings { value, warnings: problems }) }
+    if problems.iter().any(|p| p.severity == Severity::Error) {
+        Err(problems)
+    } else {
+        Ok(Settings { value, warnings: problems })
+    }
 }
 
 /// Deserializes a node; an error becomes a finding.
 fn read_part<T: for<'de> Deserialize<'de>>(node: &Node, at: &str, context: &Context) -> Option<T> {
     let path = Path::root(at);
-    T::deserialize(NodeDeserializer { node, path: &path, context }).map_err(|e| context.findings.borrow_mut().push(e.into())).ok()
+    T::deserialize(NodeDeserializer { node, path: &path, context })
+        .map_err(|e| context.findings.borrow_mut().push(e.into()))
+        .ok()
 }
 
 impl From<de::Error> for Finding {
@@ -273,7 +284,13 @@ message! {
 fn read_meta(root: &Node, kind: Kind, source: &Source, context: &Context) -> Option<Meta> {
     let fail = |line: u32, path: &str, message: &str| {
         let (path, message) = (path.to_owned(), message.to_owned());
-        context.findings.borrow_mut().push(Finding { severity: Severity::Error, line, path, message, suggestion: None });
+        context.findings.borrow_mut().push(Finding {
+            severity: Severity::Error,
+            line,
+            path,
+            message,
+            suggestion: None,
+        });
     };
     let Some(node) = root.get("metadata") else {
         fail(root.line, "metadata.name", "required");
@@ -281,7 +298,8 @@ fn read_meta(root: &Node, kind: Kind, source: &Source, context: &Context) -> Opt
     };
     let raw: RawMeta = read_part(node, "metadata", context)?;
     if raw.name.is_empty() {
-        let generated = if raw.generate_name.is_empty() { "required" } else { "required; `generateName` needs a server" };
+        let generated =
+            if raw.generate_name.is_empty() { "required" } else { "required; `generateName` needs a server" };
         fail(node.line, "metadata.name", generated);
         return None;
     }

@@ -41,7 +41,9 @@ impl fmt::Display for Path<'_> {
         match self.segment {
             Segment::Root(name) => f.write_str(name),
             Segment::Index(i) => write!(f, "[{i}]"),
-            Segment::Field(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Segment::Field(name)
+                if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+            {
                 let top = self.parent.is_none_or(|p| matches!(p.segment, Segment::Root("")));
                 write!(f, "{}{name}", if top { "" } else { "." })
             }

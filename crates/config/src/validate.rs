@@ -12,6 +12,7 @@ mod kube;
 mod load_balancer;
 mod mesh;
 mod proxy_config;
+mod reachability;
 mod security;
 mod service_entry;
 mod sidecar;

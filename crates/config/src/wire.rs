@@ -235,7 +235,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     }
     let mut total = 0u128;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or("a unit is missing; write 10s, not 10")?;
+        let digits =
+            rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or("a unit is missing; write 10s, not 10")?;
         let (number, tail) = rest.split_at(digits);
         let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);

@@ -1,0 +1,176 @@
+//! The control plane as a process: configuration in, xDS and certificates out.
+//!
+//! Owns the wiring and the sockets: store → registry → snapshot → pusher, the ADS and CA services on a plaintext and a TLS port,
+//! debug pages and metrics. Decides nothing about resources. Memory is the snapshot, the resource cache and what each
+//! connected proxy holds.
+
+mod ads;
+mod follow;
+mod http;
+mod mesh;
+mod node;
+mod options;
+mod secure;
+mod source;
+mod stats;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use meltemi_ca::{Authenticator, CertificateCounters, CertificateService};
+use meltemi_push::{Pusher, PusherOptions, Source};
+use meltemi_store::{ConfigSet, ConfigStore};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use meltemi_store::FileStore;
+pub use options::{Args, Options};
+
+use crate::follow::Follower;
+use crate::stats::Stats;
+
+/// How long open streams may take to end once asked to.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// A running control plane's parts, shared by its servers.
+pub(crate) struct State {
+    pub pusher: Pusher,
+    pub source: Arc<source::Translator>,
+    pub config: Arc<ArcSwap<ConfigSet>>,
+    pub stats: Stats,
+    pub certificates: Arc<CertificateCounters>,
+    pub options: Options,
+}
+
+/// Sockets that are bound before anything is served, so that callers learn ephemeral ports.
+pub struct Discovery {
+    state: Arc<State>,
+    store: Arc<dyn ConfigStore>,
+    follower: Follower,
+    certificates: CertificateService,
+    authenticator: Arc<Authenticator>,
+    grpc: Option<TcpListener>,
+    secure: Option<TcpListener>,
+    http: Option<TcpListener>,
+    monitoring: Option<TcpListener>,
+}
+
+/// Where a control plane listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    pub grpc: Option<SocketAddr>,
+    pub secure: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    pub monitoring: Option<SocketAddr>,
+}
+
+impl Discovery {
+    /// Reads the configuration, makes the first snapshot and binds the sockets.
+    pub async fn bind(options: Options, store: Arc<dyn ConfigStore>) -> Result<Self> {
+        let stats = Stats::new();
+        let set = store.snapshot();
+        let mesh = mesh::load(options.mesh_config.as_deref())?;
+        let (follower, snapshot) = Follower::new(&options, mesh, &set);
+        stats.describe(&snapshot, &set);
+        let source = Arc::new(source::Translator::default());
+        let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
+        let pusher = Pusher::new(source.clone() as Arc<dyn Source>, Arc::new(snapshot), pusher_options);
+        let authenticator = Arc::new(options.authenticator());
+        let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
+        let listen = async |address: Option<SocketAddr>| match address {
+            Some(address) => TcpListener::bind(address).await.map(Some).with_context(|| format!("listen on {address}")),
+            None => Ok(None),
+        };
+        let (grpc, secure) = (listen(options.grpc).await?, listen(options.secure).await?);
+        let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
+        let config = Arc::new(ArcSwap::new(set));
+        let state = State { pusher, source, config, stats, certificates: certificates.counters(), options };
+        Ok(Self {
+            state: Arc::new(state),
+            store,
+            follower,
+            certificates,
+            authenticator,
+            grpc,
+            secure,
+            http,
+            monitoring,
+        })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        let address =
+            |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        Addresses {
+            grpc: address(&self.grpc),
+            secure: address(&self.secure),
+            http: address(&self.http),
+            monitoring: address(&self.monitoring),
+        }
+    }
+
+    /// Serves until `shutdown` is done, then ends streams, within a few seconds.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let Self { state, store, follower, certificates, authenticator, .. } = self;
+        tracing::info!(services = state.pusher.snapshot().services.len(), "discovery is ready");
+        tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
+        let ads = ads::AdsService::new(state.clone(), authenticator);
+        if let Some(listener) = self.grpc {
+            tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
+        }
+        if let Some(listener) = self.secure {
+            let tls = secure::SecureListener::new(listener, &state.options)?;
+            tasks.spawn(ads::serve_secure(tls, ads.clone(), certificates, stopped.clone()));
+        }
+        for listener in [self.http, self.monitoring].into_iter().flatten() {
+            tasks.spawn(http::serve(listener, state.clone(), stopped.clone()));
+        }
+        tokio::pin!(shutdown);
+        let mut failure = None;
+        tokio::select! {
+            () = &mut shutdown => {}
+            Some(ended) = tasks.join_next() => failure = ended.map_err(anyhow::Error::from).and_then(|ended| ended).err(),
+        }
+        stop.send_replace(true);
+        let ended = tokio::time::timeout(SHUTDOWN_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tasks.shutdown().await;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Runs a control plane over a folder of documents until `shutdown` is done.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let store: Arc<dyn ConfigStore> = match &options.config_dir {
+        Some(dir) => {
+            let store = FileStore::open(dir).with_context(|| format!("configuration in {}", dir.display()))?;
+            for problem in store.problems().iter() {
+                tracing::warn!("{problem}");
+            }
+            Arc::new(store)
+        }
+        None => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),
+    };
+    Discovery::bind(options, store).await?.serve(shutdown).await
+}
+
+/// Until SIGINT or SIGTERM.
+pub async fn termination() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -142,7 +142,10 @@ impl StreamFilters {
     /// Runs the response filters, over local replies too.
     pub fn on_response(&mut self, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
-        for named in chain.filters.iter().rev().filter(|n| n.is_on(info)) {
+        for named in chain.filters.iter().rev() {
+            if !named.is_on(info) {
+                continue;
+            }
             match &named.filter {
                 Filter::Cors(_) => {
                     if let Some(matched) = &self.cors {
@@ -151,9 +154,9 @@ impl StreamFilters {
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, head, info),
-                Filter::LocalRateLimit(limit) => limit.on_response(head, info),
                 Filter::Fault(_)
                 | Filter::Rbac(_)
+                | Filter::LocalRateLimit(_)
                 | Filter::HealthCheck(_)
                 | Filter::Alpn(_)
                 | Filter::Stats(_)

@@ -112,6 +112,8 @@ pub struct UpstreamInfo {
     pub connection_id: Option<u64>,
     pub wire_bytes_sent: u64,
     pub wire_bytes_received: u64,
+    pub header_bytes_sent: u64,
+    pub header_bytes_received: u64,
     /// From metadata exchange with the upstream.
     pub peer: Option<Arc<Peer>>,
     /// ALPN that `istio.alpn` asks the upstream connection to offer instead of its transport's, by protocol.
@@ -164,6 +166,9 @@ pub struct StreamInfo {
     /// The downstream peer learnt from headers; else `connection.peer`.
     pub peer: Option<Arc<Peer>>,
     pub is_grpc: bool,
+    /// The downstream peer sent its id, and so wants ours.
+    pub peer_announced: bool,
+    pub is_health_check: bool,
     pub grpc_status: Option<u32>,
     pub request_messages: u64,
     pub response_messages: u64,
@@ -200,6 +205,8 @@ impl StreamInfo {
             duration: None,
             peer: None,
             is_grpc: false,
+            peer_announced: false,
+            is_health_check: false,
             grpc_status: None,
             request_messages: 0,
             response_messages: 0,

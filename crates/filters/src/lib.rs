@@ -4,12 +4,28 @@
 //! decide a route. Filters are an enum of concrete structs; only a filter that waits (a delay) awaits. Labels and formats are
 //! resolved when configuration is built: a repeated request costs a look-up by a small key and a few thread-local adds.
 
+pub mod access_log;
+mod chain;
+mod context;
 mod flags;
+pub mod format;
+pub mod headers;
+mod http;
 mod info;
+mod lookup;
 mod peer;
+pub mod rbac;
 mod reply;
+mod stats;
 
+pub use access_log::{AccessLogs, LogWriter};
+pub use chain::{ChainScope, FilterChain, StreamFilters};
+pub use context::Context;
 pub use flags::ResponseFlags;
+pub use format::{LogType, Scope};
+pub use http::AlpnOverrides;
 pub use info::{ConnectionInfo, Direction, StreamInfo, TlsInfo, UpstreamInfo, UpstreamTiming};
-pub use peer::Peer;
+pub use lookup::{Fields, RequestFields, ResponseFields};
+pub use peer::{LocalNode, Peer};
 pub use reply::{Flow, LocalReply};
+pub use stats::{IstioMetrics, TcpReport, TcpStats};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use meltemi_http::{Headers, RequestHead, ResponseHead};
+use meltemi_http::{HeaderName, Headers, RequestHead, ResponseHead};
 use meltemi_plan::{HeaderKey, HeaderLookup};
 
 /// A request head to match on. No copy unless a field is repeated.
@@ -19,10 +19,10 @@ impl HeaderLookup for RequestFields<'_> {
             HeaderKey::Scheme => Some(Cow::Borrowed(head.scheme.as_str().as_bytes())),
             HeaderKey::Protocol => head.upgrade.as_ref().map(|u| Cow::Borrowed(u.as_bytes())),
             HeaderKey::Status => None,
-            HeaderKey::Name(name) if *name == meltemi_http::HeaderName::from_static("host") => {
+            HeaderKey::Name(name) if *name == ::http::header::HOST => {
                 present(head.authority.as_bytes())
             }
-            HeaderKey::Name(name) => head.headers.joined(name),
+            HeaderKey::Name(name) => joined(&head.headers, name),
         }
     }
 }
@@ -35,7 +35,7 @@ impl HeaderLookup for ResponseFields<'_> {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
         match key {
             HeaderKey::Status => Some(Cow::Borrowed(self.0.status.as_str().as_bytes())),
-            HeaderKey::Name(name) => self.0.headers.joined(name),
+            HeaderKey::Name(name) => joined(&self.0.headers, name),
             HeaderKey::Method | HeaderKey::Path | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Protocol => None,
         }
     }
@@ -48,7 +48,7 @@ pub struct Fields<'a>(pub &'a Headers);
 impl HeaderLookup for Fields<'_> {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
         match key {
-            HeaderKey::Name(name) => self.0.joined(name),
+            HeaderKey::Name(name) => joined(self.0, name),
             HeaderKey::Method
             | HeaderKey::Path
             | HeaderKey::Authority
@@ -57,6 +57,15 @@ impl HeaderLookup for Fields<'_> {
             | HeaderKey::Status => None,
         }
     }
+}
+
+/// Repeated fields as one value, joined by commas.
+fn joined<'a>(headers: &'a Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut values = headers.iter().filter(|(n, _)| *n == name).map(|(_, value)| value.as_bytes());
+    let first = values.next()?;
+    let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
+    Some(Cow::Owned(all.join(&b","[..])))
 }
 
 fn present(value: &[u8]) -> Option<Cow<'_, [u8]>> {

@@ -210,10 +210,13 @@ impl Pod {
         }
         if self.replica.role != Role::Plain {
             let program = proxy::program(self, folder);
-            let (events, stopping, mut discovery) =
+            let (events, mut stopping, mut discovery) =
                 (self.shared.events.clone(), stopping.clone(), self.shared.discovery.clone());
             tasks.spawn(async move {
-                stopped(&mut discovery).await;
+                tokio::select! {
+                    () = stopped(&mut discovery) => {}
+                    () = stopped(&mut stopping) => return,
+                }
                 supervise(program, events, stopping).await;
             });
         }

@@ -88,7 +88,9 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         let listener = listen(&arguments, *port).await?;
         listening.push(format!("http://{}", listener.local_addr()?));
         let app = Arc::clone(&app);
-        tokio::spawn(accept(listener, Arc::clone(&permits), move |stream| server::connection(Arc::clone(&app), stream)));
+        tokio::spawn(accept(listener, Arc::clone(&permits), move |stream| {
+            server::connection(Arc::clone(&app), stream)
+        }));
     }
     for port in &arguments.tcp {
         let listener = listen(&arguments, *port).await?;

@@ -102,7 +102,10 @@ pub fn version(arguments: &Version) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     if arguments.output == "json" {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-        println!("{}", serde_json::to_string_pretty(&json!({"clientVersion": {"version": version, "profile": profile}}))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({"clientVersion": {"version": version, "profile": profile}}))?
+        );
     } else {
         println!("client version: {version}");
     }

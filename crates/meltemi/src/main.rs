@@ -5,11 +5,13 @@
 mod echo;
 mod inspect;
 mod iptables;
+mod proxy;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use meltemi_telemetry::logging::{Level, Levels};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     /// Run a whole mesh on this machine, from Kubernetes manifests, without Kubernetes
     Up(up::Arguments),
+    /// Run a sidecar or gateway, or a proxy from an Envoy bootstrap
+    Proxy(Box<proxy::Arguments>),
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
@@ -63,12 +67,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A level for everything, or a list of levels by component.
+fn levels(text: &str) -> anyhow::Result<Levels> {
+    if text.contains(':') { Ok(Levels::new(Level::INFO).with_list(text)?) } else { Ok(Levels::new(text.parse()?)) }
+}
+
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Up(arguments) => return up::run(arguments),
         Command::Enter => return up::enter(),
         Command::Inside => return up::inside(),
         Command::Validate(arguments) => return inspect::validate(arguments),
+        Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, cli.log_format == "json")?,
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::Version(arguments) => inspect::version(arguments)?,

@@ -20,6 +20,8 @@ pub mod service_index;
 pub mod sharded;
 pub mod shared;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 pub mod virtual_service;
 
 pub use authentication::{MtlsMode, MtlsPolicy};

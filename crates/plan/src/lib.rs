@@ -9,6 +9,9 @@ pub mod access_log;
 pub mod bootstrap;
 pub mod cluster;
 pub mod common;
+// Deprecated fields are still what control planes send.
+#[allow(deprecated)]
+mod convert;
 pub mod endpoint;
 pub mod error;
 pub mod filter;
@@ -18,6 +21,7 @@ pub mod header;
 pub mod listener;
 pub mod rbac;
 pub mod route;
+pub mod support;
 pub mod tcp_proxy;
 pub mod tls;
 pub mod tracing;
@@ -25,6 +29,7 @@ pub mod tracing;
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink};
 pub use bootstrap::{AdsConfig, Bootstrap};
 pub use cluster::{Cluster, ClusterKind, LbPolicy};
+pub use convert::{bootstrap, cluster, listener, load_assignment, route_configuration, secret};
 pub use common::{Address, Fraction, Metadata, TcpKeepalive};
 pub use endpoint::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
 pub use error::{At, PlanError};

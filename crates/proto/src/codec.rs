@@ -30,6 +30,12 @@ pub fn decode<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, DecodeErro
     M::decode(bytes).map_err(|cause| DecodeError::Malformed { message: M::full_name(), cause: cause.to_string() })
 }
 
+/// Decodes a `google.protobuf.Struct`, as peers exchange it outside any `Any`.
+pub fn decode_struct(bytes: &[u8]) -> Result<prost_types::Struct, DecodeError> {
+    prost_types::Struct::decode(bytes)
+        .map_err(|cause| DecodeError::Malformed { message: "google.protobuf.Struct".to_owned(), cause: cause.to_string() })
+}
+
 /// Encodes `message`. Equal messages give equal bytes.
 pub fn encode<M: Message>(message: &M) -> Bytes {
     message.encode_to_vec().into()

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use meltemi_filters::{ConnectionInfo, Direction, TlsInfo};
+use meltemi_filters::{ConnectionInfo, TlsInfo};
 use meltemi_net::{
     Address, Stream, buffers, original_dst,
     proxy_protocol::{self, Parsed},
@@ -14,13 +14,13 @@ use meltemi_net::{
 };
 use meltemi_plan::{
     ConnectionFacts, NetworkFilter,
-    listener::{ListenerFilterConfig, TrafficDirection},
+    listener::ListenerFilterConfig,
 };
 use meltemi_tls::PeerInfo;
 
 use crate::{
     hcm, tcp_proxy,
-    worker::{ConnectionHandle, LiveChain, LiveListener, Worker},
+    worker::{ConnectionHandle, LiveChain, LiveListener, Worker, live},
 };
 
 /// What has been learnt of a connection before its chain is known.
@@ -231,11 +231,7 @@ fn connection_info(
     info.direct_local = direct_local;
     info.listener = Arc::clone(&listener.plan.name);
     info.filter_chain = Arc::clone(&chain.plan.name);
-    info.direction = match listener.plan.traffic_direction {
-        TrafficDirection::Unspecified => Direction::Unspecified,
-        TrafficDirection::Inbound => Direction::Inbound,
-        TrafficDirection::Outbound => Direction::Outbound,
-    };
+    info.direction = live::direction(&listener.plan);
     let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
     if let Some(tls) = stream.server_tls() {
         info.requested_server_name = tls.server_name().or(inspected_name).map(Arc::from);
@@ -295,7 +291,10 @@ async fn run_filters(
                 }
                 return;
             }
-            NetworkFilter::TcpProxy(proxy) => return tcp_proxy::serve(worker, proxy, stream, info, handle).await,
+            NetworkFilter::TcpProxy(proxy) => {
+                tcp_proxy::serve(worker, proxy, stream, info, handle).await;
+                return;
+            }
             NetworkFilter::DirectResponse(body) => return answer(&mut stream, body).await,
             NetworkFilter::Echo => return echo(&mut stream).await,
             NetworkFilter::Rbac(_)

@@ -161,11 +161,18 @@ impl Connection {
             Affected::Everything => None,
             Affected::Names(names) => Some(names.clone()),
             Affected::Hosts(_) if self.session.lock().watch(type_url).is_some_and(|watch| watch.is_wildcard()) => None,
-            Affected::Hosts(hosts) => {
-                let watched = self.watched.lock();
-                Some(hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect())
-            }
+            Affected::Hosts(hosts) => Some(self.watched_of(hosts)),
         }
+    }
+
+    /// Endpoint assignments watched of these hosts or patterns of hosts (`*.example.com`).
+    pub(crate) fn watched_of(&self, hosts: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let watched = self.watched.lock();
+        let mut names: BTreeSet<Arc<str>> = hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect();
+        for suffix in hosts.iter().filter_map(|host| host.strip_prefix('*')) {
+            names.extend(watched.iter().filter(|(host, _)| host.ends_with(suffix)).flat_map(|(_, names)| names).cloned());
+        }
+        names
     }
 
     /// The response that brings a type up to date within the scope, if there is something to say.
@@ -325,15 +332,15 @@ pub(crate) fn note(stats: &crate::Stats, connection: &Connection, received: &Rec
     match &received.verdict {
         Verdict::None => {}
         Verdict::Accepted { nonce } => {
-            tracing::debug!(target: "ads", %node, kind = types::short_name(&received.type_url), nonce, "ACK");
+            tracing::debug!(%node, kind = types::short_name(&received.type_url), nonce, "ACK");
         }
         Verdict::Stale => {
             stats.stale_nonces.inc();
-            tracing::debug!(target: "ads", %node, kind = types::short_name(&received.type_url), "stale nonce");
+            tracing::debug!(%node, kind = types::short_name(&received.type_url), "stale nonce");
         }
         Verdict::Rejected { nonce, message } => {
             stats.rejected(&received.type_url);
-            tracing::warn!(target: "ads", %node, kind = types::short_name(&received.type_url), nonce, message, "NACK");
+            tracing::warn!(%node, kind = types::short_name(&received.type_url), nonce, message, "NACK");
         }
     }
 }

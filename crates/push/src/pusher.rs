@@ -247,11 +247,7 @@ impl Pusher {
             Affected::Everything => Affected::Everything,
             Affected::Nothing => Affected::Names(renewed),
             Affected::Names(names) => Affected::Names(names.into_iter().chain(renewed).collect()),
-            Affected::Hosts(hosts) => {
-                let watched = connection.watched.lock();
-                let names = hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned();
-                Affected::Names(names.chain(renewed).collect())
-            }
+            Affected::Hosts(hosts) => Affected::Names(connection.watched_of(&hosts).into_iter().chain(renewed).collect()),
         };
         connection.respond(source, snapshot, ENDPOINT, &affected)
     }

@@ -8,6 +8,7 @@ mod load;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -59,13 +60,22 @@ pub enum StoreError {
 pub struct FileStore {
     current: watch::Receiver<Arc<ConfigSet>>,
     problems: watch::Receiver<Arc<[Problem]>>,
-    /// Closing it ends the thread.
-    _stop: SyncSender<Signal>,
+    _stop: Stop,
 }
 
-enum Signal {
-    Changed,
-    Stop,
+/// Ends the thread when dropped.
+#[derive(Debug)]
+struct Stop {
+    stopped: Arc<AtomicBool>,
+    wake: SyncSender<()>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // If the channel is full, the thread is about to wake anyway.
+        let _ = self.wake.try_send(());
+    }
 }
 
 impl FileStore {
@@ -88,8 +98,10 @@ impl FileStore {
         loader.reload();
         let current = watch::Sender::new(loader.set().clone());
         let problems = watch::Sender::new(loader.problems().clone());
-        let store = Self { current: current.subscribe(), problems: problems.subscribe(), _stop: sender };
-        let follow = Follow { loader, current, problems, signals: receiver, options };
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Stop { stopped: stopped.clone(), wake: sender };
+        let store = Self { current: current.subscribe(), problems: problems.subscribe(), _stop: stop };
+        let follow = Follow { loader, current, problems, signals: receiver, stopped, options };
         std::thread::Builder::new()
             .name("config-files".into())
             .spawn(move || {
@@ -121,27 +133,26 @@ impl ConfigStore for FileStore {
     }
 }
 
-impl Drop for FileStore {
-    fn drop(&mut self) {
-        // A full channel wakes the thread as well; it then finds that nobody listens.
-        let _ = self._stop.try_send(Signal::Stop);
-    }
-}
-
 /// Watches the folder (of a file: the folder it is in, since editors replace files).
-fn start_watcher(path: &Path, signals: SyncSender<Signal>) -> Option<notify::RecommendedWatcher> {
-    let target = if path.is_dir() { path } else { path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
+fn start_watcher(path: &Path, signals: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+    let target = if path.is_dir() {
+        path
+    } else {
+        path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    };
     let mode = if path.is_dir() { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
     let handler = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|e| e.kind.is_access()) {
             return;
         }
         // One pending signal is enough; the reader looks at everything.
-        let _ = signals.try_send(Signal::Changed);
+        let _ = signals.try_send(());
     };
     let watcher = notify::recommended_watcher(handler).and_then(|mut w| w.watch(target, mode).map(|()| w));
     watcher
-        .inspect_err(|error| tracing::warn!(path = %target.display(), %error, "cannot watch; looking again from time to time"))
+        .inspect_err(
+            |error| tracing::warn!(path = %target.display(), %error, "cannot watch; looking again from time to time"),
+        )
         .ok()
 }
 
@@ -150,7 +161,8 @@ struct Follow {
     loader: Loader,
     current: watch::Sender<Arc<ConfigSet>>,
     problems: watch::Sender<Arc<[Problem]>>,
-    signals: Receiver<Signal>,
+    signals: Receiver<()>,
+    stopped: Arc<AtomicBool>,
     options: FileStoreOptions,
 }
 
@@ -158,32 +170,26 @@ impl Follow {
     fn run(mut self) {
         loop {
             match self.signals.recv_timeout(self.options.poll) {
-                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Signal::Changed) => {
-                    if !self.settle() {
-                        return;
-                    }
-                }
+                Ok(()) => self.settle(),
                 Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.current.is_closed() {
+            if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            self.loader.reload();
-            self.publish();
+            if self.loader.reload() {
+                self.publish();
+            }
         }
     }
 
-    /// Waits until no event came for the debounce time, ten times that at most. False: stop.
-    fn settle(&self) -> bool {
+    /// Waits until no event came for the debounce time, ten times that at most.
+    fn settle(&self) {
         let deadline = Instant::now() + self.options.debounce * 10;
-        loop {
-            match self.signals.recv_timeout(self.options.debounce) {
-                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(Signal::Changed) if Instant::now() < deadline => {}
-                Ok(Signal::Changed) | Err(RecvTimeoutError::Timeout) => return true,
-            }
-        }
+        while !self.stopped.load(Ordering::Relaxed)
+            && Instant::now() < deadline
+            && self.signals.recv_timeout(self.options.debounce).is_ok()
+        {}
     }
 
     fn publish(&self) {

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use batch::{Batches, Facets, LabelUse, Question};
 use meltemi_model::{Node, Snapshot};
 
 mod affected;
+mod batch;
 mod cluster;
 mod dialect;
 mod endpoint;
@@ -21,6 +23,8 @@ mod profile;
 mod route;
 mod secret;
 pub mod simulation;
+#[cfg(test)]
+mod testing;
 mod view;
 mod wire;
 
@@ -55,6 +59,7 @@ pub struct Cache {
     name_tables: Built<<NameTables as Generator>::Input>,
     secrets: Built<<Secrets as Generator>::Input>,
     routes: Built<<RouteConfigurations as Generator>::Input>,
+    batches: Batches,
 }
 
 impl Cache {
@@ -67,6 +72,7 @@ impl Cache {
             name_tables: Built::new(capacity),
             secrets: Built::new(capacity),
             routes: Built::new(capacity),
+            batches: Batches::default(),
         }
     }
 }
@@ -90,10 +96,38 @@ pub fn generate(
         type_urls::ENDPOINT => run::<Assignments>(snapshot, node, names, &cache.endpoints),
         type_urls::SECRET => run::<Secrets>(snapshot, node, names, &cache.secrets),
         type_urls::NAME_TABLE => run::<NameTables>(snapshot, node, names, &cache.name_tables),
-        type_urls::LISTENER => run::<Listeners>(snapshot, node, names, &cache.listeners),
-        type_urls::ROUTE => run::<RouteConfigurations>(snapshot, node, names, &cache.routes),
+        type_urls::LISTENER => listeners(snapshot, node, names, cache),
+        type_urls::ROUTE => routes(snapshot, node, names, cache),
         _ => Vec::new(),
     }
+}
+
+fn listeners(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache: &Cache) -> Vec<Resource> {
+    let selected = cache.batches.selected_labels(snapshot);
+    let facets = match names {
+        None => Facets::of(node, LabelUse::All, &selected),
+        Some(_) => None,
+    };
+    let Some(facets) = facets else { return run::<Listeners>(snapshot, node, names, &cache.listeners) };
+    let question = Question { type_url: type_urls::LISTENER, names: None, facets };
+    let outbound = cache.batches.get_or_make(snapshot, question, |node| {
+        run::<listener::Outbound>(snapshot, node, None, &cache.listeners)
+    });
+    // A headless service's listener for the workload itself is not the workload's: it would call itself through the proxy.
+    let own = node.ip_addresses.first().map(|address| format!("{address}_"));
+    let foreign = outbound.iter().filter(|resource| own.as_ref().is_none_or(|own| !resource.name.starts_with(own)));
+    let inbound = run::<listener::Inbound>(snapshot, node, None, &cache.listeners);
+    foreign.cloned().chain(inbound).collect()
+}
+
+fn routes(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache: &Cache) -> Vec<Resource> {
+    let selected = cache.batches.selected_labels(snapshot);
+    let Some(facets) = Facets::of(node, LabelUse::Selectors, &selected) else {
+        return run::<RouteConfigurations>(snapshot, node, names, &cache.routes);
+    };
+    let question = Question { type_url: type_urls::ROUTE, names: names.map(<[_]>::to_vec), facets };
+    let make = |node: &Node| run::<RouteConfigurations>(snapshot, node, names, &cache.routes);
+    cache.batches.get_or_make(snapshot, question, make).to_vec()
 }
 
 fn run<G: Generator>(

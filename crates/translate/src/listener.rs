@@ -80,6 +80,40 @@ impl Generator for Listeners {
     }
 }
 
+/// A sidecar's outbound listeners: those that replicas of a workload share.
+pub(crate) struct Outbound;
+
+/// A sidecar's inbound listeners.
+pub(crate) struct Inbound;
+
+macro_rules! side {
+    ($side:ident, $module:ident) => {
+        impl Generator for $side {
+            type Input = Input;
+
+            fn names(snapshot: &Snapshot, node: &Node) -> Vec<Arc<str>> {
+                Self::all(snapshot, node).into_iter().map(|(name, _)| name).collect()
+            }
+
+            fn inputs(snapshot: &Snapshot, node: &Node, name: &str) -> Option<Input> {
+                Self::all(snapshot, node).into_iter().find(|(own, _)| **own == *name).map(|(_, input)| input)
+            }
+
+            fn all(snapshot: &Snapshot, node: &Node) -> Vec<(Arc<str>, Input)> {
+                let listeners = $module::listeners(&View::new(snapshot, node)).into_iter();
+                listeners.map(|listener| (listener.name.clone(), Input::Proxy(Box::new(listener)))).collect()
+            }
+
+            fn build(input: &Input) -> Any {
+                Listeners::build(input)
+            }
+        }
+    };
+}
+
+side!(Outbound, outbound);
+side!(Inbound, inbound);
+
 fn of_proxy(view: &View<'_>) -> Vec<spec::Listener> {
     match view.node.kind {
         NodeKind::Sidecar => {

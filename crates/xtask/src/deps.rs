@@ -36,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netfilter", &[]),
     ("local", &["config", "netfilter", "store"]),
     ("meltemi", &["*"]),
+    ("bench", &["proto", "xds"]),
     ("xtask", &[]),
 ];
 

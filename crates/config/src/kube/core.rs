@@ -208,7 +208,8 @@ impl ServiceSpec {
 
     /// The virtual addresses, none for a headless or external-name service.
     pub fn vips(&self) -> impl Iterator<Item = &Str> {
-        let single = if self.cluster_ips.is_empty() { std::slice::from_ref(&self.cluster_ip) } else { &self.cluster_ips[..] };
+        let single =
+            if self.cluster_ips.is_empty() { std::slice::from_ref(&self.cluster_ip) } else { &self.cluster_ips[..] };
         single.iter().filter(|ip| !ip.is_empty() && !ip.eq_ignore_ascii_case("none"))
     }
 }

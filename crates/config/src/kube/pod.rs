@@ -314,7 +314,8 @@ impl Pod {
     /// The pod's addresses, the primary one first.
     pub fn ips(&self) -> impl Iterator<Item = &Str> {
         let primary = Some(&self.status.pod_ip).filter(|ip| !ip.is_empty());
-        let others = self.status.pod_ips.iter().map(|ip| &ip.ip).filter(move |ip| primary != Some(*ip) && !ip.is_empty());
+        let others =
+            self.status.pod_ips.iter().map(|ip| &ip.ip).filter(move |ip| primary != Some(*ip) && !ip.is_empty());
         primary.into_iter().chain(others)
     }
 

@@ -170,6 +170,13 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
             Value::Text(t) => self.placed(visitor.visit_str(t)),
+            // `[2001:db8::]`: go-yaml reads an address where YAML 1.2 has a key without a value.
+            Value::Map(entries)
+                if let [Entry { key, node: Node { value: Value::Null, .. }, .. }] = &entries[..]
+                    && key.ends_with(':') =>
+            {
+                self.placed(visitor.visit_str(&format!("{key}:")))
+            }
             _ => Err(self.wrong_type("a string")),
         }
     }

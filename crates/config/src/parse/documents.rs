@@ -90,7 +90,8 @@ pub(super) fn kind_of(root: &Node, context: &Context) -> Option<Kind> {
 
 fn misspelt<'a>(root: &'a Node, field: &str) -> Option<&'a str> {
     match &root.value {
-        Value::Map(entries) => nearest(field, entries.iter().map(|e| e.key.as_str())).map(|_| if field == "kind" { "kind" } else { "apiVersion" }),
+        Value::Map(entries) => nearest(field, entries.iter().map(|e| e.key.as_str()))
+            .map(|_| if field == "kind" { "kind" } else { "apiVersion" }),
         _ => None,
     }
 }

@@ -25,7 +25,9 @@ fn each_malformed_document_gives_file_line_path_and_suggestion() {
     );
     check(
         &virtual_service("hosts: [a]\nhttp:\n- route:\n  - destination: {host: b}\n    weight: many"),
-        &[&format!("f.yaml:10: error: {vs}: spec.http[0].route[0].weight: expected a whole number, found the string \"many\"")],
+        &[&format!(
+            "f.yaml:10: error: {vs}: spec.http[0].route[0].weight: expected a whole number, found the string \"many\""
+        )],
     );
     check(
         &virtual_service("hosts: a"),
@@ -33,7 +35,9 @@ fn each_malformed_document_gives_file_line_path_and_suggestion() {
     );
     check(
         &virtual_service("hosts: [a]\nhttp:\n- timeout: 10"),
-        &[&format!("f.yaml:8: error: {vs}: spec.http[0].timeout: expected a string, found the number 10; put it in quotes")],
+        &[&format!(
+            "f.yaml:8: error: {vs}: spec.http[0].timeout: expected a string, found the number 10; put it in quotes"
+        )],
     );
     check(
         &virtual_service("hosts: [a]\nhttp:\n- timeout: \"10\""),
@@ -67,7 +71,9 @@ fn each_malformed_envelope_is_explained() {
     check("apiVersion: v1\nKind: Pod", &["f.yaml:1: error: kind: required; did you mean `kind`?"]);
     check(
         "apiVersion: networking.istio.io/v1\nkind: VirtualServce\nmetadata: {name: a}",
-        &["f.yaml:2: error: kind: networking.istio.io/v1 has no kind \"VirtualServce\"; did you mean `VirtualService`?"],
+        &[
+            "f.yaml:2: error: kind: networking.istio.io/v1 has no kind \"VirtualServce\"; did you mean `VirtualService`?",
+        ],
     );
     check(
         "apiVersion: networking.istio.io/v1\nkind: PeerAuthentication",
@@ -151,7 +157,9 @@ fn lists_and_json_are_read() {
 
 #[test]
 fn a_field_path_leads_to_its_line() {
-    let text = virtual_service("hosts:\n- a\nhttp:\n- match:\n  - uri:\n      exact: /x\n    sourceLabels:\n      a.b/c: d\n  route: []");
+    let text = virtual_service(
+        "hosts:\n- a\nhttp:\n- match:\n  - uri:\n      exact: /x\n    sourceLabels:\n      a.b/c: d\n  route: []",
+    );
     let document = &parse_documents("f", &text)[0];
     for (path, line) in [
         ("spec", 5),
@@ -189,8 +197,10 @@ fn a_partial_mesh_config_keeps_istios_defaults() {
 
 #[test]
 fn the_default_mesh_config_is_istios() {
-    let Ok(text) = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/peer/simulation/default_mesh_config.yaml"))
-    else {
+    let Ok(text) = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/peer/simulation/default_mesh_config.yaml"
+    )) else {
         eprintln!("skipped: no ../shared");
         return;
     };
@@ -230,8 +240,8 @@ fn istios_samples_are_read_without_error() {
         let name = file.strip_prefix(root).expect("below").display().to_string();
         let documents = parse_documents(&name, &text);
         count += documents.iter().filter(|d| d.object.is_some()).count();
-        let problems = documents.iter().flat_map(|d| &d.problems);
-        wrong.extend(problems.filter(|p| p.severity == Severity::Error).map(ToString::to_string));
+        let problems = documents.iter().flat_map(|d| d.check());
+        wrong.extend(problems.filter(|p| p.severity == Severity::Error).map(|p| p.to_string()));
     }
     println!("{} files, {count} objects, {} errors", files.len(), wrong.len());
     let unexpected: Vec<_> = wrong.iter().filter(|w| !KNOWN.iter().any(|k| w.starts_with(k))).collect();
@@ -240,10 +250,7 @@ fn istios_samples_are_read_without_error() {
 }
 
 /// Files of the samples that are not manifests.
-const KNOWN: &[&str] = &[
-    "ambient-argo/tag-chart/",
-    "security/spire-trust-domain-federation/spire-",
-];
+const KNOWN: &[&str] = &["ambient-argo/tag-chart/", "security/spire-trust-domain-federation/spire-"];
 
 fn collect(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
@@ -256,4 +263,73 @@ fn collect(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
         }
     }
     files.sort();
+}
+
+mod never_panics {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces from which nearly valid documents are put together.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n".to_owned()),
+            Just("apiVersion: v1\nkind: List\nitems:\n- ".to_owned()),
+            Just("---\n".to_owned()),
+            Just("  hosts: [a, &x b, *x]\n".to_owned()),
+            Just("  http:\n  - match:\n    - uri: {prefix: /}\n".to_owned()),
+            Just("    timeout: ".to_owned()),
+            Just("  <<: {exportTo: 1}\n".to_owned()),
+            Just("{\"a\": [1, 2.5e9, null, true, \"\\u0000\"]}".to_owned()),
+            Just("? [a, b]\n: c\n".to_owned()),
+            Just("!!binary aGk=\n".to_owned()),
+            Just("key: |\n  ---\n\ttab\n".to_owned()),
+            "[ -~\n\t]{0,24}",
+            "\\PC{0,12}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn on_any_text(pieces in proptest::collection::vec(piece(), 0..12)) {
+            let text = pieces.concat();
+            let lines = u32::try_from(text.lines().count()).expect("short") + 1;
+            for problem in parse_documents("f", &text).iter().flat_map(Document::check) {
+                prop_assert!((1..=lines).contains(&problem.source.line), "{problem} of {lines} lines");
+            }
+            drop(parse_mesh_config("m", &text));
+        }
+
+        #[test]
+        fn on_a_damaged_sample(at in 0usize..900, length in 0usize..20, with in "[ -~\n]{0,6}") {
+            let mut text = include_str!("tests/sample.yaml").to_owned();
+            let start = at.min(text.len());
+            let end = (start + length).min(text.len());
+            text.replace_range(start..end, &with);
+            for document in parse_documents("f", &text) {
+                prop_assert!(document.object.is_some() || !document.problems.is_empty());
+                drop(document.check());
+            }
+        }
+    }
+}
+
+/// A value can be written and read again: what is shown to an operator is what is in force.
+#[test]
+fn what_is_written_is_what_was_read() {
+    for document in parse_documents("f", include_str!("tests/sample.yaml")) {
+        let object = document.object.expect("readable");
+        let kind = object.kind();
+        let written = serde_json::json!({
+            "apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": {"name": "x"},
+            "spec": serde_json::to_value(&object.spec).expect("json"),
+        });
+        let again = parse_documents("g", &written.to_string());
+        assert_eq!(again[0].object.as_ref().map(|o| &o.spec), Some(&object.spec), "{:?}", again[0].problems);
+    }
+    let mesh = MeshConfig::default();
+    let text = serde_json::to_string(&mesh).expect("json");
+    assert_eq!(parse_mesh_config("m", &text).expect("valid").value, mesh);
 }

@@ -75,7 +75,9 @@ pub(super) fn export_to(list: &[Str], namespace: &str, at: &Path<'_>, v: &mut Va
     for (i, item) in list.iter().enumerate() {
         let here = at.index(i);
         match &**item {
-            "*" | "~" => v.require(&here, list.len() == 1, format_args!("{item:?} cannot be combined with other namespaces")),
+            "*" | "~" => {
+                v.require(&here, list.len() == 1, format_args!("{item:?} cannot be combined with other namespaces"))
+            }
             "." => {}
             other => {
                 v.check(&here, names::dns_label(other));
@@ -119,7 +121,11 @@ fn target_ref(target: &PolicyTargetReference, at: &Path<'_>, v: &mut Validation)
     ];
     v.require(&at.field("name"), !target.name.is_empty(), "targetRef name must be set");
     v.require(&at.field("kind"), !target.kind.is_empty(), "targetRef kind must be set");
-    v.require(&at.field("namespace"), target.namespace.is_empty(), "cross namespace referencing is not currently supported");
+    v.require(
+        &at.field("namespace"),
+        target.namespace.is_empty(),
+        "cross namespace referencing is not currently supported",
+    );
     if !target.kind.is_empty() && !ALLOWED.contains(&(&*target.group, &*target.kind)) {
         v.error(
             &at.field("kind"),

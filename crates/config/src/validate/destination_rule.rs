@@ -1,12 +1,12 @@
 //! DestinationRule and the traffic policy settings that other kinds share with it.
 
+use super::Validation;
 use super::common::{duration, duration_or_zero, export_to, label_selector, labels};
 use super::load_balancer::load_balancer;
-use super::Validation;
 use crate::names;
 use crate::networking::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, HttpSettings, OutlierDetection, TcpKeepalive,
-    TcpSettings, TrafficPolicy, TunnelSettings,
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, HttpSettings, OutlierDetection,
+    TcpKeepalive, TcpSettings, TrafficPolicy, TunnelSettings,
 };
 use crate::object::Meta;
 use crate::path::Path;
@@ -31,7 +31,11 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
     export_to(&spec.export_to, &meta.namespace, at, v);
     if spec.workload_selector.is_some() {
         let own = spec.export_to.iter().all(|e| &**e == "." || *e == meta.namespace);
-        v.require(&at.field("exportTo"), own, "a destination rule with workloadSelector cannot be exported to other namespaces");
+        v.require(
+            &at.field("exportTo"),
+            own,
+            "a destination rule with workloadSelector cannot be exported to other namespaces",
+        );
     }
     label_selector(spec.workload_selector.as_ref(), &at.field("workloadSelector"), v);
 }
@@ -135,7 +139,11 @@ fn http_settings(http: &HttpSettings, at: &Path<'_>, v: &mut Validation) {
     }
     if let Some(keepalive) = &http.http2_keep_alive {
         let at = at.field("http2KeepAlive");
-        v.require(&at, keepalive.interval.is_some() && keepalive.timeout.is_some(), "interval and timeout must both be set");
+        v.require(
+            &at,
+            keepalive.interval.is_some() && keepalive.timeout.is_some(),
+            "interval and timeout must both be set",
+        );
         duration(keepalive.interval, &at.field("interval"), v);
         duration(keepalive.timeout, &at.field("timeout"), v);
     }

@@ -28,7 +28,11 @@ fn config_patch(patch: &EnvoyConfigObjectPatch, at: &Path<'_>, v: &mut Validatio
     match change.operation {
         PatchOperation::Invalid => v.error(&at_patch.field("operation"), "operation must be set"),
         PatchOperation::Remove => {}
-        _ => v.require(&at_patch.field("value"), change.value.is_some(), "a value is required unless the operation is REMOVE"),
+        _ => v.require(
+            &at_patch.field("value"),
+            change.value.is_some(),
+            "a value is required unless the operation is REMOVE",
+        ),
     }
     let Some(matches) = &patch.matches else { return };
     let at = at.field("match");
@@ -38,15 +42,21 @@ fn config_patch(patch: &EnvoyConfigObjectPatch, at: &Path<'_>, v: &mut Validatio
         matches.cluster.is_some(),
         matches.waypoint.is_some(),
     ];
-    v.require(&at, set.iter().filter(|s| **s).count() <= 1, "only one of listener, routeConfiguration, cluster and waypoint can be set");
+    v.require(
+        &at,
+        set.iter().filter(|s| **s).count() <= 1,
+        "only one of listener, routeConfiguration, cluster and waypoint can be set",
+    );
     let waypoint = matches.context == PatchContext::Waypoint;
     v.require(&at, waypoint == matches.waypoint.is_some(), "only support waypointMatch when context is WAYPOINT");
     let fits = match apply_to {
         ApplyTo::Cluster => !set[0] && !set[1],
         ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => !set[0] && !set[2],
-        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::NetworkFilter | ApplyTo::HttpFilter | ApplyTo::ListenerFilter => {
-            !set[1] && !set[2]
-        }
+        ApplyTo::Listener
+        | ApplyTo::FilterChain
+        | ApplyTo::NetworkFilter
+        | ApplyTo::HttpFilter
+        | ApplyTo::ListenerFilter => !set[1] && !set[2],
         ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap => true,
     };
     v.require(&at, fits, format_args!("the match is not one for {apply_to}"));

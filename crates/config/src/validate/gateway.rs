@@ -20,7 +20,10 @@ pub(super) fn gateway(spec: &Gateway, meta: &Meta, at: &Path<'_>, v: &mut Valida
         let Some(port) = &one.port else { continue };
         let same = |s: &Server| s.port.as_ref().is_some_and(|p| p.name == port.name && !p.name.is_empty());
         if spec.servers[..i].iter().any(same) {
-            v.error(&at.field("port").field("name"), format_args!("port names in servers must be unique: duplicate name {}", port.name));
+            v.error(
+                &at.field("port").field("name"),
+                format_args!("port names in servers must be unique: duplicate name {}", port.name),
+            );
         }
     }
 }
@@ -88,7 +91,11 @@ fn bind(address: &str, port: &Port) -> Result<(), String> {
 
 fn server_port(port: &Port, bind: &str, at: &Path<'_>, v: &mut Validation) {
     let protocol = at.field("protocol");
-    v.require(&protocol, names::protocol(&port.protocol).is_some(), format_args!("invalid protocol {:?}", port.protocol));
+    v.require(
+        &protocol,
+        names::protocol(&port.protocol).is_some(),
+        format_args!("invalid protocol {:?}", port.protocol),
+    );
     if !(bind.starts_with("unix://") && port.number == 0) {
         v.check(&at.field("number"), names::port(port.number));
     }
@@ -163,7 +170,11 @@ fn terminated(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
     let certificates = at.field("tlsCertificates");
     for (i, certificate) in tls.tls_certificates.iter().enumerate() {
         let at = certificates.index(i);
-        v.require(&at, !certificate.server_certificate.is_empty(), format_args!("{mode} TLS requires a server certificate"));
+        v.require(
+            &at,
+            !certificate.server_certificate.is_empty(),
+            format_args!("{mode} TLS requires a server certificate"),
+        );
         v.require(&at, !certificate.private_key.is_empty(), format_args!("{mode} TLS requires a private key"));
     }
     if tls.tls_certificates.len() > 2 {

@@ -5,8 +5,8 @@ use super::common::{duration, labels, percent, regex};
 use super::virtual_service::{Scope, destination, gateway_names, header_rules};
 use crate::names;
 use crate::networking::{
-    CorsPolicy, FaultAbort, FaultDelay, HttpDirectResponse, HttpFaultInjection, HttpMatchRequest, HttpRedirect, HttpRetry,
-    HttpRewrite, HttpRoute, StringMatch, StringMatchType,
+    CorsPolicy, FaultAbort, FaultDelay, HttpDirectResponse, HttpFaultInjection, HttpMatchRequest, HttpRedirect,
+    HttpRetry, HttpRewrite, HttpRoute, StringMatch, StringMatchType,
 };
 use crate::path::Path;
 
@@ -124,13 +124,21 @@ fn http_redirect(redirect: &HttpRedirect, at: &Path<'_>, v: &mut Validation) {
         && redirect.scheme.is_empty()
         && redirect.prefix_rewrite.is_empty();
     v.require(at, !nothing, "redirect must specify uri, authority, scheme, port or prefixRewrite");
-    v.require(at, redirect.uri.is_empty() || redirect.prefix_rewrite.is_empty(), "uri and prefixRewrite cannot both be set");
+    v.require(
+        at,
+        redirect.uri.is_empty() || redirect.prefix_rewrite.is_empty(),
+        "uri and prefixRewrite cannot both be set",
+    );
     v.require(at, redirect.port.is_none() || redirect.derive_port.is_none(), "port and derivePort cannot both be set");
     if let Some(port) = redirect.port {
         v.check(&at.field("port"), names::port(port));
     }
     let code = redirect.redirect_code;
-    v.require(&at.field("redirectCode"), code == 0 || (300..=399).contains(&code), format_args!("{code} is not a redirect (3xx)"));
+    v.require(
+        &at.field("redirectCode"),
+        code == 0 || (300..=399).contains(&code),
+        format_args!("{code} is not a redirect (3xx)"),
+    );
     let scheme = matches!(&*redirect.scheme, "" | "http" | "https");
     v.require(&at.field("scheme"), scheme, "scheme must be http or https");
 }
@@ -144,7 +152,10 @@ fn direct_response(response: &HttpDirectResponse, at: &Path<'_>, v: &mut Validat
     if size > MAX_BODY {
         v.error(&at, format_args!("body of {size} bytes is larger than 1MB"));
     } else if size > LARGE_BODY {
-        v.warn(&at, format_args!("a body of {size} bytes is held by every proxy and may slow down configuration updates"));
+        v.warn(
+            &at,
+            format_args!("a body of {size} bytes is held by every proxy and may slow down configuration updates"),
+        );
     }
 }
 
@@ -188,7 +199,11 @@ fn fault_abort(abort: &FaultAbort, at: &Path<'_>, v: &mut Validation) {
         http_status(status.into(), &at.field("httpStatus"), v);
     }
     if let Some(status) = &abort.grpc_status {
-        v.require(&at.field("grpcStatus"), is_grpc_status(status), format_args!("gRPC status {status:?} is not supported"));
+        v.require(
+            &at.field("grpcStatus"),
+            is_grpc_status(status),
+            format_args!("gRPC status {status:?} is not supported"),
+        );
     }
     if abort.http2_error.is_some() {
         v.error(&at.field("http2Error"), "HTTP/2 abort fault injection not supported yet");
@@ -286,7 +301,8 @@ fn cors_policy(cors: &CorsPolicy, at: &Path<'_>, v: &mut Validation) {
     }
     let methods = at.field("allowMethods");
     for (i, method) in cors.allow_methods.iter().enumerate() {
-        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"].contains(&&**method);
+        let known =
+            ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"].contains(&&**method);
         v.require(&methods.index(i), known, format_args!("{method:?} is not a supported HTTP method"));
     }
     for (field, list) in [("allowHeaders", &cors.allow_headers), ("exposeHeaders", &cors.expose_headers)] {

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Validation, common};
-use crate::kube::{
-    Endpoints, EndpointSlice, KubeService, PodSpec, PodTemplate, ServiceType, WorkloadLabelSelector,
-};
+use crate::kube::{EndpointSlice, Endpoints, KubeService, PodSpec, PodTemplate, ServiceType, WorkloadLabelSelector};
 use crate::names;
 use crate::object::{Object, Spec};
 use crate::path::Path;
@@ -17,8 +15,16 @@ pub(super) fn metadata(object: &Object, v: &mut Validation) {
     let name = &*object.meta.name;
     let label_only = matches!(object.spec, Spec::Service(_) | Spec::Namespace(_));
     let lower = !name.bytes().any(|b| b.is_ascii_uppercase());
-    let valid = if label_only { names::is_dns_label(name) } else { names::fqdn(name).is_ok() || names::label_value(name).is_ok() };
-    v.require(&at.field("name"), valid && lower && name.len() <= 253, format_args!("{name:?} is not a valid object name"));
+    let valid = if label_only {
+        names::is_dns_label(name)
+    } else {
+        names::fqdn(name).is_ok() || names::label_value(name).is_ok()
+    };
+    v.require(
+        &at.field("name"),
+        valid && lower && name.len() <= 253,
+        format_args!("{name:?} is not a valid object name"),
+    );
     if !object.meta.namespace.is_empty() {
         v.check(&at.field("namespace"), names::dns_label(&object.meta.namespace));
     }
@@ -63,7 +69,11 @@ pub(super) fn service(service: &KubeService, v: &mut Validation) {
         }
     }
     let distribution = matches!(&*spec.traffic_distribution, "" | "PreferClose" | "PreferSameZone" | "PreferSameNode");
-    v.require(&at.field("trafficDistribution"), distribution, format_args!("{:?} is not supported", spec.traffic_distribution));
+    v.require(
+        &at.field("trafficDistribution"),
+        distribution,
+        format_args!("{:?} is not supported", spec.traffic_distribution),
+    );
     common::labels(&spec.selector, &at.field("selector"), v);
 }
 
@@ -108,7 +118,12 @@ pub(super) fn endpoints(endpoints: &Endpoints, v: &mut Validation) {
     }
 }
 
-pub(super) fn workload(template: &PodTemplate, selector: &WorkloadLabelSelector, replicas: Option<i32>, v: &mut Validation) {
+pub(super) fn workload(
+    template: &PodTemplate,
+    selector: &WorkloadLabelSelector,
+    replicas: Option<i32>,
+    v: &mut Validation,
+) {
     let at = &Path::root("spec");
     v.require(&at.field("replicas"), replicas.is_none_or(|r| r >= 0), "cannot be negative");
     for (key, value) in &selector.match_labels {
@@ -143,7 +158,11 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, v: &mut Validation) {
         let env = at.field("env");
         for (i, variable) in container.env.iter().enumerate() {
             let at = env.index(i);
-            v.require(&at.field("name"), !variable.name.is_empty() && !variable.name.contains('='), "not a variable name");
+            v.require(
+                &at.field("name"),
+                !variable.name.is_empty() && !variable.name.contains('='),
+                "not a variable name",
+            );
             let both = !variable.value.is_empty() && variable.value_from.is_some();
             v.require(&at, !both, "only one of value and valueFrom can be set");
         }

@@ -20,7 +20,11 @@ pub(super) fn load_balancer(
     at: &Path<'_>,
     v: &mut Validation,
 ) {
-    v.require(at, lb.simple.is_none() || lb.consistent_hash.is_none(), "only one of simple and consistentHash can be set");
+    v.require(
+        at,
+        lb.simple.is_none() || lb.consistent_hash.is_none(),
+        "only one of simple and consistentHash can be set",
+    );
     if let Some(hash) = &lb.consistent_hash {
         consistent_hash(hash, &at.field("consistentHash"), v);
     }

@@ -43,7 +43,9 @@ pub fn mesh_config(c: &MeshConfig) -> Validation {
     let mut validation = Validation::default();
     let v = &mut validation;
     let at = &Path::root("");
-    for (field, port) in [("proxyListenPort", c.proxy_listen_port), ("proxyInboundListenPort", c.proxy_inbound_listen_port)] {
+    for (field, port) in
+        [("proxyListenPort", c.proxy_listen_port), ("proxyInboundListenPort", c.proxy_inbound_listen_port)]
+    {
         v.check(&at.field(field), names::port(port));
     }
     duration(Some(c.connect_timeout), &at.field("connectTimeout"), v);
@@ -80,7 +82,11 @@ fn trust(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
     let certificates = at.field("caCertificates");
     for (i, data) in c.ca_certificates.iter().enumerate() {
         let at = certificates.index(i);
-        v.require(&at, data.pem.is_some() != data.spiffe_bundle_url.is_some(), "exactly one of pem and spiffeBundleUrl must be set");
+        v.require(
+            &at,
+            data.pem.is_some() != data.spiffe_bundle_url.is_some(),
+            "exactly one of pem and spiffeBundleUrl must be set",
+        );
     }
     if let Some(ca) = &c.ca {
         let at = at.field("ca");
@@ -94,7 +100,10 @@ fn trust(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
 
 fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
     if c.outbound_traffic_policy.mode == MeshOutboundTrafficPolicyMode::VirtualServiceOnly {
-        v.error(&at.field("outboundTrafficPolicy").field("mode"), "VIRTUAL_SERVICE_ONLY was removed from Istio; use REGISTRY_ONLY");
+        v.error(
+            &at.field("outboundTrafficPolicy").field("mode"),
+            "VIRTUAL_SERVICE_ONLY was removed from Istio; use REGISTRY_ONLY",
+        );
     }
     if let Some(tls) = &c.outbound_traffic_policy.tls {
         client_tls(tls, &at.field("outboundTrafficPolicy").field("tls"), v);
@@ -136,7 +145,11 @@ fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
     ] {
         let at = at.field(field);
         for (i, item) in list.iter().enumerate() {
-            v.require(&at.index(i), matches!(&**item, "*" | "." | "~") || names::is_dns_label(item), format_args!("{item:?} is not a namespace"));
+            v.require(
+                &at.index(i),
+                matches!(&**item, "*" | "." | "~") || names::is_dns_label(item),
+                format_args!("{item:?} is not a namespace"),
+            );
         }
     }
 }
@@ -170,7 +183,8 @@ fn tls_config(tls: &TlsConfig, at: &Path<'_>, v: &mut Validation) {
 fn extension_provider(provider: &ExtensionProvider, at: &Path<'_>, v: &mut Validation) {
     v.require(&at.field("name"), !provider.name.is_empty(), "empty extension provider name");
     let services = services(provider);
-    let others = [provider.stackdriver.is_some(), provider.prometheus.is_some(), provider.envoy_file_access_log.is_some()];
+    let others =
+        [provider.stackdriver.is_some(), provider.prometheus.is_some(), provider.envoy_file_access_log.is_some()];
     let count = services.len() + others.iter().filter(|o| **o).count();
     v.require(at, count == 1, "exactly one provider must be set");
     for (field, service, port) in services {

@@ -18,9 +18,10 @@ pub(super) fn resource(spec: &ProxyConfigResource, at: &Path<'_>, v: &mut Valida
     for (name, value) in &spec.environment_variables {
         v.require(&variables.field(name), value.len() <= 2048, "a value has at most 2048 characters");
     }
-    if let Some(image) = &spec.image {
-        let known = matches!(&*image.image_type, "" | "default" | "debug" | "distroless");
-        v.require(&at.field("image").field("imageType"), known, format_args!("unknown image type {:?}", image.image_type));
+    if let Some(image) = &spec.image
+        && !matches!(&*image.image_type, "" | "default" | "debug" | "distroless")
+    {
+        v.warn(&at.field("image").field("imageType"), format_args!("unknown image type {:?}", image.image_type));
     }
 }
 
@@ -36,7 +37,11 @@ pub(super) fn proxy(c: &ProxyConfig, at: &Path<'_>, v: &mut Validation) {
     v.require(&at.field("binaryPath"), !c.binary_path.is_empty(), "binary path must be set");
     let cluster = c.service_cluster.as_deref();
     if c.tracing_service_name.is_none() {
-        v.require(&at.field("serviceCluster"), cluster.is_some_and(|s| !s.is_empty()), "service cluster or tracing service name must be specified");
+        v.require(
+            &at.field("serviceCluster"),
+            cluster.is_some_and(|s| !s.is_empty()),
+            "service cluster or tracing service name must be specified",
+        );
     }
     duration(Some(c.drain_duration), &at.field("drainDuration"), v);
     v.require(&at.field("drainDuration"), c.drain_duration.subsec_nanos() == 0, "drain duration must be whole seconds");
@@ -81,10 +86,10 @@ fn tracer(tracing: &ProxyTracing, at: &Path<'_>, v: &mut Validation) {
         v.require(&at.field("accessToken"), !lightstep.access_token.is_empty(), "access token must be set");
     }
     for (field, backend) in [("zipkin", &tracing.zipkin), ("datadog", &tracing.datadog)] {
-        if let Some(backend) = backend
-            && &*backend.address != "$(HOST_IP):8126"
-        {
-            v.check(&at.field(field).field("address"), names::host_port(&backend.address));
+        if let Some(backend) = backend {
+            // `$(HOST_IP)` is replaced when the proxy starts.
+            let address = backend.address.replace("$(HOST_IP)", "0.0.0.0");
+            v.check(&at.field(field).field("address"), names::host_port(&address));
         }
     }
     common::percent(tracing.sampling.value(), &at.field("sampling"), v);
@@ -92,7 +97,11 @@ fn tracer(tracing: &ProxyTracing, at: &Path<'_>, v: &mut Validation) {
     for (name, tag) in &tracing.custom_tags {
         let at = tags.field(name);
         let set = [tag.literal.is_some(), tag.environment.is_some(), tag.header.is_some()];
-        v.require(&at, set.iter().filter(|s| **s).count() == 1, "exactly one of literal, environment and header must be set");
+        v.require(
+            &at,
+            set.iter().filter(|s| **s).count() == 1,
+            "exactly one of literal, environment and header must be set",
+        );
     }
     if let Some(tls) = &tracing.tls_settings {
         client_tls(tls, &at.field("tlsSettings"), v);
@@ -111,7 +120,11 @@ fn remote_service(service: &RemoteService, at: &Path<'_>, v: &mut Validation) {
 
 fn private_key_provider(provider: &PrivateKeyProvider, at: &Path<'_>, v: &mut Validation) {
     let chosen = [("cryptomb", &provider.cryptomb), ("qat", &provider.qat)];
-    v.require(at, chosen.iter().filter(|(_, p)| p.is_some()).count() == 1, "exactly one of cryptomb and qat must be set");
+    v.require(
+        at,
+        chosen.iter().filter(|(_, p)| p.is_some()).count() == 1,
+        "exactly one of cryptomb and qat must be set",
+    );
     for (field, settings) in chosen {
         let Some(settings) = settings else { continue };
         let at = at.field(field);

@@ -185,14 +185,19 @@ fn source(source: Option<&Source>, at: &Path<'_>, l7: &mut bool, v: &mut Validat
         }
     }
     let accounts = s.service_accounts.is_some() || s.not_service_accounts.is_some();
-    let others = s.principals.is_some() || s.not_principals.is_some() || s.namespaces.is_some() || s.not_namespaces.is_some();
+    let others =
+        s.principals.is_some() || s.not_principals.is_some() || s.namespaces.is_some() || s.not_namespaces.is_some();
     v.require(at, !(accounts && others), "cannot set serviceAccounts with namespaces or principals");
     for (field, list, _) in &lists[6..8] {
         let at = at.field(field);
         v.require(&at, list.as_ref().is_none_or(|l| l.len() <= 16), "at most 16 service accounts");
         for (i, account) in list.iter().flatten().enumerate() {
             let parts = account.split('/').count();
-            v.require(&at.index(i), parts <= 2 && account.len() <= 320, format_args!("{account:?} is not namespace/name or name"));
+            v.require(
+                &at.index(i),
+                parts <= 2 && account.len() <= 320,
+                format_args!("{account:?} is not namespace/name or name"),
+            );
         }
     }
 }

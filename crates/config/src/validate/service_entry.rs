@@ -70,7 +70,11 @@ fn ports(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
         let same_number = |p: &ServicePort| p.number == port.number;
         let same_name = |p: &ServicePort| p.name == port.name;
         v.require(&at.field("number"), !spec.ports[..i].iter().any(same_number), "port number cannot be duplicated");
-        v.require(&at.field("name"), !spec.ports[..i].iter().any(same_name), format_args!("duplicate port name {:?}", port.name));
+        v.require(
+            &at.field("name"),
+            !spec.ports[..i].iter().any(same_name),
+            format_args!("duplicate port name {:?}", port.name),
+        );
     }
 }
 
@@ -96,7 +100,11 @@ fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v:
     let ports = at.field("ports");
     for name in endpoint.ports.keys() {
         let known = spec.ports.iter().any(|p| p.name == *name);
-        v.require(&ports.field(name), known, format_args!("endpoint port {name:?} is not defined by the service entry"));
+        v.require(
+            &ports.field(name),
+            known,
+            format_args!("endpoint port {name:?} is not defined by the service entry"),
+        );
     }
     let address = at.field("address");
     let unix = endpoint.address.starts_with("unix://");
@@ -137,7 +145,11 @@ fn resolution(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
 }
 
 fn dynamic_dns(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
-    v.require(at, spec.endpoints.is_empty() && spec.workload_selector.is_none(), "DYNAMIC_DNS mode cannot set endpoints");
+    v.require(
+        at,
+        spec.endpoints.is_empty() && spec.workload_selector.is_none(),
+        "DYNAMIC_DNS mode cannot set endpoints",
+    );
     v.require(at, spec.location == ServiceLocation::MeshExternal, "DYNAMIC_DNS is only for MESH_EXTERNAL services");
     v.require(at, spec.addresses.is_empty(), "DYNAMIC_DNS cannot have addresses");
     let wildcard = spec.hosts.iter().all(|h| h.starts_with('*'));
@@ -232,7 +244,11 @@ pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Val
         v.require(&at.field(field), value >= 0, "cannot be negative");
     }
     let methods = [probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.exec.is_some(), probe.grpc.is_some()];
-    v.require(at, methods.iter().filter(|m| **m).count() <= 1, "only one of httpGet, tcpSocket, exec and grpc can be set");
+    v.require(
+        at,
+        methods.iter().filter(|m| **m).count() <= 1,
+        "only one of httpGet, tcpSocket, exec and grpc can be set",
+    );
     if let Some(http) = &probe.http_get {
         let at = at.field("httpGet");
         v.check(&at.field("port"), names::port(http.port));

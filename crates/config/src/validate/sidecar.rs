@@ -8,8 +8,8 @@ use super::virtual_service::destination;
 use super::{Validation, common};
 use crate::names;
 use crate::networking::{
-    CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicyMode, Port, ServerTlsMode, ServerTlsSettings,
-    Sidecar,
+    CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicyMode, Port, ServerTlsMode,
+    ServerTlsSettings, Sidecar,
 };
 use crate::path::Path;
 
@@ -47,7 +47,11 @@ fn ingress(listener: &IstioIngressListener, seen: &mut BTreeSet<u32>, at: &Path<
         return;
     };
     listener_port(port, false, &at.field("port"), v);
-    v.require(at, seen.insert(port.number), format_args!("ports on ingress must be unique: {} is there twice", port.number));
+    v.require(
+        at,
+        seen.insert(port.number),
+        format_args!("ports on ingress must be unique: {} is there twice", port.number),
+    );
     if !listener.bind.is_empty() {
         v.check(&at.field("bind"), names::ip(&listener.bind));
     }
@@ -109,7 +113,8 @@ fn all_egress(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
             Some(port) => {
                 let unix = listener.bind.starts_with("unix://");
                 listener_port(port, unix, &at.field("port"), v);
-                let fresh = if unix { sockets.insert(&listener.bind) } else { ports.insert((&listener.bind, port.number)) };
+                let fresh =
+                    if unix { sockets.insert(&listener.bind) } else { ports.insert((&listener.bind, port.number)) };
                 v.require(&at, fresh, "ports (or unix sockets) of egress listeners must be unique");
             }
         }
@@ -140,7 +145,8 @@ fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
 
 /// `namespace/host`: namespace a name, `*`, `.` or `~`; host a domain name, a wildcard domain or `*`.
 fn egress_host(host: &str) -> Result<(), String> {
-    let (namespace, dns) = host.split_once('/').ok_or_else(|| format!("{host:?} is not of the form namespace/dnsName"))?;
+    let (namespace, dns) =
+        host.split_once('/').ok_or_else(|| format!("{host:?} is not of the form namespace/dnsName"))?;
     if namespace.is_empty() || dns.is_empty() {
         return Err(format!("{host:?}: both namespace and dnsName must be given"));
     }

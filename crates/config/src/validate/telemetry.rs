@@ -49,7 +49,11 @@ fn tracing(tracing: &Tracing, at: &Path<'_>, v: &mut Validation) {
             tag.header.as_ref().map(|h| h.name.is_empty()),
             tag.formatter.as_ref().map(|f| f.value.is_empty()),
         ];
-        v.require(&at, values.iter().flatten().count() == 1, "exactly one of literal, environment, header and formatter must be set");
+        v.require(
+            &at,
+            values.iter().flatten().count() == 1,
+            "exactly one of literal, environment, header and formatter must be set",
+        );
         v.require(&at, !values.contains(&Some(true)), "the name or value cannot be empty");
     }
 }
@@ -62,7 +66,11 @@ fn metrics(metrics: &Metrics, at: &Path<'_>, v: &mut Validation) {
         let at = overrides.index(i);
         if let Some(matches) = &item.matches {
             let at = at.field("match");
-            v.require(&at, matches.metric.is_none() || matches.custom_metric.is_none(), "only one of metric and customMetric can be set");
+            v.require(
+                &at,
+                matches.metric.is_none() || matches.custom_metric.is_none(),
+                "only one of metric and customMetric can be set",
+            );
             let named = matches.custom_metric.as_ref().is_none_or(|m| !m.is_empty());
             v.require(&at.field("customMetric"), named, "customMetric cannot be empty");
         }
@@ -110,6 +118,7 @@ fn cel_shape(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
-    let ends_in_operator = text.trim_end().ends_with(['+', '-', '*', '/', '%', '=', '<', '>', '&', '|', '!', '.', ',', '?', ':']);
+    let ends_in_operator =
+        text.trim_end().ends_with(['+', '-', '*', '/', '%', '=', '<', '>', '&', '|', '!', '.', ',', '?', ':']);
     if text.trim().is_empty() || !open.is_empty() || ends_in_operator { wrong() } else { Ok(()) }
 }

@@ -1,15 +1,18 @@
 //! The oracle: Istio's own validation tests as data (`../shared/peer/api-validation`), run through parse and validate.
 
+use std::collections::BTreeSet;
 use std::path::{Path as FilePath, PathBuf};
 
 use serde::Deserialize;
 
-use super::*;
 use crate::parse::{Document, parse_documents, parse_mesh_config, parse_mesh_networks};
 use crate::problem::{Problem, Severity};
 
 /// Cases in which we differ from Istio on purpose: file name, and why.
-const KNOWN: &[(&str, &str)] = &[];
+const KNOWN: &[(&str, &str)] = &[
+    ("testvalidatemeshconfigproxyconfig--binary-path-invalid", "a field that is left out has Istio's default here"),
+    ("testvalidatemeshconfigproxyconfig--validate-status-port", "a field that is left out has Istio's default here"),
+];
 
 /// Kinds that are not supported yet.
 const NOT_YET: &[&str] = &["TrafficExtension", "WasmPlugin"];
@@ -60,7 +63,8 @@ fn semantic(document: &Document) -> Vec<Problem> {
 
 fn verdict(case: &Case) -> Result<(), String> {
     let (errors, warnings) = judge(case);
-    let inside = |p: &&Problem| case.fragment.as_deref().is_none_or(|f| p.path.starts_with(f) || f.starts_with(&p.path));
+    let inside =
+        |p: &&Problem| case.fragment.as_deref().is_none_or(|f| p.path.starts_with(f) || f.starts_with(&p.path));
     let shown = |list: &[Problem]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
     let refused = errors.iter().any(|p| inside(&p));
     if refused == case.valid {
@@ -101,7 +105,11 @@ fn istios_webhook_cases_have_istios_verdict() {
             }
         }
     }
-    println!("{run} cases, {} differ, {} known differences, {skipped} of kinds not supported yet", wrong.len(), KNOWN.len());
+    println!(
+        "{run} cases, {} differ, {} known differences, {skipped} of kinds not supported yet",
+        wrong.len(),
+        KNOWN.len()
+    );
     assert!(wrong.is_empty() && stale.is_empty(), "{}\nno longer different: {stale:?}", wrong.join("\n"));
     assert!(run > 400, "only {run} cases");
 }
@@ -122,7 +130,8 @@ fn istios_crd_cases_have_istios_verdict() {
                 run += 1;
                 let name = format!("{dir}/{}#{i}", file.file_name().expect("a name").to_string_lossy());
                 let found = parse_documents("case", &document).iter().flat_map(semantic).collect::<Vec<_>>();
-                let errors: Vec<_> = found.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
+                let errors: Vec<_> =
+                    found.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
                 let known = CRD_KNOWN.iter().any(|(k, _)| *k == name);
                 if errors.is_empty() == error.is_some() && !known {
                     wrong.push(format!("{name}: istio says {error:?}, we {errors:?}\n{document}"));
@@ -138,7 +147,11 @@ fn istios_crd_cases_have_istios_verdict() {
 }
 
 /// Documents of the CRD tests in which we differ on purpose.
-const CRD_KNOWN: &[(&str, &str)] = &[];
+const CRD_KNOWN: &[(&str, &str)] = &[
+    ("api-testdata/peerauth-invalid.yaml#3", "an empty portLevelMtls is the same as none"),
+    ("istio-crds-testdata/peerauth-invalid.yaml#3", "an empty portLevelMtls is the same as none"),
+    ("istio-crds-testdata/reqauth-valid.yaml#0", "has a field, presence, that no published CRD has"),
+];
 
 /// The document without its `_err` key, and that.
 fn crd_case(part: &str) -> Option<(String, Option<String>)> {
@@ -183,4 +196,80 @@ fn an_invalid_mesh_config_reports_everything_istio_reports() {
     }
     let warnings = problems.iter().filter(|p| p.severity == Severity::Warning).count();
     assert_eq!(warnings, 3);
+}
+
+#[derive(Deserialize)]
+struct Simulation {
+    config: Option<String>,
+    kube_config: Option<String>,
+    mesh_config: Option<serde_json::Value>,
+}
+
+/// The configuration of Istio's simulation tests went through Istio's validation: none of it may be refused here.
+#[test]
+fn what_istios_simulations_run_on_is_accepted() {
+    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/peer/simulation/cases");
+    if !root.is_dir() {
+        eprintln!("skipped: no ../shared");
+        return;
+    }
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in files(&root) {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        let case: Simulation = serde_saphyr::from_str(&std::fs::read_to_string(&file).expect("readable")).expect("a case");
+        for text in [&case.config, &case.kube_config].into_iter().flatten() {
+            let documents = parse_documents(&name, text);
+            count += documents.iter().filter(|d| d.object.is_some()).count();
+            let problems = documents.iter().flat_map(Document::check);
+            // Services that an API server would refuse were given to Istio's fake one.
+            let errors = problems.filter(|p| p.severity == Severity::Error && !p.message.starts_with("duplicate port name"));
+            wrong.extend(errors.map(|p| p.to_string()));
+        }
+        if let Some(mesh) = &case.mesh_config {
+            wrong.extend(parse_mesh_config(&name, &mesh.to_string()).err().into_iter().flatten().map(|p| p.to_string()));
+        }
+    }
+    println!("{count} objects, {} refused", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 200, "{count}");
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    expected: Vec<ExpectedMessage>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedMessage {
+    code: String,
+    resource: String,
+}
+
+/// `istioctl analyze` on rules that are never used: IST0130 for a whole rule, IST0131 for a match.
+#[test]
+fn rules_and_matches_that_are_never_used_are_the_ones_istio_names() {
+    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/peer/analyze/cases/dupmatches");
+    if !root.is_dir() {
+        eprintln!("skipped: no ../shared");
+        return;
+    }
+    let text = std::fs::read_to_string(root.join("expected.json")).expect("readable");
+    let expected: Expected = serde_json::from_str(&text).expect("json");
+    let expected: BTreeSet<_> = expected.expected.into_iter().map(|m| (m.code, m.resource)).collect();
+    let mut found = BTreeSet::new();
+    for file in files(&root.join("input")) {
+        for document in parse_documents("f", &std::fs::read_to_string(&file).expect("readable")) {
+            let key = document.key.clone().expect("a key");
+            let namespace = if &*key.namespace == "default" { String::new() } else { format!("{}/", key.namespace) };
+            for problem in document.check() {
+                let code = match &problem.message {
+                    m if m.starts_with("this rule is not used") => "IST0130",
+                    m if m.starts_with("this match is not used") => "IST0131",
+                    _ => continue,
+                };
+                found.insert((code.to_owned(), format!("{} {namespace}{}", key.kind, key.name)));
+            }
+        }
+    }
+    assert_eq!(found, expected);
 }

@@ -1,7 +1,7 @@
 //! VirtualService: hosts, gateways, and its three kinds of routes.
 
 use super::http::{actions, http_match};
-use super::{Validation, common};
+use super::{Validation, common, reachability};
 use crate::names;
 use crate::networking::{
     Destination, HeaderOperations, Headers, HttpRoute, L4MatchAttributes, RouteDestination, StringMatchType, TcpRoute,
@@ -36,7 +36,7 @@ pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>,
     for (i, route) in spec.http.iter().enumerate() {
         http_route(route, &scope, &routes.index(i), v);
     }
-    unreachable_rules(spec, at, v);
+    reachability::unused(spec, at, v);
     let routes = at.field("tls");
     for (i, route) in spec.tls.iter().enumerate() {
         tls_route(route, spec, &routes.index(i), v);
@@ -273,22 +273,4 @@ fn route_destinations(list: &[RouteDestination], at: &Path<'_>, v: &mut Validati
         destination(&to.destination, &at.index(i).field("destination"), v);
     }
     weights(list.iter().map(|r| r.weight), at, v);
-}
-
-/// A rule without a match takes everything: what follows it is never used. So is a repetition of an earlier match.
-fn unreachable_rules(spec: &VirtualService, at: &Path<'_>, v: &mut Validation) {
-    let at = at.field("http");
-    let catches_all = |r: &HttpRoute| r.matches.is_empty() || r.matches.iter().any(|m| *m == Default::default());
-    if let Some(last) = spec.http.iter().position(catches_all)
-        && last + 1 < spec.http.len()
-    {
-        v.warn(&at.index(last), "the rules after this one are not used: only the last rule can be without matches");
-    }
-    for (i, route) in spec.http.iter().enumerate() {
-        let repeated = !route.matches.is_empty()
-            && route.matches.iter().all(|m| spec.http[..i].iter().any(|earlier| earlier.matches.contains(m)));
-        if repeated {
-            v.warn(&at.index(i), "not used: every match of this rule is already taken by an earlier rule");
-        }
-    }
 }

@@ -114,7 +114,8 @@ async fn answer_of_grpc(response: Response<Incoming>) -> anyhow::Result<Value> {
     let collected = Limited::new(body, MAX_ANSWER).collect().await;
     let collected = collected.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?;
     let status = collected.trailers().and_then(|trailers| trailers.get("grpc-status"));
-    let status = status.or_else(|| parts.headers.get("grpc-status")).and_then(|status| status.to_str().ok()).map(str::to_owned);
+    let status =
+        status.or_else(|| parts.headers.get("grpc-status")).and_then(|status| status.to_str().ok()).map(str::to_owned);
     let message = parts.headers.get("grpc-message").and_then(|message| message.to_str().ok()).map(str::to_owned);
     let mut buffer = BytesMut::from(&collected.to_bytes()[..]);
     let reply = grpc::take_message(&mut buffer).map_err(anyhow::Error::msg)?.unwrap_or_default();

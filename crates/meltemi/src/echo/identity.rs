@@ -32,12 +32,9 @@ impl Identity {
 
     pub fn json(&self) -> Map<String, Value> {
         let mut map = Map::new();
-        for (key, value) in [
-            ("service", &self.service),
-            ("version", &self.version),
-            ("pod", &self.pod),
-            ("namespace", &self.namespace),
-        ] {
+        for (key, value) in
+            [("service", &self.service), ("version", &self.version), ("pod", &self.pod), ("namespace", &self.namespace)]
+        {
             map.insert(key.to_owned(), json!(value));
         }
         map
@@ -98,5 +95,9 @@ fn elements(text: &str) -> Vec<&str> {
 }
 
 fn pairs(element: &str) -> Vec<(&str, &str)> {
-    split(element, ';').into_iter().filter_map(|pair| pair.trim().split_once('=')).map(|(k, v)| (k, v.trim_matches('"'))).collect()
+    split(element, ';')
+        .into_iter()
+        .filter_map(|pair| pair.trim().split_once('='))
+        .map(|(k, v)| (k, v.trim_matches('"')))
+        .collect()
 }

@@ -125,7 +125,10 @@ fn unescape(text: &str) -> String {
 async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr, port: u16) -> Response<Body> {
     let headers = request.headers();
     let is = |name: header::HeaderName, wanted: &str| {
-        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|text| text.to_ascii_lowercase().starts_with(wanted))
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|text| text.to_ascii_lowercase().starts_with(wanted))
     };
     if is(header::CONTENT_TYPE, "application/grpc") {
         let report = report(app, &request, peer, port, "gRPC");

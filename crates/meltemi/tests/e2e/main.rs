@@ -3,4 +3,6 @@
 
 mod control_plane;
 mod differential;
+mod fabric;
+mod foreign_ads;
 mod support;

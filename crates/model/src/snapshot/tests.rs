@@ -1,1 +1,112 @@
+use super::*;
+use crate::testing::{add_services, node, service, shard, snapshot, text, update};
+use std::sync::Arc;
 
+#[test]
+fn an_endpoint_change_costs_its_own_shard() {
+    let services: Vec<_> = (0..2000).map(|i| service(&format!("a/s{i}"))).collect();
+    let mut first = Update::default();
+    for service in &services {
+        let key = service.key();
+        first.endpoints.insert(key.clone(), Some(shard(&key, &["10.0.0.1"], "x")));
+    }
+    add_services(&mut first, services);
+    let before = Snapshot::build(Options::default(), &first);
+    let scope = before.scope(&node("sidecar", "a", &[]));
+    let key = ServiceKey::new("a", "s7");
+    let mut update = Update::default();
+    update.endpoints.insert(key.clone(), Some(shard(&key, &["10.0.0.1", "10.0.0.2"], "x")));
+    let (after, change) = before.next(&update);
+    assert!(change.is_endpoints_only());
+    assert_eq!(change.endpoints.iter().collect::<Vec<_>>(), [&key]);
+    assert!(change.summaries.is_empty());
+    assert_eq!(change.addresses.iter().map(|a| &**a).collect::<Vec<_>>(), ["10.0.0.2"]);
+    assert_eq!(after.endpoints.shared_buckets(&before.endpoints), 255);
+    assert!(Arc::ptr_eq(&before.services, &after.services));
+    assert!(Arc::ptr_eq(&scope, &after.scope(&node("sidecar", "a", &[]))), "the scope is still the same one");
+    assert_eq!(before.endpoints.of(&key).len(), 1, "the old snapshot is untouched");
+    let (same, change) = after.next(&update);
+    assert!(change.is_empty());
+    assert_eq!(same.version, after.version);
+}
+
+#[test]
+fn a_change_names_what_differs() {
+    let rule = |host: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: r, namespace: a}}
+spec: {{host: {host}, trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}}}
+"
+        )
+    };
+    let before = snapshot(&rule("web"), &["a/web.a.svc.cluster.local"]);
+    let (after, change) = before.next(&update(&rule("db")));
+    let hosts: Vec<_> = change.destination_hosts.iter().map(|host| host.to_string()).collect();
+    assert_eq!(hosts, ["db.a.svc.cluster.local", "web.a.svc.cluster.local"]);
+    assert_eq!(change.configs.iter().map(|key| key.to_string()).collect::<Vec<_>>(), ["DestinationRule a/r"]);
+    assert!(after.next(&update(&rule("db"))).1.is_empty(), "the same again changes nothing");
+    let mut merged = change.clone();
+    merged.merge(&Change { full: true, ..Change::default() });
+    assert!(merged.full && merged.destination_hosts.len() == 2);
+}
+
+#[test]
+fn a_node_serves_the_services_at_its_address_or_that_select_it() {
+    let mut update = Update::default();
+    let (here, elsewhere, selecting) = (service("a/here"), service("a/elsewhere"), service("a/selecting"));
+    let selecting = Service { selector: crate::labels::labels_of([("app", "x")]), ..selecting };
+    update.endpoints.insert(here.key(), Some(shard(&here.key(), &["10.9.9.9"], "x")));
+    update.endpoints.insert(elsewhere.key(), Some(shard(&elsewhere.key(), &["10.9.9.8"], "x")));
+    add_services(&mut update, [here, elsewhere, selecting]);
+    let snapshot = Snapshot::build(Options::default(), &update);
+    let targets: Vec<_> = snapshot
+        .service_targets(&node("sidecar", "a", &[("app", "x")]))
+        .iter()
+        .map(|target| format!("{} {}", target.service.hostname, target.target_port))
+        .collect();
+    assert_eq!(targets, ["here 8080", "selecting 80"]);
+}
+
+#[test]
+fn gateways_are_chosen_by_label_or_by_the_services_they_name() {
+    let gateway = |name: &str, selector: &str, annotation: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}, namespace: a, annotations: {{{annotation}}}}}
+spec: {{selector: {{{selector}}}, servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}]}}
+"
+        )
+    };
+    let mut update = update(
+        &(gateway("mine", "istio: ingress", "")
+            + &gateway("other", "istio: egress", "")
+            + &gateway("by-service", "istio: egress", "internal.istio.io/gateway-service: 'x, gw.a'")),
+    );
+    let own = service("a/gw.a");
+    update.endpoints.insert(own.key(), Some(shard(&own.key(), &["10.9.9.9"], "x")));
+    add_services(&mut update, [own]);
+    let snapshot = Snapshot::build(Options::default(), &update);
+    let found = snapshot.gateways_for(&node("router", "a", &[("istio", "ingress")]));
+    assert_eq!(found.iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>(), [text("by-service"), text("mine")]);
+}
+
+#[test]
+fn the_mesh_s_default_export_applies_anew() {
+    let yaml = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: vs, namespace: a}
+spec: {hosts: [x.com], http: [{route: [{destination: {host: web}}]}]}
+";
+    let before = snapshot(yaml, &[]);
+    assert_eq!(before.virtual_services_for_gateway("mesh", "b").len(), 1);
+    let mesh = MeshConfig { default_virtual_service_export_to: vec![text(".")], ..MeshConfig::default() };
+    let (after, change) = before.next(&Update { mesh: Some(Shared::new(mesh)), ..Update::default() });
+    assert!(change.full);
+    assert_eq!(after.virtual_services_for_gateway("mesh", "b").len(), 0);
+    assert_eq!(after.virtual_services_for_gateway("mesh", "a").len(), 1);
+}

@@ -105,7 +105,7 @@ impl Subscriber {
         let mut configurator = self.state.configurator.lock();
         match type_url {
             types::CLUSTER => {
-                let plan = meltemi_plan::cluster_any(body).map_err(|e| e.to_string())?;
+                let plan = plan(meltemi_proto::unpack_cluster(body), meltemi_plan::cluster)?;
                 if let Some(cluster) = configurator.set_cluster(held(plan, resource))? {
                     self.warming.spawn(async move {
                         if tokio::time::timeout(WARMING_TIMEOUT, cluster.warmed()).await.is_err() {
@@ -115,19 +115,19 @@ impl Subscriber {
                 }
             }
             types::ENDPOINT => {
-                let plan = meltemi_plan::load_assignment_any(body).map_err(|e| e.to_string())?;
+                let plan = plan(meltemi_proto::unpack_load_assignment(body), meltemi_plan::load_assignment)?;
                 configurator.set_assignment(plan.cluster.clone(), held(plan, resource));
             }
             types::LISTENER => {
-                let plan = meltemi_plan::listener_any(body).map_err(|e| e.to_string())?;
+                let plan = plan(meltemi_proto::unpack_listener(body), meltemi_plan::listener)?;
                 configurator.set_listener(held(plan, resource))?;
             }
             types::ROUTE => {
-                let plan = meltemi_plan::route_configuration_any(body).map_err(|e| e.to_string())?;
+                let plan = plan(meltemi_proto::unpack_route_configuration(body), meltemi_plan::route_configuration)?;
                 configurator.set_routes(held(plan, resource));
             }
             types::SECRET => {
-                let plan = meltemi_plan::secret_any(body).map_err(|e| e.to_string())?;
+                let plan = plan(meltemi_proto::unpack_secret(body), meltemi_plan::secret)?;
                 configurator.set_secret(&plan)?;
             }
             other => return Err(format!("resources of type {other} are not used here")),
@@ -192,6 +192,14 @@ impl Subscriber {
             }
         }
     }
+}
+
+/// Decodes and converts one resource; the error is the text of its rejection.
+fn plan<M, P>(
+    message: Result<M, meltemi_proto::DecodeError>,
+    convert: impl FnOnce(&M) -> Result<P, meltemi_plan::PlanError>,
+) -> Result<P, String> {
+    convert(&message.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
 }
 
 fn held<P>(plan: P, resource: &Resource) -> Held<P> {

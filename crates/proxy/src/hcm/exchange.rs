@@ -2,8 +2,8 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use http::{HeaderValue, StatusCode, header};
-use meltemi_filters::{LocalReply, ResponseFlags, StreamInfo};
+use http::{StatusCode, header};
+use meltemi_filters::{Flow, LocalReply, RequestFields, ResponseFlags, StreamFilters, StreamInfo, headers as rules};
 use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream};
 use meltemi_net::timer::Deadline;
 use meltemi_plan::{
@@ -12,7 +12,7 @@ use meltemi_plan::{
     route::{DirectResponse, RouteConfiguration, TlsRequirement},
 };
 
-use super::{Context, reply, request, response, rules, view::RequestView};
+use super::{Context, reply, request, response};
 use crate::{
     router::{self, redirect},
     world::World,
@@ -32,6 +32,15 @@ pub struct Exchange<'a> {
     pub routes: Option<Arc<RouteConfiguration>>,
     /// As it was sent.
     pub response: Option<ResponseHead>,
+    pub filters: StreamFilters,
+}
+
+/// What moving the bodies needs, borrowed apart.
+pub struct StreamParts<'a> {
+    pub stream: &'a mut ServerStream,
+    pub deadline: &'a mut Deadline,
+    pub info: &'a mut StreamInfo,
+    pub filters: &'a mut StreamFilters,
 }
 
 /// Serves one request to its end.
@@ -40,6 +49,7 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
         world: context.worker.world(),
         info: StreamInfo::new(context.connection.clone()),
         random: context.worker.random(),
+        filters: context.http.filters.stream(),
         context,
         stream,
         deadline,
@@ -66,6 +76,9 @@ impl Exchange<'_> {
         let (host, route) = self.find_route()?;
         self.info.virtual_host = Some(Arc::clone(&host));
         self.info.route = Some(Arc::clone(&route));
+        if let Flow::Reply(reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
+            return Err(reply);
+        }
         match &route.action {
             RouteAction::Forward(forward) => router::forward(self, &host, &route, forward).await,
             RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
@@ -116,7 +129,7 @@ impl Exchange<'_> {
         };
         let routes = Arc::clone(routes.ok_or_else(not_found)?);
         let tls = self.context.connection.tls.as_ref();
-        let view = RequestView(&self.request);
+        let view = RequestFields(&self.request);
         let query = RouteRequest {
             host: &self.request.authority,
             path: &self.request.path,
@@ -158,6 +171,7 @@ impl Exchange<'_> {
         }
         let (mut head, body) = reply::render(&reply, Some(&self.request));
         self.apply_response_rules(&mut head);
+        self.filters.on_response(&mut head, &mut self.info);
         self.complete(&mut head);
         self.info.bytes_sent += body.len() as u64;
         reply::send(self.stream, &head, body);
@@ -175,7 +189,9 @@ impl Exchange<'_> {
             order.reverse();
         }
         for level in order {
-            rules::apply_to_response(level, head, &self.request, &self.info);
+            if !level.is_empty() {
+                rules::apply_to_response(level, head, Some(&self.request), &self.info);
+            }
         }
     }
 
@@ -210,13 +226,12 @@ impl Exchange<'_> {
         }
     }
 
-    fn end(&mut self) {
-        self.info.finish();
+    pub fn parts(&mut self) -> StreamParts<'_> {
+        StreamParts { stream: self.stream, deadline: self.deadline, info: &mut self.info, filters: &mut self.filters }
     }
 
-    /// A number for a header, without going through a string.
-    pub fn number(n: u64) -> HeaderValue {
-        HeaderValue::from(n)
+    fn end(&mut self) {
+        self.filters.on_end(&self.request, &mut self.info);
     }
 }
 

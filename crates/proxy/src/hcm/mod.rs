@@ -11,16 +11,18 @@ mod path;
 mod reply;
 mod request;
 mod response;
-pub mod rules;
-pub mod view;
 
 use std::{rc::Rc, sync::Arc};
 
-use meltemi_filters::ConnectionInfo;
+use meltemi_filters::{
+    ChainScope, ConnectionInfo, Direction, FilterChain, StreamInfo,
+    format::{Missing, Scope},
+};
+use meltemi_http::RequestHead;
 use meltemi_net::{Stream, sniff};
-use meltemi_plan::{Hcm, hcm::Codec};
+use meltemi_plan::{Format, Hcm, HttpFilterConfig, hcm::Codec};
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, StreamParts};
 pub use reply::grpc_status_of;
 
 use crate::worker::{ConnectionHandle, Worker};
@@ -28,12 +30,32 @@ use crate::worker::{ConnectionHandle, Worker};
 /// A connection manager as one worker runs it.
 pub struct LiveHttp {
     pub plan: Arc<Hcm>,
+    pub filters: Arc<FilterChain>,
+    suppress_envoy_headers: bool,
 }
 
 impl LiveHttp {
-    pub fn new(plan: &Arc<Hcm>) -> Self {
-        Self { plan: Arc::clone(plan) }
+    pub fn new(plan: &Arc<Hcm>, direction: Direction, context: &Arc<meltemi_filters::Context>) -> Self {
+        let scope = ChainScope { stat_prefix: Arc::clone(&plan.stat_prefix), direction };
+        let suppress_envoy_headers = plan.http_filters.iter().any(|filter| match &filter.config {
+            HttpFilterConfig::Router(router) => router.suppress_envoy_headers,
+            _ => false,
+        });
+        Self { plan: Arc::clone(plan), filters: FilterChain::new(&plan.http_filters, &scope, context), suppress_envoy_headers }
     }
+
+    /// The router is told not to add `x-envoy-*` of its own.
+    pub fn suppress_envoy_headers(&self) -> bool {
+        self.suppress_envoy_headers
+    }
+}
+
+/// The text of a command string for a request that has no response yet.
+pub(crate) fn text(format: &Format, request: &RequestHead, info: &StreamInfo) -> String {
+    let mut out = Vec::new();
+    let scope = Scope { request: Some(request), ..Scope::new(info) };
+    meltemi_filters::format::write(format, &scope, Missing::Empty, &mut out);
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// What all exchanges of a connection share.

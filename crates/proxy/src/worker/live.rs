@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 
-use meltemi_plan::{ConnectionFacts, FilterChain, Listener, NetworkFilter};
+use meltemi_filters::{Context, Direction};
+use meltemi_plan::{ConnectionFacts, FilterChain, Listener, NetworkFilter, listener::TrafficDirection};
 use meltemi_tls::ServerTls;
 
 use crate::{
@@ -35,11 +36,12 @@ impl LiveListener {
         self.chains.iter().chain(&self.default_chain)
     }
 
-    fn new(active: &Arc<ActiveListener>, before: Option<&Self>) -> Self {
+    fn new(active: &Arc<ActiveListener>, before: Option<&Self>, context: &Arc<Context>) -> Self {
+        let direction = direction(&active.plan);
         let live = |chain: &ChainRuntime| {
             // A chain that the update left alone keeps its filters, and with them their counters and buckets.
             let same = before.and_then(|b| b.chains().find(|c| c.plan.fingerprint == chain.plan.fingerprint));
-            let http = same.and_then(|c| c.http.clone()).or_else(|| http_of(&chain.plan));
+            let http = same.and_then(|c| c.http.clone()).or_else(|| http_of(&chain.plan, direction, context));
             Rc::new(LiveChain { plan: Arc::clone(&chain.plan), tls: chain.tls.clone(), http })
         };
         Self {
@@ -51,9 +53,9 @@ impl LiveListener {
     }
 }
 
-fn http_of(chain: &FilterChain) -> Option<Rc<LiveHttp>> {
+fn http_of(chain: &FilterChain, direction: Direction, context: &Arc<Context>) -> Option<Rc<LiveHttp>> {
     chain.filters.iter().find_map(|filter| match filter {
-        NetworkFilter::HttpConnectionManager(plan) => Some(Rc::new(LiveHttp::new(plan))),
+        NetworkFilter::HttpConnectionManager(plan) => Some(Rc::new(LiveHttp::new(plan, direction, context))),
         _ => None,
     })
 }
@@ -64,12 +66,12 @@ pub struct LiveListeners(BTreeMap<Arc<str>, Rc<LiveListener>>);
 
 impl LiveListeners {
     /// The next world's, sharing what did not change.
-    pub fn next(&self, world: &World) -> Self {
+    pub fn next(&self, world: &World, context: &Arc<Context>) -> Self {
         let next = |(name, active): (&Arc<str>, &Arc<ActiveListener>)| {
             let before = self.0.get(name);
             let live = match before {
                 Some(before) if Arc::ptr_eq(&before.active, active) => Rc::clone(before),
-                _ => Rc::new(LiveListener::new(active, before.map(|b| &**b))),
+                _ => Rc::new(LiveListener::new(active, before.map(|b| &**b), context)),
             };
             (Arc::clone(name), live)
         };
@@ -86,5 +88,14 @@ impl LiveListeners {
         self.iter().find(|l| bound(l) == Some(address)).or_else(|| {
             self.iter().find(|l| bound(l).is_some_and(|a| a.port() == address.port() && a.ip().is_unspecified()))
         })
+    }
+}
+
+/// Which way a listener's traffic goes, in the filters' terms.
+pub fn direction(listener: &Listener) -> Direction {
+    match listener.traffic_direction {
+        TrafficDirection::Unspecified => Direction::Unspecified,
+        TrafficDirection::Inbound => Direction::Inbound,
+        TrafficDirection::Outbound => Direction::Outbound,
     }
 }

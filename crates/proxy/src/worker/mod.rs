@@ -5,7 +5,7 @@
 
 mod connections;
 mod listeners;
-mod live;
+pub mod live;
 
 pub use connections::{ConnectionHandle, Connections};
 pub use live::{LiveChain, LiveListener, LiveListeners};
@@ -52,6 +52,8 @@ pub struct Feed {
     pub worlds: watch::Receiver<Arc<World>>,
     pub phase: watch::Receiver<Phase>,
     pub status: Option<mpsc::Sender<ListenerStatus>>,
+    /// What filters of all workers share.
+    pub filters: Arc<meltemi_filters::Context>,
 }
 
 /// State of one worker; one `Rc` shared by all of its tasks.
@@ -66,6 +68,7 @@ pub struct Worker {
     date: RefCell<(u64, HeaderValue)>,
     next_connection: Cell<u64>,
     status: Option<mpsc::Sender<ListenerStatus>>,
+    filters: Arc<meltemi_filters::Context>,
 }
 
 /// Load balancing state, with the cluster so that its address is not reused while we key by it.
@@ -90,8 +93,8 @@ pub fn spawn(index: usize, feed: Feed) -> std::io::Result<thread::JoinHandle<()>
 
 /// Serves until told to stop. For callers that bring their own local set, such as tests.
 pub async fn run(index: usize, feed: Feed) {
-    let Feed { mut worlds, mut phase, status } = feed;
-    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status));
+    let Feed { mut worlds, mut phase, status, filters } = feed;
+    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status, filters));
     let mut listeners = listeners::Listeners::new(Rc::clone(&worker));
     listeners.apply();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -123,10 +126,15 @@ pub async fn run(index: usize, feed: Feed) {
 }
 
 impl Worker {
-    fn new(index: usize, world: Arc<World>, status: Option<mpsc::Sender<ListenerStatus>>) -> Self {
+    fn new(
+        index: usize,
+        world: Arc<World>,
+        status: Option<mpsc::Sender<ListenerStatus>>,
+        filters: Arc<meltemi_filters::Context>,
+    ) -> Self {
         Self {
             index,
-            listeners: RefCell::new(LiveListeners::default().next(&world)),
+            listeners: RefCell::new(LiveListeners::default().next(&world, &filters)),
             world: RefCell::new(world),
             pools: Pools::new(),
             transports: TransportCache::default(),
@@ -135,6 +143,7 @@ impl Worker {
             date: RefCell::new((0, HeaderValue::from_static(""))),
             next_connection: Cell::new(1),
             status,
+            filters,
         }
     }
 
@@ -148,7 +157,7 @@ impl Worker {
             world.clusters.get(&cursor.cluster.plan.name).is_some_and(|current| Arc::ptr_eq(current, &cursor.cluster))
         });
         self.transports.clear();
-        let listeners = self.listeners.borrow().next(&world);
+        let listeners = self.listeners.borrow().next(&world, &self.filters);
         *self.listeners.borrow_mut() = listeners;
         *self.world.borrow_mut() = world;
     }

@@ -16,6 +16,8 @@ pub(super) struct Loader {
     root: PathBuf,
     options: FileStoreOptions,
     files: BTreeMap<PathBuf, FileState>,
+    /// About the folder and its files as such, not about documents.
+    folder_problems: Vec<Problem>,
     set: Arc<ConfigSet>,
     problems: Arc<[Problem]>,
 }
@@ -24,7 +26,8 @@ pub(super) struct Loader {
 #[derive(Default)]
 struct FileState {
     stamp: Option<Stamp>,
-    content: u64,
+    /// Hash of the text; `None` when the file could not be read.
+    content: Option<u64>,
     /// In the order of the file. Includes last good versions of what is broken now.
     objects: Vec<Object>,
     problems: Vec<Problem>,
@@ -36,6 +39,7 @@ impl Loader {
             root: root.to_owned(),
             options,
             files: BTreeMap::new(),
+            folder_problems: Vec::new(),
             set: Arc::default(),
             problems: Arc::from(Vec::new()),
         }
@@ -49,31 +53,42 @@ impl Loader {
         &self.problems
     }
 
-    /// Looks through the folder. `set` stays the same `Arc` when nothing in force changed.
-    pub fn reload(&mut self) {
+    /// Looks through the folder. True if a file, or what is wrong with one, may have changed. `set` stays the same `Arc`
+    /// when nothing in force changed.
+    pub fn reload(&mut self) -> bool {
         let listing = folder::list(&self.root, self.options.max_files);
         let mut problems = Vec::new();
         for unreadable in &listing.unreadable {
             problems.push(file_problem(&unreadable.path, unreadable.error.clone()));
         }
         if listing.truncated {
-            problems.push(file_problem(&self.root, format!("more than {} files; the rest is not read", self.options.max_files)));
+            problems.push(file_problem(
+                &self.root,
+                format!("more than {} files; the rest is not read", self.options.max_files),
+            ));
         }
         // What lies in a folder that cannot be read now is still there as far as anybody knows.
+        let before = self.files.len();
         self.files.retain(|path, _| {
             listing.files.contains_key(path) || listing.unreadable.iter().any(|u| path.starts_with(&u.path))
         });
+        let mut changed = before != self.files.len() || problems != self.folder_problems;
         for (path, stamp) in listing.files {
             let state = self.files.entry(path.clone()).or_default();
             if state.stamp.is_none_or(|old| !old.is_unchanged(&stamp)) {
-                state.read(&path, stamp, &self.options);
+                changed |= state.read(&path, stamp, &self.options);
             }
         }
-        self.compose(problems);
+        if changed {
+            self.folder_problems = problems;
+            self.compose();
+        }
+        changed
     }
 
     /// Puts together what the files contribute; the first of two documents with one key stays.
-    fn compose(&mut self, mut problems: Vec<Problem>) {
+    fn compose(&mut self) {
+        let mut problems = self.folder_problems.clone();
         let mut owners: BTreeMap<Key, &Object> = BTreeMap::new();
         for state in self.files.values() {
             problems.extend(state.problems.iter().cloned());
@@ -108,7 +123,8 @@ impl Loader {
 }
 
 impl FileState {
-    fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) {
+    /// Reads the file; true if it differs from what was read last.
+    fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) -> bool {
         let text = if stamp.bytes() > options.max_file_bytes {
             Err(format!("larger than {} bytes", options.max_file_bytes))
         } else {
@@ -119,21 +135,27 @@ impl FileState {
             Ok(text) => {
                 let mut hasher = DefaultHasher::new();
                 hasher.write(text.as_bytes());
-                let content = hasher.finish();
-                if content != self.content || self.problems.iter().any(|p| p.source.line == 0) {
+                let content = Some(hasher.finish());
+                let changed = content != self.content;
+                if changed {
                     self.content = content;
                     self.take(parse_documents(&path.to_string_lossy(), &text));
                 }
+                changed
             }
             Err(error) => {
-                self.problems = vec![file_problem(path, error)];
+                let problems = vec![file_problem(path, error)];
+                let changed = problems != self.problems;
+                (self.content, self.problems) = (None, problems);
+                changed
             }
         }
     }
 
     /// Takes the documents of the file's new version over what it held.
     fn take(&mut self, documents: Vec<Document>) {
-        let mut before: BTreeMap<Key, Object> = std::mem::take(&mut self.objects).into_iter().map(|o| (o.key(), o)).collect();
+        let mut before: BTreeMap<Key, Object> =
+            std::mem::take(&mut self.objects).into_iter().map(|o| (o.key(), o)).collect();
         self.problems.clear();
         let mut written = BTreeSet::new();
         let mut nameless = false;
@@ -161,7 +183,7 @@ impl FileState {
     }
 }
 
-/// A problem with a file as a whole; line 0 marks it as such.
+/// A problem with a file as a whole: it has no line.
 fn file_problem(path: &Path, message: String) -> Problem {
     Problem {
         severity: Severity::Error,

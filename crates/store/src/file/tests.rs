@@ -7,7 +7,9 @@ use meltemi_config::{Key, Kind};
 use super::*;
 
 fn rule(name: &str, host: &str) -> String {
-    format!("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: {name}\nspec:\n  host: {host}\n")
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: {name}\nspec:\n  host: {host}\n"
+    )
 }
 
 fn quick() -> FileStoreOptions {
@@ -98,7 +100,10 @@ async fn a_document_that_was_never_good_is_only_reported() {
     let store = FileStore::open_with(dir.path(), quick()).expect("open");
     assert!(store.snapshot().is_empty());
     let shown = shown(&store, dir.path());
-    assert!(shown.len() == 1 && shown[0].starts_with("a.yaml:6: error: DestinationRule default/a: spec.host: "), "{shown:?}");
+    assert!(
+        shown.len() == 1 && shown[0].starts_with("a.yaml:6: error: DestinationRule default/a: spec.host: "),
+        "{shown:?}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +114,10 @@ async fn of_two_documents_with_one_name_the_first_stays_and_the_other_is_reporte
     let store = FileStore::open_with(dir.path(), quick()).expect("open");
     assert_eq!(hosts(&store.snapshot()), [("r".into(), "one".into())]);
     let shown = shown(&store, dir.path());
-    assert_eq!(shown, ["b.yaml:2: error: DestinationRule default/r: already defined at a.yaml:1; the first one stays in force"]);
+    assert_eq!(
+        shown,
+        ["b.yaml:2: error: DestinationRule default/r: already defined at a.yaml:1; the first one stays in force"]
+    );
     let mut changes = store.changes();
     fs::remove_file(dir.path().join("a.yaml")).expect("remove");
     assert_eq!(next(&mut changes).await, (vec![key("r")], vec![]));

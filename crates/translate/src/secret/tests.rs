@@ -1,0 +1,68 @@
+use super::*;
+use crate::testing::{mesh, node, sidecar};
+use serde_json::json;
+
+fn snapshot() -> Snapshot {
+    mesh(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {name: site, namespace: edge}
+type: kubernetes.io/tls
+stringData: {tls.crt: CERT, tls.key: KEY, ca.crt: ROOT}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: unused, namespace: edge}
+stringData: {tls.crt: CERT, tls.key: KEY}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: site}}
+",
+    )
+}
+
+fn gateway(namespace: &str) -> Node {
+    node("router", "10.9.9.9", namespace, json!({"LABELS": {"istio": "ingressgateway"}}))
+}
+
+fn secret(name: &str) -> Secret {
+    let input = Secrets::inputs(&snapshot(), &gateway("edge"), name).unwrap();
+    meltemi_proto::unpack_secret(&Secrets::build(&input)).unwrap()
+}
+
+#[test]
+fn a_gateway_gets_the_credentials_that_its_servers_name() {
+    let own = secret("kubernetes://site");
+    assert_eq!(own.name, "kubernetes://site");
+    let Some(secret::Type::TlsCertificate(certificate)) = own.r#type else { panic!() };
+    let inline = |source: Option<DataSource>| match source.unwrap().specifier {
+        Some(data_source::Specifier::InlineBytes(bytes)) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(inline(certificate.certificate_chain), "CERT");
+    assert_eq!(inline(certificate.private_key), "KEY");
+    let Some(secret::Type::ValidationContext(root)) = secret("kubernetes://edge/site-cacert").r#type else { panic!() };
+    assert_eq!(inline(root.trusted_ca), "ROOT");
+}
+
+#[test]
+fn nobody_else_gets_them() {
+    let snapshot = snapshot();
+    for (node, name) in [
+        (gateway("edge"), "kubernetes://unused"),
+        (gateway("edge"), "kubernetes://missing"),
+        (gateway("edge"), "site"),
+        (gateway("other"), "kubernetes://site"),
+        (gateway("other"), "kubernetes://edge/site"),
+        (sidecar("10.9.9.9", "edge"), "kubernetes://site"),
+        (node("router", "10.9.9.9", "edge", json!({})), "kubernetes://site"),
+    ] {
+        assert!(Secrets::inputs(&snapshot, &node, name).is_none(), "{} {name}", node.id);
+    }
+}

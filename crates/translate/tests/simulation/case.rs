@@ -1,6 +1,6 @@
 //! The cases as files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use meltemi_proto::envoy::config::listener::v3::FilterChain;
@@ -18,8 +18,15 @@ pub struct Case {
 pub enum Expected {
     Calls,
     VirtualHosts { route: String, hosts: Option<BTreeMap<String, Option<Vec<String>>>> },
-    InboundClusters(BTreeSet<String>),
+    InboundClusters(BTreeMap<String, InboundCluster>),
     ExternalSecret { listener: String, secret: String, cluster: String },
+}
+
+/// `None`: no load assignment, no metadata.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InboundCluster {
+    pub endpoints: Option<Vec<String>>,
+    pub services: Option<Vec<String>>,
 }
 
 pub struct Expectation {
@@ -62,12 +69,18 @@ fn text_of(value: &Value) -> String {
 }
 
 fn expected(document: &Value) -> Expected {
-    let keys = |value: &Value| value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
+    let strings = |value: &Value| value.as_array().map(|list| list.iter().map(text_of).collect::<Vec<_>>());
     match document["kind"].as_str().unwrap() {
         "traffic" => Expected::Calls,
-        "inbound_clusters" => Expected::InboundClusters(keys(&document["expect_inbound_clusters"])),
+        "inbound_clusters" => {
+            let cluster = |value: &Value| InboundCluster {
+                endpoints: strings(&value["endpoints"]),
+                services: strings(&value["telemetry_services"]),
+            };
+            let clusters = document["expect_inbound_clusters"].as_object().unwrap();
+            Expected::InboundClusters(clusters.iter().map(|(name, value)| (name.clone(), cluster(value))).collect())
+        }
         "virtual_hosts" => {
-            let strings = |value: &Value| value.as_array().map(|list| list.iter().map(text_of).collect::<Vec<_>>());
             let hosts = document["expect_virtual_hosts"].as_object();
             let hosts = hosts.map(|map| map.iter().map(|(domain, value)| (domain.clone(), strings(value))).collect());
             Expected::VirtualHosts { route: text_of(&document["route_name"]), hosts }

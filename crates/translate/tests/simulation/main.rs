@@ -3,11 +3,15 @@
 //! The cases are data beside the workspace (`../shared/peer/simulation`); where they are absent the test says so and passes.
 
 mod case;
+mod envoy;
 mod mesh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use case::{Case, Expected};
+use case::{Case, Expected, InboundCluster};
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
+use meltemi_proto::envoy::config::core::v3::{address, socket_address};
+use meltemi_proto::envoy::config::endpoint::v3::{LbEndpoint, lb_endpoint};
 use meltemi_proto::envoy::config::listener::v3::{FilterChain, Listener};
 use meltemi_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost, route, route_action};
 use meltemi_translate::simulation::{Outcome, Proxy, downstream_tls, http_connection_manager};
@@ -50,6 +54,9 @@ fn run(case: &Case, dialect: &str) -> Vec<String> {
     };
     let mut problems = Vec::new();
     problems.extend(invalid(&generated));
+    if dialect == "envoy" {
+        problems.extend(envoy::refusal(&generated, &case.file));
+    }
     match &case.expected {
         Expected::Calls => {}
         Expected::VirtualHosts { route, hosts } => problems.extend(virtual_hosts(&generated, route, hosts.as_ref())),
@@ -113,13 +120,48 @@ fn clusters_of(host: &VirtualHost) -> Vec<String> {
     clusters
 }
 
-fn inbound_clusters(generated: &Generated, expected: &BTreeSet<String>) -> Vec<String> {
-    let found: BTreeSet<String> =
-        generated.clusters.iter().filter(|name| name.starts_with("inbound")).cloned().collect();
-    if generated.clusters.is_empty() || found == *expected {
+fn inbound_clusters(generated: &Generated, expected: &BTreeMap<String, InboundCluster>) -> Vec<String> {
+    let inbound = generated.clusters.iter().filter(|cluster| cluster.name.starts_with("inbound"));
+    let found: BTreeMap<String, InboundCluster> = inbound.map(|cluster| (cluster.name.clone(), inbound_of(cluster))).collect();
+    if found == *expected {
         return Vec::new();
     }
     vec![format!("expected inbound clusters {expected:?}, got {found:?}")]
+}
+
+fn inbound_of(cluster: &Cluster) -> InboundCluster {
+    let endpoints = cluster.load_assignment.as_ref().map(|assignment| {
+        let endpoints = assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+        endpoints.filter_map(address_of).collect()
+    });
+    InboundCluster { endpoints, services: services_of(cluster) }
+}
+
+fn address_of(endpoint: &LbEndpoint) -> Option<String> {
+    let Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { return None };
+    match endpoint.address.as_ref()?.address.as_ref()? {
+        address::Address::Pipe(pipe) => Some(pipe.path.clone()),
+        address::Address::SocketAddress(socket) => match socket.port_specifier {
+            Some(socket_address::PortSpecifier::PortValue(port)) => Some(format!("{}:{port}", socket.address)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Hosts of the services that telemetry reports for the cluster.
+fn services_of(cluster: &Cluster) -> Option<Vec<String>> {
+    use meltemi_proto::prost_types::value::Kind;
+    let istio = cluster.metadata.as_ref()?.filter_metadata.get("istio")?;
+    let Some(Kind::ListValue(services)) = &istio.fields.get("services")?.kind else { return None };
+    let host = |value: &meltemi_proto::prost_types::Value| match &value.kind {
+        Some(Kind::StructValue(service)) => match &service.fields.get("host")?.kind {
+            Some(Kind::StringValue(host)) => Some(host.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    Some(services.values.iter().filter_map(host).collect())
 }
 
 fn external_secret(generated: &Generated, listener: &str, secret: &str, cluster: &str) -> Vec<String> {

@@ -8,6 +8,7 @@ use meltemi_model::{
     Address, Endpoint, EndpointShard, Node, NodeDescription, Options, Port, Protocol, Resolution, Service, ServiceKey, Shared,
     Snapshot, TargetPort, Update,
 };
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::listener::v3::Listener;
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use meltemi_registry::Registry;
@@ -19,8 +20,7 @@ use super::case::{Case, Expected, folder};
 pub struct Generated {
     pub listeners: Vec<Listener>,
     pub routes: Vec<RouteConfiguration>,
-    /// Names of the clusters.
-    pub clusters: Vec<String>,
+    pub clusters: Vec<Cluster>,
 }
 
 pub fn generate(case: &Case, dialect: &str) -> Result<Generated, String> {
@@ -37,7 +37,7 @@ pub fn generate(case: &Case, dialect: &str) -> Result<Generated, String> {
         routes.extend(resources(&snapshot, &node, type_urls::ROUTE, Some(&named), &cache));
     }
     let routes = decode(&routes, meltemi_proto::unpack_route_configuration)?;
-    let clusters = of(type_urls::CLUSTER).iter().map(|cluster| cluster.name.to_string()).collect();
+    let clusters = decode(&of(type_urls::CLUSTER), meltemi_proto::unpack_cluster)?;
     Ok(Generated { listeners, routes, clusters })
 }
 

@@ -211,7 +211,7 @@ impl Worker {
             if started.elapsed() >= SETTLED_AFTER {
                 backoff.reset();
             }
-            tracing::debug!(target: "xds", cause = failure, "stream ended");
+            tracing::debug!(cause = failure, "stream ended");
             if self.events.send(Event::Disconnected(failure)).await.is_err() {
                 return;
             }

@@ -1,0 +1,202 @@
+//! Debug pages, in istiod's shapes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use meltemi_config::Kind;
+use meltemi_model::Snapshot;
+use meltemi_push::{ClientStatus, TypeStatus};
+use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE};
+use serde_json::{Value, json};
+
+use super::dump;
+use crate::State;
+
+type Parameters = Query<HashMap<String, String>>;
+
+/// One entry for each proxy: what was sent and what it accepted, by type.
+pub(super) async fn syncz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    Json(sorted_clients(&state).iter().map(|client| sync_status(client, &state)).collect())
+}
+
+fn sorted_clients(state: &State) -> Vec<ClientStatus> {
+    let mut clients = state.pusher.clients();
+    clients.sort_by(|a, b| a.peer.node.id.cmp(&b.peer.node.id));
+    clients
+}
+
+fn sync_status(client: &ClientStatus, state: &State) -> Value {
+    let node = &client.peer.node;
+    let mut status = json!({
+        "cluster_id": node.text("CLUSTER_ID").unwrap_or(&state.options.cluster_id),
+        "proxy": format!("{}", node.name),
+        "proxy_id": &*node.id,
+        "proxy_type": node.kind.name(),
+        "istio_version": node.text("ISTIO_VERSION").unwrap_or_default(),
+        "istiod": format!("{}.{}", state.options.pod_name, state.options.namespace),
+    });
+    let mut errors = serde_json::Map::new();
+    for (name, type_url) in [
+        ("cluster", CLUSTER),
+        ("listener", LISTENER),
+        ("route", ROUTE),
+        ("endpoint", ENDPOINT),
+        ("extensionconfig", EXTENSION_CONFIG),
+    ] {
+        let known = TypeStatus::default();
+        let found = client.types.get(type_url).unwrap_or(&known);
+        status[format!("{name}_sent")] = found.sent_nonce.as_str().into();
+        status[format!("{name}_acked")] = found.acked_nonce.as_str().into();
+    }
+    for (type_url, found) in &client.types {
+        if let Some(rejection) = &found.rejection {
+            errors.insert(types::short_name(type_url).to_owned(), rejection.as_str().into());
+        }
+    }
+    if !errors.is_empty() {
+        status["errors"] = Value::Object(errors);
+    }
+    status
+}
+
+/// Connections and their subscriptions.
+pub(super) async fn adsz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let clients = sorted_clients(&state);
+    let entries: Vec<Value> = clients
+        .iter()
+        .map(|client| {
+            let watches = client.types.iter().map(|(type_url, status)| {
+                let watch = json!({
+                    "resources": status.resources,
+                    "nonceSent": status.sent_nonce,
+                    "nonceAcked": status.acked_nonce,
+                    "outstanding": status.outstanding,
+                    "error": status.rejection,
+                });
+                (type_url.to_string(), watch)
+            });
+            json!({
+                "connectionId": &*client.peer.node.id,
+                "connectedForSeconds": client.connected_for.as_secs(),
+                "address": client.peer.address,
+                "identity": client.peer.identity,
+                "variant": format!("{:?}", client.peer.variant),
+                "watches": watches.collect::<serde_json::Map<_, _>>(),
+            })
+        })
+        .collect();
+    Json(json!({ "totalClients": entries.len(), "clients": entries }))
+}
+
+/// What a proxy would be sent now, as Envoy's config dump.
+pub(super) async fn config_dump(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Response {
+    let Some(proxy) = query.get("proxyID") else {
+        return (StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string").into_response();
+    };
+    match state.pusher.resources_of(proxy) {
+        Some(resources) => Json(dump::config_dump(&resources)).into_response(),
+        None => (
+            StatusCode::NOT_FOUND,
+            "Proxy not connected to this Pilot instance. It may be connected to another instance.",
+        )
+            .into_response(),
+    }
+}
+
+/// Services.
+pub(super) async fn registryz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let snapshot = state.pusher.snapshot();
+    Json(snapshot.services.ordered().iter().map(|service| service_value(service)).collect())
+}
+
+fn service_value(service: &meltemi_model::Service) -> Value {
+    let ports: Vec<Value> = service
+        .ports
+        .iter()
+        .map(|port| json!({ "name": &*port.name, "port": port.number, "protocol": format!("{:?}", port.protocol) }))
+        .collect();
+    json!({
+        "hostname": &*service.hostname,
+        "addresses": service.addresses.iter().map(|address| &**address).collect::<Vec<_>>(),
+        "autoAllocatedIPv4": service.auto_address.map(|address| address.to_string()),
+        "ports": ports,
+        "resolution": format!("{:?}", service.resolution),
+        "meshExternal": service.mesh_external,
+        "attributes": {
+            "name": &*service.name,
+            "namespace": &*service.namespace,
+            "serviceRegistry": format!("{:?}", service.registry),
+            "exportTo": format!("{:?}", service.export_to),
+        },
+    })
+}
+
+/// Endpoints by service.
+pub(super) async fn endpointz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    Json(endpoints(&state.pusher.snapshot()))
+}
+
+fn endpoints(snapshot: &Snapshot) -> Value {
+    let services = snapshot.services.ordered().iter().map(|service| {
+        let endpoints = snapshot.endpoints.of(&service.key()).iter().map(|endpoint| {
+            json!({
+                "address": format!("{:?}", endpoint.address),
+                "ports": endpoint.ports.iter().map(|(name, port)| (name.to_string(), Value::from(*port))).collect::<serde_json::Map<_, _>>(),
+                "namespace": &*endpoint.namespace,
+                "workload": &*endpoint.workload_name,
+                "serviceAccount": &*endpoint.service_account,
+                "tlsMode": format!("{:?}", endpoint.tls_mode),
+                "health": format!("{:?}", endpoint.health),
+                "network": &*endpoint.network,
+                "labels": format!("{:?}", endpoint.labels),
+            })
+        });
+        json!({ "service": service.key().to_string(), "endpoints": endpoints.collect::<Vec<_>>() })
+    });
+    services.collect()
+}
+
+/// Configuration objects in force. Secrets are listed without their content.
+pub(super) async fn configz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let set = state.config.load();
+    let objects = set.iter().filter(|object| object.kind().is_istio() || object.kind() == Kind::Secret).map(|object| {
+        let meta = &object.meta;
+        let spec = match object.kind() {
+            Kind::Secret => Value::Null,
+            _ => serde_json::to_value(&object.spec).unwrap_or_default(),
+        };
+        json!({
+            "apiVersion": object.kind().api_version(),
+            "kind": object.kind().as_str(),
+            "metadata": {
+                "name": &*meta.name,
+                "namespace": &*meta.namespace,
+                "resourceVersion": &*meta.resource_version,
+                "source": meta.source.as_ref().map(ToString::to_string),
+            },
+            "spec": spec,
+        })
+    });
+    Json(objects.collect())
+}
+
+/// The MeshConfig in force.
+pub(super) async fn mesh(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    Json(serde_json::to_value(&*state.pusher.snapshot().mesh).unwrap_or_default())
+}
+
+/// The snapshot that proxies are brought to, and who lags.
+pub(super) async fn push_status(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let clients = sorted_clients(&state);
+    let lagging = clients.iter().filter(|client| client.types.values().any(|status| status.outstanding));
+    let lagging: Vec<&str> = lagging.map(|client| &*client.peer.node.id).collect();
+    Json(json!({
+        "version": state.pusher.snapshot().version,
+        "connected": clients.len(),
+        "awaitingAck": lagging,
+    }))
+}

@@ -1,0 +1,54 @@
+//! Envoy's config dump from resources.
+
+use std::sync::Arc;
+
+use meltemi_proto::json::{Secrets, any_to_value};
+use meltemi_xds::Resource;
+use meltemi_xds::types::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use serde_json::{Value, json};
+
+const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
+
+/// `envoy.admin.v3.ConfigDump` of what a proxy is sent. Secrets are redacted.
+pub(super) fn config_dump(types: &[(Arc<str>, Vec<Resource>)]) -> Value {
+    let configs: Vec<Value> = types.iter().map(|(type_url, resources)| section(type_url, resources)).collect();
+    json!({ "configs": configs })
+}
+
+fn section(type_url: &str, resources: &[Resource]) -> Value {
+    let entries = |key: &str| -> Value { resources.iter().map(|resource| entry(resource, key)).collect() };
+    match type_url {
+        CLUSTER => {
+            json!({ "@type": format!("{ADMIN}ClustersConfigDump"), "dynamic_active_clusters": entries("cluster") })
+        }
+        LISTENER => {
+            let listeners: Value = resources
+                .iter()
+                .map(|resource| json!({ "name": &*resource.name, "active_state": entry(resource, "listener") }))
+                .collect();
+            json!({ "@type": format!("{ADMIN}ListenersConfigDump"), "dynamic_listeners": listeners })
+        }
+        ROUTE => {
+            json!({ "@type": format!("{ADMIN}RoutesConfigDump"), "dynamic_route_configs": entries("route_config") })
+        }
+        ENDPOINT => {
+            json!({ "@type": format!("{ADMIN}EndpointsConfigDump"), "dynamic_endpoint_configs": entries("endpoint_config") })
+        }
+        SECRET => {
+            let secrets: Value = resources
+                .iter()
+                .map(|resource| {
+                    let mut value = entry(resource, "secret");
+                    value["name"] = (*resource.name).into();
+                    value
+                })
+                .collect();
+            json!({ "@type": format!("{ADMIN}SecretsConfigDump"), "dynamic_active_secrets": secrets })
+        }
+        _ => json!({ "@type": format!("{ADMIN}EcdsConfigDump"), "ecds_filters": entries("ecds_filter") }),
+    }
+}
+
+fn entry(resource: &Resource, key: &str) -> Value {
+    json!({ "version_info": &*resource.version, key: any_to_value(&resource.body, Secrets::Redacted) })
+}

@@ -1,0 +1,178 @@
+//! The TLS port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Result;
+use futures_util::Stream;
+use meltemi_ca::PeerCertificate;
+use meltemi_tls::{
+    CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, SpiffeId, TrustAnchors, TrustSlot, Validation,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::options::Options;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes under way at once; more wait in the accept queue.
+const MAX_HANDSHAKES: usize = 512;
+/// Certificates of ours are renewed long before they end.
+const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// A listener that hands out connections whose handshake is done.
+pub(crate) struct SecureListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    renewal: Option<Renewal>,
+}
+
+struct Renewal {
+    slot: Arc<CertSlot>,
+    options: Options,
+}
+
+impl SecureListener {
+    pub(crate) fn new(listener: TcpListener, options: &Options) -> Result<Self> {
+        let identity = match &options.certificate {
+            Some((chain, key)) => Identity::from_pem(chain, key)?,
+            None => issue(options)?,
+        };
+        let slot = CertSlot::new(identity);
+        let mut roots = options.authority.root_pem().as_bytes().to_vec();
+        roots.push(b'\n');
+        roots.extend(&options.extra_roots);
+        let anchors = TrustSlot::new(TrustAnchors::from_pem(&roots, &[])?);
+        let tls = ServerTls::new(ServerOptions {
+            certificates: vec![slot.clone()],
+            // A workload without a certificate yet proves itself by token.
+            validation: Some(Validation { anchors, ..Validation::default() }),
+            require_client_certificate: false,
+            alpn: vec![b"h2".to_vec()],
+            ..ServerOptions::default()
+        })?;
+        let renewal = options.certificate.is_none().then(|| Renewal { slot, options: options.clone() });
+        Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
+    }
+
+    /// Accepts for as long as the stream is held.
+    pub(crate) fn incoming(self) -> impl Stream<Item = io::Result<SecureStream>> {
+        let (sender, mut accepted) = mpsc::channel(16);
+        let Self { listener, acceptor, renewal } = self;
+        tokio::spawn(async move {
+            tokio::select! {
+                () = accept(listener, acceptor, &sender) => {}
+                () = renew(renewal) => {}
+                () = sender.closed() => {}
+            }
+        });
+        futures_util::stream::poll_fn(move |context| accepted.poll_recv(context))
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sender: &mpsc::Sender<io::Result<SecureStream>>) {
+    let limit = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let Ok(permit) = limit.clone().acquire_owned().await else { return };
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (acceptor, sender) = (acceptor.clone(), sender.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let peer = PeerInfo::of(stream.get_ref().1).map(Arc::new);
+                    // Closed: the server is going away.
+                    let _ = sender.send(Ok(SecureStream { stream, remote, peer })).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake"),
+                Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn renew(renewal: Option<Renewal>) {
+    let Some(renewal) = renewal else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        match issue(&renewal.options) {
+            Ok(identity) => renewal.slot.set(identity),
+            Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
+        }
+    }
+}
+
+/// A certificate under the names that proxies know us by.
+fn issue(options: &Options) -> Result<Identity> {
+    let namespace = &options.namespace;
+    let mut names = vec!["istiod".to_owned(), "localhost".to_owned()];
+    for service in ["istiod", "istio-pilot", "istiod-remote"] {
+        names.push(format!("{service}.{namespace}"));
+        names.push(format!("{service}.{namespace}.svc"));
+        names.push(format!("{service}.{namespace}.svc.{}", options.domain));
+    }
+    let id = SpiffeId::new(options.trust_domain.clone(), namespace, "istiod")?;
+    Ok(options.authority.server_identity(&names, &id)?)
+}
+
+/// A connection and whom its certificate names.
+pub(crate) struct SecureStream {
+    stream: TlsStream<TcpStream>,
+    remote: SocketAddr,
+    peer: Option<Arc<PeerInfo>>,
+}
+
+/// What requests of a TLS connection carry.
+#[derive(Debug, Clone)]
+pub(crate) struct SecureInfo {
+    pub remote: SocketAddr,
+    pub peer: Option<PeerCertificate>,
+}
+
+impl Connected for SecureStream {
+    type ConnectInfo = SecureInfo;
+
+    fn connect_info(&self) -> SecureInfo {
+        SecureInfo { remote: self.remote, peer: self.peer.clone().map(PeerCertificate) }
+    }
+}
+
+impl AsyncRead for SecureStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SecureStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

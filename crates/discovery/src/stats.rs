@@ -1,0 +1,76 @@
+//! The control plane's own metrics, under istiod's names.
+
+use meltemi_config::Kind;
+use meltemi_model::Snapshot;
+use meltemi_store::{ChangeSet, ConfigSet};
+use meltemi_telemetry::metrics::Labels;
+use meltemi_telemetry::{Counter, Gauge, Registry};
+
+/// What set a push off, in istiod's words.
+const TRIGGERS: [&str; 4] = ["config", "endpoint", "service", "global"];
+
+#[derive(Clone)]
+pub(crate) struct Stats {
+    pub registry: Registry,
+    pub push: meltemi_push::Stats,
+    pub refused: Counter,
+    services: Gauge,
+    virtual_services: Gauge,
+    triggers: Vec<Counter>,
+    inbound_config: Counter,
+    inbound_services: Counter,
+    inbound_endpoints: Counter,
+    _info: Gauge,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let inbound = |kind: &str| registry.counter("pilot_inbound_updates", Labels::new([("type", kind)]));
+        let info =
+            registry.gauge("istio_build", Labels::new([("component", "pilot"), ("tag", env!("CARGO_PKG_VERSION"))]));
+        info.set(1);
+        Self {
+            push: meltemi_push::Stats::new(&registry),
+            refused: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
+            services: registry.gauge("pilot_services", Labels::default()),
+            virtual_services: registry.gauge("pilot_virt_services", Labels::default()),
+            triggers: TRIGGERS
+                .map(|kind| registry.counter("pilot_push_triggers", Labels::new([("type", kind)])))
+                .into(),
+            inbound_config: inbound("config"),
+            inbound_services: inbound("svc"),
+            inbound_endpoints: inbound("eds"),
+            _info: info,
+            registry,
+        }
+    }
+
+    /// Sets the gauges that describe a snapshot.
+    pub(crate) fn describe(&self, snapshot: &Snapshot, set: &ConfigSet) {
+        self.services.set(snapshot.services.len() as u64);
+        self.virtual_services.set(set.of_kind(Kind::VirtualService).count() as u64);
+    }
+
+    /// Counts what came in.
+    pub(crate) fn received(&self, changes: &ChangeSet) {
+        for key in changes.keys() {
+            match key.kind {
+                Kind::EndpointSlice | Kind::Endpoints | Kind::Pod => self.inbound_endpoints.inc(),
+                Kind::Service => self.inbound_services.inc(),
+                _ => self.inbound_config.inc(),
+            }
+        }
+    }
+
+    /// Counts what set a push off.
+    pub(crate) fn triggered(&self, change: &meltemi_model::Change) {
+        let place = match change {
+            change if change.full => 3,
+            change if change.is_endpoints_only() => 1,
+            change if change.configs.is_empty() => 2,
+            _ => 0,
+        };
+        self.triggers[place].inc();
+    }
+}

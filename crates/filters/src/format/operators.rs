@@ -1,0 +1,329 @@
+//! One function for each group of operators. Each appends its value and says whether there was one.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use meltemi_net::Address;
+use meltemi_plan::format::{AddressOf, AddressPart, Count, MetadataOf, Operator, PathChoice, TimePoint, TimeUnit, TlsFact};
+use meltemi_plan::{HeaderKey, HeaderLookup, Metadata};
+
+use super::{Scope, json, time};
+use crate::info::TlsInfo;
+use crate::lookup::{Fields, RequestFields, ResponseFields};
+
+pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
+    let info = scope.info;
+    match operator {
+        Operator::StartTime { format, local } => time::write(out, info.start_time, format.as_deref(), *local),
+        Operator::EmitTime { format } => time::write(out, SystemTime::now(), format.as_deref(), false),
+        Operator::RequestHeader { key, alternative } => {
+            scope.request.is_some_and(|head| header(out, &RequestFields(head), key, alternative.as_ref()))
+        }
+        Operator::ResponseHeader { key, alternative } => {
+            scope.response.is_some_and(|head| header(out, &ResponseFields(head), key, alternative.as_ref()))
+        }
+        Operator::ResponseTrailer { key, alternative } => {
+            scope.trailers.is_some_and(|fields| header(out, &Fields(fields), key, alternative.as_ref()))
+        }
+        Operator::Path { with_query, original } => path(out, scope, *with_query, *original),
+        Operator::QueryParameter(name) => query_parameter(out, scope, name),
+        Operator::Protocol => text(out, info.protocol.map(|p| p.as_str())),
+        Operator::UpstreamProtocol => text(out, info.upstream.protocol.map(|p| p.as_str())),
+        Operator::ResponseCode => number(out, u64::from(info.response_code.unwrap_or(0))),
+        Operator::ResponseCodeDetails { keep_whitespace } => {
+            details(out, info.response_code_details.as_deref(), *keep_whitespace)
+        }
+        Operator::ConnectionTerminationDetails => details(out, info.connection_termination_details.as_deref(), false),
+        Operator::ResponseFlags => write!(out, "{}", info.flags).is_ok(),
+        Operator::ResponseFlagsLong => text(out, Some(info.flags.long().as_str())),
+        Operator::GrpcStatus(format) => grpc_status(out, scope, *format),
+        Operator::Count(count) => number(out, counted(*count, scope)),
+        Operator::Duration
+        | Operator::RequestDuration
+        | Operator::RequestTxDuration
+        | Operator::ResponseDuration
+        | Operator::ResponseTxDuration
+        | Operator::RoundTripDuration
+        | Operator::DownstreamHandshakeDuration
+        | Operator::UpstreamConnectionPoolReadyDuration
+        | Operator::CommonDuration { .. } => duration(operator, scope, out),
+        Operator::Address { of, part } => address(out, scope, *of, *part),
+        Operator::DownstreamTls(fact) => {
+            info.connection.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact))
+        }
+        Operator::UpstreamTls(fact) => info.upstream.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact)),
+        Operator::Metadata { of, namespace, path } => metadata(out, scope, *of, namespace, path),
+        Operator::FilterState { key, plain, field: None, upstream: _ } => filter_state(out, scope, key, *plain),
+        // Fields of objects that filters of others would keep.
+        Operator::FilterState { field: Some(_), .. } => false,
+        Operator::Environment(name) => std::env::var(&**name).is_ok_and(|value| text(out, Some(&value))),
+        Operator::TraceId => info.trace.as_ref().is_some_and(|t| text(out, Some(&t.trace_id_hex()))),
+        Operator::SpanId => info.trace.as_ref().is_some_and(|t| write!(out, "{:016x}", t.span_id).is_ok()),
+        Operator::LocalReplyBody => text(out, Some(scope.local_reply_body)),
+        Operator::AccessLogType => text(out, Some(scope.log_type.name())),
+        Operator::StreamId | Operator::UniqueId => {
+            let id = scope.request.and_then(|head| head.headers.get(&meltemi_http::name::X_REQUEST_ID));
+            bytes(out, id.map(|v| v.as_bytes()))
+        }
+        _ => name(operator, scope, out),
+    }
+}
+
+/// Operators that print the name of something.
+fn name(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
+    let info = scope.info;
+    let connection = &info.connection;
+    match operator {
+        Operator::UpstreamCluster => text(out, info.upstream.cluster.as_ref().map(|c| &*c.stat_name)),
+        Operator::UpstreamClusterRaw => text(out, info.upstream.cluster.as_ref().map(|c| &*c.name)),
+        Operator::UpstreamHostName { with_port } => {
+            if !text(out, info.upstream.hostname.as_deref()) {
+                return address(out, scope, AddressOf::UpstreamHost, AddressPart::Full);
+            }
+            let port = info.upstream.host.as_ref().and_then(Address::socket).filter(|_| *with_port);
+            port.is_none_or(|socket| write!(out, ":{}", socket.port()).is_ok())
+        }
+        Operator::UpstreamRequestAttemptCount => number(out, u64::from(info.upstream.attempts)),
+        Operator::UpstreamTransportFailureReason => details(out, info.upstream.transport_failure.as_deref(), false),
+        Operator::UpstreamConnectionId => info.upstream.connection_id.is_some_and(|id| number(out, id)),
+        Operator::DownstreamTransportFailureReason => details(out, info.state("downstream_tls_failure"), false),
+        Operator::RequestedServerName => text(out, connection.requested_server_name.as_deref()),
+        Operator::RouteName => text(out, info.route.as_ref().map(|r| &*r.name)),
+        Operator::VirtualHostName => text(out, info.virtual_host.as_ref().map(|v| &*v.name)),
+        Operator::FilterChainName => text(out, Some(&connection.filter_chain)),
+        Operator::ConnectionId => number(out, connection.id),
+        Operator::Hostname => text(out, Some(hostname())),
+        // Not computed, and shown as absent: fingerprints, virtual clusters, close reasons.
+        _ => false,
+    }
+}
+
+fn hostname() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim_end().to_owned()
+    })
+}
+
+fn text(out: &mut Vec<u8>, value: Option<&str>) -> bool {
+    bytes(out, value.map(str::as_bytes))
+}
+
+fn bytes(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
+    let value = value.unwrap_or_default();
+    out.extend_from_slice(value);
+    !value.is_empty()
+}
+
+fn number(out: &mut Vec<u8>, value: u64) -> bool {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    true
+}
+
+/// Whitespace would split a log line's columns.
+fn details(out: &mut Vec<u8>, value: Option<&str>, keep_whitespace: bool) -> bool {
+    let start = out.len();
+    let there = text(out, value);
+    if !keep_whitespace {
+        for byte in &mut out[start..] {
+            if byte.is_ascii_whitespace() {
+                *byte = b'_';
+            }
+        }
+    }
+    there
+}
+
+fn header(out: &mut Vec<u8>, fields: &impl HeaderLookup, key: &HeaderKey, alternative: Option<&HeaderKey>) -> bool {
+    let value = fields.value(key).or_else(|| fields.value(alternative?));
+    bytes(out, value.as_deref())
+}
+
+fn path(out: &mut Vec<u8>, scope: &Scope<'_>, with_query: bool, choice: PathChoice) -> bool {
+    let Some(head) = scope.request else { return false };
+    let original = || head.headers.get_str(&meltemi_http::name::X_ENVOY_ORIGINAL_PATH);
+    let path = match choice {
+        PathChoice::Current => Some(head.path.as_str()),
+        PathChoice::Original => original(),
+        PathChoice::OriginalOrCurrent => original().or(Some(head.path.as_str())),
+    };
+    let path = path.map(|p| if with_query { p } else { p.split(['?', '#']).next().unwrap_or(p) });
+    text(out, path)
+}
+
+fn query_parameter(out: &mut Vec<u8>, scope: &Scope<'_>, name: &str) -> bool {
+    let query = scope.request.and_then(|head| head.query()).unwrap_or_default();
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    text(out, pairs.find(|(key, _)| *key == name).map(|(_, value)| value))
+}
+
+fn counted(count: Count, scope: &Scope<'_>) -> u64 {
+    let info = scope.info;
+    match count {
+        Count::BytesReceived => info.bytes_received,
+        Count::BytesSent => info.bytes_sent,
+        Count::RequestHeaderBytes | Count::DownstreamHeaderReceived => info.request_header_bytes,
+        Count::ResponseHeaderBytes | Count::DownstreamHeaderSent => info.response_header_bytes,
+        Count::ResponseTrailerBytes => scope.trailers.map_or(0, |t| t.byte_size() as u64),
+        Count::UpstreamWireReceived => info.upstream.wire_bytes_received,
+        Count::UpstreamWireSent => info.upstream.wire_bytes_sent,
+        Count::UpstreamHeaderReceived => info.upstream.header_bytes_received,
+        Count::UpstreamHeaderSent => info.upstream.header_bytes_sent,
+        Count::DownstreamWireReceived => info.bytes_received + info.request_header_bytes,
+        Count::DownstreamWireSent => info.bytes_sent + info.response_header_bytes,
+    }
+}
+
+fn point(scope: &Scope<'_>, point: TimePoint) -> Option<Instant> {
+    let info = scope.info;
+    let timing = &info.upstream.timing;
+    match point {
+        TimePoint::DownstreamStart => Some(info.start),
+        TimePoint::DownstreamRxEnd => info.last_downstream_byte_received,
+        TimePoint::UpstreamConnectStart => timing.connect_start,
+        TimePoint::UpstreamConnectEnd => timing.connected,
+        TimePoint::UpstreamTxStart => timing.first_byte_sent,
+        TimePoint::UpstreamTxEnd => timing.last_byte_sent,
+        TimePoint::UpstreamRxStart => timing.first_byte_received,
+        TimePoint::UpstreamRxEnd => timing.last_byte_received,
+        TimePoint::DownstreamTxStart => info.first_downstream_byte_sent,
+        TimePoint::DownstreamTxEnd => info.last_downstream_byte_sent,
+    }
+}
+
+fn duration(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
+    use TimePoint::{
+        DownstreamRxEnd, DownstreamStart, DownstreamTxEnd, UpstreamConnectEnd, UpstreamConnectStart, UpstreamRxStart,
+        UpstreamTxEnd,
+    };
+    let (from, to, unit) = match operator {
+        Operator::Duration => return number(out, scope.info.elapsed().as_millis() as u64),
+        Operator::RequestDuration => (DownstreamStart, DownstreamRxEnd, TimeUnit::Milliseconds),
+        Operator::RequestTxDuration => (DownstreamStart, UpstreamTxEnd, TimeUnit::Milliseconds),
+        Operator::ResponseDuration => (DownstreamStart, UpstreamRxStart, TimeUnit::Milliseconds),
+        Operator::ResponseTxDuration => (UpstreamRxStart, DownstreamTxEnd, TimeUnit::Milliseconds),
+        Operator::UpstreamConnectionPoolReadyDuration => {
+            (UpstreamConnectStart, UpstreamConnectEnd, TimeUnit::Milliseconds)
+        }
+        Operator::CommonDuration { from, to, unit } => (*from, *to, *unit),
+        // Round trips are QUIC's; handshakes are not timed.
+        _ => return false,
+    };
+    let between = |from: Instant, to: Instant| -> Duration { to.saturating_duration_since(from) };
+    let Some(elapsed) = point(scope, from).zip(point(scope, to)).map(|(a, b)| between(a, b)) else { return false };
+    let value = match unit {
+        TimeUnit::Milliseconds => elapsed.as_millis(),
+        TimeUnit::Microseconds => elapsed.as_micros(),
+        TimeUnit::Nanoseconds => elapsed.as_nanos(),
+    };
+    number(out, value as u64)
+}
+
+fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPart) -> bool {
+    let (info, connection) = (scope.info, &scope.info.connection);
+    let address = match of {
+        AddressOf::DownstreamRemote => Some(&info.remote),
+        AddressOf::DownstreamDirectRemote => Some(&connection.direct_remote),
+        AddressOf::DownstreamLocal => Some(&connection.local),
+        AddressOf::DownstreamDirectLocal => Some(&connection.direct_local),
+        AddressOf::UpstreamHost | AddressOf::UpstreamRemote => info.upstream.host.as_ref(),
+        AddressOf::UpstreamLocal => info.upstream.local.as_ref(),
+    };
+    match (address, part) {
+        (None | Some(Address::Unnamed), _) | (_, AddressPart::EndpointId) => false,
+        (Some(Address::Unix(path)), AddressPart::Full | AddressPart::WithoutPort) => {
+            write!(out, "{}", path.display()).is_ok()
+        }
+        (Some(Address::Unix(_)), AddressPart::Port) => false,
+        (Some(Address::Socket(socket)), AddressPart::Full) => write!(out, "{socket}").is_ok(),
+        (Some(Address::Socket(socket)), AddressPart::WithoutPort) => write!(out, "{}", socket.ip()).is_ok(),
+        (Some(Address::Socket(socket)), AddressPart::Port) => number(out, u64::from(socket.port())),
+    }
+}
+
+fn tls_fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
+    let peer = tls.peer.as_deref();
+    let list = |out: &mut Vec<u8>, items: &[String]| text(out, Some(&items.join(",")));
+    match fact {
+        TlsFact::TlsVersion => text(out, tls.version),
+        TlsFact::TlsCipher => text(out, tls.cipher.as_deref()),
+        TlsFact::PeerUriSan => peer.is_some_and(|p| list(out, &p.uri_sans)),
+        TlsFact::PeerDnsSan => peer.is_some_and(|p| list(out, &p.dns_sans)),
+        TlsFact::PeerIpSan => {
+            peer.is_some_and(|p| list(out, &p.ip_sans.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+        TlsFact::LocalUriSan => list(out, &tls.local_uri_sans),
+        TlsFact::PeerSubject => peer.is_some_and(|p| text(out, Some(&p.subject))),
+        TlsFact::LocalSubject => text(out, tls.local_subject.as_deref()),
+        TlsFact::PeerIssuer => peer.is_some_and(|p| text(out, Some(&p.issuer))),
+        TlsFact::PeerSerial => peer.is_some_and(|p| text(out, Some(&p.serial_hex))),
+        TlsFact::PeerFingerprint256 => peer.is_some_and(|p| text(out, Some(&p.sha256_hex()))),
+        TlsFact::LocalDnsSan
+        | TlsFact::LocalIpSan
+        | TlsFact::PeerFingerprint1
+        | TlsFact::PeerCert
+        | TlsFact::PeerCertStart
+        | TlsFact::PeerCertEnd
+        | TlsFact::TlsSessionId => false,
+    }
+}
+
+/// The metadata that an operator or a custom tag names.
+pub(crate) fn metadata_of<'a>(scope: &Scope<'a>, of: MetadataOf) -> Option<&'a Metadata> {
+    let info = scope.info;
+    match of {
+        MetadataOf::Cluster => info.upstream.cluster.as_ref().map(|c| &c.metadata),
+        MetadataOf::Route => info.route.as_ref().and_then(|r| r.metadata.as_deref()),
+        MetadataOf::VirtualHost => info.virtual_host.as_ref().and_then(|v| v.metadata.as_deref()),
+        MetadataOf::UpstreamHost => info.upstream.metadata.as_deref(),
+        MetadataOf::Dynamic | MetadataOf::Listener | MetadataOf::ListenerFilterChain => None,
+    }
+}
+
+fn metadata<S: AsRef<str>>(out: &mut Vec<u8>, scope: &Scope<'_>, of: MetadataOf, namespace: &str, path: &[S]) -> bool {
+    if of == MetadataOf::Dynamic {
+        let key = path.iter().fold(namespace.to_owned(), |key, part| key + ":" + part.as_ref());
+        return text(out, scope.info.state(&key));
+    }
+    match metadata_of(scope, of).and_then(|m| m.value(namespace, path)) {
+        None | Some(serde_json::Value::Null) => false,
+        Some(serde_json::Value::String(value)) => text(out, Some(value)),
+        Some(value) => write!(out, "{value}").is_ok(),
+    }
+}
+
+/// `PLAIN` prints the string, otherwise it is JSON.
+fn filter_state(out: &mut Vec<u8>, scope: &Scope<'_>, key: &str, plain: bool) -> bool {
+    let Some(value) = peer_state(scope, key).or_else(|| scope.info.state(key).map(Cow::Borrowed)) else { return false };
+    if plain {
+        return text(out, Some(&value));
+    }
+    json::write_string(value.as_bytes(), out);
+    true
+}
+
+/// The objects under which Istio's filters keep peers.
+fn peer_state<'a>(scope: &Scope<'a>, key: &str) -> Option<Cow<'a, str>> {
+    let peer = match key {
+        "wasm.downstream_peer" | "downstream_peer" => scope.info.downstream_peer(),
+        "wasm.upstream_peer" | "upstream_peer" => scope.info.upstream.peer.as_ref(),
+        "wasm.downstream_peer_id" | "downstream_peer_id" => {
+            return scope.info.downstream_peer().map(|p| Cow::Owned(p.instance.to_string()));
+        }
+        _ => return None,
+    };
+    peer.map(|p| Cow::Owned(p.to_string()))
+}
+
+fn grpc_status(out: &mut Vec<u8>, scope: &Scope<'_>, format: meltemi_plan::format::GrpcStatusFormat) -> bool {
+    use meltemi_plan::format::GrpcStatusFormat::{CamelString, Number, SnakeString};
+    let Some(status) = scope.info.grpc_status.filter(|_| scope.info.is_grpc) else { return false };
+    let names = super::GRPC_STATUSES.get(status as usize);
+    match (format, names) {
+        (CamelString, Some((camel, _))) => text(out, Some(camel)),
+        (SnakeString, Some((_, snake))) => text(out, Some(snake)),
+        (Number, _) | (_, None) => number(out, u64::from(status)),
+    }
+}

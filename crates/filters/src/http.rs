@@ -1,0 +1,23 @@
+//! The HTTP filters, each a plain struct with what it does to a request and to a response.
+
+mod alpn;
+mod cors;
+mod fault;
+mod grpc;
+mod health_check;
+mod local_ratelimit;
+mod mutation;
+mod peer_exchange;
+mod rbac;
+#[cfg(test)]
+mod tests;
+
+pub use alpn::AlpnOverrides;
+pub(crate) use cors::{Cors, CorsMatch};
+pub(crate) use fault::{ActiveFault, Fault};
+pub(crate) use grpc::GrpcCounter;
+pub(crate) use health_check::HealthCheck;
+pub(crate) use local_ratelimit::LocalRateLimit;
+pub(crate) use mutation::HeaderMutation;
+pub(crate) use peer_exchange::PeerExchange;
+pub(crate) use rbac::Rbac;

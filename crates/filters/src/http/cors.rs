@@ -1,0 +1,116 @@
+//! CORS as Envoy does it: preflights answered here, other responses of an allowed origin marked.
+
+use std::sync::Arc;
+
+use meltemi_http::{HeaderName, HeaderValue, Method, RequestHead, ResponseHead, StatusCode};
+use meltemi_plan::FilterOverride;
+use meltemi_plan::filter::CorsPolicy;
+use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::{Spec, stats};
+use ::http::header;
+
+use crate::chain::ChainScope;
+use crate::context::Context;
+use crate::info::StreamInfo;
+use crate::reply::{Flow, LocalReply};
+
+stats! {
+    struct CorsStats {
+        origin_valid: Spec::counter("origin_valid"),
+        origin_invalid: Spec::counter("origin_invalid"),
+    }
+}
+
+const PRIVATE_NETWORK_REQUEST: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+pub(crate) struct Cors {
+    stats: CorsStats,
+}
+
+/// An allowed origin, to be named in the response.
+#[derive(Debug)]
+pub(crate) struct CorsMatch {
+    policy: Arc<CorsPolicy>,
+    origin: HeaderValue,
+}
+
+impl Cors {
+    pub fn new(scope: &ChainScope, context: &Context) -> Self {
+        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
+        metrics.text = format!("{}cors.", metrics.text).into();
+        metrics.prometheus = "envoy_http_cors_".into();
+        Self { stats: CorsStats::new(&context.registry, metrics) }
+    }
+
+    pub fn on_request(
+        &self,
+        name: &str,
+        head: &RequestHead,
+        info: &StreamInfo,
+        matched: &mut Option<CorsMatch>,
+    ) -> Flow {
+        let Some(FilterOverride::Cors(policy)) = info.filter_override(name) else { return Flow::Continue };
+        let enabled = policy.enabled.hits(rand::random());
+        if !enabled && !policy.shadow.hits(rand::random()) {
+            return Flow::Continue;
+        }
+        let Some(origin) = head.headers.get(&header::ORIGIN).filter(|o| !o.is_empty()) else { return Flow::Continue };
+        let preflight =
+            head.method == Method::OPTIONS && head.headers.contains(&header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !allows(policy, origin) {
+            self.stats.origin_invalid().inc();
+            return if enabled && preflight && !policy.forward_not_matching_preflights {
+                LocalReply::new(StatusCode::OK, "", "cors_response").into()
+            } else {
+                Flow::Continue
+            };
+        }
+        self.stats.origin_valid().inc();
+        if !enabled {
+            return Flow::Continue;
+        }
+        let found = CorsMatch { policy: policy.clone(), origin: origin.clone() };
+        let flow = if preflight { found.preflight(head) } else { Flow::Continue };
+        *matched = Some(found);
+        flow
+    }
+}
+
+fn allows(policy: &CorsPolicy, origin: &HeaderValue) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    policy.allow_origins.iter().any(|matcher| matcher.matches("*") || matcher.matches(origin))
+}
+
+impl CorsMatch {
+    fn preflight(&self, head: &RequestHead) -> Flow {
+        let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
+        let policy = &self.policy;
+        let mut add = |name: HeaderName, value: &str| {
+            if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
+                reply.headers.insert(name, value);
+            }
+        };
+        add(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.allow_methods);
+        add(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.allow_headers);
+        add(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
+        let asks = head.headers.get(&PRIVATE_NETWORK_REQUEST).is_some_and(|v| v == "true");
+        if asks && policy.allow_private_network_access {
+            add(PRIVATE_NETWORK, "true");
+        }
+        reply.into()
+    }
+
+    pub fn on_response(&self, head: &mut ResponseHead) {
+        let headers = &mut head.headers;
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
+        if self.policy.allow_credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        if let (false, Ok(value)) =
+            (self.policy.expose_headers.is_empty(), HeaderValue::from_str(&self.policy.expose_headers))
+        {
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, value);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! RBAC on requests: 403 with the policy that denied in the details.
+
+use std::sync::Arc;
+
+use meltemi_http::{RequestHead, StatusCode};
+use meltemi_plan::FilterOverride;
+use meltemi_plan::filter::RbacFilter;
+use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::{Spec, stats};
+
+use crate::chain::ChainScope;
+use crate::context::Context;
+use crate::info::StreamInfo;
+use crate::rbac;
+use crate::reply::{Flow, LocalReply};
+
+stats! {
+    pub(crate) struct RbacStats {
+        allowed: Spec::counter("allowed"),
+        denied: Spec::counter("denied"),
+        shadow_allowed: Spec::counter("shadow_allowed"),
+        shadow_denied: Spec::counter("shadow_denied"),
+    }
+}
+
+pub(crate) struct Rbac {
+    config: Arc<RbacFilter>,
+    stats: RbacStats,
+}
+
+impl Rbac {
+    pub fn new(config: Arc<RbacFilter>, scope: &ChainScope, context: &Context) -> Self {
+        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
+        metrics.text = format!("{}rbac.{}", metrics.text, config.rules_stat_prefix).into();
+        metrics.prometheus = "envoy_http_rbac_".into();
+        Self { stats: RbacStats::new(&context.registry, metrics), config }
+    }
+
+    pub fn on_request(&self, name: &str, head: &RequestHead, info: &mut StreamInfo) -> Flow {
+        let config = match info.filter_override(name) {
+            Some(FilterOverride::Rbac(None)) => return Flow::Continue,
+            Some(FilterOverride::Rbac(Some(own))) => own.clone(),
+            _ => self.config.clone(),
+        };
+        if let Some(rules) = &config.shadow_rules {
+            let verdict = rbac::evaluate(rules, Some(head), info);
+            let (counter, result) = if verdict.allowed {
+                (self.stats.shadow_allowed(), "allowed")
+            } else {
+                (self.stats.shadow_denied(), "denied")
+            };
+            counter.inc();
+            let key = |what: &str| format!("envoy.filters.http.rbac:{}{what}", config.shadow_rules_stat_prefix);
+            let policy = verdict.policy.map(str::to_owned);
+            info.set_state(key("shadow_engine_result"), result);
+            if let Some(policy) = policy {
+                info.set_state(key("shadow_effective_policy_id"), policy);
+            }
+        }
+        let Some(rules) = &config.rules else { return Flow::Continue };
+        let verdict = rbac::evaluate(rules, Some(head), info);
+        if verdict.allowed {
+            self.stats.allowed().inc();
+            return Flow::Continue;
+        }
+        self.stats.denied().inc();
+        LocalReply::new(StatusCode::FORBIDDEN, "RBAC: access denied", rbac::denial(verdict.policy)).into()
+    }
+}

@@ -1,0 +1,123 @@
+//! Role-based access control, evaluated over a connection and, for HTTP, a request.
+
+use std::net::IpAddr;
+
+use meltemi_http::RequestHead;
+use meltemi_net::Address;
+use meltemi_plan::rbac::{MetadataMatcher, Permission, Principal, RbacPolicy};
+use meltemi_plan::{HeaderLookup, HeaderMatcher, Rbac, RbacAction};
+
+use crate::info::StreamInfo;
+use crate::lookup::RequestFields;
+
+/// What rules said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    pub allowed: bool,
+    /// The policy that matched.
+    pub policy: Option<&'a str>,
+}
+
+/// Evaluates rules. Without a request, what asks for one does not match.
+pub fn evaluate<'a>(rules: &'a Rbac, request: Option<&RequestHead>, info: &StreamInfo) -> Verdict<'a> {
+    let facts = Facts { request, info };
+    let matched = rules.policies.iter().find(|policy| facts.matches(policy)).map(|p| &*p.name);
+    let allowed = match rules.action {
+        RbacAction::Allow => matched.is_some(),
+        RbacAction::Deny => matched.is_none(),
+        RbacAction::Log => true,
+    };
+    Verdict { allowed, policy: matched }
+}
+
+/// `rbac_access_denied_matched_policy[name]`, the detail of a denial.
+pub fn denial(policy: Option<&str>) -> String {
+    let name = policy.unwrap_or("none");
+    let clean: String = name.chars().map(|c| if c.is_ascii_whitespace() { '_' } else { c }).collect();
+    format!("rbac_access_denied_matched_policy[{clean}]")
+}
+
+struct Facts<'a> {
+    request: Option<&'a RequestHead>,
+    info: &'a StreamInfo,
+}
+
+impl Facts<'_> {
+    fn matches(&self, policy: &RbacPolicy) -> bool {
+        policy.permissions.iter().any(|p| self.permitted(p)) && policy.principals.iter().any(|p| self.is(p))
+    }
+
+    fn permitted(&self, permission: &Permission) -> bool {
+        let local = || self.info.connection.local.socket();
+        match permission {
+            Permission::And(all) => all.iter().all(|p| self.permitted(p)),
+            Permission::Or(any) => any.iter().any(|p| self.permitted(p)),
+            Permission::Not(one) => !self.permitted(one),
+            Permission::Any => true,
+            Permission::Header(matcher) => self.header(matcher),
+            Permission::Path(matcher) => self.request.is_some_and(|r| matcher.matches(r.path_only())),
+            Permission::DestinationIp(range) => local().is_some_and(|a| range.contains(&a.ip())),
+            Permission::DestinationPort(port) => local().is_some_and(|a| a.port() == *port),
+            Permission::DestinationPortRange { start, end } => {
+                local().is_some_and(|a| (*start..*end).contains(&u32::from(a.port())))
+            }
+            Permission::Metadata(matcher) => self.metadata(matcher),
+            Permission::ServerName(matcher) => {
+                matcher.matches(self.info.connection.requested_server_name.as_deref().unwrap_or_default())
+            }
+        }
+    }
+
+    fn is(&self, principal: &Principal) -> bool {
+        match principal {
+            Principal::And(all) => all.iter().all(|p| self.is(p)),
+            Principal::Or(any) => any.iter().any(|p| self.is(p)),
+            Principal::Not(one) => !self.is(one),
+            Principal::Any => true,
+            Principal::Authenticated(matcher) => self.authenticated(matcher.as_ref()),
+            Principal::DirectRemoteIp(range) => ip(&self.info.connection.direct_remote).is_some_and(|a| range.contains(&a)),
+            Principal::RemoteIp(range) => ip(&self.info.remote).is_some_and(|a| range.contains(&a)),
+            Principal::Header(matcher) => self.header(matcher),
+            Principal::Path(matcher) => self.request.is_some_and(|r| matcher.matches(r.path_only())),
+            Principal::Metadata(matcher) => self.metadata(matcher),
+            Principal::FilterState { key, matcher } => self.state(key).is_some_and(|value| matcher.matches(&value)),
+        }
+    }
+
+    fn header(&self, matcher: &HeaderMatcher) -> bool {
+        self.request.is_some_and(|head| matcher.matches(&RequestFields(head) as &dyn HeaderLookup))
+    }
+
+    /// Any URI SAN, else any DNS SAN, else the subject.
+    fn authenticated(&self, matcher: Option<&meltemi_matchers::StringMatcher>) -> bool {
+        let Some(peer) = self.info.connection.tls.as_ref().and_then(|tls| tls.peer.as_deref()) else { return false };
+        let Some(matcher) = matcher else { return true };
+        let names: &[String] = match (peer.uri_sans.is_empty(), peer.dns_sans.is_empty()) {
+            (false, _) => &peer.uri_sans,
+            (true, false) => &peer.dns_sans,
+            (true, true) => return matcher.matches(peer.subject.as_str()),
+        };
+        names.iter().any(|name| matcher.matches(name.as_str()))
+    }
+
+    /// Dynamic metadata is kept flat, its path joined by `:`.
+    fn metadata(&self, matcher: &MetadataMatcher) -> bool {
+        let key = matcher.path.iter().fold(matcher.filter.to_string(), |key, part| key + ":" + part);
+        let value = self.info.state(&key).map(|text| serde_json::Value::String(text.to_owned()));
+        matcher.value.matches(value.as_ref()) != matcher.invert
+    }
+
+    /// `io.istio.peer_principal` is how Istio names a verified peer.
+    fn state(&self, key: &str) -> Option<String> {
+        match key {
+            "io.istio.peer_principal" => {
+                self.info.connection.tls.as_ref()?.peer.as_ref()?.spiffe().map(str::to_owned)
+            }
+            _ => self.info.state(key).map(str::to_owned),
+        }
+    }
+}
+
+fn ip(address: &Address) -> Option<IpAddr> {
+    address.socket().map(|a| a.ip())
+}

@@ -1,0 +1,196 @@
+//! `meltemi proxy`: as pilot-agent's `proxy sidecar|router`, and as `envoy -c`.
+//!
+//! Puts together what two crates that may not know each other give: the agent (identity, names, readiness) and the proxy
+//! (connections). Both end together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use meltemi_agent::{Role, Settings};
+use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
+use meltemi_proxy::{Options, Proxy};
+use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+mod control_plane;
+mod sidecar;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "\
+As pilot-agent, the rest from its environment (POD_NAME, INSTANCE_IP, PROXY_CONFIG, ISTIO_META_*, ...):
+  meltemi proxy sidecar --domain default.svc.cluster.local
+  meltemi proxy router --envoy /usr/local/bin/envoy     # supervises a real Envoy instead
+
+As Envoy, from a bootstrap in JSON or YAML:
+  meltemi proxy -c envoy.yaml --concurrency 2
+  meltemi proxy -c envoy.yaml --mode validate
+
+Exit codes: 0 ended when told to; 1 it failed; 2 wrong usage")]
+pub struct Arguments {
+    /// sidecar, router or waypoint: run as an agent with its proxy
+    #[arg(value_name = "ROLE", value_parser = ["sidecar", "router", "waypoint"], required_unless_present_any = ["config_path", "config_yaml"])]
+    role: Option<String>,
+    /// A bootstrap file, as for envoy -c
+    #[arg(short = 'c', long = "config-path", value_name = "FILE", conflicts_with = "role")]
+    config_path: Option<PathBuf>,
+    /// A bootstrap, merged over that of --config-path
+    #[arg(long = "config-yaml", value_name = "TEXT", conflicts_with = "role")]
+    config_yaml: Option<String>,
+    /// Worker threads [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+    /// serve, or validate: only check the bootstrap
+    #[arg(long, default_value = "serve", value_parser = ["serve", "validate"], value_name = "MODE")]
+    mode: String,
+    /// How long open connections of a listener that goes may last, in seconds
+    #[arg(long = "drain-time-s", value_name = "SECONDS")]
+    drain_time_s: Option<u64>,
+    /// DNS domain of the workload, such as default.svc.cluster.local
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Node id of the bootstrap
+    #[arg(long = "service-node", value_name = "ID")]
+    service_node: Option<String>,
+    /// Node cluster of the bootstrap
+    #[arg(long = "service-cluster", visible_alias = "serviceCluster", value_name = "NAME")]
+    service_cluster: Option<String>,
+    /// Run and supervise this Envoy, with our agent beside it
+    #[arg(long, value_name = "PATH", requires = "role")]
+    envoy: Option<PathBuf>,
+    /// Log level, as Envoy has it
+    #[arg(short = 'l', long = "proxyLogLevel", visible_alias = "proxy-log-level", value_name = "LEVEL")]
+    proxy_log_level: Option<String>,
+    /// Log levels of components, as Envoy has them
+    #[arg(long = "proxyComponentLogLevel", visible_alias = "component-log-level", value_name = "LIST")]
+    proxy_component_log_level: Option<String>,
+    /// Log levels, as Istio has them
+    #[arg(long = "log_output_level", value_name = "LIST")]
+    log_output_level: Option<String>,
+    #[arg(long = "base-id", hide = true)]
+    base_id: Option<u32>,
+    #[arg(long = "stsPort", hide = true)]
+    sts_port: Option<u16>,
+    #[arg(long = "templateFile", hide = true)]
+    template_file: Option<String>,
+    #[arg(long = "tokenManagerPlugin", hide = true)]
+    token_manager_plugin: Option<String>,
+}
+
+pub fn run(arguments: &Arguments, default_level: &str, json: bool) -> anyhow::Result<()> {
+    let logging = Arc::new(arguments.logging(default_level, json)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match arguments.role.as_deref() {
+        None => runtime.block_on(arguments.from_bootstrap(logging)),
+        Some(role) => {
+            let role = if role == "sidecar" { Role::Sidecar } else { Role::Router };
+            let variables = meltemi_agent::environment::Variables::of_process();
+            let mut settings = Settings::from_variables(role, arguments.domain.as_deref(), &variables)?;
+            if let Some(count) = arguments.concurrency {
+                settings.concurrency = u32::try_from(count).ok();
+            }
+            let local = tokio::task::LocalSet::new();
+            match &arguments.envoy {
+                Some(envoy) => {
+                    let level = arguments.proxy_log_level.as_deref().unwrap_or("warning");
+                    runtime.block_on(local.run_until(sidecar::with_envoy(settings, envoy, level)))
+                }
+                None => runtime.block_on(local.run_until(sidecar::run(settings, logging))),
+            }
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub async fn told_to_stop() {
+    let signals =
+        signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    match signals {
+        Ok((mut terminate, mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no signals: only killing ends this process");
+            std::future::pending().await
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    parse(&text).with_context(|| path.display().to_string())
+}
+
+/// JSON is YAML.
+fn parse(text: &str) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_saphyr::from_str(text)?)
+}
+
+/// As Envoy merges `--config-yaml`: objects field by field, lists one after the other, all else replaced.
+fn merge(base: &mut serde_json::Value, over: serde_json::Value) {
+    use serde_json::Value::{Array, Object};
+    match (base, over) {
+        (Object(base), Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (Array(base), Array(over)) => base.extend(over),
+        (base, over) => *base = over,
+    }
+}
+
+impl Arguments {
+    fn logging(&self, default: &str, json: bool) -> anyhow::Result<Logging> {
+        let level: Level = self.proxy_log_level.as_deref().unwrap_or("info").parse()?;
+        let mut levels = Levels::new(level);
+        for list in [self.proxy_component_log_level.as_deref(), self.log_output_level.as_deref()].into_iter().flatten()
+        {
+            levels = levels.with_list(list)?;
+        }
+        if self.proxy_log_level.is_none() && self.log_output_level.is_none() {
+            levels = crate::levels(default)?;
+        }
+        Ok(Logging::install(if json { Format::Json } else { Format::Text }, levels))
+    }
+
+    fn bootstrap(&self) -> anyhow::Result<Bootstrap> {
+        let mut document = match &self.config_path {
+            Some(path) => read(path)?,
+            None => serde_json::Value::Null,
+        };
+        if let Some(text) = &self.config_yaml {
+            merge(&mut document, parse(text).context("--config-yaml")?);
+        }
+        let mut bootstrap: Bootstrap = meltemi_proto::json::from_value(&document).context("bootstrap")?;
+        let node = bootstrap.node.get_or_insert_default();
+        if let Some(id) = &self.service_node {
+            node.id.clone_from(id);
+        }
+        if let Some(cluster) = &self.service_cluster {
+            node.cluster.clone_from(cluster);
+        }
+        Ok(bootstrap)
+    }
+
+    async fn from_bootstrap(&self, logging: Arc<Logging>) -> anyhow::Result<()> {
+        let mut options = Options::new(&self.bootstrap()?)?;
+        if let Some(concurrency) = self.concurrency {
+            options.concurrency = concurrency.max(1);
+        }
+        if let Some(seconds) = self.drain_time_s {
+            options.drain_time = Duration::from_secs(seconds);
+        }
+        options.logging = Some(logging);
+        let proxy = Proxy::new(options)?;
+        if self.mode == "validate" {
+            println!("configuration OK");
+            return Ok(());
+        }
+        Ok(proxy.run(told_to_stop()).await?)
+    }
+}

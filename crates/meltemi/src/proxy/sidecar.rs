@@ -1,0 +1,159 @@
+//! One workload's agent and proxy in one process, or the agent beside a real Envoy.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::Context;
+use meltemi_agent::dns::{Names, Server, nameservers};
+use meltemi_agent::sds::Secrets;
+use meltemi_agent::status::{self, ProxyState};
+use meltemi_agent::supervise::{self, EnvoyOptions};
+use meltemi_agent::upstream::ControlPlane;
+use meltemi_agent::{IdentityKeeper, Settings, bootstrap};
+use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
+use meltemi_proto::envoy::config::core::v3::Node;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
+use meltemi_proto::istio::networking::nds::v1::NameTable;
+use meltemi_proxy::admin::AdminState;
+use meltemi_proxy::{Options, Proxy, SecretSource};
+use meltemi_telemetry::logging::Logging;
+use meltemi_telemetry::metrics::Filter;
+use meltemi_xds::client::{Client, Event};
+use meltemi_xds::{WILDCARD, types};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::{control_plane, told_to_stop};
+
+struct Workload(Secrets);
+
+impl SecretSource for Workload {
+    fn secret(&self, name: &str) -> Option<Secret> {
+        self.0.secret(name)
+    }
+
+    fn changed<'a>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.0.changed())
+    }
+}
+
+struct Serving(Arc<AdminState>);
+
+impl ProxyState for Serving {
+    fn ready(&self) -> Result<(), String> {
+        match self.0.server_state() {
+            "LIVE" => Ok(()),
+            state => Err(state.to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.0.registry.prometheus(&Filter { used_only: false, name: None })
+    }
+}
+
+fn keeper(settings: &Settings, control_plane: &Arc<ControlPlane>) -> Arc<IdentityKeeper> {
+    let Settings { trust_domain, namespace, service_account, .. } = settings;
+    let id = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
+    let keeper = Arc::new(IdentityKeeper::new(Arc::clone(control_plane), id, settings.certificate_ttl));
+    let running = Arc::clone(&keeper);
+    spawn_local(async move { running.run().await });
+    keeper
+}
+
+/// Runs agent and proxy until told to stop.
+pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()> {
+    if let Some(mark) = settings.socket_mark {
+        meltemi_net::mark_all_connections(mark);
+    }
+    let control_plane = Arc::new(ControlPlane::new(&settings));
+    let keeper = keeper(&settings, &control_plane);
+    let bootstrap: Bootstrap = meltemi_proto::json::from_value(&bootstrap::own(&settings)).context("bootstrap")?;
+    let node = bootstrap.node.clone().unwrap_or_default();
+    let mut options = Options::new(&bootstrap)?;
+    if let Some(count) = settings.concurrency.filter(|count| *count > 0) {
+        options.concurrency = usize::try_from(count)?;
+    }
+    options.control_plane = Some(control_plane::options(&control_plane, &keeper, node.clone()));
+    options.secrets = Some(Box::new(Workload(Secrets::new(keeper.subscribe()))));
+    options.drain_time = settings.termination_drain_duration;
+    options.logging = Some(logging);
+    let proxy = Proxy::new(options)?;
+    let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));
+    let mut ports = vec![settings.readiness_port, settings.status_port, settings.prometheus_port];
+    ports.dedup();
+    for port in ports {
+        let (address, state) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&state));
+        spawn_local(async move {
+            if let Err(error) = status::serve(address, state).await {
+                tracing::error!(%address, %error, "status port");
+            }
+        });
+    }
+    if settings.dns_capture {
+        names(&settings, &control_plane, &keeper, node).await;
+    }
+    Ok(proxy.run(told_to_stop()).await?)
+}
+
+/// Answers the workload's DNS queries from discovery's name table.
+async fn names(settings: &Settings, control_plane: &Arc<ControlPlane>, keeper: &Arc<IdentityKeeper>, node: Node) {
+    let (table, names) = watch::channel(Arc::new(Names::default()));
+    let upstreams = nameservers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    let server = Server::new(names, upstreams, settings.socket_mark);
+    match tokio::net::lookup_host(&settings.dns_address).await.map(|mut found| found.next()) {
+        Ok(Some(address)) => drop(spawn_local(async move {
+            if let Err(error) = server.serve(address).await {
+                tracing::error!(%address, %error, "DNS");
+            }
+        })),
+        _ => tracing::error!(address = settings.dns_address, "DNS: not an address"),
+    }
+    let options = control_plane::options(control_plane, keeper, node);
+    let namespace = settings.namespace.clone();
+    spawn_local(follow_names(options, namespace, table));
+}
+
+async fn follow_names(options: meltemi_xds::client::Options, namespace: String, table: watch::Sender<Arc<Names>>) {
+    let (client, mut events) = Client::spawn(options);
+    client.subscribe(types::NAME_TABLE, [WILDCARD]);
+    while let Some(event) = events.next().await {
+        let Event::Update(update) = event else { continue };
+        let tables = update.resources.iter().map(|resource| resource.body.unpack::<NameTable>());
+        match tables.collect::<Result<Vec<_>, _>>() {
+            Ok(tables) => {
+                if let Some(newest) = tables.last() {
+                    table.send_replace(Arc::new(Names::from_table(newest, &namespace)));
+                }
+                update.reply.accept();
+            }
+            Err(error) => update.reply.reject(error.to_string()),
+        }
+    }
+}
+
+/// Runs the agent, with a real Envoy that it starts again when it ends, until told to stop.
+pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow::Result<()> {
+    let control_plane = Arc::new(ControlPlane::new(&settings));
+    let keeper = keeper(&settings, &control_plane);
+    let directory =
+        std::env::var_os("MELTEMI_PROXY_DIR").map_or_else(|| PathBuf::from("./etc/istio/proxy"), PathBuf::from);
+    let options = EnvoyOptions {
+        binary: envoy.to_owned(),
+        directory: std::path::absolute(directory)?,
+        log_level: level.to_owned(),
+        extra_arguments: settings
+            .concurrency
+            .map(|n| vec!["--concurrency".to_owned(), n.to_string()])
+            .unwrap_or_default(),
+    };
+    let secrets = Secrets::new(keeper.subscribe());
+    if settings.dns_capture {
+        let node = meltemi_proto::json::from_value::<Bootstrap>(&bootstrap::own(&settings)).context("bootstrap")?.node;
+        names(&settings, &control_plane, &keeper, node.unwrap_or_default()).await;
+    }
+    Ok(supervise::run(&settings, &options, control_plane, secrets, told_to_stop()).await?)
+}

@@ -1,0 +1,405 @@
+//! Clusters.
+
+use super::common::{
+    KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, metadata, numeric, optional_duration,
+    percent, positive, required, resolve, socket_option, structure, timeout_or, unknown_type, unpack,
+};
+use super::cluster_http::upstream_http;
+use super::health::health_check;
+use super::lb::{common_lb, lb_policy};
+use super::transport::{transport_match, upstream};
+use super::{endpoint, istio};
+use crate::cluster::{
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, LbSubsets, OriginalDst, OutlierDetection,
+    RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
+};
+use crate::common::{Address, ConfigSource};
+use crate::error::{At, PlanError, Result, refuse};
+use meltemi_proto::envoy::config::cluster::v3 as proto;
+use meltemi_proto::envoy::config::core::v3 as core;
+use meltemi_proto::envoy::extensions::clusters::dns::v3::DnsCluster;
+use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
+use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BUFFER_LIMIT: u32 = KIB * KIB;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
+    let bytes = meltemi_proto::encode(value);
+    crate::support::check(&bytes, "envoy.config.cluster.v3.Cluster")?;
+    if value.name.is_empty() {
+        return refuse("name: is required");
+    }
+    let (kind, dns) = discovery(value)?;
+    let assignment = value.load_assignment.as_ref().map(endpoint::unchecked).transpose().at("load_assignment")?;
+    check_endpoints(&kind, assignment.as_ref()).at("load_assignment")?;
+    let upstream_options = value.upstream_connection_options.clone().unwrap_or_default();
+    let (lb_policy, extension_lb) = lb_policy(value)?;
+    if matches!(kind, ClusterKind::OriginalDst(_)) != matches!(lb_policy, crate::cluster::LbPolicy::ClusterProvided) {
+        return refuse("lb_policy: ORIGINAL_DST clusters, and only they, take CLUSTER_PROVIDED");
+    }
+    let common_lb = common_lb(value, extension_lb).at("common_lb_config")?;
+    Ok(Cluster {
+        name: value.name.as_str().into(),
+        stat_name: if value.alt_stat_name.is_empty() { value.name.as_str() } else { value.alt_stat_name.as_str() }.into(),
+        kind,
+        connect_timeout: duration_or(value.connect_timeout.as_ref(), CONNECT_TIMEOUT)
+            .and_then(positive)
+            .at("connect_timeout")?,
+        lb_policy,
+        lb: common_lb,
+        subsets: value.lb_subset_config.as_ref().map(subsets).transpose().at("lb_subset_config")?.flatten(),
+        load_assignment: assignment.map(Arc::new),
+        breakers: breakers(value.circuit_breakers.as_ref()).at("circuit_breakers")?,
+        outlier: value.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
+        health_checks: list(&value.health_checks, "health_checks", health_check)?,
+        http: upstream_http(value)?,
+        transport: value
+            .transport_socket
+            .as_ref()
+            .map_or(Ok(TransportSocket::Plain), upstream)
+            .at("transport_socket")?,
+        transport_matches: list(&value.transport_socket_matches, "transport_socket_matches", transport_match)?,
+        dns,
+        metadata: metadata(value.metadata.as_ref()),
+        keepalive: keepalive(upstream_options.tcp_keepalive.as_ref()),
+        bind: value.upstream_bind_config.as_ref().map(bind_config).transpose().at("upstream_bind_config")?,
+        buffer_limit: value.per_connection_buffer_limit_bytes.unwrap_or(BUFFER_LIMIT),
+        ignore_health_on_host_removal: value.ignore_health_on_host_removal,
+        close_connections_on_host_health_failure: value.close_connections_on_host_health_failure,
+        wait_for_warm_on_init: value.wait_for_warm_on_init.unwrap_or(true),
+        cleanup_interval: duration_or(value.cleanup_interval.as_ref(), Duration::from_secs(5))
+            .and_then(positive)
+            .at("cleanup_interval")?,
+        pool_per_downstream_connection: value.connection_pool_per_downstream_connection,
+        track_timeout_budgets: value.track_cluster_stats.as_ref().is_some_and(|stats| stats.timeout_budgets)
+            || value.track_timeout_budgets,
+        filters: list(&value.filters, "filters", upstream_filter)?,
+        preconnect_ratio: value
+            .preconnect_policy
+            .as_ref()
+            .and_then(|policy| policy.per_upstream_preconnect_ratio)
+            .unwrap_or(1.0),
+        fingerprint: fingerprint(&bytes),
+    })
+}
+
+fn discovery(value: &proto::Cluster) -> Result<(ClusterKind, DnsSettings)> {
+    let dns = dns_settings(value)?;
+    let kind = match value.cluster_discovery_type.as_ref() {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => enumeration::<DiscoveryType>(*kind).at("type")?,
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return custom_cluster(custom, dns).at("cluster_type");
+        }
+    };
+    let kind = match kind {
+        DiscoveryType::Static => ClusterKind::Static,
+        DiscoveryType::StrictDns => ClusterKind::StrictDns,
+        DiscoveryType::LogicalDns => ClusterKind::LogicalDns,
+        DiscoveryType::Eds => eds(value)?,
+        DiscoveryType::OriginalDst => ClusterKind::OriginalDst(original_dst(value)?),
+    };
+    Ok((kind, dns))
+}
+
+/// `envoy.cluster.dns`, which newer control planes send for both DNS kinds.
+fn custom_cluster(value: &proto::cluster::CustomClusterType, mut dns: DnsSettings) -> Result<(ClusterKind, DnsSettings)> {
+    let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
+    if !any.is::<DnsCluster>() {
+        return unknown_type(&any).at("typed_config");
+    }
+    let config: DnsCluster = unpack(&any)?;
+    dns.refresh_rate = duration_or(config.dns_refresh_rate.as_ref(), dns.refresh_rate)
+        .and_then(positive)
+        .at("typed_config.dns_refresh_rate")?;
+    dns.jitter = duration_or(config.dns_jitter.as_ref(), dns.jitter).at("typed_config.dns_jitter")?;
+    dns.respect_ttl = config.respect_dns_ttl;
+    (dns.failure_base, dns.failure_max) = (dns.refresh_rate, dns.refresh_rate);
+    if let Some(rate) = &config.dns_failure_refresh_rate {
+        dns.failure_base = duration(required(&rate.base_interval, "base_interval")?).at("typed_config.dns_failure_refresh_rate")?;
+        dns.failure_max =
+            duration_or(rate.max_interval.as_ref(), dns.failure_base * 10).at("typed_config.dns_failure_refresh_rate")?;
+    }
+    use meltemi_proto::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as Family;
+    dns.family = match enumeration::<Family>(config.dns_lookup_family).at("typed_config.dns_lookup_family")? {
+        Family::Unspecified | Family::Auto => DnsFamily::Auto,
+        Family::V4Only => DnsFamily::V4Only,
+        Family::V6Only => DnsFamily::V6Only,
+        Family::V4Preferred => DnsFamily::V4Preferred,
+        Family::All => DnsFamily::All,
+    };
+    if let Some(resolver) = &config.typed_dns_resolver_config {
+        dns_resolver(resolver, &mut dns).at("typed_config.typed_dns_resolver_config")?;
+    }
+    let kind = if config.all_addresses_in_single_endpoint { ClusterKind::LogicalDns } else { ClusterKind::StrictDns };
+    Ok((kind, dns))
+}
+
+fn eds(value: &proto::Cluster) -> Result<ClusterKind> {
+    let config = required(&value.eds_cluster_config, "eds_cluster_config")?;
+    let source = required(&config.eds_config, "eds_config").and_then(config_source).at("eds_cluster_config.eds_config")?;
+    if source != ConfigSource::Ads {
+        return refuse("eds_cluster_config.eds_config: only ADS is supported");
+    }
+    let service = if config.service_name.is_empty() { &value.name } else { &config.service_name };
+    Ok(ClusterKind::Eds { service_name: service.as_str().into(), source })
+}
+
+fn original_dst(value: &proto::Cluster) -> Result<OriginalDst> {
+    let Some(LbConfig::OriginalDstLbConfig(config)) = value.lb_config.as_ref() else {
+        return Ok(OriginalDst::default());
+    };
+    let header = match (config.use_http_header, config.http_header_name.as_str()) {
+        (false, _) => None,
+        (true, "") => Some(http::HeaderName::from_static("x-envoy-original-dst-host")),
+        (true, name) => Some(super::header::header_name(name).at("original_dst_lb_config.http_header_name")?),
+    };
+    let port_override = config
+        .upstream_port_override
+        .map(super::common::port)
+        .transpose()
+        .at("original_dst_lb_config.upstream_port_override")?;
+    Ok(OriginalDst { header, port_override })
+}
+
+fn check_endpoints(kind: &ClusterKind, assignment: Option<&crate::endpoint::LoadAssignment>) -> Result<()> {
+    match (kind, assignment) {
+        (ClusterKind::Eds { .. } | ClusterKind::OriginalDst(_), Some(_)) => refuse("may not be set for this type"),
+        (ClusterKind::Eds { .. } | ClusterKind::OriginalDst(_), None) | (_, None) => Ok(()),
+        (ClusterKind::Static, Some(assignment)) => {
+            let named = assignment
+                .localities
+                .iter()
+                .flat_map(|locality| &locality.endpoints)
+                .find(|endpoint| matches!(endpoint.address, Address::Name { .. }));
+            match named {
+                Some(endpoint) => refuse(format!("{} is not an IP address; use STRICT_DNS", endpoint.address)),
+                None => Ok(()),
+            }
+        }
+        (ClusterKind::LogicalDns, Some(assignment)) => {
+            let count: usize = assignment.localities.iter().map(|locality| locality.endpoints.len()).sum();
+            if count == 1 { Ok(()) } else { refuse("LOGICAL_DNS clusters must have a single endpoint") }
+        }
+        (ClusterKind::StrictDns, Some(_)) => Ok(()),
+    }
+}
+
+fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
+    use proto::cluster::DnsLookupFamily as Family;
+    let refresh_rate = duration_or(value.dns_refresh_rate.as_ref(), Duration::from_secs(5))
+        .and_then(positive)
+        .at("dns_refresh_rate")?;
+    let (mut failure_base, mut failure_max) = (refresh_rate, refresh_rate);
+    if let Some(rate) = &value.dns_failure_refresh_rate {
+        failure_base = duration(required(&rate.base_interval, "dns_failure_refresh_rate.base_interval")?)
+            .at("dns_failure_refresh_rate.base_interval")?;
+        failure_max = duration_or(rate.max_interval.as_ref(), failure_base.saturating_mul(10))
+            .at("dns_failure_refresh_rate.max_interval")?;
+    }
+    let mut dns = DnsSettings {
+        refresh_rate,
+        jitter: duration_or(value.dns_jitter.as_ref(), Duration::ZERO).at("dns_jitter")?,
+        failure_base,
+        failure_max,
+        respect_ttl: value.respect_dns_ttl,
+        family: match enumeration::<Family>(value.dns_lookup_family).at("dns_lookup_family")? {
+            Family::Auto => DnsFamily::Auto,
+            Family::V4Only => DnsFamily::V4Only,
+            Family::V6Only => DnsFamily::V6Only,
+            Family::V4Preferred => DnsFamily::V4Preferred,
+            Family::All => DnsFamily::All,
+        },
+        resolvers: resolvers(&value.dns_resolvers).at("dns_resolvers")?,
+        use_tcp: value.use_tcp_for_dns_lookups,
+        no_search_domain: false,
+    };
+    if let Some(config) = &value.dns_resolution_config {
+        dns.resolvers = resolvers(&config.resolvers).at("dns_resolution_config")?;
+        resolver_options(config.dns_resolver_options.as_ref(), &mut dns);
+    }
+    if let Some(resolver) = &value.typed_dns_resolver_config {
+        dns_resolver(resolver, &mut dns).at("typed_dns_resolver_config")?;
+    }
+    Ok(dns)
+}
+
+fn resolvers(values: &[core::Address]) -> Result<Vec<SocketAddr>> {
+    list(values, "resolvers", |value| {
+        super::common::address(value)?.socket().ok_or_else(|| PlanError::new("is not an IP address"))
+    })
+}
+
+fn resolver_options(value: Option<&core::DnsResolverOptions>, dns: &mut DnsSettings) {
+    if let Some(options) = value {
+        dns.use_tcp = options.use_tcp_for_dns_lookups;
+        dns.no_search_domain = options.no_default_search_domain;
+    }
+}
+
+fn dns_resolver(value: &core::TypedExtensionConfig, dns: &mut DnsSettings) -> Result<()> {
+    use meltemi_proto::envoy::extensions::network::dns_resolver::getaddrinfo::v3::GetAddrInfoDnsResolverConfig;
+    let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
+    if any.is::<CaresDnsResolverConfig>() {
+        let config: CaresDnsResolverConfig = unpack(&any)?;
+        dns.resolvers = resolvers(&config.resolvers).at("typed_config")?;
+        resolver_options(config.dns_resolver_options.as_ref(), dns);
+        return Ok(());
+    }
+    // The system's resolver is what there is anyway.
+    if any.is::<GetAddrInfoDnsResolverConfig>() { Ok(()) } else { unknown_type(&any).at("typed_config") }
+}
+
+fn breakers(value: Option<&proto::CircuitBreakers>) -> Result<CircuitBreakers> {
+    let mut built = CircuitBreakers { default: thresholds(None)?, high: thresholds(None)?, per_host_max_connections: None };
+    let Some(value) = value else { return Ok(built) };
+    for (index, each) in value.thresholds.iter().enumerate() {
+        let converted = thresholds(Some(each)).at_index("thresholds", index)?;
+        match enumeration::<core::RoutingPriority>(each.priority).at_index("thresholds", index)? {
+            core::RoutingPriority::Default => built.default = converted,
+            core::RoutingPriority::High => built.high = converted,
+        }
+    }
+    built.per_host_max_connections = value
+        .per_host_thresholds
+        .iter()
+        .find(|each| each.priority == core::RoutingPriority::Default as i32)
+        .and_then(|each| each.max_connections);
+    Ok(built)
+}
+
+fn thresholds(value: Option<&proto::circuit_breakers::Thresholds>) -> Result<Thresholds> {
+    let value = value.cloned().unwrap_or_default();
+    Ok(Thresholds {
+        max_connections: value.max_connections.unwrap_or(1024),
+        max_pending_requests: value.max_pending_requests.unwrap_or(1024),
+        max_requests: value.max_requests.unwrap_or(1024),
+        max_retries: value.max_retries.unwrap_or(3),
+        retry_budget: value.retry_budget.as_ref().map(retry_budget).transpose().at("retry_budget")?,
+        track_remaining: value.track_remaining,
+    })
+}
+
+fn retry_budget(value: &proto::circuit_breakers::thresholds::RetryBudget) -> Result<RetryBudget> {
+    Ok(RetryBudget {
+        percent: percent(value.budget_percent.as_ref(), 20.0).at("budget_percent")?,
+        min_concurrency: value.min_retry_concurrency.unwrap_or(3),
+    })
+}
+
+fn outlier(value: &proto::OutlierDetection) -> Result<OutlierDetection> {
+    let enforced = |value: Option<u32>, default: u32, field: &str| match value.unwrap_or(default) {
+        percent @ 0..=100 => Ok(percent),
+        _ => Err(PlanError::new("must be at most 100").under(field)),
+    };
+    let base = duration_or(value.base_ejection_time.as_ref(), Duration::from_secs(30)).at("base_ejection_time")?;
+    let max = optional_duration(value.max_ejection_time.as_ref()).at("max_ejection_time")?;
+    Ok(OutlierDetection {
+        consecutive_5xx: value.consecutive_5xx.unwrap_or(5),
+        enforcing_consecutive_5xx: enforced(value.enforcing_consecutive_5xx, 100, "enforcing_consecutive_5xx")?,
+        consecutive_gateway_failure: value.consecutive_gateway_failure.unwrap_or(5),
+        enforcing_consecutive_gateway_failure: enforced(
+            value.enforcing_consecutive_gateway_failure,
+            0,
+            "enforcing_consecutive_gateway_failure",
+        )?,
+        split_external_local_origin_errors: value.split_external_local_origin_errors,
+        consecutive_local_origin_failure: value.consecutive_local_origin_failure.unwrap_or(5),
+        enforcing_consecutive_local_origin_failure: enforced(
+            value.enforcing_consecutive_local_origin_failure,
+            100,
+            "enforcing_consecutive_local_origin_failure",
+        )?,
+        interval: duration_or(value.interval.as_ref(), Duration::from_secs(10)).and_then(positive).at("interval")?,
+        base_ejection_time: base,
+        max_ejection_time: max.unwrap_or(Duration::from_secs(300)).max(base),
+        max_ejection_time_jitter: duration_or(value.max_ejection_time_jitter.as_ref(), Duration::ZERO)
+            .at("max_ejection_time_jitter")?,
+        max_ejection_percent: enforced(value.max_ejection_percent, 10, "max_ejection_percent")?,
+        always_eject_one_host: value.always_eject_one_host.unwrap_or(false),
+        enforcing_success_rate: enforced(value.enforcing_success_rate, 100, "enforcing_success_rate")?,
+        enforcing_local_origin_success_rate: enforced(
+            value.enforcing_local_origin_success_rate,
+            100,
+            "enforcing_local_origin_success_rate",
+        )?,
+        success_rate_minimum_hosts: value.success_rate_minimum_hosts.unwrap_or(5),
+        success_rate_request_volume: value.success_rate_request_volume.unwrap_or(100),
+        success_rate_stdev_factor: value.success_rate_stdev_factor.unwrap_or(1900),
+        failure_percentage_threshold: enforced(value.failure_percentage_threshold, 85, "failure_percentage_threshold")?,
+        enforcing_failure_percentage: enforced(value.enforcing_failure_percentage, 0, "enforcing_failure_percentage")?,
+        enforcing_failure_percentage_local_origin: enforced(
+            value.enforcing_failure_percentage_local_origin,
+            0,
+            "enforcing_failure_percentage_local_origin",
+        )?,
+        failure_percentage_minimum_hosts: value.failure_percentage_minimum_hosts.unwrap_or(5),
+        failure_percentage_request_volume: value.failure_percentage_request_volume.unwrap_or(50),
+        successful_health_check_uneject_host: value.successful_active_health_check_uneject_host.unwrap_or(true),
+    })
+}
+
+fn bind_config(value: &core::BindConfig) -> Result<BindConfig> {
+    let mut extra_sources = list(&value.extra_source_addresses, "extra_source_addresses", |extra| {
+        required(&extra.address, "address").and_then(numeric).at("address")
+    })?;
+    extra_sources.extend(list(&value.additional_source_addresses, "additional_source_addresses", numeric)?);
+    Ok(BindConfig {
+        source: value.source_address.as_ref().map(numeric).transpose().at("source_address")?,
+        extra_sources,
+        freebind: value.freebind.unwrap_or(false),
+        socket_options: list(&value.socket_options, "socket_options", socket_option)?,
+    })
+}
+
+fn subsets(value: &proto::cluster::LbSubsetConfig) -> Result<Option<LbSubsets>> {
+    use proto::cluster::lb_subset_config::{
+        LbSubsetFallbackPolicy as Fallback, lb_subset_selector::LbSubsetSelectorFallbackPolicy as Own,
+    };
+    if value.subset_selectors.is_empty() {
+        return Ok(None);
+    }
+    let selectors = list(&value.subset_selectors, "subset_selectors", |selector| {
+        let fallback = match enumeration::<Own>(selector.fallback_policy).at("fallback_policy")? {
+            Own::NotDefined => None,
+            Own::NoFallback => Some(SubsetFallback::None),
+            Own::AnyEndpoint => Some(SubsetFallback::AnyEndpoint),
+            Own::DefaultSubset => Some(SubsetFallback::DefaultSubset),
+            Own::KeysSubset => return refuse("fallback_policy: KEYS_SUBSET is not supported"),
+        };
+        Ok(SubsetSelector { keys: super::common::names(&selector.keys), fallback })
+    })?;
+    Ok(Some(LbSubsets {
+        fallback: match enumeration::<Fallback>(value.fallback_policy).at("fallback_policy")? {
+            Fallback::NoFallback => SubsetFallback::None,
+            Fallback::AnyEndpoint => SubsetFallback::AnyEndpoint,
+            Fallback::DefaultSubset => SubsetFallback::DefaultSubset,
+        },
+        default_subset: value.default_subset.as_ref().map_or_else(|| serde_json::json!({}), structure),
+        selectors,
+        panic_mode_any: value.panic_mode_any,
+        list_as_any: value.list_as_any,
+    }))
+}
+
+fn upstream_filter(value: &proto::Filter) -> Result<UpstreamFilter> {
+    let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
+    if !any.is::<MetadataExchange>() {
+        return unknown_type(&any).at("typed_config");
+    }
+    let exchange = istio::metadata_exchange(&unpack(&any)?).at("typed_config")?;
+    Ok(UpstreamFilter::MetadataExchange(Arc::new(exchange)))
+}
+
+/// A timeout in both of the places that protocol options can stand.
+pub(crate) fn idle_timeout(value: &core::HttpProtocolOptions) -> Result<Option<Duration>> {
+    timeout_or(value.idle_timeout.as_ref(), Some(Duration::from_secs(3600))).at("idle_timeout")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Transport sockets of both sides.
+
+use super::common::{enumeration, required, resolve, structure, unknown_type, unpack};
+use super::tls::{downstream_tls, upstream_tls};
+use crate::cluster::{ProxyProtocolVersion, TransportMatch, TransportSocket};
+use crate::error::{At, Result, refuse};
+use crate::tls::DownstreamTls;
+use meltemi_proto::Any;
+use meltemi_proto::envoy::config::cluster::v3::cluster;
+use meltemi_proto::envoy::config::core::v3 as core;
+use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
+
+/// Sockets inside sockets: deeper nesting is no configuration that anyone writes.
+const MAX_DEPTH: usize = 4;
+
+fn typed(value: &core::TransportSocket) -> Result<Option<Any>> {
+    match value.config_type.as_ref() {
+        Some(core::transport_socket::ConfigType::TypedConfig(any)) => resolve(any).map(Some).at("typed_config"),
+        None if value.name == "envoy.transport_sockets.raw_buffer" || value.name == "raw_buffer" => Ok(None),
+        None => refuse("typed_config: is required"),
+    }
+}
+
+/// `None`: plain text.
+pub(crate) fn downstream(value: &core::TransportSocket) -> Result<Option<DownstreamTls>> {
+    let Some(any) = typed(value)? else { return Ok(None) };
+    if any.is::<RawBuffer>() {
+        return Ok(None);
+    }
+    if any.is::<DownstreamTlsContext>() {
+        let context = meltemi_proto::unpack_downstream_tls_context(&any)?;
+        return downstream_tls(&context).map(Some).at("typed_config");
+    }
+    unknown_type(&any).at("typed_config")
+}
+
+pub(crate) fn upstream(value: &core::TransportSocket) -> Result<TransportSocket> {
+    upstream_at(value, 0)
+}
+
+fn upstream_at(value: &core::TransportSocket, depth: usize) -> Result<TransportSocket> {
+    if depth == MAX_DEPTH {
+        return refuse("is nested too deeply");
+    }
+    let Some(any) = typed(value)? else { return Ok(TransportSocket::Plain) };
+    if any.is::<RawBuffer>() {
+        return Ok(TransportSocket::Plain);
+    }
+    if any.is::<UpstreamTlsContext>() {
+        let context = meltemi_proto::unpack_upstream_tls_context(&any)?;
+        return upstream_tls(&context).map(|tls| TransportSocket::Tls(tls.into())).at("typed_config");
+    }
+    if any.is::<ProxyProtocolUpstreamTransport>() {
+        return proxy_protocol(&unpack(&any)?, depth).at("typed_config");
+    }
+    unknown_type(&any).at("typed_config")
+}
+
+fn proxy_protocol(value: &ProxyProtocolUpstreamTransport, depth: usize) -> Result<TransportSocket> {
+    use core::proxy_protocol_config::Version;
+    let version = value.config.as_ref().map_or(0, |config| config.version);
+    let version = match enumeration::<Version>(version).at("config.version")? {
+        Version::V1 => ProxyProtocolVersion::V1,
+        Version::V2 => ProxyProtocolVersion::V2,
+    };
+    let inner = required(&value.transport_socket, "transport_socket")?;
+    Ok(TransportSocket::ProxyProtocol {
+        version,
+        inner: Box::new(upstream_at(inner, depth + 1).at("transport_socket")?),
+    })
+}
+
+pub(crate) fn transport_match(value: &cluster::TransportSocketMatch) -> Result<TransportMatch> {
+    Ok(TransportMatch {
+        name: value.name.as_str().into(),
+        criteria: value.r#match.as_ref().map_or_else(|| serde_json::json!({}), structure),
+        transport: upstream(required(&value.transport_socket, "transport_socket")?).at("transport_socket")?,
+    })
+}

@@ -1,0 +1,367 @@
+//! One attempt: a host, a connection, the request out, the response head in.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::StatusCode;
+use meltemi_filters::ResponseFlags;
+use meltemi_http::{ClientStream, Frame, Method, Protocol, ResponseHead, ServerStream};
+use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, Permit, PickContext, Resource};
+use tokio::time::Instant;
+
+use super::{
+    connect::{self, Destination},
+    failure::Failure,
+    headers,
+    mirror::Mirrors,
+    retry::Retries,
+    target::Target,
+    timers::Timers,
+};
+use crate::hcm::Exchange;
+
+/// How an attempt ended.
+pub(super) enum Attempted {
+    Response(Box<Answer>),
+    Failed(Failure),
+    DownstreamGone,
+}
+
+/// A response that has begun.
+pub(super) struct Answer {
+    pub head: ResponseHead,
+    pub upstream: ClientStream,
+    pub endpoint: Arc<Endpoint>,
+    pub active: Active,
+}
+
+/// What is counted while a request is with a host.
+pub(super) struct Active {
+    cluster: Arc<Cluster>,
+    _request: ActiveRequest,
+    _permit: Permit,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.cluster.stats.traffic.upstream_rq_active().dec();
+    }
+}
+
+/// The request side of an exchange, across attempts.
+pub(super) struct Sending {
+    /// All of the request has been received.
+    done: bool,
+    /// Frames seen so far, while another attempt may need them.
+    replay: Option<Vec<Frame>>,
+    replayed_bytes: usize,
+    buffer: usize,
+    tunnel: bool,
+    mirrors: Mirrors,
+    /// Some bytes of the request went to a host in this attempt.
+    pub sent_any: bool,
+}
+
+impl Sending {
+    pub fn new(exchange: &Exchange<'_>, keep: bool, buffer: Option<u64>, mirrors: Mirrors) -> Self {
+        let request = &exchange.request;
+        let tunnel = request.upgrade.is_some() || request.method == Method::CONNECT;
+        Self {
+            done: exchange.stream.request_ended() && !tunnel,
+            replay: (keep && !tunnel).then(Vec::new),
+            replayed_bytes: 0,
+            buffer: buffer.map_or(DEFAULT_BUFFER, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+            tunnel,
+            mirrors,
+            sent_any: false,
+        }
+    }
+
+    pub fn request_done(&self) -> bool {
+        self.done
+    }
+
+    /// The request can be sent once more.
+    pub fn can_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// No further attempt will be made.
+    pub fn forget(&mut self) {
+        self.replay = None;
+    }
+
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel
+    }
+
+    /// The host took the upgrade: what the client sends from here on is the tunnel's.
+    pub fn upgraded(&mut self) {
+        self.done = false;
+    }
+
+    fn remember(&mut self, frame: &Frame) {
+        let Some(replay) = &mut self.replay else { return };
+        if let Frame::Data(data) = frame {
+            self.replayed_bytes += data.len();
+        }
+        if self.replayed_bytes > self.buffer {
+            self.replay = None;
+        } else {
+            replay.push(frame.clone());
+        }
+    }
+
+    /// Moves request frames as far as both sides allow. An error is the downstream's.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut ServerStream,
+        up: &mut ClientStream,
+        received: &mut u64,
+    ) -> Poll<Result<(), meltemi_http::Error>> {
+        while !self.done {
+            if up.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match down.poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(Some(frame))) => {
+                    if let Frame::Data(data) = &frame {
+                        *received += data.len() as u64;
+                    }
+                    self.remember(&frame);
+                    self.mirrors.frame(&frame);
+                    self.sent_any = true;
+                    up.send_frame(frame);
+                    self.done = down.request_ended();
+                }
+                Poll::Ready(Ok(None)) => self.done = true,
+            }
+            if self.done {
+                up.finish();
+                self.mirrors.finish();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Request bytes kept for a retry by default; Envoy's connection buffer limit.
+const DEFAULT_BUFFER: usize = 1024 * 1024;
+
+pub(super) async fn run(
+    exchange: &mut Exchange<'_>,
+    target: &Target,
+    sending: &mut Sending,
+    timers: &mut Timers,
+    retries: &Retries,
+) -> Attempted {
+    let worker = Rc::clone(&exchange.context.worker);
+    let picked = worker.pick(
+        &target.cluster,
+        &PickContext {
+            hash: target.hash,
+            original_dst: target.original_dst,
+            override_host: None,
+            previous: retries.tried(),
+            reselect: retries.reselect(),
+        },
+    );
+    let Ok(endpoint) = picked else { return Attempted::Failed(Failure::NoHealthyHost) };
+    exchange.info.upstream.host = Some(endpoint.address.clone());
+    exchange.info.upstream.hostname = Some(Arc::clone(&endpoint.hostname));
+    exchange.info.upstream.metadata = Some(Arc::clone(&endpoint.metadata));
+    headers::auto_host(exchange, &endpoint);
+    let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
+        target.cluster.stats.traffic.upstream_rq_pending_overflow().inc();
+        return Attempted::Failed(Failure::Overflow);
+    };
+    timers.begin_try(Instant::now());
+    let mut upstream = match stream(exchange, target, &endpoint, timers).await {
+        Ok(stream) => stream,
+        Err(attempted) => return attempted,
+    };
+    describe(exchange, &upstream);
+    let traffic = &target.cluster.stats.traffic;
+    traffic.upstream_rq_total().inc();
+    traffic.upstream_rq_active().inc();
+    let active =
+        Active { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit };
+    match converse(exchange, sending, timers, &mut upstream).await {
+        Ok(head) => {
+            timers.response_began();
+            Attempted::Response(Box::new(Answer { head, upstream, endpoint, active }))
+        }
+        Err(Attempted::Failed(failure)) => {
+            if let Some(outcome) = failure.outcome() {
+                target.cluster.report(&endpoint, outcome);
+            }
+            Attempted::Failed(failure)
+        }
+        Err(other) => other,
+    }
+}
+
+/// A stream to the endpoint, waiting for a connection if need be, while the client stays and time remains.
+async fn stream(
+    exchange: &mut Exchange<'_>,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    timers: &Timers,
+) -> Result<ClientStream, Attempted> {
+    let worker = Rc::clone(&exchange.context.worker);
+    let mode = connect::mode(&target.cluster.plan, exchange.request.protocol);
+    let alpn = exchange.info.upstream.alpn.as_deref();
+    let (tls, transport) =
+        connect::tls_context(&worker, &target.cluster, endpoint, mode, (alpn, &exchange.request.authority));
+    let destination = Destination {
+        cluster: Arc::clone(&target.cluster),
+        endpoint: Arc::clone(endpoint),
+        priority: target.priority,
+        mode,
+        tls,
+        transport,
+    };
+    let (pool, ready) = destination.try_stream(&worker);
+    if let Some(stream) = ready {
+        return Ok(stream);
+    }
+    let mut opening = pin!(destination.wait_for_stream(&pool));
+    exchange.deadline.set(timers.due());
+    let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = opening.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Attempted::Failed));
+        }
+        if down.request_ended() && down.poll_closed(cx).is_ready() {
+            return Poll::Ready(Err(Attempted::DownstreamGone));
+        }
+        if deadline.poll(cx).is_ready()
+            && let Some(expired) = timers.expired(Instant::now())
+        {
+            return Poll::Ready(Err(Attempted::Failed(Failure::Expired(expired))));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn describe(exchange: &mut Exchange<'_>, upstream: &ClientStream) {
+    let facts = upstream.facts();
+    let info = &mut exchange.info.upstream;
+    info.local = Some(facts.local.clone());
+    info.protocol = Some(facts.protocol);
+    info.connection_id = Some(facts.id);
+    info.tls = connect::tls_of(upstream);
+}
+
+/// Sends the request and waits for the final response head.
+async fn converse(
+    exchange: &mut Exchange<'_>,
+    sending: &mut Sending,
+    timers: &mut Timers,
+    upstream: &mut ClientStream,
+) -> Result<ResponseHead, Attempted> {
+    let reset = |error: meltemi_http::Error| Attempted::Failed(Failure::Reset(error.reset_reason()));
+    let replayed = sending.replay.as_deref().unwrap_or_default();
+    let end = sending.done && replayed.is_empty();
+    upstream.send_head(&exchange.request, end).map_err(reset)?;
+    sending.sent_any = true;
+    for frame in replayed {
+        upstream.send_frame(frame.clone());
+    }
+    if sending.done && !end {
+        upstream.finish();
+    }
+    exchange.info.upstream.timing.first_byte_sent = Some(std::time::Instant::now());
+    exchange.deadline.set(timers.due());
+    let Exchange { stream: down, deadline, info, context, .. } = exchange;
+    let proxy_continue = context.http.plan.proxy_100_continue;
+    let mut was_done = sending.done;
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(error)) = sending.poll(cx, down, upstream, &mut info.bytes_received) {
+            return Poll::Ready(Err(downstream_failed(info, &error)));
+        }
+        if sending.done && !was_done {
+            was_done = true;
+            timers.request_sent(Instant::now());
+            info.last_downstream_byte_received = Some(std::time::Instant::now());
+            deadline.set(timers.due());
+        }
+        // A host may answer and close before it has read everything: its answer counts, so reading goes on.
+        let write_failed = matches!(upstream.poll_flush(cx), Poll::Ready(Err(_)));
+        loop {
+            match upstream.poll_response(cx) {
+                Poll::Ready(Ok(head)) if is_interim(&head) => {
+                    let forward = match head.status {
+                        StatusCode::CONTINUE => proxy_continue,
+                        status => status == StatusCode::EARLY_HINTS,
+                    };
+                    if forward {
+                        down.send_interim(head.status, &head.headers);
+                    }
+                }
+                Poll::Ready(result) => return Poll::Ready(result.map_err(reset)),
+                Poll::Pending => break,
+            }
+        }
+        if write_failed && sending.done {
+            sending.sent_any = true;
+        }
+        if down.poll_flush(cx).is_ready() && sending.done && down.poll_closed(cx).is_ready() {
+            return Poll::Ready(Err(Attempted::DownstreamGone));
+        }
+        expire(cx, deadline, timers).map(Err)
+    })
+    .await
+}
+
+fn is_interim(head: &ResponseHead) -> bool {
+    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+fn expire(
+    cx: &mut Context<'_>,
+    deadline: &mut meltemi_net::timer::Deadline,
+    timers: &Timers,
+) -> Poll<Attempted> {
+    loop {
+        if deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        match timers.expired(Instant::now()) {
+            Some(expired) => return Poll::Ready(Attempted::Failed(Failure::Expired(expired))),
+            None => deadline.set(timers.due()),
+        }
+    }
+}
+
+fn downstream_failed(info: &mut meltemi_filters::StreamInfo, error: &meltemi_http::Error) -> Attempted {
+    if let meltemi_http::Error::Violation(violation) = error {
+        info.flags |= ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        info.set_details(violation.rule().details);
+    }
+    Attempted::DownstreamGone
+}
+
+/// The protocol of the exchange's own side decides how an upgrade's answer looks.
+pub(super) fn is_upgrade_answer(exchange: &Exchange<'_>, answer: &Answer) -> bool {
+    let request = &exchange.request;
+    if request.upgrade.is_some() {
+        let accepted = match answer.upstream.protocol() {
+            Protocol::Http2 => answer.head.status.is_success(),
+            Protocol::Http10 | Protocol::Http11 | Protocol::Http3 => {
+                answer.head.status == StatusCode::SWITCHING_PROTOCOLS
+            }
+        };
+        return accepted;
+    }
+    request.method == Method::CONNECT && answer.head.status.is_success()
+}

@@ -1,0 +1,212 @@
+//! Connections to hosts: from the pool, or new under the circuit breakers.
+
+use std::{any::Any, rc::Rc, sync::Arc};
+
+use meltemi_filters::TlsInfo;
+use meltemi_http::{
+    ClientStream, Protocol, h1, h2,
+    pool::{ConnectError, Connected, Key, Mode, Options, Pool},
+};
+use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
+use meltemi_plan::{self as plan, cluster::UpstreamProtocol};
+use meltemi_tls::ClientTls;
+use meltemi_upstream::{ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, Transport};
+
+use super::failure::Failure;
+use crate::{chain, worker::Worker};
+
+/// Where a stream is to go.
+pub struct Destination {
+    pub cluster: Arc<Cluster>,
+    pub endpoint: Arc<Endpoint>,
+    pub priority: RoutingPriority,
+    pub mode: Mode,
+    pub tls: Option<Arc<ClientTls>>,
+    /// Tells connections apart that must not be shared.
+    pub transport: u64,
+}
+
+/// What a request says about the protocol to speak.
+pub(super) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
+    match cluster.http.protocol {
+        UpstreamProtocol::Http1 => Mode::Http1,
+        UpstreamProtocol::Http2 => Mode::Http2,
+        UpstreamProtocol::Downstream if downstream == Protocol::Http2 => Mode::Http2,
+        UpstreamProtocol::Downstream => Mode::Http1,
+        UpstreamProtocol::Auto => Mode::Alpn,
+    }
+}
+
+impl Destination {
+    fn pool(&self, worker: &Worker) -> Rc<Pool> {
+        let transport = self.transport ^ self.cluster.plan.fingerprint.rotate_left(8) ^ (self.endpoint.transport as u64) << 32;
+        let key = Key { endpoint: self.endpoint.id, transport, mode: self.mode };
+        worker.pools.pool(key, || Rc::new(options(&self.cluster.plan)))
+    }
+
+    /// A stream that exists already. The happy path: no wait, no allocation but the stream itself.
+    pub(super) fn try_stream(&self, worker: &Worker) -> (Rc<Pool>, Option<ClientStream>) {
+        let pool = self.pool(worker);
+        let stream = pool.try_stream();
+        (pool, stream)
+    }
+
+    /// A stream on a new connection, or on the next that comes free.
+    pub(super) async fn wait_for_stream(&self, pool: &Rc<Pool>) -> Result<ClientStream, Failure> {
+        let traffic = &self.cluster.stats.traffic;
+        let breakers = &self.cluster.breakers;
+        let Some(_pending) = breakers.acquire(self.priority, Resource::Pending) else {
+            traffic.upstream_rq_pending_overflow().inc();
+            return Err(Failure::Overflow);
+        };
+        traffic.upstream_rq_pending_total().inc();
+        loop {
+            let permit = match breakers.acquire(self.priority, Resource::Connection) {
+                Some(permit) => Some(permit),
+                None if pool.connections() == 0 => {
+                    Some(breakers.acquire_unchecked(self.priority, Resource::Connection))
+                }
+                None => None,
+            };
+            match permit {
+                Some(permit) => {
+                    let connect = connect(Arc::clone(&self.cluster), Arc::clone(&self.endpoint), self.tls.clone(), permit);
+                    return pool.open(connect).await.map_err(Failure::Connect);
+                }
+                None => {
+                    traffic.upstream_cx_overflow().inc();
+                    pool.wait().await.map_err(Failure::Connect)?;
+                }
+            }
+            if let Some(stream) = pool.try_stream() {
+                return Ok(stream);
+            }
+        }
+    }
+}
+
+fn options(plan: &plan::Cluster) -> Options {
+    let http = &plan.http;
+    Options {
+        h1: h1::Limits {
+            head_bytes: http.max_response_headers_bytes as usize,
+            fields: http.max_headers_count as usize,
+            ..h1::Limits::default()
+        },
+        h2: h2::Options {
+            max_concurrent_streams: http.http2.max_concurrent_streams,
+            initial_stream_window: http.http2.initial_stream_window,
+            initial_connection_window: http.http2.initial_connection_window,
+            max_header_bytes: http.max_response_headers_bytes,
+            ..h2::Options::default()
+        },
+        idle_timeout: http.idle_timeout,
+        max_connection_duration: http.max_connection_duration,
+        max_requests_per_connection: u64::from(http.max_requests_per_connection),
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted {
+    cluster: Arc<Cluster>,
+    opened: tokio::time::Instant,
+    _active: ActiveConnection,
+    _permit: Permit,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let traffic = &self.cluster.stats.traffic;
+        traffic.upstream_cx_active().dec();
+        traffic.upstream_cx_destroy().inc();
+        traffic.upstream_cx_length_ms().record_ms(self.opened.elapsed());
+    }
+}
+
+async fn connect(
+    cluster: Arc<Cluster>,
+    endpoint: Arc<Endpoint>,
+    tls: Option<Arc<ClientTls>>,
+    permit: Permit,
+) -> Result<Connected, ConnectError> {
+    let started = tokio::time::Instant::now();
+    let active = endpoint.begin_connection();
+    let traffic = &cluster.stats.traffic;
+    traffic.upstream_cx_total().inc();
+    traffic.upstream_cx_active().inc();
+    let counted =
+        Counted { cluster: Arc::clone(&cluster), opened: started, _active: active, _permit: permit };
+    let stream = open(&cluster.plan, &endpoint.address, tls.as_deref()).await.inspect_err(|error| {
+        traffic.upstream_cx_connect_fail().inc();
+        let outcome = match error {
+            ConnectError::Timeout => {
+                traffic.upstream_cx_connect_timeout().inc();
+                Outcome::ConnectTimeout
+            }
+            ConnectError::Transport(_) | ConnectError::Io(_) => Outcome::ConnectFailed,
+        };
+        cluster.report(&endpoint, outcome);
+    })?;
+    traffic.upstream_cx_connect_ms().record_ms(started.elapsed());
+    let note = stream.client_tls().map(|session| {
+        let info: Rc<dyn Any> = Rc::new(chain::tls_info(session, None));
+        info
+    });
+    Ok(Connected { stream, guard: Box::new(counted), note })
+}
+
+/// What the note of a connection says of its TLS session.
+pub(super) fn tls_of(stream: &ClientStream) -> Option<TlsInfo> {
+    stream.facts().note.as_ref()?.downcast_ref::<TlsInfo>().cloned()
+}
+
+/// Opens a transport to an address as the cluster says: TCP, then TLS, within its connect timeout.
+pub async fn open(plan: &plan::Cluster, address: &Address, tls: Option<&ClientTls>) -> Result<Stream, ConnectError> {
+    let whole = async {
+        let options = connect_options(plan, address);
+        let stream = meltemi_net::connect(address, &options).await.map_err(|error| ConnectError::Io(io_text(&error)))?;
+        let Some(tls) = tls else { return Ok(stream) };
+        let connector = tokio_rustls::TlsConnector::from(tls.config());
+        match connector.connect(tls.server_name(), stream).await {
+            Ok(stream) => Ok(stream.into()),
+            Err(error) => Err(ConnectError::Transport(format!("TLS_error:|{error}:TLS_error_end"))),
+        }
+    };
+    tokio::time::timeout(plan.connect_timeout, whole).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+fn connect_options(plan: &plan::Cluster, address: &Address) -> ConnectOptions {
+    let mut options = ConnectOptions {
+        keepalive: plan.keepalive.map(|k| Keepalive { probes: k.probes, time: k.time, interval: k.interval }),
+        ..ConnectOptions::default()
+    };
+    if let (Some(bind), Some(address)) = (&plan.bind, address.socket()) {
+        options.source = bind.source_for(address.ip());
+        options.transparent = bind.freebind;
+    }
+    options
+}
+
+/// The errno's own words, as Envoy shows them.
+fn io_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// The TLS context for a request to an endpoint, and what tells its connections apart.
+pub(crate) fn tls_context(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    mode: Mode,
+    (alpn, authority): (Option<&meltemi_filters::AlpnOverrides>, &str),
+) -> (Option<Arc<ClientTls>>, u64) {
+    let Transport::Tls(base) = cluster.transport(endpoint) else { return (None, 0) };
+    let protocol = if mode == Mode::Http2 { Protocol::Http2 } else { Protocol::Http11 };
+    let alpn = alpn.and_then(|overrides| overrides.offered(protocol));
+    let sni = cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority)).filter(|sni| !sni.is_empty());
+    let (tls, id) = worker.transports.tls(base, protocol, alpn, sni);
+    (Some(tls), id)
+}

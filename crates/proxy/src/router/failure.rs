@@ -1,0 +1,127 @@
+//! Why an attempt failed, and what the client is told.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, StatusCode};
+use meltemi_filters::{LocalReply, ResponseFlags};
+use meltemi_http::{HeaderName, ResetReason, pool::ConnectError};
+use meltemi_upstream::Outcome;
+
+use super::timers::Expired;
+
+/// Why there is no response from a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    NoHealthyHost,
+    /// A circuit breaker is open.
+    Overflow,
+    Connect(ConnectError),
+    /// The connection or stream ended before the response head.
+    Reset(ResetReason),
+    Expired(Expired),
+    /// The route wants something that this proxy cannot send.
+    Unsupported,
+}
+
+/// Envoy's words for a reset, in the body and, with `_`, in the details.
+fn reset_text(reason: ResetReason) -> &'static str {
+    match reason {
+        ResetReason::ConnectionClosed => "connection termination",
+        ResetReason::Remote => "remote reset",
+        ResetReason::Refused => "remote refused stream reset",
+        ResetReason::Protocol => "protocol error",
+        ResetReason::Local => "local reset",
+    }
+}
+
+impl Failure {
+    /// What the outlier detector is told.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::NoHealthyHost | Self::Overflow | Self::Unsupported => None,
+            Self::Connect(ConnectError::Timeout) => Some(Outcome::ConnectTimeout),
+            Self::Connect(ConnectError::Transport(_) | ConnectError::Io(_)) => Some(Outcome::ConnectFailed),
+            Self::Reset(ResetReason::Local) => None,
+            Self::Reset(_) => Some(Outcome::Reset),
+            Self::Expired(Expired::Request | Expired::PerTry | Expired::PerTryIdle) => Some(Outcome::Timeout),
+            Self::Expired(Expired::StreamIdle | Expired::MaxDuration) => None,
+        }
+    }
+
+    pub fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::NoHealthyHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+            Self::Connect(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            Self::Reset(ResetReason::ConnectionClosed) => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+            Self::Reset(ResetReason::Remote | ResetReason::Refused) => ResponseFlags::UPSTREAM_REMOTE_RESET,
+            Self::Reset(ResetReason::Protocol) => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+            Self::Reset(ResetReason::Local) | Self::Unsupported => ResponseFlags::LOCAL_RESET,
+            Self::Expired(Expired::Request | Expired::PerTry | Expired::PerTryIdle) => {
+                ResponseFlags::UPSTREAM_REQUEST_TIMEOUT
+            }
+            Self::Expired(Expired::StreamIdle) => ResponseFlags::STREAM_IDLE_TIMEOUT,
+            Self::Expired(Expired::MaxDuration) => ResponseFlags::UPSTREAM_MAX_STREAM_DURATION,
+        }
+    }
+
+    /// The reply when there is no further attempt. `retried`: there was more than one.
+    pub fn reply(&self, retried: bool) -> LocalReply {
+        let (status, body, details): (_, Cow<'static, str>, Cow<'static, str>) = match self {
+            Self::NoHealthyHost => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream".into(), "no_healthy_upstream".into())
+            }
+            Self::Overflow => return overflow(self.flags(), retried),
+            Self::Connect(error) => {
+                let (reason, transport) = match error {
+                    ConnectError::Timeout => ("connection timeout", None),
+                    ConnectError::Transport(text) => ("remote connection failure", Some(text.clone())),
+                    ConnectError::Io(text) => {
+                        ("remote connection failure", Some(format!("delayed connect error: {text}")))
+                    }
+                };
+                reset(reason, transport, retried)
+            }
+            Self::Reset(reason) => reset(reset_text(*reason), None, retried),
+            Self::Unsupported => reset("local reset", None, retried),
+            Self::Expired(expired) => expired_reply(*expired),
+        };
+        LocalReply::new(status, body, details).with_flags(self.flags())
+    }
+}
+
+fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
+    let timeout = |details: &'static str| (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".into(), details.into());
+    match expired {
+        Expired::Request => timeout("response_timeout"),
+        Expired::PerTry => timeout("upstream_per_try_timeout"),
+        Expired::PerTryIdle => timeout("upstream_per_try_idle_timeout"),
+        Expired::StreamIdle => (StatusCode::GATEWAY_TIMEOUT, "stream timeout".into(), "stream_idle_timeout".into()),
+        Expired::MaxDuration => timeout("upstream_max_stream_duration_reached"),
+    }
+}
+
+fn reset(
+    reason: &str,
+    transport: Option<String>,
+    retried: bool,
+) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
+    let which = if retried { "retried and the latest reset reason" } else { "reset reason" };
+    let mut body = format!("upstream connect error or disconnect/reset before headers. {which}: {reason}");
+    let mut details = format!("upstream_reset_before_response_started{{{}", reason.replace(' ', "_"));
+    if let Some(transport) = transport {
+        body.push_str(", transport failure reason: ");
+        body.push_str(&transport);
+        details.push('|');
+        details.push_str(&transport.replace(' ', "_"));
+    }
+    details.push('}');
+    (StatusCode::SERVICE_UNAVAILABLE, body.into(), details.into())
+}
+
+fn overflow(flags: ResponseFlags, retried: bool) -> LocalReply {
+    let (status, body, details) = reset("overflow", None, retried);
+    let mut reply = LocalReply::new(status, body, details).with_flags(flags);
+    reply.headers.append(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
+    reply
+}

@@ -1,0 +1,130 @@
+//! What a route does to the request head on its way to the host.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use meltemi_filters::{RequestFields, headers as rules};
+use meltemi_http::{ByteStr, RequestHead, name};
+use meltemi_plan::{
+    HeaderLookup, Route, VirtualHost,
+    route::{Forward, HostRewrite, PathRewrite},
+};
+
+use meltemi_upstream::Endpoint;
+
+use super::{target::Target, timers::Timers};
+use crate::hcm::{self, Exchange};
+
+/// Header rules, then host and path; done once, before the first attempt.
+pub(super) fn finalize(
+    exchange: &mut Exchange<'_>,
+    host: &Arc<VirtualHost>,
+    route: &Arc<Route>,
+    forward: &Forward,
+    target: &Target,
+) {
+    if let Some(routes) = &exchange.routes {
+        let weighted = target.weighted_cluster().map(|w| &w.request_headers);
+        let mut levels = [weighted, Some(&route.request_headers), Some(&host.request_headers), Some(&routes.request_headers)];
+        if routes.most_specific_header_mutations_wins {
+            levels.reverse();
+        }
+        for level in levels.into_iter().flatten() {
+            if !level.is_empty() {
+                rules::apply_to_request(level, &mut exchange.request, &exchange.info);
+            }
+        }
+    }
+    rewrite_host(exchange, forward, target);
+    rewrite_path(exchange, route, forward);
+    propagate_decorator(exchange, route);
+}
+
+fn rewrite_host(exchange: &mut Exchange<'_>, forward: &Forward, target: &Target) {
+    let request = &exchange.request;
+    let literal = target.weighted_cluster().and_then(|w| w.host_rewrite.as_deref()).map(ByteStr::from);
+    let rewritten = literal.or_else(|| match &forward.host_rewrite {
+        HostRewrite::None | HostRewrite::Auto => None,
+        HostRewrite::Literal(format) => Some(ByteStr::from(text(exchange, format))),
+        HostRewrite::Header(key) => {
+            RequestFields(request).value(key).and_then(|v| std::str::from_utf8(&v).ok().map(ByteStr::from))
+        }
+        HostRewrite::PathRegex(rewrite) => Some(ByteStr::from(rewrite.apply_str(request.path_only()))),
+    });
+    if let Some(host) = rewritten.filter(|host| !host.is_empty()) {
+        set_host(&mut exchange.request, host, forward.append_x_forwarded_host);
+    }
+}
+
+/// Changes the authority, and says what it was if asked to.
+pub(super) fn set_host(request: &mut RequestHead, host: ByteStr, append_forwarded: bool) {
+    if append_forwarded
+        && request.authority != host
+        && let Ok(value) = HeaderValue::from_maybe_shared(request.authority.bytes().clone())
+    {
+        request.headers.append(name::X_FORWARDED_HOST, value);
+    }
+    request.authority = host;
+}
+
+fn rewrite_path(exchange: &mut Exchange<'_>, route: &Route, forward: &Forward) {
+    let request = &exchange.request;
+    let path = request.path.as_str();
+    let (only, query) = path.split_at(request.path_only().len());
+    let new = match &forward.path_rewrite {
+        PathRewrite::None => return,
+        PathRewrite::Prefix(prefix) => {
+            let rest = &only[route.matcher.path.matched_len(only)..];
+            format!("{prefix}{rest}{query}")
+        }
+        PathRewrite::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
+        PathRewrite::Format(format) => format!("{}{query}", text(exchange, format)),
+    };
+    if let Ok(original) = HeaderValue::from_maybe_shared(request.path.bytes().clone()) {
+        exchange.request.headers.insert(name::X_ENVOY_ORIGINAL_PATH, original);
+    }
+    exchange.request.path = ByteStr::from(new);
+}
+
+fn text(exchange: &Exchange<'_>, format: &meltemi_plan::Format) -> String {
+    match format.as_literal() {
+        Some(literal) => literal.to_owned(),
+        None => hcm::text(format, &exchange.request, &exchange.info),
+    }
+}
+
+/// Tells the next proxy what this route calls the operation.
+fn propagate_decorator(exchange: &mut Exchange<'_>, route: &Route) {
+    let Some(decorator) = route.decorator.as_ref().filter(|d| d.propagate && !d.operation.is_empty()) else { return };
+    if exchange.context.http.plan.tracing.is_some()
+        && let Ok(value) = HeaderValue::from_str(&decorator.operation)
+    {
+        exchange.request.headers.insert(name::X_ENVOY_DECORATOR_OPERATION, value);
+    }
+}
+
+/// `x-envoy-expected-rq-timeout-ms`.
+pub(super) fn timeouts(exchange: &mut Exchange<'_>, timers: &Timers) {
+    let expected = timers.expected();
+    if let Some(expected) = expected.filter(|_| !exchange.context.http.suppress_envoy_headers()) {
+        let ms = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        exchange.request.headers.insert(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(ms));
+    }
+}
+
+/// `x-envoy-attempt-count`.
+pub(super) fn attempt(exchange: &mut Exchange<'_>, host: &VirtualHost) {
+    if host.include_request_attempt_count {
+        let count = HeaderValue::from(exchange.info.upstream.attempts);
+        exchange.request.headers.insert(name::X_ENVOY_ATTEMPT_COUNT, count);
+    }
+}
+
+/// The host name of the chosen endpoint as the authority, where the route says `auto_host_rewrite`.
+pub(super) fn auto_host(exchange: &mut Exchange<'_>, endpoint: &Endpoint) {
+    let Some(route) = exchange.info.route.clone() else { return };
+    let Some(forward) = route.forward() else { return };
+    if matches!(forward.host_rewrite, HostRewrite::Auto) && !endpoint.hostname.is_empty() {
+        set_host(&mut exchange.request, ByteStr::from(&*endpoint.hostname), forward.append_x_forwarded_host);
+    }
+}

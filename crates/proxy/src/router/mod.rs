@@ -1,0 +1,108 @@
+//! The router: from a matched route to a host's response, with retries, timeouts and mirrors.
+//!
+//! Owns attempts: cluster, host, connection, sending, waiting, deciding whether to try again; then moving the bodies both ways.
+//! All in the task of the exchange, by polling: nothing is spawned or boxed for a request. Must never read configuration other
+//! than the exchange's one world.
+
+mod attempt;
+mod connect;
+mod failure;
+mod headers;
+mod mirror;
+pub mod redirect;
+mod respond;
+mod retry;
+mod target;
+mod timers;
+pub mod transport;
+mod tunnel;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use meltemi_filters::{LocalReply, ResponseFlags};
+use meltemi_plan::{Route, VirtualHost, route::Forward};
+use tokio::time::Instant;
+
+pub use connect::{Destination, open};
+pub(crate) use connect::tls_context;
+pub use failure::Failure;
+
+use crate::hcm::Exchange;
+use attempt::{Attempted, Sending};
+
+/// Forwards a request by its route and answers it; what cannot be answered from a host is a local reply.
+pub async fn forward(
+    exchange: &mut Exchange<'_>,
+    host: &Arc<VirtualHost>,
+    route: &Arc<Route>,
+    forward: &Forward,
+) -> Result<(), Box<LocalReply>> {
+    let target = target::choose(exchange, forward)?;
+    headers::finalize(exchange, host, route, forward, &target);
+    let policy = retry::policy(forward, host, &target.cluster.plan);
+    let mut retries = retry::Retries::new(policy, exchange);
+    let mut timers = timers::Timers::new(exchange, forward, &retries);
+    headers::timeouts(exchange, &timers);
+    if tunnel::terminates(exchange, forward) {
+        return tunnel::serve(exchange, &target).await;
+    }
+    let buffer = host.retry_buffer_limit.or(route.retry_buffer_limit);
+    let mirrors = mirror::start(exchange, host, forward);
+    let mut sending = Sending::new(exchange, retries.are_possible(), buffer, mirrors);
+    timers.start(Instant::now(), sending.request_done());
+    loop {
+        exchange.info.upstream.attempts += 1;
+        headers::attempt(exchange, host);
+        match attempt::run(exchange, &target, &mut sending, &mut timers, &retries).await {
+            Attempted::Response(answer) => {
+                if let Some(wait) = retries.after_response(exchange, &target, &answer, &sending) {
+                    drop(answer);
+                    if !pause(exchange, wait).await {
+                        return gone(exchange);
+                    }
+                    continue;
+                }
+                return respond::send(exchange, host, &target, *answer, (&mut sending, &mut timers)).await;
+            }
+            Attempted::Failed(failure) => {
+                if let Some(wait) = retries.after_failure(exchange, &target, &failure, &sending) {
+                    if !pause(exchange, wait).await {
+                        return gone(exchange);
+                    }
+                    continue;
+                }
+                let retried = exchange.info.upstream.attempts > 1;
+                return Err(Box::new(failure.reply(retried)));
+            }
+            Attempted::DownstreamGone => return gone(exchange),
+        }
+    }
+}
+
+/// The client left before it was answered.
+fn gone(exchange: &mut Exchange<'_>) -> Result<(), Box<LocalReply>> {
+    exchange.info.flags |= ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+    exchange.info.set_details("downstream_remote_disconnect");
+    exchange.stream.abort();
+    Ok(())
+}
+
+/// Waits before another attempt; false if the client left meanwhile.
+async fn pause(exchange: &mut Exchange<'_>, wait: std::time::Duration) -> bool {
+    use std::{future::poll_fn, task::Poll};
+    exchange.deadline.set(Some(Instant::now() + wait));
+    let (stream, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
+    poll_fn(|cx| {
+        if stream.request_ended() && stream.poll_closed(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        deadline.poll(cx).map(|()| true)
+    })
+    .await
+}
+
+/// A reply without body.
+fn bare(status: StatusCode, details: &'static str, flags: ResponseFlags) -> Box<LocalReply> {
+    Box::new(LocalReply::new(status, "", details).with_flags(flags))
+}

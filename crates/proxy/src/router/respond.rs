@@ -1,0 +1,225 @@
+//! A host's response to the client: its head completed, then both bodies moved until both have ended.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, StatusCode, header};
+use meltemi_filters::{LocalReply, ResponseFlags};
+use meltemi_http::{ClientStream, Error, Frame, Protocol, ServerStream, name};
+use meltemi_plan::VirtualHost;
+use meltemi_upstream::Outcome;
+use tokio::time::Instant;
+
+use super::{
+    attempt::{Answer, Sending, is_upgrade_answer},
+    target::Target,
+    timers::{Expired, Timers},
+};
+use crate::hcm::{Exchange, StreamParts};
+
+/// How moving the bodies ended.
+enum End {
+    Done,
+    Downstream,
+    Upstream(Error),
+    Expired(Expired),
+}
+
+pub(super) async fn send(
+    exchange: &mut Exchange<'_>,
+    host: &VirtualHost,
+    target: &Target,
+    answer: Answer,
+    (sending, timers): (&mut Sending, &mut Timers),
+) -> Result<(), Box<LocalReply>> {
+    sending.forget();
+    let upgraded = is_upgrade_answer(exchange, &answer);
+    let Answer { mut head, mut upstream, endpoint, active } = answer;
+    let status = head.status.as_u16();
+    let traffic = &target.cluster.stats.traffic;
+    traffic.response(status);
+    target.cluster.report(&endpoint, Outcome::Status(status_for_health(exchange, &head)));
+    exchange.info.upstream.timing.first_byte_received = Some(std::time::Instant::now());
+    exchange.info.set_details("via_upstream");
+    upstream_headers(exchange, host, &mut head);
+    if upgraded {
+        upgrade_head(exchange, &upstream, &mut head);
+        timers.upgraded();
+    }
+    if let Some(weighted) = target.weighted_cluster() {
+        meltemi_filters::headers::apply_to_response(
+            &weighted.response_headers,
+            &mut head,
+            Some(&exchange.request),
+            &exchange.info,
+        );
+    }
+    exchange.apply_response_rules(&mut head);
+    exchange.filters.on_response(&mut head, &mut exchange.info);
+    exchange.complete(&mut head);
+    note_grpc_status(exchange, &head.headers);
+    let end = !upgraded && upstream.response_ended();
+    exchange.stream.send_head(&head, end);
+    exchange.sent(head);
+    if upgraded {
+        sending.upgraded();
+    }
+    let ended = transfer(exchange, &mut upstream, sending, timers, end).await;
+    let took = exchange.info.start.elapsed();
+    traffic.upstream_rq_time().record_ms(took);
+    drop(active);
+    finish(exchange, target, ended);
+    Ok(())
+}
+
+fn status_for_health(exchange: &Exchange<'_>, head: &meltemi_http::ResponseHead) -> u16 {
+    let grpc = exchange.info.is_grpc.then(|| head.headers.get_str(&name::GRPC_STATUS)).flatten();
+    match grpc {
+        // As Envoy maps gRPC statuses for outlier detection.
+        Some("4" | "8" | "13" | "14" | "15") => 503,
+        _ => head.status.as_u16(),
+    }
+}
+
+/// What the router says of the response.
+fn upstream_headers(exchange: &mut Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead) {
+    if !exchange.context.http.suppress_envoy_headers() {
+        let since = exchange.info.last_downstream_byte_received.unwrap_or(exchange.info.start);
+        let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        head.headers.insert(name::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(ms));
+    }
+    if host.include_attempt_count_in_response {
+        head.headers.insert(name::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(exchange.info.upstream.attempts));
+    }
+    head.headers.remove(&name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL);
+}
+
+/// An upgrade that the host took over HTTP/2 is a 101 to an HTTP/1 client.
+fn upgrade_head(exchange: &Exchange<'_>, upstream: &ClientStream, head: &mut meltemi_http::ResponseHead) {
+    let Some(kind) = &exchange.request.upgrade else { return };
+    if upstream.protocol() == Protocol::Http2 && exchange.request.protocol.is_http1() {
+        head.status = StatusCode::SWITCHING_PROTOCOLS;
+        if let Ok(value) = HeaderValue::from_str(kind) {
+            head.headers.insert(header::UPGRADE, value);
+        }
+    }
+}
+
+fn note_grpc_status(exchange: &mut Exchange<'_>, headers: &meltemi_http::Headers) {
+    if let Some(status) = headers.get_str(&name::GRPC_STATUS).and_then(|text| text.parse().ok()) {
+        exchange.info.grpc_status = Some(status);
+    }
+}
+
+/// Moves both bodies until the response has ended and been sent.
+async fn transfer(
+    exchange: &mut Exchange<'_>,
+    upstream: &mut ClientStream,
+    sending: &mut Sending,
+    timers: &mut Timers,
+    mut response_done: bool,
+) -> End {
+    let parts = exchange.parts();
+    let StreamParts { stream: down, deadline, info, filters } = parts;
+    deadline.set(timers.due());
+    let mut moved = (info.bytes_received, info.bytes_sent);
+    poll_fn(|cx| {
+        // A write that fails here is seen again by reading.
+        if let Poll::Ready(Err(_)) = sending.poll(cx, down, upstream, &mut info.bytes_received) {
+            return Poll::Ready(End::Downstream);
+        }
+        let _ = upstream.poll_flush(cx);
+        while !response_done {
+            match poll_response_frame(cx, down, upstream) {
+                Poll::Pending => break,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Ok(frame)) => {
+                    response_done = frame.is_none() || upstream.response_ended();
+                    if let Some(frame) = frame {
+                        match &frame {
+                            Frame::Data(data) => {
+                                info.bytes_sent += data.len() as u64;
+                                filters.on_response_data(data, info);
+                            }
+                            Frame::Trailers(trailers) => {
+                                let status = trailers.get_str(&name::GRPC_STATUS).and_then(|t| t.parse().ok());
+                                info.grpc_status = status.or(info.grpc_status);
+                            }
+                        }
+                        down.send_frame(frame);
+                    }
+                    if response_done {
+                        down.finish();
+                    }
+                }
+            }
+        }
+        match down.poll_flush(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(End::Downstream),
+            Poll::Ready(Ok(())) if response_done && (sending.request_done() || !sending.is_tunnel()) => {
+                return Poll::Ready(End::Done);
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if sending.request_done() && !sending.is_tunnel() && down.poll_closed(cx).is_ready() {
+            return Poll::Ready(End::Downstream);
+        }
+        let now_moved = (info.bytes_received, info.bytes_sent);
+        if now_moved != moved {
+            moved = now_moved;
+            timers.progress(Instant::now());
+            deadline.set(timers.due());
+        }
+        while deadline.poll(cx).is_ready() {
+            match timers.expired(Instant::now()) {
+                Some(expired) => return Poll::Ready(End::Expired(expired)),
+                None => deadline.set(timers.due()),
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn poll_response_frame(
+    cx: &mut Context<'_>,
+    down: &mut ServerStream,
+    upstream: &mut ClientStream,
+) -> Poll<Result<Option<Frame>, End>> {
+    if ready!(down.poll_ready(cx)).is_err() {
+        return Poll::Ready(Err(End::Downstream));
+    }
+    upstream.poll_frame(cx).map_err(End::Upstream)
+}
+
+fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End) {
+    let now = std::time::Instant::now();
+    exchange.info.upstream.timing.last_byte_received = Some(now);
+    exchange.info.last_downstream_byte_sent = Some(now);
+    let info = &mut exchange.info;
+    let traffic = &target.cluster.stats.traffic;
+    match end {
+        End::Done => return,
+        End::Downstream => {
+            traffic.upstream_rq_cancelled().inc();
+            info.flags |= ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+            info.response_code_details = Some("downstream_remote_disconnect".into());
+        }
+        End::Upstream(error) => {
+            traffic.upstream_rq_rx_reset().inc();
+            let failure = super::Failure::Reset(error.reset_reason());
+            info.flags |= failure.flags();
+            let details = failure.reply(false).details;
+            let details = details.replace("before_response_started", "after_response_started");
+            info.response_code_details = Some(details.into());
+        }
+        End::Expired(expired) => {
+            let failure = super::Failure::Expired(expired);
+            info.flags |= failure.flags();
+            info.response_code_details = Some(failure.reply(false).details);
+        }
+    }
+    exchange.stream.abort();
+}

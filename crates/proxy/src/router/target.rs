@@ -1,0 +1,116 @@
+//! Which cluster a request goes to, and what it asks of the host.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
+use meltemi_plan::{
+    HeaderLookup,
+    common::Value,
+    route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedCluster, WeightedClusters, WeightedName},
+};
+use meltemi_upstream::{Cluster, RoutingPriority};
+
+use crate::hcm::Exchange;
+
+/// What all attempts of a request have in common.
+pub struct Target {
+    pub cluster: Arc<Cluster>,
+    /// With the index of the chosen entry.
+    pub weighted: Option<(Arc<WeightedClusters>, usize)>,
+    pub hash: Option<u64>,
+    pub original_dst: Option<std::net::SocketAddr>,
+    pub priority: RoutingPriority,
+    pub metadata_match: Option<Value>,
+}
+
+impl Target {
+    pub fn weighted_cluster(&self) -> Option<&WeightedCluster> {
+        self.weighted.as_ref().and_then(|(clusters, index)| clusters.clusters.get(*index))
+    }
+}
+
+pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<Target, Box<LocalReply>> {
+    let view = RequestFields(&exchange.request);
+    let hash = hash(exchange, &forward.hash_policy);
+    let by_header = |key| view.value(key).and_then(|v| String::from_utf8(v.into_owned()).ok()).map(Arc::<str>::from);
+    let mut weighted = None;
+    let name = match &forward.cluster {
+        ClusterSpec::Named(name) => Some(Arc::clone(name)),
+        ClusterSpec::Header(key) => by_header(key),
+        ClusterSpec::Weighted(clusters) => {
+            let value = match &clusters.random {
+                WeightRandom::Stream => exchange.random,
+                WeightRandom::Header(key) => {
+                    by_header(key).and_then(|text| text.parse().ok()).unwrap_or(exchange.random)
+                }
+                WeightRandom::HashPolicy => hash.unwrap_or(exchange.random),
+            };
+            let chosen = clusters.pick(value);
+            let index = clusters.clusters.iter().position(|c| std::ptr::eq(c, chosen)).unwrap_or(0);
+            weighted = Some((Arc::clone(clusters), index));
+            match &chosen.cluster {
+                WeightedName::Named(name) => Some(Arc::clone(name)),
+                WeightedName::Header(key) => by_header(key),
+            }
+        }
+    };
+    let cluster = name.as_ref().and_then(|name| exchange.world.clusters.get(name)).cloned();
+    let Some(cluster) = cluster else {
+        let status = StatusCode::from_u16(forward.cluster_not_found_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        return Err(super::bare(status, "cluster_not_found", ResponseFlags::NO_CLUSTER));
+    };
+    exchange.info.upstream.cluster = Some(Arc::clone(&cluster.plan));
+    let entry = weighted.as_ref().and_then(|(clusters, index): &(Arc<WeightedClusters>, usize)| clusters.clusters.get(*index));
+    let metadata_match = entry.and_then(|w| w.metadata_match.clone()).or_else(|| forward.metadata_match.clone());
+    Ok(Target {
+        cluster,
+        weighted,
+        hash,
+        original_dst: exchange.context.connection.local.socket(),
+        priority: if forward.high_priority { RoutingPriority::High } else { RoutingPriority::Default },
+        metadata_match,
+    })
+}
+
+fn xx_hash(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh64::xxh64(bytes, 0)
+}
+
+/// The combined hash of the policies that found something, as Envoy combines them.
+fn hash(exchange: &Exchange<'_>, policies: &[HashPolicy]) -> Option<u64> {
+    let mut combined: Option<u64> = None;
+    for policy in policies {
+        if let Some(hash) = hash_of(exchange, &policy.by) {
+            combined = Some(combined.map_or(hash, |before| before.rotate_left(1) ^ hash));
+            if policy.terminal {
+                break;
+            }
+        }
+    }
+    combined
+}
+
+fn hash_of(exchange: &Exchange<'_>, by: &HashBy) -> Option<u64> {
+    let request = &exchange.request;
+    match by {
+        HashBy::Header { key, rewrite } => {
+            let view = RequestFields(request);
+            let value = view.value(key)?;
+            match rewrite {
+                Some(rewrite) => Some(xx_hash(&rewrite.apply(&value))),
+                None => Some(xx_hash(&value)),
+            }
+        }
+        HashBy::Cookie { name, .. } => {
+            let cookies = request.headers.joined(&http::header::COOKIE)?;
+            meltemi_plan::route::find::cookie(&cookies, name).map(xx_hash)
+        }
+        HashBy::SourceIp => Some(xx_hash(exchange.info.remote.socket()?.ip().to_string().as_bytes())),
+        HashBy::QueryParameter(name) => {
+            let mut parameters = meltemi_plan::route::find::query_parameters(&request.path);
+            parameters.find(|(key, _)| **key == **name).map(|(_, value)| xx_hash(value.as_bytes()))
+        }
+        HashBy::FilterState(key) => exchange.info.state(key).map(|value| xx_hash(value.as_bytes())),
+    }
+}

@@ -1,0 +1,187 @@
+//! The times of one request: all of them behind the exchange's single deadline.
+
+use std::time::Duration;
+
+use meltemi_http::name;
+use meltemi_plan::route::Forward;
+use tokio::time::Instant;
+
+use super::retry::Retries;
+use crate::hcm::Exchange;
+
+/// What ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// The route's timeout for the whole response.
+    Request,
+    /// One attempt's.
+    PerTry,
+    /// One attempt's time without response bytes.
+    PerTryIdle,
+    /// Nothing moved either way.
+    StreamIdle,
+    /// The stream as a whole.
+    MaxDuration,
+}
+
+pub(super) struct Timers {
+    request: Option<Duration>,
+    per_try: Option<Duration>,
+    per_try_idle: Option<Duration>,
+    idle: Option<Duration>,
+    max: Option<Duration>,
+    request_due: Option<Instant>,
+    per_try_due: Option<Instant>,
+    per_try_idle_due: Option<Instant>,
+    idle_due: Option<Instant>,
+    max_due: Option<Instant>,
+}
+
+impl Timers {
+    pub fn new(exchange: &Exchange<'_>, forward: &Forward, retries: &Retries) -> Self {
+        let headers = &exchange.request.headers;
+        let millis = |key| headers.get_str(&key).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let mut request = forward.timeout;
+        if let Some(max) = forward.max_grpc_timeout.filter(|_| exchange.info.is_grpc) {
+            request = grpc_timeout(exchange, max, forward.grpc_timeout_offset);
+        }
+        if let Some(asked) = millis(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) {
+            request = Some(asked);
+        }
+        let per_try = millis(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(retries.per_try_timeout());
+        let non_zero = |d: &Duration| !d.is_zero();
+        let request = request.filter(non_zero);
+        let stream_max = forward.max_stream_duration.as_ref().and_then(|m| m.duration);
+        let plan = &exchange.context.http.plan;
+        Self {
+            request,
+            // A try that may take longer than the whole has no limit of its own.
+            per_try: per_try.filter(non_zero).filter(|per_try| request.is_none_or(|request| *per_try < request)),
+            per_try_idle: retries.per_try_idle_timeout().filter(non_zero),
+            idle: forward.idle_timeout.or(plan.stream_idle_timeout).filter(non_zero),
+            max: stream_max.or(plan.max_stream_duration).filter(non_zero),
+            request_due: None,
+            per_try_due: None,
+            per_try_idle_due: None,
+            idle_due: None,
+            max_due: None,
+        }
+    }
+
+    /// What the next hop may expect.
+    pub fn expected(&self) -> Option<Duration> {
+        self.per_try.or(self.request)
+    }
+
+    pub fn start(&mut self, now: Instant, request_done: bool) {
+        self.max_due = after(now, self.max);
+        self.idle_due = after(now, self.idle);
+        if request_done {
+            self.request_sent(now);
+        }
+    }
+
+    /// The request has been received in whole: from here on its response is waited for.
+    pub fn request_sent(&mut self, now: Instant) {
+        if self.request_due.is_none() {
+            self.request_due = after(now, self.request);
+        }
+    }
+
+    pub fn begin_try(&mut self, now: Instant) {
+        self.per_try_due = after(now, self.per_try);
+        self.per_try_idle_due = after(now, self.per_try_idle);
+    }
+
+    /// Something moved.
+    pub fn progress(&mut self, now: Instant) {
+        self.idle_due = after(now, self.idle);
+        self.per_try_idle_due = after(now, self.per_try_idle);
+    }
+
+    /// The response has begun: a try is no longer to be given up.
+    pub fn response_began(&mut self) {
+        self.per_try_due = None;
+    }
+
+    /// An upgraded stream lasts as long as it lasts; only idleness ends it.
+    pub fn upgraded(&mut self) {
+        self.request_due = None;
+        self.per_try_due = None;
+        self.max_due = None;
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        [self.request_due, self.per_try_due, self.per_try_idle_due, self.idle_due, self.max_due].into_iter().flatten().min()
+    }
+
+    /// What ran out by `now`; the widest first, because it cannot be retried.
+    pub fn expired(&self, now: Instant) -> Option<Expired> {
+        let past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        [
+            (self.max_due, Expired::MaxDuration),
+            (self.request_due, Expired::Request),
+            (self.per_try_due, Expired::PerTry),
+            (self.per_try_idle_due, Expired::PerTryIdle),
+            (self.idle_due, Expired::StreamIdle),
+        ]
+        .into_iter()
+        .find(|(due, _)| past(*due))
+        .map(|(_, expired)| expired)
+    }
+}
+
+fn after(now: Instant, limit: Option<Duration>) -> Option<Instant> {
+    limit.and_then(|limit| now.checked_add(limit))
+}
+
+/// `grpc-timeout`, within `max` (zero: any), less the offset. Without the header there is no limit but `max`.
+fn grpc_timeout(exchange: &Exchange<'_>, max: Duration, offset: Option<Duration>) -> Option<Duration> {
+    let asked = exchange.request.headers.get_str(&name::GRPC_TIMEOUT).and_then(parse_grpc_timeout);
+    let asked = asked.unwrap_or(Duration::ZERO);
+    let limited = if !max.is_zero() && (asked.is_zero() || asked > max) { max } else { asked };
+    Some(match offset {
+        Some(offset) if offset < limited => limited - offset,
+        Some(_) | None => limited,
+    })
+}
+
+/// Up to 8 digits and a unit.
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts() {
+        let cases = [
+            ("1S", Some(Duration::from_secs(1))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("2H", Some(Duration::from_secs(7200))),
+            ("123456789S", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("5x", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_grpc_timeout(text), expected, "{text}");
+        }
+    }
+}
