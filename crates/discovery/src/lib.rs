@@ -43,7 +43,6 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// A running control plane's parts, shared by its servers.
 pub(crate) struct State {
     pub pusher: Pusher,
-    pub source: Arc<source::Translator>,
     pub config: Arc<ArcSwap<ConfigSet>>,
     pub stats: Stats,
     pub certificates: Arc<CertificateCounters>,
@@ -80,9 +79,9 @@ impl Discovery {
         let mesh = mesh::load(options.mesh_config.as_deref())?;
         let (follower, snapshot) = Follower::new(&options, mesh, &set);
         stats.describe(&snapshot, &set);
-        let source = Arc::new(source::Translator::default());
+        let source: Arc<dyn Source> = Arc::new(source::Translator::default());
         let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
-        let pusher = Pusher::new(source.clone() as Arc<dyn Source>, Arc::new(snapshot), pusher_options);
+        let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
         let authenticator = Arc::new(options.authenticator());
         let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
         let listen = async |address: Option<SocketAddr>| match address {
@@ -92,7 +91,7 @@ impl Discovery {
         let (grpc, secure) = (listen(options.grpc).await?, listen(options.secure).await?);
         let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
         let config = Arc::new(ArcSwap::new(set));
-        let state = State { pusher, source, config, stats, certificates: certificates.counters(), options };
+        let state = State { pusher, config, stats, certificates: certificates.counters(), options };
         Ok(Self {
             state: Arc::new(state),
             store,

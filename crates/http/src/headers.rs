@@ -46,7 +46,7 @@ impl Headers {
         self.get(name).and_then(|v| v.to_str().ok())
     }
 
-    pub fn get_all<'a, K: ?Sized>(&'a self, name: &'a K) -> impl Iterator<Item = &'a HeaderValue> + 'a
+    pub fn get_all<'s, 'n, K: ?Sized>(&'s self, name: &'n K) -> impl Iterator<Item = &'s HeaderValue> + use<'s, 'n, K>
     where
         HeaderName: PartialEq<K>,
     {
@@ -114,7 +114,7 @@ impl Headers {
     }
 
     /// All values of `name` joined with `,`, as matchers see a repeated field. No copy when there is one.
-    pub fn joined<'a, K: ?Sized>(&'a self, name: &'a K) -> Option<std::borrow::Cow<'a, [u8]>>
+    pub fn joined<K: ?Sized>(&self, name: &K) -> Option<std::borrow::Cow<'_, [u8]>>
     where
         HeaderName: PartialEq<K>,
     {

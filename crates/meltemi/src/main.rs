@@ -11,7 +11,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use meltemi_telemetry::logging::{Level, Levels};
+use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +38,8 @@ struct Cli {
 enum Command {
     /// Run a whole mesh on this machine, from Kubernetes manifests, without Kubernetes
     Up(up::Arguments),
+    /// Run the control plane, with pilot-discovery's flags
+    Discovery(Box<meltemi_discovery::Args>),
     /// Run a sidecar or gateway, or a proxy from an Envoy bootstrap
     Proxy(Box<proxy::Arguments>),
     /// Serve as any application: reports who served it what, and calls further services
@@ -72,12 +74,24 @@ fn levels(text: &str) -> anyhow::Result<Levels> {
     if text.contains(':') { Ok(Levels::new(Level::INFO).with_list(text)?) } else { Ok(Levels::new(text.parse()?)) }
 }
 
+fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<()> {
+    let list = &arguments.log_output_level;
+    let levels =
+        if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
+    let json = arguments.log_as_json || cli.log_format == "json";
+    Logging::install(if json { Format::Json } else { Format::Text }, levels);
+    let options = arguments.clone().into_options()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))
+}
+
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Up(arguments) => return up::run(arguments),
         Command::Enter => return up::enter(),
         Command::Inside => return up::inside(),
         Command::Validate(arguments) => return inspect::validate(arguments),
+        Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, cli.log_format == "json")?,
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,

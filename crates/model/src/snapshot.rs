@@ -244,7 +244,9 @@ impl Snapshot {
     /// The Sidecar for a workload: in its namespace one that selects it, else one for all; else the root namespace's.
     pub fn sidecar_for(&self, namespace: &str, labels: &Labels) -> Option<ConfigRef<Sidecar>> {
         let in_namespace = |namespace: &str| {
-            let mut list: Vec<_> = self.sidecars.values().filter(|sidecar| &*sidecar.namespace == namespace).collect();
+            let from = self.sidecars.range(ObjectKey::new(namespace, "")..);
+            let own = from.take_while(|(key, _)| &*key.namespace == namespace);
+            let mut list: Vec<_> = own.map(|(_, sidecar)| sidecar).collect();
             list.sort_by(|a, b| a.by_age(b));
             list
         };

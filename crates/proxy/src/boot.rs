@@ -188,10 +188,14 @@ impl Workers {
     fn start(state: &Arc<AdminState>, count: usize) -> Result<Self, RunError> {
         let phase = watch::Sender::new(Phase::Serving);
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
+        let node = &state.node;
+        let node = meltemi_filters::LocalNode::new(&node.id, &node.cluster, &node.metadata);
+        let filters = meltemi_filters::Context::new(&state.registry, node);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();
-            threads.push(worker::spawn(index, Feed { worlds, phase: phase.subscribe(), status: Some(status.clone()) })?);
+            let (status, filters) = (Some(status.clone()), filters.clone());
+            threads.push(worker::spawn(index, Feed { worlds, phase: phase.subscribe(), status, filters })?);
         }
         let mut draining = state.draining.subscribe();
         let drained = phase.clone();

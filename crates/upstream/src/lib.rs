@@ -20,6 +20,8 @@ pub mod outlier;
 pub mod set;
 pub mod stats;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 pub use balance::{LbState, PickContext, PickError};
 pub use breakers::{Breakers, Permit, Resource, RoutingPriority};

@@ -271,5 +271,7 @@ fn rules_and_matches_that_are_never_used_are_the_ones_istio_names() {
             }
         }
     }
+    let ours = ("IST0130".to_owned(), "VirtualService overlapping-in-two-matches".to_owned());
+    assert!(found.remove(&ours), "a rule all of whose matches are taken is not used; Istio says so of equal matches only");
     assert_eq!(found, expected);
 }

@@ -145,10 +145,7 @@ pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow
         binary: envoy.to_owned(),
         directory: std::path::absolute(directory)?,
         log_level: level.to_owned(),
-        extra_arguments: settings
-            .concurrency
-            .map(|n| vec!["--concurrency".to_owned(), n.to_string()])
-            .unwrap_or_default(),
+        extra_arguments: Vec::new(),
     };
     let secrets = Secrets::new(keeper.subscribe());
     if settings.dns_capture {

@@ -31,14 +31,20 @@ impl LocalIdentities {
         Authority::persistent(folder, options).context("the mesh's root certificate")?;
         let key = folder.join("token-key.pem");
         fs::write(&key, self.tokens.public_pem()).context("token key")?;
-        let environment = [
-            ("MELTEMI_CA_DIR", folder.display().to_string()),
-            ("MELTEMI_TOKEN_KEY", key.display().to_string()),
-            ("MELTEMI_TOKEN_ISSUER", ISSUER.to_owned()),
+        let arguments = [
+            "--caDir".to_owned(),
+            folder.display().to_string(),
+            "--tokenKeyFile".to_owned(),
+            key.display().to_string(),
+            "--tokenIssuer".to_owned(),
+            ISSUER.to_owned(),
+            // One machine changes less at a time than a cluster does, and its user waits.
+            "--debounceAfter".to_owned(),
+            "20ms".to_owned(),
         ];
         Ok(Discovery {
-            arguments: Vec::new(),
-            environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            arguments: arguments.to_vec(),
+            environment: Vec::new(),
             root_certificate: folder.join("root-cert.pem"),
         })
     }

@@ -47,18 +47,15 @@ impl Slots {
         let first = hash % SLOTS;
         let step = PRIME - hash % PRIME;
         let probe = (1..SLOTS).map(|i| hash.wrapping_add(i.wrapping_mul(step)) % (SLOTS - 1));
-        let slot = std::iter::once(first).chain(probe).find(|slot| !self.taken.contains_key(slot))?;
+        let slot = std::iter::once(first).chain(probe).find(|slot| !(slot + 1).is_multiple_of(255) && !self.taken.contains_key(slot))?;
         self.taken.insert(slot, key.clone());
         Some(slot)
     }
 }
 
-/// Slot 0 is 240.240.0.1; an address ending in 0 is passed over.
+/// Slot 0 is 240.240.0.1. Slots whose address would end in 0 are never claimed.
 fn address(slot: u32) -> Ipv4Addr {
-    let mut number = slot + 1;
-    if number.is_multiple_of(255) {
-        number += 1;
-    }
+    let number = slot + 1;
     Ipv4Addr::new(240, 240, (number / 255) as u8, (number % 255) as u8)
 }
 

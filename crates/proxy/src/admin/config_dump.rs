@@ -20,7 +20,7 @@ pub async fn config_dump(State(state): State<Arc<AdminState>>, Query(parameters)
     let keep = |found: &str| name.as_ref().is_none_or(|pattern| pattern.is_match(found));
     let configurator = state.configurator.lock();
     let mut sections = vec![
-        json!({ "@type": format!("{PREFIX}BootstrapConfigDump"), "bootstrap": bare(any_to_value(&state.bootstrap, Secrets::Redact)) }),
+        json!({ "@type": format!("{PREFIX}BootstrapConfigDump"), "bootstrap": bare(any_to_value(&state.bootstrap, Secrets::Redacted)) }),
         clusters(&configurator, &keep),
     ];
     if parameters.contains_key("include_eds") {
@@ -69,7 +69,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 fn entry<P>(held: &Held<P>, field: &str) -> Value {
     json!({
         "version_info": &*held.version,
-        field: any_to_value(&held.body, Secrets::Redact),
+        field: any_to_value(&held.body, Secrets::Redacted),
         "last_updated": timestamp(held.updated),
     })
 }

@@ -177,7 +177,7 @@ pub(super) async fn run(
     let Ok(endpoint) = picked else { return Attempted::Failed(Failure::NoHealthyHost) };
     exchange.info.upstream.host = Some(endpoint.address.clone());
     exchange.info.upstream.hostname = Some(Arc::clone(&endpoint.hostname));
-    exchange.info.upstream.metadata = Some(Arc::clone(&endpoint.metadata));
+    exchange.info.upstream.metadata = endpoint.metadata.clone();
     headers::auto_host(exchange, &endpoint);
     let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
         target.cluster.stats.traffic.upstream_rq_pending_overflow().inc();

@@ -70,7 +70,7 @@ impl Retries {
             self.left = most;
         }
         if let Some(codes) = headers.remove(&name::X_ENVOY_RETRIABLE_STATUS_CODES) {
-            let codes = codes.to_str().unwrap_or_default().split(',').filter_map(|code| code.trim().parse().ok());
+            let codes = codes.to_str().unwrap_or_default().split(',').filter_map(|code| code.trim().parse::<u16>().ok());
             self.status_codes.extend(codes);
         }
     }

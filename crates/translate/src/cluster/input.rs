@@ -221,7 +221,7 @@ impl<'a> Gather<'a> {
             return;
         }
         let mut by_port: BTreeMap<u32, Vec<ServiceTarget>> = BTreeMap::new();
-        for target in targets {
+        for target in targets.into_iter().filter(|target| target.port.protocol != Protocol::Udp) {
             by_port.entry(target.target_port).or_default().push(target);
         }
         let passthrough = self.common.mesh.inbound_traffic_policy.mode == InboundTrafficPolicyMode::Passthrough;

@@ -67,7 +67,8 @@ fn ports(view: &View<'_>) -> Vec<Port> {
             }
         }
     } else if view.node.interception_mode() != InterceptionMode::None {
-        for target in view.snapshot.service_targets(view.node) {
+        let targets = view.snapshot.service_targets(view.node).into_iter();
+        for target in targets.filter(|target| target.port.protocol != Protocol::Udp) {
             add(of_service(view, target));
         }
     }

@@ -1,0 +1,169 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::endpoint::Fault;
+use crate::hash::HashFunction;
+use crate::members::{self, Lifecycle};
+use crate::set::{LocalityMembers, Shape};
+use crate::testing;
+
+fn members(assignment: &meltemi_plan::LoadAssignment) -> Vec<LocalityMembers> {
+    let plan = testing::plan(meltemi_plan::ClusterKind::Static, testing::round_robin(), None);
+    members::update(&[], &crate::adapt::groups(&plan, assignment), Lifecycle::default()).members
+}
+
+fn set(weights: &[u32], policy: Policy) -> Arc<EndpointSet> {
+    let shape = Shape { policy, ..Shape::default() };
+    Arc::new(EndpointSet::new(&members(&testing::hosts(weights)), &shape))
+}
+
+/// How often each host, by the last byte of its address, is picked.
+fn counts(set: &Arc<EndpointSet>, policy: Policy, picks: usize) -> BTreeMap<String, usize> {
+    let mut state = LbState::seeded(7);
+    let mut counts = BTreeMap::new();
+    for _ in 0..picks {
+        let host = state.pick(set, policy, &PickContext::default()).unwrap();
+        *counts.entry(host.address.to_string()).or_default() += 1;
+    }
+    counts
+}
+
+/// Pearson's statistic against the expected shares stays below the 99.99 % bound for up to 9 degrees of freedom (33.7).
+fn check_shares(counts: &BTreeMap<String, usize>, shares: &[f64]) {
+    let total: usize = counts.values().sum();
+    let sum: f64 = shares.iter().sum();
+    let statistic: f64 = shares
+        .iter()
+        .enumerate()
+        .map(|(i, share)| {
+            let seen = counts.get(&format!("10.0.0.{}:80", i + 1)).copied().unwrap_or(0) as f64;
+            let expected = total as f64 * share / sum;
+            (seen - expected).powi(2) / expected
+        })
+        .sum();
+    assert!(statistic < 33.7, "{counts:?} against {shares:?}: {statistic}");
+}
+
+#[test]
+fn round_robin_is_exact() {
+    let even = counts(&set(&[1, 1, 1], Policy::RoundRobin), Policy::RoundRobin, 300);
+    assert!(even.values().all(|n| *n == 100), "{even:?}");
+    let weighted = counts(&set(&[1, 2, 3], Policy::RoundRobin), Policy::RoundRobin, 600);
+    let difference: Vec<i64> =
+        weighted.values().zip([100, 200, 300]).map(|(seen, wanted)| *seen as i64 - wanted).collect();
+    assert!(difference.iter().all(|d| d.abs() <= 1), "{weighted:?}");
+}
+
+#[test]
+fn round_robin_starts_anywhere() {
+    let set = set(&[1; 8], Policy::RoundRobin);
+    let firsts: std::collections::BTreeSet<u64> = (0..64)
+        .map(|seed| LbState::seeded(seed).pick(&set, Policy::RoundRobin, &PickContext::default()).unwrap().id)
+        .collect();
+    assert!(firsts.len() >= 6, "{firsts:?}");
+}
+
+#[test]
+fn random_ignores_weights_as_envoys_does() {
+    check_shares(&counts(&set(&[1, 9, 1, 1], Policy::Random), Policy::Random, 20_000), &[1.0; 4]);
+}
+
+#[test]
+fn least_request_prefers_idle_hosts() {
+    let policy = Policy::LeastRequest { choices: 2, active_request_bias: 1.0 };
+    let set = set(&[1, 1], policy);
+    let busy = set.find(&testing::socket(1, 80).into()).unwrap().clone();
+    let _active: Vec<_> = (0..5).map(|_| busy.begin_request()).collect();
+    // The busy one is only taken when both choices fall on it.
+    check_shares(&counts(&set, policy, 20_000), &[1.0, 3.0]);
+}
+
+#[test]
+fn weighted_least_request_divides_weights_by_load() {
+    let check = |bias: f64, shares: &[f64]| {
+        let policy = Policy::LeastRequest { choices: 2, active_request_bias: bias };
+        let set = set(&[4, 2], policy);
+        let busy = set.find(&testing::socket(1, 80).into()).unwrap().clone();
+        let _active: Vec<_> = (0..3).map(|_| busy.begin_request()).collect();
+        check_shares(&counts(&set, policy, 6000), shares);
+    };
+    check(1.0, &[1.0, 2.0]);
+    check(0.0, &[4.0, 2.0]);
+    check(0.5, &[2.0, 2.0]);
+}
+
+#[test]
+fn hashes_stick_and_spread() {
+    let ring =
+        Policy::RingHash { min_size: 1024, max_size: 8 << 20, function: HashFunction::XxHash, use_hostname: false };
+    let maglev = Policy::Maglev { table_size: 65_537, use_hostname: false };
+    for policy in [ring, maglev] {
+        let set = set(&[1; 5], policy);
+        let mut state = LbState::seeded(1);
+        let mut pick = |hash| {
+            let context = PickContext { hash: Some(hash), ..PickContext::default() };
+            state.pick(&set, policy, &context).unwrap().id
+        };
+        let hashes: Vec<u64> = (0..500u64).map(|i| xxhash_rust::xxh64::xxh64(&i.to_le_bytes(), 0)).collect();
+        let first: Vec<u64> = hashes.iter().map(|h| pick(*h)).collect();
+        let second: Vec<u64> = hashes.iter().map(|h| pick(*h)).collect();
+        assert_eq!(first, second);
+        let distinct: std::collections::BTreeSet<_> = first.into_iter().collect();
+        assert_eq!(distinct.len(), 5);
+    }
+}
+
+#[test]
+fn weighted_rings_follow_weights_without_a_hash() {
+    let policy = Policy::Maglev { table_size: 65_537, use_hostname: false };
+    check_shares(&counts(&set(&[1, 2, 3], policy), policy, 20_000), &[1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn localities_are_weighted() {
+    let hosts = |range: std::ops::Range<u8>| range.map(|h| testing::endpoint(testing::socket(h, 80), 1)).collect();
+    let localities = vec![
+        testing::locality(0, Some(1), hosts(1..2)),
+        testing::locality(0, Some(3), hosts(2..4)),
+        testing::locality(0, None, hosts(4..6)),
+    ];
+    let members = members(&testing::assignment(localities));
+    let shape = Shape { locality_weighted: true, ..Shape::default() };
+    let counted = counts(&Arc::new(EndpointSet::new(&members, &shape)), Policy::RoundRobin, 4000);
+    assert_eq!(counted.len(), 3, "a locality without weight serves nothing: {counted:?}");
+    check_shares(&counted, &[2.0, 3.0, 3.0]);
+}
+
+#[test]
+fn earlier_hosts_are_avoided_as_long_as_tries_last() {
+    let set = set(&[1, 1], Policy::RoundRobin);
+    let first = set.find(&testing::socket(1, 80).into()).unwrap().id;
+    let mut state = LbState::seeded(3);
+    for _ in 0..20 {
+        let previous = [first];
+        let context = PickContext { previous: &previous, reselect: 3, ..PickContext::default() };
+        assert_ne!(state.pick(&set, Policy::RoundRobin, &context).unwrap().id, first);
+    }
+    let all: Vec<u64> = set.hosts().map(|h| h.id).collect();
+    let context = PickContext { previous: &all, reselect: 3, ..PickContext::default() };
+    assert!(state.pick(&set, Policy::RoundRobin, &context).is_ok(), "the last one found serves");
+}
+
+#[test]
+fn an_override_is_taken_if_it_is_healthy() {
+    let set = set(&[1, 1, 1], Policy::RoundRobin);
+    let wanted: Address = testing::socket(2, 80).into();
+    let mut state = LbState::seeded(3);
+    let context = PickContext { override_host: Some(&wanted), ..PickContext::default() };
+    let mut picks = |n: usize| (0..n).all(|_| state.pick(&set, Policy::RoundRobin, &context).unwrap().address == wanted);
+    assert!(picks(10));
+    set.find(&wanted).unwrap().state.set(Fault::Eds, true);
+    assert!(!picks(10));
+}
+
+#[test]
+fn nobody_is_an_error() {
+    let empty = Arc::new(EndpointSet::default());
+    let picked = LbState::default().pick(&empty, Policy::RoundRobin, &PickContext::default());
+    assert_eq!(picked.unwrap_err(), PickError::NoHealthyHost);
+}
