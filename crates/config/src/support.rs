@@ -120,8 +120,8 @@ fn walk(value: &Value, rest: &str, at: &str, row: &Row, found: &mut Vec<Finding>
         }
         return;
     }
-    if let Some(rest) = rest.strip_prefix("{}") {
-        for (key, item) in value.as_object().into_iter().flatten() {
+    if let Some((prefix, rest)) = rest.strip_prefix('{').and_then(|r| r.split_once('}')) {
+        for (key, item) in value.as_object().into_iter().flatten().filter(|(key, _)| key.starts_with(prefix)) {
             walk(item, rest, &format!("{at}[\"{key}\"]"), row, found);
         }
         return;
@@ -131,7 +131,9 @@ fn walk(value: &Value, rest: &str, at: &str, row: &Row, found: &mut Vec<Finding>
         let matches = row.values.is_empty() || value.as_str().is_some_and(|t| row.values.contains(&t));
         if matches && !value.is_null() {
             let what = value.as_str().filter(|_| !row.values.is_empty());
-            let last = at.rsplit('.').next().unwrap_or(at);
+            // The key of a map may hold dots: the name starts after the last one before it.
+            let names = at.split_once("[\"").map_or(at, |(names, _)| names);
+            let last = &at[names.rfind('.').map_or(0, |dot| dot + 1)..];
             let message = sentence(&what.map_or_else(|| last.to_owned(), |w| format!("{last} {w}")), row);
             found.push(Finding { path: at.to_owned(), message });
         }

@@ -105,9 +105,7 @@ pub fn passes(filter: &AccessLogFilter, scope: &Scope<'_>) -> bool {
         AccessLogFilter::Duration { op, value } => op.holds(info.elapsed().as_millis() as u64, u64::from(*value)),
         AccessLogFilter::NotHealthCheck => !info.is_health_check,
         AccessLogFilter::Traceable => info.trace.as_ref().is_some_and(|t| t.is_sampled()),
-        AccessLogFilter::Fraction { fraction, independent_random } => {
-            fraction.hits(roll(scope, *independent_random))
-        }
+        AccessLogFilter::Fraction { fraction, independent_random } => fraction.hits(roll(scope, *independent_random)),
         AccessLogFilter::And(all) => all.iter().all(|f| passes(f, scope)),
         AccessLogFilter::Or(any) => any.iter().any(|f| passes(f, scope)),
         AccessLogFilter::Header(matcher) => scope.request.is_some_and(|head| matcher.matches(&RequestFields(head))),
@@ -127,9 +125,7 @@ pub fn passes(filter: &AccessLogFilter, scope: &Scope<'_>) -> bool {
                 }
             }
         }
-        AccessLogFilter::LogType { types, exclude } => {
-            types.iter().any(|t| &**t == scope.log_type.name()) != *exclude
-        }
+        AccessLogFilter::LogType { types, exclude } => types.iter().any(|t| &**t == scope.log_type.name()) != *exclude,
     }
 }
 

@@ -9,7 +9,9 @@ use meltemi_http::{RequestHead, ResponseHead};
 use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
 
 use crate::context::Context;
-use crate::http::{AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, LocalRateLimit, PeerExchange, Rbac};
+use crate::http::{
+    AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, LocalRateLimit, PeerExchange, Rbac,
+};
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
 use crate::stats::StatsFilter;
@@ -84,7 +86,9 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         HttpFilterConfig::GrpcStats(_) => Filter::GrpcStats,
         HttpFilterConfig::Rbac(config) => Filter::Rbac(Rbac::new(config.clone(), scope, context)),
         HttpFilterConfig::HeaderMutation(config) => Filter::HeaderMutation(HeaderMutation::new(config.clone())),
-        HttpFilterConfig::LocalRateLimit(config) => Filter::LocalRateLimit(LocalRateLimit::new(config.clone(), context)),
+        HttpFilterConfig::LocalRateLimit(config) => {
+            Filter::LocalRateLimit(LocalRateLimit::new(config.clone(), context))
+        }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
     })
 }

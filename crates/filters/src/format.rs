@@ -10,12 +10,13 @@ mod tests;
 mod time;
 
 use meltemi_http::{Headers, RequestHead, ResponseHead};
-use meltemi_plan::format::Format;
 use meltemi_plan::FormatOp;
+use meltemi_plan::format::Format;
 
 use crate::info::StreamInfo;
 
 pub use json::{to_json, write_json};
+pub(crate) use operators::metadata_of;
 
 /// When a line is written, `%ACCESS_LOG_TYPE%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,7 +17,12 @@ pub fn apply_to_request(rules: &HeaderRules, head: &mut RequestHead, info: &Stre
 }
 
 /// Applies one level's rules to a response that is about to be sent.
-pub fn apply_to_response(rules: &HeaderRules, head: &mut ResponseHead, request: Option<&RequestHead>, info: &StreamInfo) {
+pub fn apply_to_response(
+    rules: &HeaderRules,
+    head: &mut ResponseHead,
+    request: Option<&RequestHead>,
+    info: &StreamInfo,
+) {
     for name in &rules.remove {
         head.headers.remove(name);
     }

@@ -7,6 +7,7 @@
 pub mod access_log;
 mod chain;
 mod context;
+pub mod exchange;
 mod flags;
 pub mod format;
 pub mod headers;
@@ -17,6 +18,9 @@ mod peer;
 pub mod rbac;
 mod reply;
 mod stats;
+#[cfg(test)]
+mod testing;
+mod tracing;
 
 pub use access_log::{AccessLogs, LogWriter};
 pub use chain::{ChainScope, FilterChain, StreamFilters};
@@ -29,3 +33,4 @@ pub use lookup::{Fields, RequestFields, ResponseFields};
 pub use peer::{LocalNode, Peer};
 pub use reply::{Flow, LocalReply};
 pub use stats::{IstioMetrics, TcpReport, TcpStats};
+pub use tracing::Tracer;

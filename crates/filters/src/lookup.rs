@@ -19,9 +19,7 @@ impl HeaderLookup for RequestFields<'_> {
             HeaderKey::Scheme => Some(Cow::Borrowed(head.scheme.as_str().as_bytes())),
             HeaderKey::Protocol => head.upgrade.as_ref().map(|u| Cow::Borrowed(u.as_bytes())),
             HeaderKey::Status => None,
-            HeaderKey::Name(name) if *name == ::http::header::HOST => {
-                present(head.authority.as_bytes())
-            }
+            HeaderKey::Name(name) if *name == ::http::header::HOST => present(head.authority.as_bytes()),
             HeaderKey::Name(name) => joined(&head.headers, name),
         }
     }
@@ -36,7 +34,9 @@ impl HeaderLookup for ResponseFields<'_> {
         match key {
             HeaderKey::Status => Some(Cow::Borrowed(self.0.status.as_str().as_bytes())),
             HeaderKey::Name(name) => joined(&self.0.headers, name),
-            HeaderKey::Method | HeaderKey::Path | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Protocol => None,
+            HeaderKey::Method | HeaderKey::Path | HeaderKey::Authority | HeaderKey::Scheme | HeaderKey::Protocol => {
+                None
+            }
         }
     }
 }

@@ -83,7 +83,7 @@ impl Peer {
         )
     }
 
-    fn from_struct(fields: &Struct) -> Self {
+    pub(crate) fn from_struct(fields: &Struct) -> Self {
         fn text(value: &Value) -> Option<String> {
             match &value.kind {
                 Some(Kind::StringValue(text)) if !text.is_empty() => Some(text.clone()),

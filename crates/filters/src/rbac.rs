@@ -75,7 +75,9 @@ impl Facts<'_> {
             Principal::Not(one) => !self.is(one),
             Principal::Any => true,
             Principal::Authenticated(matcher) => self.authenticated(matcher.as_ref()),
-            Principal::DirectRemoteIp(range) => ip(&self.info.connection.direct_remote).is_some_and(|a| range.contains(&a)),
+            Principal::DirectRemoteIp(range) => {
+                ip(&self.info.connection.direct_remote).is_some_and(|a| range.contains(&a))
+            }
             Principal::RemoteIp(range) => ip(&self.info.remote).is_some_and(|a| range.contains(&a)),
             Principal::Header(matcher) => self.header(matcher),
             Principal::Path(matcher) => self.request.is_some_and(|r| matcher.matches(r.path_only())),
@@ -110,9 +112,7 @@ impl Facts<'_> {
     /// `io.istio.peer_principal` is how Istio names a verified peer.
     fn state(&self, key: &str) -> Option<String> {
         match key {
-            "io.istio.peer_principal" => {
-                self.info.connection.tls.as_ref()?.peer.as_ref()?.spiffe().map(str::to_owned)
-            }
+            "io.istio.peer_principal" => self.info.connection.tls.as_ref()?.peer.as_ref()?.spiffe().map(str::to_owned),
             _ => self.info.state(key).map(str::to_owned),
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,16 +20,24 @@ use crate::error::LocalError;
 use crate::forward::Forwarder;
 use crate::images::Images;
 use crate::protocol::{Event, Plan, Publish, STOP};
-use crate::{ENTER, manifests, namespaces};
+use crate::{ENTER, manifests as documents, namespaces};
 
 /// How long an orderly end may take before the rest is killed.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Where the manifests are.
+#[derive(Debug, Clone)]
+pub enum Manifests {
+    /// A folder, or one file.
+    Path(PathBuf),
+    /// Files by name, written into the run's own folder.
+    BuiltIn(&'static [(&'static str, &'static str)]),
+}
+
 /// What the user asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A folder of manifests, or one file.
-    pub manifests: PathBuf,
+    pub manifests: Manifests,
     /// The address on which the gateway is published.
     pub address: std::net::IpAddr,
     /// For the gateway's port 80; 0 for any free one.
@@ -47,17 +55,18 @@ pub struct Options {
 /// Runs the mesh until it is told to end. Must be called before the process has a second thread.
 pub fn up(options: &Options) -> Result<(), LocalError> {
     let start = Instant::now();
-    check(options)?;
     require_programs()?;
     let listener = listen(options.address, options.port, "--port")?;
     let state = tempfile::Builder::new().prefix("meltemi-").tempdir().map_err(LocalError::io("state folder"))?;
+    let manifests = manifests(&options.manifests, state.path())?;
+    check(options, &manifests)?;
     namespaces::gain_privileges()?;
     let mut command = Command::new(&options.executable);
     command.arg(ENTER).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = namespaces::apart(&mut command).spawn().map_err(LocalError::io("starting the fabric"))?;
     let mut stdin = child.stdin.take().ok_or_else(|| LocalError::Fabric("no way to talk to the fabric".to_owned()))?;
     let plan = Plan {
-        manifests: options.manifests.canonicalize().map_err(LocalError::io("manifests"))?,
+        manifests,
         state: state.path().to_owned(),
         images: options.images.clone(),
         verbose: options.verbose,
@@ -97,20 +106,34 @@ pub fn up(options: &Options) -> Result<(), LocalError> {
     }
 }
 
-/// Everything that can be known to be wrong before anything is started.
-fn check(options: &Options) -> Result<(), LocalError> {
-    if !options.manifests.exists() {
-        return Err(LocalError::NoManifests(options.manifests.clone()));
+/// The folder or file to read; built-in manifests are written out first.
+fn manifests(manifests: &Manifests, state: &Path) -> Result<PathBuf, LocalError> {
+    match manifests {
+        Manifests::Path(path) if !path.exists() => Err(LocalError::NoManifests(path.clone())),
+        Manifests::Path(path) => path.canonicalize().map_err(LocalError::io("manifests")),
+        Manifests::BuiltIn(files) => {
+            let folder = state.join("manifests");
+            std::fs::create_dir_all(&folder).map_err(LocalError::io("manifests"))?;
+            for (name, text) in *files {
+                std::fs::write(folder.join(name), text).map_err(LocalError::io(*name))?;
+            }
+            println!("running the built-in sample; its manifests are in {}", folder.display());
+            Ok(folder)
+        }
     }
+}
+
+/// Everything that can be known to be wrong before anything is started.
+fn check(options: &Options, manifests: &Path) -> Result<(), LocalError> {
     let images = Images::new(options.images.clone(), options.executable.clone());
-    let loaded = manifests::load(&options.manifests)?;
+    let loaded = documents::load(manifests)?;
     let workloads = crate::workload::desired(&loaded.objects, &images);
     let wrong: Vec<_> = loaded.errors.into_iter().chain(workloads.errors).collect();
     if !wrong.is_empty() {
         return Err(LocalError::Manifests(wrong));
     }
     if workloads.list.is_empty() {
-        return Err(LocalError::NothingToRun(options.manifests.clone()));
+        return Err(LocalError::NothingToRun(manifests.to_owned()));
     }
     Ok(())
 }

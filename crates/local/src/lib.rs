@@ -32,7 +32,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use error::LocalError;
-pub use host::{Options, up};
+pub use host::{Manifests, Options, up};
 
 use protocol::Event;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use meltemi_local::Manifests;
 
 mod credentials;
 
@@ -58,18 +59,14 @@ fn image(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// The files of `samples/shop`.
-const SAMPLE: [(&str, &str); 2] = [
+static SAMPLE: [(&str, &str); 2] = [
     ("services.yaml", include_str!("../../../samples/shop/services.yaml")),
     ("routing.yaml", include_str!("../../../samples/shop/routing.yaml")),
 ];
 
 /// Runs the mesh. The process must have a single thread.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut sample = None;
-    let manifests = match &arguments.filename {
-        Some(path) => path.clone(),
-        None => sample.insert(write_sample()?).path().to_owned(),
-    };
+    let manifests = arguments.filename.clone().map_or(Manifests::BuiltIn(&SAMPLE), Manifests::Path);
     let options = meltemi_local::Options {
         manifests,
         address: arguments.address,
@@ -87,15 +84,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(error.exit_code()))
         }
     }
-}
-
-fn write_sample() -> anyhow::Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("meltemi-sample-").tempdir().context("the sample's folder")?;
-    for (name, text) in SAMPLE {
-        std::fs::write(folder.path().join(name), text).context("the sample")?;
-    }
-    println!("running the sample; its manifests are in {}", folder.path().display());
-    Ok(folder)
 }
 
 fn executable() -> anyhow::Result<PathBuf> {

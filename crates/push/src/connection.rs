@@ -85,6 +85,9 @@ pub(crate) struct Connection {
     pub watched: Mutex<Watched>,
     /// Clusters are to be withdrawn once nothing that the proxy holds refers to them.
     withdrawing: Mutex<bool>,
+    /// Clusters that the proxy was told to rebuild. Envoy warms a changed cluster until its endpoints come again, and does not
+    /// ask for them.
+    rebuilt: Mutex<BTreeSet<Arc<str>>>,
     /// The snapshot that the last push was made of, for what is to be kept a little longer.
     last: Mutex<Option<Arc<Snapshot>>>,
 }
@@ -100,6 +103,7 @@ impl Connection {
             woken: Notify::new(),
             watched: Mutex::default(),
             withdrawing: Mutex::default(),
+            rebuilt: Mutex::default(),
             last: Mutex::default(),
         }
     }
@@ -168,9 +172,12 @@ impl Connection {
     /// Endpoint assignments watched of these hosts or patterns of hosts (`*.example.com`).
     pub(crate) fn watched_of(&self, hosts: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
         let watched = self.watched.lock();
-        let mut names: BTreeSet<Arc<str>> = hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect();
+        let mut names: BTreeSet<Arc<str>> =
+            hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect();
         for suffix in hosts.iter().filter_map(|host| host.strip_prefix('*')) {
-            names.extend(watched.iter().filter(|(host, _)| host.ends_with(suffix)).flat_map(|(_, names)| names).cloned());
+            names.extend(
+                watched.iter().filter(|(host, _)| host.ends_with(suffix)).flat_map(|(_, names)| names).cloned(),
+            );
         }
         names
     }
@@ -189,6 +196,11 @@ impl Connection {
         }
         let (wanted, names) = self.wanted(type_url, names)?;
         let current = self.generate(source, snapshot, type_url, wanted.as_deref());
+        match type_url {
+            CLUSTER => self.note_rebuilt(&current),
+            ENDPOINT => drop(self.renew_endpoints()),
+            _ => {}
+        }
         match names {
             None => self.session.lock().push(type_url, &current, Scope::Everything),
             Some(names) => self.session.lock().push(type_url, &current, Scope::Names(&names)),
@@ -242,36 +254,35 @@ impl Connection {
         found
     }
 
-    /// Like [`Self::respond`] for clusters, but keeps those that are gone until routes no longer name them. Gives also the
-    /// clusters that the proxy is told to rebuild.
+    /// Like [`Self::respond`] for clusters, but keeps those that are gone until routes no longer name them.
     pub(crate) fn respond_clusters(
         &self,
         source: &dyn Source,
         snapshot: &Snapshot,
         affected: &Affected,
-    ) -> (Option<Response>, BTreeSet<Arc<str>>) {
+    ) -> Option<Response> {
         let names = self.names_of(CLUSTER, affected);
         if names.as_ref().is_some_and(BTreeSet::is_empty) {
-            return (None, BTreeSet::new());
+            return None;
         }
-        let Some((wanted, names)) = self.wanted(CLUSTER, names) else { return (None, BTreeSet::new()) };
+        let (wanted, names) = self.wanted(CLUSTER, names)?;
         let mut current = self.generate(source, snapshot, CLUSTER, wanted.as_deref());
         let gone = self.gone(&current, names.as_ref());
-        let rebuilt = self.rebuilt(&current);
+        self.note_rebuilt(&current);
         let mut session = self.session.lock();
         if gone.is_empty() {
             let scope = names.as_ref().map_or(Scope::Everything, Scope::Names);
-            return (session.push(CLUSTER, &current, scope), rebuilt);
+            return session.push(CLUSTER, &current, scope);
         }
         *self.withdrawing.lock() = true;
         if session.needs_full_set(CLUSTER) {
             drop(session);
             let before = self.last.lock().clone();
             current.extend(before.iter().flat_map(|before| self.generate(source, before, CLUSTER, Some(&gone))));
-            return (self.session.lock().push(CLUSTER, &current, Scope::Everything), rebuilt);
+            return self.session.lock().push(CLUSTER, &current, Scope::Everything);
         }
         let present = current.iter().map(|resource| resource.name.clone()).collect();
-        (session.push(CLUSTER, &current, Scope::Names(&present)), rebuilt)
+        session.push(CLUSTER, &current, Scope::Names(&present))
     }
 
     /// Clusters held that are not among the current ones.
@@ -283,27 +294,46 @@ impl Connection {
         held.filter(in_scope).filter(|name| !present.contains(&***name)).cloned().collect()
     }
 
-    /// Clusters held in another version than the current one.
-    fn rebuilt(&self, current: &[Resource]) -> BTreeSet<Arc<str>> {
+    /// Remembers the clusters that the proxy holds in another version.
+    fn note_rebuilt(&self, current: &[Resource]) {
         let session = self.session.lock();
-        let Some(watch) = session.watch(CLUSTER) else { return BTreeSet::new() };
+        let Some(watch) = session.watch(CLUSTER) else { return };
         let differs =
             |resource: &&Resource| watch.held_version(&resource.name).is_some_and(|held| *held != resource.version);
-        current.iter().filter(differs).map(|resource| resource.name.clone()).collect()
+        self.rebuilt.lock().extend(current.iter().filter(differs).map(|resource| resource.name.clone()));
     }
 
-    /// Whether clusters may now be withdrawn: the proxy has taken the listeners and routes that do without them.
-    pub(crate) fn may_withdraw(&self) -> bool {
+    /// Makes the next push of endpoints send those of rebuilt clusters whatever the proxy holds; gives their names.
+    pub(crate) fn renew_endpoints(&self) -> BTreeSet<Arc<str>> {
+        let mut session = self.session.lock();
+        if session.watch(ENDPOINT).is_none() {
+            return BTreeSet::new();
+        }
+        let rebuilt = std::mem::take(&mut *self.rebuilt.lock());
+        session.renew(ENDPOINT, &rebuilt)
+    }
+
+    /// The snapshot whose listeners and routes the proxy has taken, where they do without clusters that it still has.
+    pub(crate) fn may_withdraw(&self) -> Option<Arc<Snapshot>> {
         if !*self.withdrawing.lock() {
-            return false;
+            return None;
         }
         let session = self.session.lock();
-        [LISTENER, ROUTE].iter().filter_map(|type_url| session.watch(type_url)).all(|watch| watch.rejection().is_none())
+        let mut users = [LISTENER, ROUTE].iter().filter_map(|type_url| session.watch(type_url));
+        if users.any(|watch| watch.rejection().is_some()) {
+            return None;
+        }
+        self.last.lock().clone()
     }
 
     pub(crate) fn withdraw(&self, source: &dyn Source, snapshot: &Snapshot) -> Option<Response> {
         *self.withdrawing.lock() = false;
         self.respond(source, snapshot, CLUSTER, &Affected::Everything)
+    }
+
+    /// The first snapshot that the proxy was told of.
+    pub(crate) fn started(&self, snapshot: &Arc<Snapshot>) {
+        self.last.lock().get_or_insert_with(|| snapshot.clone());
     }
 
     pub(crate) fn pushed(&self, snapshot: &Arc<Snapshot>) {

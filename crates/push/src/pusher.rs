@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -129,9 +129,10 @@ impl Pusher {
             tokio::select! {
                 request = requests.next() => match request {
                     Some(Ok(request)) => {
-                        let response = self.answer(connection, &request)?;
-                        if !self.send(response, &responses).await {
-                            return Ok(());
+                        for response in self.answer(connection, &request)? {
+                            if !self.send(response, &responses).await {
+                                return Ok(());
+                            }
                         }
                     }
                     Some(Err(_)) | None => return Ok(()),
@@ -146,7 +147,7 @@ impl Pusher {
     }
 
     /// What a request is answered with.
-    fn answer(&self, connection: &Arc<Connection>, request: &Incoming) -> Result<Option<Response>, ServeError> {
+    fn answer(&self, connection: &Arc<Connection>, request: &Incoming) -> Result<[Option<Response>; 2], ServeError> {
         let received = connection.receive(request)?;
         note(&self.0.options.stats, connection, &received);
         if received.resubscribed && *received.type_url == *ENDPOINT {
@@ -158,14 +159,17 @@ impl Pusher {
         }
         let Received { type_url, want, .. } = received;
         let affected = match want {
-            Want::Nothing => return Ok(None),
+            Want::Nothing => return Ok([None, None]),
             Want::Names(names) => Affected::Names(names),
             Want::Everything => Affected::Everything,
         };
         let snapshot = self.snapshot();
         let response = connection.respond(&*self.0.source, &snapshot, &type_url, &affected);
-        connection.pushed(&snapshot);
-        Ok(response)
+        connection.started(&snapshot);
+        // A proxy that resumes may have been told of other clusters than it held; it waits for their endpoints.
+        let endpoints =
+            (*type_url == *CLUSTER).then(|| self.respond_endpoints(connection, &snapshot, Affected::Nothing)).flatten();
+        Ok([response, endpoints])
     }
 
     /// Sends what is pending, unless the proxy still has to answer. Says whether the proxy is still there.
@@ -174,13 +178,14 @@ impl Pusher {
             if connection.is_outstanding() {
                 return true;
             }
-            if let Some(pending) = connection.take_pending() {
-                if !self.push_to(connection, &pending.change, pending.since, responses).await {
+            // Before what is pending, or proxies of a mesh that never rests would keep all they ever had.
+            if let Some(last) = connection.may_withdraw() {
+                let response = connection.withdraw(&*self.0.source, &last);
+                if !self.send(response, responses).await {
                     return false;
                 }
-            } else if connection.may_withdraw() {
-                let response = connection.withdraw(&*self.0.source, &self.snapshot());
-                if !self.send(response, responses).await {
+            } else if let Some(pending) = connection.take_pending() {
+                if !self.push_to(connection, &pending.change, pending.since, responses).await {
                     return false;
                 }
             } else {
@@ -202,17 +207,12 @@ impl Pusher {
         let started = Instant::now();
         stats.queued(started.saturating_duration_since(since));
         let snapshot = self.snapshot();
-        let mut rebuilt = BTreeSet::new();
         let mut sent = false;
         for type_url in connection.types_in_order() {
             let affected = source.affected(&snapshot, change, &connection.peer.node, &type_url);
             let response = match &*type_url {
-                CLUSTER => {
-                    let (response, names) = connection.respond_clusters(source, &snapshot, &affected);
-                    rebuilt = names;
-                    response
-                }
-                ENDPOINT => self.respond_endpoints(connection, &snapshot, affected, &rebuilt),
+                CLUSTER => connection.respond_clusters(source, &snapshot, &affected),
+                ENDPOINT => self.respond_endpoints(connection, &snapshot, affected),
                 _ => connection.respond(source, &snapshot, &type_url, &affected),
             };
             sent |= response.is_some();
@@ -230,15 +230,14 @@ impl Pusher {
         true
     }
 
-    /// Endpoints of rebuilt clusters go with those the change altered: Envoy warms a changed cluster until it gets them.
+    /// Endpoints of rebuilt clusters go with those that the change altered.
     fn respond_endpoints(
         &self,
         connection: &Arc<Connection>,
         snapshot: &Snapshot,
         affected: Affected,
-        rebuilt: &BTreeSet<Arc<str>>,
     ) -> Option<Response> {
-        let renewed = connection.session.lock().renew(ENDPOINT, rebuilt);
+        let renewed = connection.renew_endpoints();
         let source = &*self.0.source;
         if renewed.is_empty() {
             return connection.respond(source, snapshot, ENDPOINT, &affected);
@@ -247,7 +246,9 @@ impl Pusher {
             Affected::Everything => Affected::Everything,
             Affected::Nothing => Affected::Names(renewed),
             Affected::Names(names) => Affected::Names(names.into_iter().chain(renewed).collect()),
-            Affected::Hosts(hosts) => Affected::Names(connection.watched_of(&hosts).into_iter().chain(renewed).collect()),
+            Affected::Hosts(hosts) => {
+                Affected::Names(connection.watched_of(&hosts).into_iter().chain(renewed).collect())
+            }
         };
         connection.respond(source, snapshot, ENDPOINT, &affected)
     }

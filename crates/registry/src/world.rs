@@ -79,12 +79,12 @@ impl World {
             }
             Kind::ServiceEntry => self.take_entry(own, object, dirty),
             Kind::WorkloadEntry => {
-                let old = self.workload_entries.get(&own).map(|held| workload_entry_labels(held));
+                let old = self.workload_entries.get(&own).map(workload_entry_labels);
                 put(&mut self.workload_entries, own.clone(), object, |spec| match spec {
                     Spec::WorkloadEntry(spec) => Some(spec),
                     _ => None,
                 });
-                let new = self.workload_entries.get(&own).map(|held| workload_entry_labels(held));
+                let new = self.workload_entries.get(&own).map(workload_entry_labels);
                 for labels in [old, new].into_iter().flatten() {
                     self.mark_selecting(&own.namespace, &labels, domain, dirty);
                 }

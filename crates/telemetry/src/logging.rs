@@ -17,8 +17,28 @@ use tracing_subscriber::{Layer as _, Registry, reload};
 
 /// What `/logging` lists.
 pub const COMPONENTS: &[&str] = &[
-    "agent", "ca", "config", "discovery", "filters", "http", "local", "meltemi", "model", "net", "netfilter", "plan", "proto",
-    "proxy", "push", "registry", "store", "telemetry", "tls", "translate", "upstream", "xds",
+    "agent",
+    "ca",
+    "config",
+    "discovery",
+    "filters",
+    "http",
+    "local",
+    "meltemi",
+    "model",
+    "net",
+    "netfilter",
+    "plan",
+    "proto",
+    "proxy",
+    "push",
+    "registry",
+    "store",
+    "telemetry",
+    "tls",
+    "translate",
+    "upstream",
+    "xds",
 ];
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -94,21 +94,15 @@ impl Spec {
 
     /// A counter of one response class, `prefix_Nxx`.
     pub const fn class(name: &'static str, metric: &'static str, class: &'static str) -> Self {
-        let tag = Tag {
-            metric: Cow::Borrowed(metric),
-            label: "envoy_response_code_class",
-            value: Cow::Borrowed(class),
-        };
+        let tag =
+            Tag { metric: Cow::Borrowed(metric), label: "envoy_response_code_class", value: Cow::Borrowed(class) };
         Self { name: Cow::Borrowed(name), kind: Kind::Counter, tag: Some(tag) }
     }
 
     /// A counter of one response code, `prefix_NNN`.
     pub fn code(metric: &'static str, code: u16) -> Self {
-        let tag = Tag {
-            metric: Cow::Borrowed(metric),
-            label: "envoy_response_code",
-            value: Cow::Owned(code.to_string()),
-        };
+        let tag =
+            Tag { metric: Cow::Borrowed(metric), label: "envoy_response_code", value: Cow::Owned(code.to_string()) };
         Self { name: Cow::Owned(format!("{metric}_{code}")), kind: Kind::Counter, tag: Some(tag) }
     }
 }

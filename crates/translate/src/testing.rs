@@ -39,6 +39,10 @@ pub fn clusters(snapshot: &Snapshot, node: &Node) -> BTreeMap<String, Cluster> {
     let built = Clusters::all(snapshot, node).into_iter().map(|(name, input)| {
         let cluster = meltemi_proto::unpack_cluster(&Clusters::build(&input)).unwrap();
         assert_eq!(cluster.name, *name);
+        // What gRPC gets is not for our proxy.
+        if crate::Dialect::of(node) != crate::Dialect::Grpc {
+            meltemi_plan::cluster(&cluster).unwrap_or_else(|error| panic!("our proxy refuses {name}: {error}"));
+        }
         (name.to_string(), cluster)
     });
     built.collect()
@@ -46,5 +50,7 @@ pub fn clusters(snapshot: &Snapshot, node: &Node) -> BTreeMap<String, Cluster> {
 
 pub fn assignment(snapshot: &Snapshot, node: &Node, name: &str) -> ClusterLoadAssignment {
     let input = Assignments::inputs(snapshot, node, name).unwrap();
-    meltemi_proto::unpack_load_assignment(&Assignments::build(&input)).unwrap()
+    let assignment = meltemi_proto::unpack_load_assignment(&Assignments::build(&input)).unwrap();
+    meltemi_plan::load_assignment(&assignment).unwrap_or_else(|error| panic!("our proxy refuses {name}: {error}"));
+    assignment
 }

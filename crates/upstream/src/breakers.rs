@@ -21,12 +21,8 @@ pub enum Resource {
     Retry,
 }
 
-static GAUGES: &[Spec] = &[
-    Spec::gauge("cx_open"),
-    Spec::gauge("rq_pending_open"),
-    Spec::gauge("rq_open"),
-    Spec::gauge("rq_retry_open"),
-];
+static GAUGES: &[Spec] =
+    &[Spec::gauge("cx_open"), Spec::gauge("rq_pending_open"), Spec::gauge("rq_open"), Spec::gauge("rq_retry_open")];
 
 #[derive(Debug)]
 struct Level {

@@ -304,8 +304,7 @@ impl Cluster {
         changed |= state.set(Fault::ActiveCheck, !healthy);
         changed |= state.set(Fault::CheckDegraded, healthy && degraded);
         if healthy {
-            if let Some(detector) = self.outlier.as_ref().filter(|d| d.config.successful_health_check_uneject_host)
-            {
+            if let Some(detector) = self.outlier.as_ref().filter(|d| d.config.successful_health_check_uneject_host) {
                 changed |= detector.uneject(host);
             }
         } else if state.has(Fault::Removed) {

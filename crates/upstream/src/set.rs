@@ -154,8 +154,11 @@ impl EndpointSet {
         let census: Vec<Census> = by_priority.iter().map(|l| take_census(l, shape.weighted_priority_health)).collect();
         let loads = load::loads(&census, shape.overprovisioning, shape.panic_threshold);
         let mut builder = Builder { shape, cursors: 0 };
-        let priorities =
-            by_priority.iter().zip(&loads.panic).map(|(localities, panic)| builder.priority(localities, *panic)).collect();
+        let priorities = by_priority
+            .iter()
+            .zip(&loads.panic)
+            .map(|(localities, panic)| builder.priority(localities, *panic))
+            .collect();
         let hosts = || members.iter().flat_map(|l| &l.hosts);
         let with_health = |health| hosts().filter(|h| h.health() == health).count();
         Self {

@@ -27,13 +27,13 @@ message! {
         publish_not_ready_addresses: bool,
         session_affinity: Str,
         internal_traffic_policy: Str,
-        external_traffic_policy: Str,
+        external_traffic_policy: Ignored,
         /// `PreferClose`, `PreferSameZone`, `PreferSameNode` or empty.
         traffic_distribution: Str,
-        ip_families: Vec<Str>,
-        ip_family_policy: Str,
+        ip_families: Ignored,
+        ip_family_policy: Ignored,
         #[serde(rename = "loadBalancerIP")]
-        load_balancer_ip: Str,
+        load_balancer_ip: Ignored,
         load_balancer_class: Ignored,
         load_balancer_source_ranges: Ignored,
         allocate_load_balancer_node_ports: Ignored,
@@ -48,7 +48,7 @@ message! {
         /// `TCP` (also when empty), `UDP` or `SCTP`.
         protocol: Str,
         app_protocol: Str,
-        node_port: u32,
+        node_port: Ignored,
     }
 
     /// `v1` Endpoints.

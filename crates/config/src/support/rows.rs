@@ -28,11 +28,18 @@ const fn mesh(path: &'static str) -> Row {
     Row { kinds: &[], path, values: &[], note: "" }
 }
 
+const fn mesh_values(path: &'static str, values: &'static [&'static str]) -> Row {
+    Row { kinds: &[], path, values, note: "" }
+}
+
+const fn own_proxy(kinds: &'static [Kind], path: &'static str) -> Row {
+    Row { kinds, path, values: &[], note: "Envoy honours it, Meltemi's own proxy refuses the resource" }
+}
+
 const VS: &[Kind] = &[Kind::VirtualService];
 const DR: &[Kind] = &[Kind::DestinationRule];
-const GW: &[Kind] = &[Kind::Gateway];
 const SE: &[Kind] = &[Kind::ServiceEntry];
-const SC: &[Kind] = &[Kind::Sidecar];
+const SERVICE: &[Kind] = &[Kind::Service];
 
 pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::AuthorizationPolicy], "requests that it would deny are let through"),
@@ -41,18 +48,18 @@ pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::EnvoyFilter], ""),
     kind(&[Kind::ProxyConfig], "MeshConfig's defaultConfig applies"),
     kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
-    field(VS, "spec.http[].match[].statPrefix"),
+    field(VS, "spec.http[].match[].headers{@request.auth.claims}"),
+    field(VS, "spec.http[].match[].withoutHeaders{@request.auth.claims}"),
     field(VS, "spec.tcp[].match[].sourceSubnet"),
-    field(DR, "spec.workloadSelector"),
-    field(DR, "spec.trafficPolicy.tunnel"),
-    field(DR, "spec.trafficPolicy.proxyProtocol"),
-    field(DR, "spec.trafficPolicy.retryBudget"),
-    field(DR, "spec.subsets[].trafficPolicy.tunnel"),
-    field(DR, "spec.subsets[].trafficPolicy.proxyProtocol"),
-    field(DR, "spec.subsets[].trafficPolicy.retryBudget"),
-    values(GW, "spec.servers[].tls.mode", &["AUTO_PASSTHROUGH", "OPTIONAL_MUTUAL"]),
+    field(DR, "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting"),
+    field(DR, "spec.trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
+    field(DR, "spec.subsets[].trafficPolicy.loadBalancer.zoneAwareLbSetting"),
+    field(DR, "spec.subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
+    own_proxy(DR, "spec.trafficPolicy.tunnel"),
+    own_proxy(DR, "spec.subsets[].trafficPolicy.tunnel"),
     values(SE, "spec.resolution", &["DYNAMIC_DNS"]),
-    field(SC, "spec.outboundTrafficPolicy.egressProxy"),
+    values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
+    field(SERVICE, "spec.externalIPs"),
 ];
 
 pub(super) static MESH_ROWS: &[Row] = &[
@@ -61,12 +68,47 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("ingressService"),
     mesh("ingressControllerMode"),
     mesh("ingressSelector"),
+    mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
     mesh("caCertificates"),
     mesh("ca"),
+    mesh("discoverySelectors"),
+    mesh("serviceSettings"),
     mesh("serviceScopeConfigs"),
     mesh("serviceEntryVisibility"),
+    mesh("enablePrometheusMerge"),
     mesh("hboneIdleTimeout"),
     mesh("verifyCertificateAtClient"),
     mesh("zoneAwareLbSetting"),
+    mesh_values("outboundTrafficPolicy.mode", &["ALLOW_ANY_DYNAMIC_DNS"]),
+    mesh("outboundTrafficPolicy.tls"),
+    mesh("extensionProviders[].envoyExtAuthzHttp"),
+    mesh("extensionProviders[].envoyExtAuthzGrpc"),
+    mesh("extensionProviders[].datadog"),
+    mesh("extensionProviders[].skywalking"),
+    mesh("extensionProviders[].lightstep"),
+    mesh("extensionProviders[].opencensus"),
+    mesh("extensionProviders[].envoyOtelAls"),
+    mesh("defaultConfig.customConfigFile"),
+    mesh("defaultConfig.proxyBootstrapTemplatePath"),
+    mesh("defaultConfig.discoveryRefreshDelay"),
+    mesh("defaultConfig.zipkinAddress"),
+    mesh("defaultConfig.statsdUdpAddress"),
+    mesh("defaultConfig.envoyMetricsServiceAddress"),
+    mesh("defaultConfig.availabilityZone"),
+    mesh("defaultConfig.tracingServiceName"),
+    mesh("defaultConfig.statNameLength"),
+    mesh("defaultConfig.sds"),
+    mesh("defaultConfig.envoyAccessLogService"),
+    mesh("defaultConfig.envoyMetricsService"),
+    mesh("defaultConfig.runtimeValues"),
+    mesh("defaultConfig.extraStatTags"),
+    mesh("defaultConfig.proxyStatsMatcher"),
+    mesh("defaultConfig.holdApplicationUntilProxyStarts"),
+    mesh("defaultConfig.caCertificatesPem"),
+    mesh("defaultConfig.privateKeyProvider"),
+    mesh("defaultConfig.fileFlushInterval"),
+    mesh("defaultConfig.fileFlushMinSizeKb"),
+    mesh("defaultConfig.statsCompression"),
+    mesh("defaultConfig.connectionSettings"),
 ];

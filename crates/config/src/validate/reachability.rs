@@ -36,7 +36,10 @@ fn rules<M: Covers>(rules: &[&[M]], at: &Path<'_>, v: &mut Validation) {
     for (i, matches) in rules.iter().enumerate() {
         let at = at.index(i);
         if let Some(first) = catch_all {
-            v.warn(&at, format_args!("this rule is not used: rule {first} before it has no match and takes everything"));
+            v.warn(
+                &at,
+                format_args!("this rule is not used: rule {first} before it has no match and takes everything"),
+            );
             continue;
         }
         let field = at.field("match");

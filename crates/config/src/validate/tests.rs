@@ -216,17 +216,20 @@ fn what_istios_simulations_run_on_is_accepted() {
     let (mut count, mut wrong) = (0, Vec::new());
     for file in files(&root) {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
-        let case: Simulation = serde_saphyr::from_str(&std::fs::read_to_string(&file).expect("readable")).expect("a case");
+        let case: Simulation =
+            serde_saphyr::from_str(&std::fs::read_to_string(&file).expect("readable")).expect("a case");
         for text in [&case.config, &case.kube_config].into_iter().flatten() {
             let documents = parse_documents(&name, text);
             count += documents.iter().filter(|d| d.object.is_some()).count();
             let problems = documents.iter().flat_map(Document::check);
             // Services that an API server would refuse were given to Istio's fake one.
-            let errors = problems.filter(|p| p.severity == Severity::Error && !p.message.starts_with("duplicate port name"));
+            let errors =
+                problems.filter(|p| p.severity == Severity::Error && !p.message.starts_with("duplicate port name"));
             wrong.extend(errors.map(|p| p.to_string()));
         }
         if let Some(mesh) = &case.mesh_config {
-            wrong.extend(parse_mesh_config(&name, &mesh.to_string()).err().into_iter().flatten().map(|p| p.to_string()));
+            wrong
+                .extend(parse_mesh_config(&name, &mesh.to_string()).err().into_iter().flatten().map(|p| p.to_string()));
         }
     }
     println!("{count} objects, {} refused", wrong.len());
@@ -272,6 +275,9 @@ fn rules_and_matches_that_are_never_used_are_the_ones_istio_names() {
         }
     }
     let ours = ("IST0130".to_owned(), "VirtualService overlapping-in-two-matches".to_owned());
-    assert!(found.remove(&ours), "a rule all of whose matches are taken is not used; Istio says so of equal matches only");
+    assert!(
+        found.remove(&ours),
+        "a rule all of whose matches are taken is not used; Istio says so of equal matches only"
+    );
     assert_eq!(found, expected);
 }

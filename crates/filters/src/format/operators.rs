@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use meltemi_net::Address;
-use meltemi_plan::format::{AddressOf, AddressPart, Count, MetadataOf, Operator, PathChoice, TimePoint, TimeUnit, TlsFact};
+use meltemi_plan::format::{
+    AddressOf, AddressPart, Count, MetadataOf, Operator, PathChoice, TimePoint, TimeUnit, TlsFact,
+};
 use meltemi_plan::{HeaderKey, HeaderLookup, Metadata};
 
 use super::{Scope, json, time};
@@ -49,9 +51,7 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
         | Operator::UpstreamConnectionPoolReadyDuration
         | Operator::CommonDuration { .. } => duration(operator, scope, out),
         Operator::Address { of, part } => address(out, scope, *of, *part),
-        Operator::DownstreamTls(fact) => {
-            info.connection.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact))
-        }
+        Operator::DownstreamTls(fact) => info.connection.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact)),
         Operator::UpstreamTls(fact) => info.upstream.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact)),
         Operator::Metadata { of, namespace, path } => metadata(out, scope, *of, namespace, path),
         Operator::FilterState { key, plain, field: None, upstream: _ } => filter_state(out, scope, key, *plain),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use ::http::header;
 use meltemi_http::{HeaderName, HeaderValue, Method, RequestHead, ResponseHead, StatusCode};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter::CorsPolicy;
 use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Spec, stats};
-use ::http::header;
 
 use crate::chain::ChainScope;
 use crate::context::Context;
@@ -56,8 +56,7 @@ impl Cors {
             return Flow::Continue;
         }
         let Some(origin) = head.headers.get(&header::ORIGIN).filter(|o| !o.is_empty()) else { return Flow::Continue };
-        let preflight =
-            head.method == Method::OPTIONS && head.headers.contains(&header::ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight = head.method == Method::OPTIONS && head.headers.contains(&header::ACCESS_CONTROL_REQUEST_METHOD);
         if !allows(policy, origin) {
             self.stats.origin_invalid().inc();
             return if enabled && preflight && !policy.forward_not_matching_preflights {

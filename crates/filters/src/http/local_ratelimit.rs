@@ -45,7 +45,8 @@ impl TokenBucket {
         let fills = now.saturating_duration_since(*filled).as_nanos() / interval;
         if fills > 0 {
             let fills = fills.min(u128::from(u32::MAX)) as u32;
-            *tokens = tokens.saturating_add(self.config.tokens_per_fill.saturating_mul(fills)).min(self.config.max_tokens);
+            *tokens =
+                tokens.saturating_add(self.config.tokens_per_fill.saturating_mul(fills)).min(self.config.max_tokens);
             *filled += self.config.fill_interval.saturating_mul(fills);
         }
         if *tokens == 0 {
@@ -90,7 +91,9 @@ impl LocalRateLimit {
     }
 
     fn limit(&self, filter: &str, info: &StreamInfo) -> Arc<Limit> {
-        let Some(FilterOverride::LocalRateLimit(config)) = info.filter_override(filter) else { return self.own.clone() };
+        let Some(FilterOverride::LocalRateLimit(config)) = info.filter_override(filter) else {
+            return self.own.clone();
+        };
         let mut overrides = self.overrides.lock();
         if let Some((_, limit)) = overrides.iter().find(|(c, _)| Arc::ptr_eq(c, config)) {
             return limit.clone();

@@ -60,7 +60,10 @@ fn own_name(cluster: &Cluster) -> Option<&str> {
     let name = &*cluster.name;
     matches!(
         name,
-        "BlackHoleCluster" | "PassthroughCluster" | "InboundPassthroughCluster" | "InboundPassthroughClusterIpv4"
+        "BlackHoleCluster"
+            | "PassthroughCluster"
+            | "InboundPassthroughCluster"
+            | "InboundPassthroughClusterIpv4"
             | "InboundPassthroughClusterIpv6"
     )
     .then_some(name)

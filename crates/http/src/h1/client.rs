@@ -63,6 +63,9 @@ impl Client {
     }
 
     pub fn send_frame(&mut self, frame: Frame) {
+        if !self.limits.trailers && matches!(frame, Frame::Trailers(_)) {
+            return;
+        }
         self.writer.frame(&mut self.wire, frame);
     }
 

@@ -17,11 +17,15 @@ pub struct Limits {
     pub fields: usize,
     /// Body bytes buffered for writing before reading the other side stops.
     pub buffer_bytes: usize,
+    /// Pass trailers on; Envoy's `enable_trailers`, which is off by default.
+    pub trailers: bool,
+    /// Answer HTTP/1.0 in kind.
+    pub http10: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 60 * 1024, fields: 100, buffer_bytes: 256 * 1024 }
+        Self { head_bytes: 60 * 1024, fields: 100, buffer_bytes: 256 * 1024, trailers: true, http10: true }
     }
 }
 
@@ -262,8 +266,7 @@ impl Fields {
             header::CONNECTION => self.connection(field.value)?,
             header::UPGRADE => self.upgrade = Some(value(head, field.value)?),
             header::TE if is_request => {
-                let trailers = field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
-                if trailers {
+                if field.value.trim_ascii().eq_ignore_ascii_case(b"trailers") {
                     self.headers.append(name, HeaderValue::from_static("trailers"));
                 }
             }

@@ -77,7 +77,7 @@ impl Server {
         let (head, framing) = parse::request(head, &self.limits).inspect_err(|_| self.keep_alive = false)?;
         self.reader = Reader::new(framing.length);
         self.method = head.method.clone();
-        self.protocol = head.protocol;
+        self.protocol = if self.limits.http10 { head.protocol } else { Protocol::Http11 };
         self.keep_alive = framing.keep_alive;
         Ok(head)
     }
@@ -145,6 +145,9 @@ impl Server {
     }
 
     pub fn send_frame(&mut self, frame: Frame) {
+        if !self.limits.trailers && matches!(frame, Frame::Trailers(_)) {
+            return;
+        }
         self.writer.frame(&mut self.wire, frame);
     }
 

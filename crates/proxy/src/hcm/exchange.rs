@@ -3,7 +3,9 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use http::{StatusCode, header};
-use meltemi_filters::{Flow, LocalReply, RequestFields, ResponseFlags, StreamFilters, StreamInfo, headers as rules};
+use meltemi_filters::{
+    Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo, headers as rules,
+};
 use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream};
 use meltemi_net::timer::Deadline;
 use meltemi_plan::{
@@ -32,6 +34,8 @@ pub struct Exchange<'a> {
     pub routes: Option<Arc<RouteConfiguration>>,
     /// As it was sent.
     pub response: Option<ResponseHead>,
+    /// The response's, as they passed.
+    pub trailers: Option<Headers>,
     pub filters: StreamFilters,
 }
 
@@ -41,6 +45,7 @@ pub struct StreamParts<'a> {
     pub deadline: &'a mut Deadline,
     pub info: &'a mut StreamInfo,
     pub filters: &'a mut StreamFilters,
+    pub trailers: &'a mut Option<Headers>,
 }
 
 /// Serves one request to its end.
@@ -56,6 +61,7 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
         request: head,
         routes: None,
         response: None,
+        trailers: None,
     };
     exchange.info.protocol = Some(exchange.request.protocol);
     exchange.info.request_header_bytes = exchange.request.headers.byte_size() as u64;
@@ -76,6 +82,7 @@ impl Exchange<'_> {
         let (host, route) = self.find_route()?;
         self.info.virtual_host = Some(Arc::clone(&host));
         self.info.route = Some(Arc::clone(&route));
+        self.trace();
         if let Flow::Reply(reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
             return Err(reply);
         }
@@ -113,7 +120,10 @@ impl Exchange<'_> {
             Some(upgrade) if upgrade.enabled => Ok(()),
             // A route may still allow it.
             Some(_) => Ok(()),
-            None => Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"))),
+            None => {
+                self.stream.close_after_response();
+                Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")))
+            }
         }
     }
 
@@ -226,12 +236,36 @@ impl Exchange<'_> {
         }
     }
 
+    /// Decides whether this request is traced, and tells the hosts.
+    fn trace(&mut self) {
+        let Some(tracer) = &self.context.http.tracer else { return };
+        let reason = tracer.begin(&self.request, &mut self.info);
+        if self.context.http.plan.request_id.pack_trace_reason {
+            request::pack_trace_reason(&mut self.request.headers, reason);
+        }
+    }
+
     pub fn parts(&mut self) -> StreamParts<'_> {
-        StreamParts { stream: self.stream, deadline: self.deadline, info: &mut self.info, filters: &mut self.filters }
+        StreamParts { stream: self.stream, deadline: self.deadline, info: &mut self.info, filters: &mut self.filters, trailers: &mut self.trailers }
     }
 
     fn end(&mut self) {
         self.filters.on_end(&self.request, &mut self.info);
+        let http = &self.context.http;
+        if http.logs.is_empty() && http.tracer.is_none() {
+            return;
+        }
+        let scope = Scope {
+            request: Some(&self.request),
+            response: self.response.as_ref(),
+            trailers: self.trailers.as_ref(),
+            log_type: LogType::DownstreamEnd,
+            ..Scope::new(&self.info)
+        };
+        http.logs.log(&scope);
+        if let Some(tracer) = &http.tracer {
+            tracer.finish(&scope);
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
     let limits = h1::Limits {
         head_bytes: plan.max_request_headers_bytes as usize,
         fields: plan.max_headers_count as usize,
+        trailers: plan.http1.enable_trailers,
+        http10: plan.http1.accept_http_10,
         ..h1::Limits::default()
     };
     let mut stream = ServerStream::H1(Box::new(h1::Server::new(stream, limits)));

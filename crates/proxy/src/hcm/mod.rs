@@ -15,7 +15,7 @@ mod response;
 use std::{rc::Rc, sync::Arc};
 
 use meltemi_filters::{
-    ChainScope, ConnectionInfo, Direction, FilterChain, StreamInfo,
+    AccessLogs, ChainScope, ConnectionInfo, Direction, FilterChain, StreamInfo, Tracer,
     format::{Missing, Scope},
 };
 use meltemi_http::RequestHead;
@@ -31,6 +31,8 @@ use crate::worker::{ConnectionHandle, Worker};
 pub struct LiveHttp {
     pub plan: Arc<Hcm>,
     pub filters: Arc<FilterChain>,
+    pub logs: AccessLogs,
+    pub tracer: Option<Tracer>,
     suppress_envoy_headers: bool,
 }
 
@@ -41,7 +43,14 @@ impl LiveHttp {
             HttpFilterConfig::Router(router) => router.suppress_envoy_headers,
             _ => false,
         });
-        Self { plan: Arc::clone(plan), filters: FilterChain::new(&plan.http_filters, &scope, context), suppress_envoy_headers }
+        let tracing = plan.tracing.clone().map(Arc::new);
+        Self {
+            plan: Arc::clone(plan),
+            filters: FilterChain::new(&plan.http_filters, &scope, context),
+            logs: AccessLogs::new(&plan.access_logs, &context.logs),
+            tracer: tracing.map(|config| Tracer::new(config, None, direction, context)),
+            suppress_envoy_headers,
+        }
     }
 
     /// The router is told not to add `x-envoy-*` of its own.

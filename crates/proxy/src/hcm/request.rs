@@ -11,6 +11,8 @@ use meltemi_plan::{
     hcm::{ForwardClientCert, StripPort, UnderscoreAction},
 };
 
+use meltemi_telemetry::trace::TraceReason;
+
 use super::{
     Context,
     path::{self, Normalized},
@@ -51,7 +53,7 @@ pub(super) fn admit(context: &Context, head: &mut RequestHead, random: u64) -> R
 fn check_protocol(plan: &Hcm, head: &mut RequestHead) -> Result<(), Refusal> {
     if head.protocol == Protocol::Http10 {
         if !plan.http1.accept_http_10 {
-            let reply = LocalReply::new(StatusCode::UPGRADE_REQUIRED, "", "low_version");
+            let reply = LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version");
             return Err(Box::new(reply));
         }
         if head.authority.is_empty() && !plan.http1.default_host_for_http_10.is_empty() {
@@ -87,8 +89,7 @@ fn check_target(plan: &Hcm, head: &mut RequestHead) -> Result<(), Refusal> {
     if !head.path.as_bytes().starts_with(b"/") {
         return Err(refuse(StatusCode::NOT_FOUND, "absolute_path_rejected"));
     }
-    if let Some(at) = head.path.as_bytes().iter().position(|b| *b == b'#') {
-        let _ = at;
+    if head.path.as_bytes().contains(&b'#') {
         return Err(refuse(StatusCode::BAD_REQUEST, "path_normalization_failed"));
     }
     match path::normalize(&head.path, plan.normalize_path, plan.merge_slashes, plan.escaped_slashes) {
@@ -272,6 +273,22 @@ fn uuid(random: u64) -> HeaderValue {
         at += 2;
     }
     HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes")
+}
+
+/// Writes the trace decision into the version digit of the request id, as Envoy's UUID extension does.
+pub(super) fn pack_trace_reason(headers: &mut Headers, reason: TraceReason) {
+    const DIGIT: usize = 14;
+    let Some(id) = headers.get(&name::X_REQUEST_ID).filter(|id| id.len() == 36) else { return };
+    let mut text = id.as_bytes().to_vec();
+    text[DIGIT] = match reason {
+        TraceReason::NotTraced => b'4',
+        TraceReason::Sampled => b'9',
+        TraceReason::ServiceForced => b'a',
+        TraceReason::ClientForced => b'b',
+    };
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
+        headers.insert(name::X_REQUEST_ID, value);
+    }
 }
 
 /// `x-forwarded-client-cert`.

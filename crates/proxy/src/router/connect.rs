@@ -91,6 +91,7 @@ fn options(plan: &plan::Cluster) -> Options {
         h1: h1::Limits {
             head_bytes: http.max_response_headers_bytes as usize,
             fields: http.max_headers_count as usize,
+            trailers: http.http1.enable_trailers,
             ..h1::Limits::default()
         },
         h2: h2::Options {

@@ -65,6 +65,20 @@ impl Failure {
         }
     }
 
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub fn transport_failure(&self) -> Option<String> {
+        match self {
+            Self::Connect(ConnectError::Transport(text)) => Some(text.clone()),
+            Self::Connect(ConnectError::Io(text)) => Some(format!("delayed connect error: {text}")),
+            Self::Connect(ConnectError::Timeout)
+            | Self::NoHealthyHost
+            | Self::Overflow
+            | Self::Reset(_)
+            | Self::Expired(_)
+            | Self::Unsupported => None,
+        }
+    }
+
     /// The reply when there is no further attempt. `retried`: there was more than one.
     pub fn reply(&self, retried: bool) -> LocalReply {
         let (status, body, details): (_, Cow<'static, str>, Cow<'static, str>) = match self {
@@ -76,9 +90,8 @@ impl Failure {
                 let (reason, transport) = match error {
                     ConnectError::Timeout => ("connection timeout", None),
                     ConnectError::Transport(text) => ("remote connection failure", Some(text.clone())),
-                    ConnectError::Io(text) => {
-                        ("remote connection failure", Some(format!("delayed connect error: {text}")))
-                    }
+                    // The kernel's word is for the log (`transport_failure`), not for the client.
+                    ConnectError::Io(_) => ("remote connection failure", None),
                 };
                 reset(reason, transport, retried)
             }

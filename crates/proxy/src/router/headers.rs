@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use meltemi_filters::{RequestFields, headers as rules};
+use meltemi_filters::{RequestFields, Tracer, headers as rules};
 use meltemi_http::{ByteStr, RequestHead, name};
 use meltemi_plan::{
     HeaderLookup, Route, VirtualHost,
@@ -37,7 +37,10 @@ pub(super) fn finalize(
     }
     rewrite_host(exchange, forward, target);
     rewrite_path(exchange, route, forward);
-    propagate_decorator(exchange, route);
+    if let Some(tracer) = &exchange.context.http.tracer {
+        tracer.inject(&mut exchange.request, &exchange.info);
+        propagate_decorator(exchange);
+    }
 }
 
 fn rewrite_host(exchange: &mut Exchange<'_>, forward: &Forward, target: &Target) {
@@ -63,6 +66,11 @@ pub(super) fn set_host(request: &mut RequestHead, host: ByteStr, append_forwarde
         && let Ok(value) = HeaderValue::from_maybe_shared(request.authority.bytes().clone())
     {
         request.headers.append(name::X_FORWARDED_HOST, value);
+    }
+    if request.authority != host
+        && let Ok(value) = HeaderValue::from_maybe_shared(request.authority.bytes().clone())
+    {
+        request.headers.insert(name::X_ENVOY_ORIGINAL_HOST, value);
     }
     request.authority = host;
 }
@@ -94,11 +102,9 @@ fn text(exchange: &Exchange<'_>, format: &meltemi_plan::Format) -> String {
 }
 
 /// Tells the next proxy what this route calls the operation.
-fn propagate_decorator(exchange: &mut Exchange<'_>, route: &Route) {
-    let Some(decorator) = route.decorator.as_ref().filter(|d| d.propagate && !d.operation.is_empty()) else { return };
-    if exchange.context.http.plan.tracing.is_some()
-        && let Ok(value) = HeaderValue::from_str(&decorator.operation)
-    {
+fn propagate_decorator(exchange: &mut Exchange<'_>) {
+    let value = Tracer::decorator(&exchange.info).and_then(|operation| HeaderValue::from_str(operation).ok());
+    if let Some(value) = value {
         exchange.request.headers.insert(name::X_ENVOY_DECORATOR_OPERATION, value);
     }
 }

@@ -72,6 +72,7 @@ pub async fn forward(
                     }
                     continue;
                 }
+                exchange.info.upstream.transport_failure = failure.transport_failure().map(Into::into);
                 let retried = exchange.info.upstream.attempts > 1;
                 return Err(Box::new(failure.reply(retried)));
             }

@@ -122,7 +122,7 @@ async fn transfer(
     mut response_done: bool,
 ) -> End {
     let parts = exchange.parts();
-    let StreamParts { stream: down, deadline, info, filters } = parts;
+    let StreamParts { stream: down, deadline, info, filters, trailers: seen } = parts;
     deadline.set(timers.due());
     let mut moved = (info.bytes_received, info.bytes_sent);
     poll_fn(|cx| {
@@ -146,6 +146,7 @@ async fn transfer(
                             Frame::Trailers(trailers) => {
                                 let status = trailers.get_str(&name::GRPC_STATUS).and_then(|t| t.parse().ok());
                                 info.grpc_status = status.or(info.grpc_status);
+                                *seen = Some(trailers.clone());
                             }
                         }
                         down.send_frame(frame);

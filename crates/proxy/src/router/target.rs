@@ -6,7 +6,6 @@ use http::StatusCode;
 use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
 use meltemi_plan::{
     HeaderLookup,
-    common::Value,
     route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedCluster, WeightedClusters, WeightedName},
 };
 use meltemi_upstream::{Cluster, RoutingPriority};
@@ -21,7 +20,6 @@ pub struct Target {
     pub hash: Option<u64>,
     pub original_dst: Option<std::net::SocketAddr>,
     pub priority: RoutingPriority,
-    pub metadata_match: Option<Value>,
 }
 
 impl Target {
@@ -61,15 +59,12 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
         return Err(super::bare(status, "cluster_not_found", ResponseFlags::NO_CLUSTER));
     };
     exchange.info.upstream.cluster = Some(Arc::clone(&cluster.plan));
-    let entry = weighted.as_ref().and_then(|(clusters, index): &(Arc<WeightedClusters>, usize)| clusters.clusters.get(*index));
-    let metadata_match = entry.and_then(|w| w.metadata_match.clone()).or_else(|| forward.metadata_match.clone());
     Ok(Target {
         cluster,
         weighted,
         hash,
         original_dst: exchange.context.connection.local.socket(),
         priority: if forward.high_priority { RoutingPriority::High } else { RoutingPriority::Default },
-        metadata_match,
     })
 }
 

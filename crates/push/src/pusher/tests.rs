@@ -332,3 +332,22 @@ async fn slow_reader_holds_up_nobody_else() {
     }
     assert_eq!(slow.settle().await.len(), 2, "the first, and all later ones in one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn resumed_proxy_gets_endpoints_of_clusters_that_changed_meanwhile() {
+    let world = world();
+    for name in [A, B] {
+        world.fake.set("cds", name, 1);
+        world.fake.set("eds", name, 1);
+    }
+    let mut first = Proxy::connect(&world, "one", Variant::Delta);
+    first.subscribe(CLUSTER, &["*"]);
+    first.subscribe(ENDPOINT, &[A, B]);
+    first.settle().await;
+    let mut second = Proxy::connect(&world, "one", Variant::Delta);
+    std::mem::swap(&mut first.session, &mut second.session);
+    drop(first);
+    world.fake.set("cds", A, 2);
+    second.session.connected();
+    assert_eq!(second.settle().await, [format!("cds {A}"), format!("eds {A}")]);
+}

@@ -39,7 +39,10 @@ fn otlp_groups_by_service_and_frames_for_grpc() {
     assert_eq!(counts, [2, 1]);
     assert_eq!(request.resource_spans[0].resource.as_ref().unwrap().attributes.len(), 2);
     let first = &request.resource_spans[0].scope_spans[0].spans[0];
-    assert_eq!((first.trace_id.len(), first.span_id.len(), &first.parent_span_id[..]), (16, 8, &5u64.to_be_bytes()[..]));
+    assert_eq!(
+        (first.trace_id.len(), first.span_id.len(), &first.parent_span_id[..]),
+        (16, 8, &5u64.to_be_bytes()[..])
+    );
     assert_eq!((first.start_time_unix_nano, first.end_time_unix_nano), (1_500_000_000, 1_500_250_000));
     assert_eq!((first.kind, first.status.as_ref().unwrap().code), (3, 2));
 }

@@ -36,8 +36,7 @@ impl Shard {
         let index = index as usize;
         let block = self.blocks[index / (CHUNK * BLOCK)]
             .get_or_init(|| Box::new(Block { chunks: [const { OnceLock::new() }; BLOCK] }));
-        let chunk =
-            block.chunks[index / CHUNK % BLOCK].get_or_init(|| Box::new([const { AtomicU64::new(0) }; CHUNK]));
+        let chunk = block.chunks[index / CHUNK % BLOCK].get_or_init(|| Box::new([const { AtomicU64::new(0) }; CHUNK]));
         &chunk[index % CHUNK]
     }
 
@@ -81,9 +80,7 @@ static TABLE: OnceLock<Mutex<Table>> = OnceLock::new();
 
 fn table() -> &'static Mutex<Table> {
     // Cell 0 is where metrics go when the table is full; nobody reads it.
-    TABLE.get_or_init(|| {
-        Mutex::new(Table { live: Vec::new(), retired: Shard::new(), next: 1, free: BTreeMap::new() })
-    })
+    TABLE.get_or_init(|| Mutex::new(Table { live: Vec::new(), retired: Shard::new(), next: 1, free: BTreeMap::new() }))
 }
 
 struct Mine(Arc<Shard>);

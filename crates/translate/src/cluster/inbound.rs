@@ -14,7 +14,7 @@ use meltemi_proto::envoy::config::endpoint::v3::{
 use std::time::Duration;
 
 /// As good as never: an inbound original-destination host must not be forgotten between requests. The largest that Envoy takes.
-const NO_CLEANUP: Duration = Duration::from_secs(9_223_372_036);
+const NO_CLEANUP: Duration = Duration::from_secs(9_223_372_035);
 
 pub fn build(input: &InboundCluster) -> Cluster {
     let name = names::inbound(input.port);

@@ -33,7 +33,9 @@ fn gateway(namespace: &str) -> Node {
 
 fn secret(name: &str) -> Secret {
     let input = Secrets::inputs(&snapshot(), &gateway("edge"), name).unwrap();
-    meltemi_proto::unpack_secret(&Secrets::build(&input)).unwrap()
+    let secret = meltemi_proto::unpack_secret(&Secrets::build(&input)).unwrap();
+    meltemi_plan::secret(&secret).unwrap_or_else(|error| panic!("our proxy refuses {name}: {error}"));
+    secret
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn run(case: &Case, dialect: &str) -> Vec<String> {
     };
     let mut problems = Vec::new();
     problems.extend(invalid(&generated));
+    problems.extend(refused_by_our_proxy(&generated));
     if dialect == "envoy" {
         problems.extend(envoy::refusal(&generated, &case.file));
     }
@@ -175,6 +176,15 @@ fn external_secret(generated: &Generated, listener: &str, secret: &str, cluster:
         return Vec::new();
     }
     vec![format!("expected secret {secret} from {cluster}, got {} from {text}", found.name)]
+}
+
+/// Our own proxy takes every resource whole.
+fn refused_by_our_proxy(generated: &Generated) -> Vec<String> {
+    let listeners = generated.listeners.iter().filter_map(|l| Some(format!("{}: {}", l.name, meltemi_plan::listener(l).err()?)));
+    let routes =
+        generated.routes.iter().filter_map(|r| Some(format!("{}: {}", r.name, meltemi_plan::route_configuration(r).err()?)));
+    let clusters = generated.clusters.iter().filter_map(|c| Some(format!("{}: {}", c.name, meltemi_plan::cluster(c).err()?)));
+    listeners.chain(routes).chain(clusters).map(|refusal| format!("plan refuses {refusal}")).collect()
 }
 
 /// What Envoy would refuse.

@@ -155,7 +155,8 @@ fn an_override_is_taken_if_it_is_healthy() {
     let wanted: Address = testing::socket(2, 80).into();
     let mut state = LbState::seeded(3);
     let context = PickContext { override_host: Some(&wanted), ..PickContext::default() };
-    let mut picks = |n: usize| (0..n).all(|_| state.pick(&set, Policy::RoundRobin, &context).unwrap().address == wanted);
+    let mut picks =
+        |n: usize| (0..n).all(|_| state.pick(&set, Policy::RoundRobin, &context).unwrap().address == wanted);
     assert!(picks(10));
     set.find(&wanted).unwrap().state.set(Fault::Eds, true);
     assert!(!picks(10));

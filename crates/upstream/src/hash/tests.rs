@@ -13,7 +13,8 @@ fn keyed<'a>(names: &'a [String], weights: &[f64]) -> Vec<Keyed<'a>> {
 #[test]
 fn murmur_vectors() {
     // The vectors of Envoy's hash_test.
-    let check = |key: &str, expected: u64| assert_eq!(murmur2(key.as_bytes(), murmur::STD_HASH_SEED), expected, "{key}");
+    let check =
+        |key: &str, expected: u64| assert_eq!(murmur2(key.as_bytes(), murmur::STD_HASH_SEED), expected, "{key}");
     check("foo", 9_631_199_822_919_835_226);
     check("bar", 11_474_628_671_133_349_555);
     check("foo\nbar", 16_306_510_975_912_980_159);

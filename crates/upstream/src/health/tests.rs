@@ -50,10 +50,13 @@ fn thresholds() {
     let run = |healthy: bool, answers: &[Answer]| {
         let check = check(HealthCheckKind::Http(http()));
         let mut verdict = Verdict::new(healthy);
-        answers.iter().map(|a| {
-            verdict.answered(a, &check);
-            verdict.healthy
-        }).collect::<Vec<_>>()
+        answers
+            .iter()
+            .map(|a| {
+                verdict.answered(a, &check);
+                verdict.healthy
+            })
+            .collect::<Vec<_>>()
     };
     // The first answer decides; later ones need their thresholds.
     assert_eq!(run(false, &[Answer::Healthy]), [true]);

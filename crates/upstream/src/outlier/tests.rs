@@ -62,7 +62,8 @@ fn consecutive_failures() {
     check(half(), &interrupted, None);
     // Failures of our own count as 5xx unless split.
     check(half(), &[ConnectFailed, Timeout, ConnectFailed, Status(503), Timeout], Some(4));
-    let split = OutlierDetection { split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, ..half() };
+    let split =
+        OutlierDetection { split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, ..half() };
     check(split.clone(), &[Status(500), ConnectFailed, ConnectFailed], Some(2));
     check(split.clone(), &[ConnectFailed, Connected, ConnectFailed], None);
     // Gateway errors have their own, usually lower, threshold; another 5xx interrupts them.

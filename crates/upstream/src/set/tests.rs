@@ -25,7 +25,11 @@ fn unhealthy_hosts_do_not_serve_until_panic() {
         let members = members(vec![some(0, 0..10)]);
         fail(&members, failed);
         let set = EndpointSet::new(&members, &Shape::default());
-        assert_eq!((set.priorities[0].serving.all.hosts.len(), set.loads.panic[0]), (serving, panic), "{failed} failed");
+        assert_eq!(
+            (set.priorities[0].serving.all.hosts.len(), set.loads.panic[0]),
+            (serving, panic),
+            "{failed} failed"
+        );
     };
     check(0, 10, false);
     check(2, 8, false);

@@ -1,0 +1,74 @@
+//! Values for the tests of this crate.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use meltemi_http::{HeaderName, HeaderValue, Headers, Method, RequestHead};
+use meltemi_plan::filter::{FilterOverride, PerFilter};
+use meltemi_plan::route::{DirectResponse, PathRule, RouteMatch};
+use meltemi_plan::{Cluster, HeaderRules, Route, RouteAction};
+use meltemi_telemetry::Registry;
+
+use crate::{ConnectionInfo, Context, LocalNode, StreamInfo};
+
+pub(crate) fn context() -> Arc<Context> {
+    let metadata = serde_json::json!({
+        "NAME": "productpage-1", "NAMESPACE": "books", "CLUSTER_ID": "Kubernetes", "WORKLOAD_NAME": "productpage-v1",
+        "LABELS": { "app": "productpage", "version": "v1" },
+    });
+    let id = "sidecar~10.0.0.1~productpage-1.books~books.svc.cluster.local";
+    Context::new(&Registry::new(), LocalNode::new(id, "productpage.books", &metadata))
+}
+
+pub(crate) fn info() -> StreamInfo {
+    let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap().into();
+    let mut connection = ConnectionInfo::new(address("10.0.0.9:40000"), address("10.0.0.1:9080"));
+    connection.requested_server_name = Some("outbound_.9080_._.reviews".into());
+    StreamInfo::new(Rc::new(connection))
+}
+
+pub(crate) fn headers(fields: &[(&str, &str)]) -> Headers {
+    let field = |(name, value): &(&str, &str)| {
+        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    fields.iter().map(field).collect()
+}
+
+pub(crate) fn request(fields: &[(&str, &str)]) -> RequestHead {
+    let mut head = RequestHead::new(Method::GET, "reviews:9080", "/reviews/0?x=1");
+    head.headers = headers(fields);
+    head
+}
+
+pub(crate) fn route(overrides: Vec<(&str, FilterOverride)>) -> Arc<Route> {
+    Arc::new(Route {
+        name: "default".into(),
+        matcher: RouteMatch {
+            path: PathRule::Prefix { prefix: "/".into(), ignore_case: false },
+            headers: vec![],
+            query: vec![],
+            cookies: vec![],
+            fraction: None,
+            grpc: false,
+            tls_presented: None,
+            tls_validated: None,
+            dynamic_metadata: vec![],
+        },
+        action: RouteAction::DirectResponse(Box::new(DirectResponse { status: 200, body: None, body_format: None })),
+        request_headers: HeaderRules::default(),
+        response_headers: HeaderRules::default(),
+        per_filter: PerFilter(overrides.into_iter().map(|(n, o)| (n.into(), o)).collect()),
+        metadata: None,
+        decorator: None,
+        tracing: None,
+        retry_buffer_limit: None,
+        stat_prefix: "".into(),
+    })
+}
+
+/// From Envoy's JSON, as the plan reads it.
+pub(crate) fn cluster(name: &str, metadata: serde_json::Value) -> Arc<Cluster> {
+    let json = serde_json::json!({ "name": name, "connectTimeout": "1s", "metadata": { "filterMetadata": metadata } });
+    let proto = meltemi_proto::json::from_value(&json).unwrap();
+    Arc::new(meltemi_plan::cluster(&proto).unwrap())
+}

