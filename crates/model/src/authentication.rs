@@ -116,9 +116,11 @@ fn has_selector(policy: &ConfigRef<PeerAuthentication>) -> bool {
 }
 
 fn selects_workload(policy: &ConfigRef<PeerAuthentication>, labels: &Labels) -> bool {
-    policy.spec.selector.as_ref().is_some_and(|selector| {
-        selects(selector.match_labels.iter().map(|(key, value)| (&**key, &**value)), labels)
-    })
+    policy
+        .spec
+        .selector
+        .as_ref()
+        .is_some_and(|selector| selects(selector.match_labels.iter().map(|(key, value)| (&**key, &**value)), labels))
 }
 
 #[cfg(test)]

@@ -168,7 +168,8 @@ impl DestinationRuleIndex {
             if rules.is_empty() {
                 self.namespaces.remove(namespace);
             } else {
-                self.namespaces.insert(namespace.clone(), Arc::new(NamespaceRules::of(namespace, rules, domain, default)));
+                self.namespaces
+                    .insert(namespace.clone(), Arc::new(NamespaceRules::of(namespace, rules, domain, default)));
             }
         }
     }
@@ -210,7 +211,13 @@ impl DestinationRuleIndex {
     }
 
     /// The one rule for a client with these labels. For inbound clusters pass no labels: selectors choose clients.
-    pub fn lookup(&self, namespace: &str, root: &str, service: &Service, labels: Option<&Labels>) -> Option<Shared<MergedRule>> {
+    pub fn lookup(
+        &self,
+        namespace: &str,
+        root: &str,
+        service: &Service,
+        labels: Option<&Labels>,
+    ) -> Option<Shared<MergedRule>> {
         let candidates = self.candidates(namespace, root, service);
         let selected = labels.and_then(|labels| {
             candidates.iter().find(|rule| &*rule.rule.namespace == namespace && rule.selects(labels))
@@ -220,7 +227,12 @@ impl DestinationRuleIndex {
 }
 
 impl NamespaceRules {
-    fn of(namespace: &str, raw: BTreeMap<Arc<str>, ConfigRef<DestinationRule>>, domain: &str, default: &Visibility) -> Self {
+    fn of(
+        namespace: &str,
+        raw: BTreeMap<Arc<str>, ConfigRef<DestinationRule>>,
+        domain: &str,
+        default: &Visibility,
+    ) -> Self {
         let mut rules: Vec<_> = raw
             .values()
             .map(|rule| {

@@ -142,7 +142,8 @@ impl EndpointShard {
         let accounts = endpoints.iter().filter(|endpoint| !endpoint.service_account.is_empty());
         let summary = EndpointSummary {
             accounts: accounts.map(|endpoint| (endpoint.namespace.clone(), endpoint.service_account.clone())).collect(),
-            has_plaintext: endpoints.is_empty() || endpoints.iter().any(|endpoint| endpoint.tls_mode == TlsMode::Disabled),
+            has_plaintext: endpoints.is_empty()
+                || endpoints.iter().any(|endpoint| endpoint.tls_mode == TlsMode::Disabled),
         };
         Self { service, endpoints, summary }
     }

@@ -6,8 +6,8 @@
 use crate::change::Change;
 use crate::endpoint::{Endpoint, EndpointShard};
 use crate::service::ServiceKey;
-use crate::shared::Shared;
 use crate::sharded::Sharded;
+use crate::shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,7 +20,11 @@ pub struct EndpointIndex {
 impl EndpointIndex {
     /// Takes in changed shards and notes the services whose endpoints and summaries differ now, and the addresses that came
     /// or went.
-    pub(crate) fn update(&mut self, changes: &BTreeMap<ServiceKey, Option<Shared<EndpointShard>>>, change: &mut Change) {
+    pub(crate) fn update(
+        &mut self,
+        changes: &BTreeMap<ServiceKey, Option<Shared<EndpointShard>>>,
+        change: &mut Change,
+    ) {
         for (key, shard) in changes {
             let old = match shard {
                 Some(shard) if self.shards.get(key) == Some(shard) => continue,
@@ -75,5 +79,9 @@ impl EndpointIndex {
 }
 
 fn addresses(shard: Option<&Shared<EndpointShard>>) -> BTreeSet<Arc<str>> {
-    shard.into_iter().flat_map(|shard| &shard.endpoints).filter_map(|endpoint| endpoint.address.host().cloned()).collect()
+    shard
+        .into_iter()
+        .flat_map(|shard| &shard.endpoints)
+        .filter_map(|endpoint| endpoint.address.host().cloned())
+        .collect()
 }

@@ -73,7 +73,8 @@ impl SidecarScope {
     /// A Sidecar's pool settings for an inbound port: the ingress listener's, else the Sidecar's.
     pub fn inbound_connection_pool(&self, port: u32) -> Option<&meltemi_config::networking::ConnectionPoolSettings> {
         let spec = self.spec()?;
-        let listener = spec.ingress.iter().find(|listener| listener.port.as_ref().is_some_and(|own| own.number == port));
+        let listener =
+            spec.ingress.iter().find(|listener| listener.port.as_ref().is_some_and(|own| own.number == port));
         listener.and_then(|listener| listener.connection_pool.as_ref()).or(spec.inbound_connection_pool.as_ref())
     }
 }

@@ -6,8 +6,8 @@
 mod allocate;
 
 use crate::service::{RegistryKind, Resolution, Service, ServiceKey};
-use crate::shared::Shared;
 use crate::sharded::Sharded;
+use crate::shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -133,8 +133,12 @@ impl Snapshot {
     }
 
     fn take_routes(&mut self, update: &Update, change: &mut Change) {
-        let changes: Vec<_> =
-            update.virtual_services.iter().filter(|(key, new)| self.virtual_services.raw(key) != new.as_ref()).cloned().collect();
+        let changes: Vec<_> = update
+            .virtual_services
+            .iter()
+            .filter(|(key, new)| self.virtual_services.raw(key) != new.as_ref())
+            .cloned()
+            .collect();
         if changes.is_empty() {
             return;
         }
@@ -251,7 +255,12 @@ impl Snapshot {
             list
         };
         let selector = |sidecar: &ConfigRef<Sidecar>| {
-            sidecar.spec.workload_selector.as_ref().map(|selector| selector.labels.clone()).filter(|labels| !labels.is_empty())
+            sidecar
+                .spec
+                .workload_selector
+                .as_ref()
+                .map(|selector| selector.labels.clone())
+                .filter(|labels| !labels.is_empty())
         };
         let own = in_namespace(namespace);
         let selected = own.iter().find(|sidecar| selector(sidecar).is_some_and(|own| selects(pairs(&own), labels)));

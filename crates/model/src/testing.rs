@@ -1,8 +1,8 @@
 //! Updates from documents, for this crate's tests. Services are given by name; the registry is another crate.
 
 use crate::{
-    Address, Config, Endpoint, EndpointShard, Node, NodeDescription, ObjectKey, Options, Port, Protocol, RegistryKind, Resolution,
-    Service, ServiceKey, Shared, Snapshot, TargetPort, TlsMode, Update, Visibility,
+    Address, Config, Endpoint, EndpointShard, Node, NodeDescription, ObjectKey, Options, Port, Protocol, RegistryKind,
+    Resolution, Service, ServiceKey, Shared, Snapshot, TargetPort, TlsMode, Update, Visibility,
 };
 use meltemi_config::Spec;
 use std::sync::Arc;

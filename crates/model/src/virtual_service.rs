@@ -47,9 +47,11 @@ impl VirtualServiceIndex {
             dirty.insert(key.clone());
         }
         let roots = self.raw.values().filter(|root| {
-            root.spec.http.iter().filter_map(|route| route.delegate.as_ref()).any(|delegate| {
-                dirty.contains(&delegate::key_of(delegate, &root.namespace))
-            })
+            root.spec
+                .http
+                .iter()
+                .filter_map(|route| route.delegate.as_ref())
+                .any(|delegate| dirty.contains(&delegate::key_of(delegate, &root.namespace)))
         });
         let roots: Vec<ObjectKey> = roots.map(|root| root.key()).collect();
         dirty.extend(roots);

@@ -6,7 +6,11 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use meltemi_filters::{ConnectionInfo, TlsInfo};
+use meltemi_filters::{
+    ConnectionInfo, LogType, Peer, ResponseFlags, Scope, StreamInfo, TlsInfo,
+    exchange::{self, Exchange},
+    rbac,
+};
 use meltemi_net::{
     Address, Stream, buffers, original_dst,
     proxy_protocol::{self, Parsed},
@@ -93,7 +97,7 @@ pub async fn serve(
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed"),
     };
-    let info = Rc::new(connection_info(&worker, &listener, &chain, &stream, (&inspected, peer, direct_local)));
+    let info = connection_info(&worker, &listener, &chain, &stream, (&inspected, peer, direct_local));
     run_filters(worker, chain, stream, info, handle).await;
 }
 
@@ -280,31 +284,91 @@ async fn run_filters(
     worker: Rc<Worker>,
     chain: Rc<LiveChain>,
     mut stream: Stream,
-    info: Rc<ConnectionInfo>,
+    mut info: ConnectionInfo,
     handle: ConnectionHandle,
 ) {
+    let mut rules = Vec::new();
     for filter in &chain.plan.filters {
         match filter {
+            NetworkFilter::Rbac(rbac) => rules.extend(&rbac.rules.rules),
+            NetworkFilter::MetadataExchange(_) => {
+                let Ok(peer) = introduce(&mut stream, &chain.tcp.introduction).await else { return };
+                info.peer = peer.or(info.peer);
+            }
             NetworkFilter::HttpConnectionManager(_) => {
+                let Some(info) = admitted(&rules, info, &chain) else { return };
                 if let Some(http) = &chain.http {
                     hcm::serve(worker, Rc::clone(http), stream, info, handle).await;
                 }
                 return;
             }
             NetworkFilter::TcpProxy(proxy) => {
-                tcp_proxy::serve(worker, proxy, stream, info, handle).await;
-                return;
+                let Some(info) = admitted(&rules, info, &chain) else { return };
+                return tcp_proxy::serve(worker, (&chain, proxy), stream, info, handle).await;
             }
             NetworkFilter::DirectResponse(body) => return answer(&mut stream, body).await,
             NetworkFilter::Echo => return echo(&mut stream).await,
-            NetworkFilter::Rbac(_)
-            | NetworkFilter::MetadataExchange(_)
-            | NetworkFilter::IstioStats(_)
+            NetworkFilter::IstioStats(_)
             | NetworkFilter::ConnectionRateLimit(_)
             | NetworkFilter::SetFilterState(_)
             | NetworkFilter::SniCluster => {}
         }
     }
+}
+
+/// The connection's record, unless a rule refuses it; then it is logged and closed.
+fn admitted(rules: &[&meltemi_plan::Rbac], info: ConnectionInfo, chain: &LiveChain) -> Option<Rc<ConnectionInfo>> {
+    let info = Rc::new(info);
+    if rules.is_empty() {
+        return Some(info);
+    }
+    let mut stream = StreamInfo::new(Rc::clone(&info));
+    for rules in rules {
+        let verdict = rbac::evaluate(rules, None, &stream);
+        if !verdict.allowed {
+            let details = rbac::denial(verdict.policy);
+            tracing::debug!(remote = %info.remote, details, "connection refused");
+            stream.connection_termination_details = Some(details.into());
+            stream.flags |= ResponseFlags::UNAUTHORIZED_EXTERNAL;
+            stream.finish();
+            chain.tcp.logs.log(&Scope { log_type: LogType::TcpConnectionEnd, ..Scope::new(&stream) });
+            return None;
+        }
+    }
+    Some(info)
+}
+
+/// How long a peer may take over its introduction.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Exchanges metadata with a peer that agreed to by ALPN. What is read beyond it is put back.
+pub(crate) async fn introduce(stream: &mut Stream, introduction: &Bytes) -> std::io::Result<Option<Arc<Peer>>> {
+    use tokio::io::AsyncWriteExt;
+    if stream.alpn() != Some(exchange::ALPN) {
+        return Ok(None);
+    }
+    stream.write_all(introduction).await?;
+    stream.flush().await?;
+    let mut buffer = BytesMut::new();
+    let read = async {
+        loop {
+            match exchange::read(&buffer) {
+                Exchange::More => {}
+                Exchange::Done { peer, length } => {
+                    let _ = buffer.split_to(length);
+                    return Ok(peer);
+                }
+                Exchange::Absent => return Ok(None),
+                Exchange::TooLarge => return Err(std::io::ErrorKind::InvalidData.into()),
+            }
+            if std::future::poll_fn(|cx| buffers::poll_fill(stream, cx, &mut buffer, buffers::SMALL)).await? == 0 {
+                return Ok(None);
+            }
+        }
+    };
+    let peer = tokio::time::timeout(EXCHANGE_TIMEOUT, read).await.unwrap_or(Ok(None))?;
+    stream.unread(buffer.freeze());
+    Ok(peer)
 }
 
 async fn answer(stream: &mut Stream, body: &Bytes) {

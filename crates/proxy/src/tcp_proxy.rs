@@ -1,28 +1,31 @@
 //! The TCP proxy: a connection's bytes to a host of a cluster.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use meltemi_filters::{ConnectionInfo, ResponseFlags, StreamInfo};
+use meltemi_filters::{ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo, TcpReport, TcpStats};
 use meltemi_http::pool::{ConnectError, Mode};
 use meltemi_net::{Copied, CopyEnd, Stream, copy_bidirectional};
-use meltemi_plan::TcpProxy;
+use meltemi_plan::{TcpProxy, cluster::UpstreamFilter};
 use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority};
 
 use crate::{
+    chain,
     router::{self, Failure},
-    worker::{ConnectionHandle, Worker},
+    worker::{ConnectionHandle, LiveChain, LiveTcp, Worker},
 };
 
-/// Serves a connection to its end. Its record is returned complete, for the access log.
+/// Serves a connection to its end.
 pub async fn serve(
     worker: Rc<Worker>,
-    proxy: &Arc<TcpProxy>,
+    (chain, proxy): (&LiveChain, &Arc<TcpProxy>),
     stream: Stream,
     connection: Rc<ConnectionInfo>,
     handle: ConnectionHandle,
-) -> StreamInfo {
+) {
     let mut info = StreamInfo::new(connection);
-    let relay = relay(&worker, proxy, stream, &mut info);
+    let live = &chain.tcp;
+    let mut reports: Vec<TcpReport> = live.stats.iter().map(|_| TcpReport::default()).collect();
+    let relay = relay(&worker, (live, proxy), stream, &mut info, &mut reports);
     match proxy.max_downstream_duration {
         Some(limit) => {
             if tokio::time::timeout(limit, relay).await.is_err() {
@@ -33,20 +36,31 @@ pub async fn serve(
     }
     drop(handle);
     info.finish();
-    info
+    for (stats, report) in live.stats.iter().zip(&mut reports) {
+        stats.end(report, &info);
+    }
+    live.logs.log(&Scope { log_type: LogType::TcpConnectionEnd, ..Scope::new(&info) });
 }
 
-async fn relay(worker: &Rc<Worker>, proxy: &TcpProxy, mut near: Stream, info: &mut StreamInfo) {
-    let random = worker.random();
-    let (name, _) = proxy.cluster.pick(random);
-    let world = worker.world();
-    let Some(cluster) = world.clusters.get(name).cloned() else {
+async fn relay(
+    worker: &Rc<Worker>,
+    (live, proxy): (&LiveTcp, &TcpProxy),
+    mut near: Stream,
+    info: &mut StreamInfo,
+    reports: &mut [TcpReport],
+) {
+    let (name, _) = proxy.cluster.pick(worker.random());
+    let Some(cluster) = worker.world().clusters.get(name).cloned() else {
         info.flags |= ResponseFlags::NO_CLUSTER;
         info.set_details("cluster_not_found");
         return;
     };
-    drop(world);
     info.upstream.cluster = Some(Arc::clone(&cluster.plan));
+    let Some(_permit) = cluster.breakers.acquire(RoutingPriority::Default, Resource::Connection) else {
+        info.flags |= ResponseFlags::UPSTREAM_OVERFLOW;
+        cluster.stats.traffic.upstream_cx_overflow().inc();
+        return;
+    };
     let (endpoint, mut far) = match connect(worker, proxy, &cluster, info).await {
         Ok(connected) => connected,
         Err(failure) => {
@@ -54,28 +68,52 @@ async fn relay(worker: &Rc<Worker>, proxy: &TcpProxy, mut near: Stream, info: &m
             return near.reset_on_close();
         }
     };
-    let Some(_permit) = cluster.breakers.acquire(RoutingPriority::Default, Resource::Connection) else {
-        info.flags |= ResponseFlags::UPSTREAM_OVERFLOW;
-        cluster.stats.traffic.upstream_cx_overflow().inc();
-        return;
-    };
     let _active = endpoint.begin_connection();
     let traffic = &cluster.stats.traffic;
     traffic.upstream_cx_total().inc();
     traffic.upstream_cx_active().inc();
     info.upstream.local = Some(far.local_addr());
-    let copied = Copied::default();
-    let end = copy_bidirectional(&mut near, &mut far, proxy.idle_timeout, &copied).await;
+    info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None));
+    let exchanges = cluster.plan.filters.iter().any(|f| matches!(f, UpstreamFilter::MetadataExchange(_)));
+    if exchanges && let Ok(peer) = chain::introduce(&mut far, &live.introduction).await {
+        info.upstream.peer = peer;
+    }
+    let end = copy(&mut near, &mut far, proxy, info, (&live.stats, reports)).await;
     traffic.upstream_cx_active().dec();
-    traffic.upstream_cx_tx_bytes_total().add(copied.a_to_b.get());
-    traffic.upstream_cx_rx_bytes_total().add(copied.b_to_a.get());
-    info.bytes_received = copied.a_to_b.get();
-    info.bytes_sent = copied.b_to_a.get();
+    traffic.upstream_cx_tx_bytes_total().add(info.bytes_received);
+    traffic.upstream_cx_rx_bytes_total().add(info.bytes_sent);
     match end {
         CopyEnd::Finished | CopyEnd::A(_) => {}
         CopyEnd::Idle => info.flags |= ResponseFlags::STREAM_IDLE_TIMEOUT,
         CopyEnd::B(_) => info.flags |= ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
     }
+}
+
+/// Relays, reporting to the metrics from time to time.
+async fn copy(
+    near: &mut Stream,
+    far: &mut Stream,
+    proxy: &TcpProxy,
+    info: &mut StreamInfo,
+    (stats, reports): (&[TcpStats], &mut [TcpReport]),
+) -> CopyEnd {
+    let copied = Copied::default();
+    let mut relay = pin!(copy_bidirectional(near, far, proxy.idle_timeout, &copied));
+    let interval = stats.iter().map(|stats| stats.interval).min();
+    let end = loop {
+        let Some(interval) = interval else { break relay.await };
+        for (stats, report) in stats.iter().zip(&mut *reports) {
+            stats.tick(report, info);
+        }
+        if let Ok(end) = tokio::time::timeout(interval, relay.as_mut()).await {
+            break end;
+        }
+        info.bytes_received = copied.a_to_b.get();
+        info.bytes_sent = copied.b_to_a.get();
+    };
+    info.bytes_received = copied.a_to_b.get();
+    info.bytes_sent = copied.b_to_a.get();
+    end
 }
 
 /// Connects, to another host after each failure, as often as the proxy may.
@@ -119,9 +157,9 @@ async fn connect(
                 };
                 cluster.report(&endpoint, outcome);
                 cluster.stats.traffic.upstream_cx_connect_fail().inc();
-                info.upstream.transport_failure = Some(error.to_string().into());
                 tried.push(endpoint.id);
                 last = Failure::Connect(error);
+                info.upstream.transport_failure = last.transport_failure().map(Into::into);
             }
         }
     }

@@ -313,6 +313,14 @@ impl Connection {
         session.renew(ENDPOINT, &rebuilt)
     }
 
+    /// An Envoy whose stream broke while it warmed clusters claims their endpoints, yet waits for them to come again; which
+    /// clusters those are it does not say. Other clients are taken at their word.
+    pub(crate) fn renew_for_warming(&self) {
+        if &*self.peer.node.user_agent == "envoy" {
+            self.session.lock().renew_all(ENDPOINT);
+        }
+    }
+
     /// The snapshot whose listeners and routes the proxy has taken, where they do without clusters that it still has.
     pub(crate) fn may_withdraw(&self) -> Option<Arc<Snapshot>> {
         if !*self.withdrawing.lock() {

@@ -161,7 +161,12 @@ impl Pusher {
         let affected = match want {
             Want::Nothing => return Ok([None, None]),
             Want::Names(names) => Affected::Names(names),
-            Want::Everything => Affected::Everything,
+            Want::Everything => {
+                if *type_url == *ENDPOINT {
+                    connection.renew_for_warming();
+                }
+                Affected::Everything
+            }
         };
         let snapshot = self.snapshot();
         let response = connection.respond(&*self.0.source, &snapshot, &type_url, &affected);

@@ -7,7 +7,8 @@ use meltemi_config::kube::{EndpointPort, EndpointSlice, Endpoints, KubeService, 
 use meltemi_config::{IntOrString, Str};
 use meltemi_model::config::creation;
 use meltemi_model::{
-    Address, Endpoint, Health, Labels, ObjectKey, Port, Protocol, RegistryKind, Resolution, Service, ServiceKey, TargetPort,
+    Address, Endpoint, Health, Labels, ObjectKey, Port, Protocol, RegistryKind, Resolution, Service, ServiceKey,
+    TargetPort,
 };
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub(crate) fn derive(context: &Context<'_>, key: &ServiceKey) -> Option<(Service
     let own = service_of(key, &context.options.domain)?;
     let held = context.world.service(&own)?;
     let service = service(context, key, held);
-    let endpoints = if service.resolution == Resolution::Alias { Vec::new() } else { endpoints(context, &own, held, &service) };
+    let endpoints =
+        if service.resolution == Resolution::Alias { Vec::new() } else { endpoints(context, &own, held, &service) };
     Some((service, endpoints))
 }
 
@@ -32,7 +34,8 @@ fn service(context: &Context<'_>, key: &ServiceKey, held: &Held<KubeService>) ->
         let text = meta.annotations.get(annotation).map_or("", |text| &**text);
         text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect()
     };
-    let accounts = list(ACCOUNTS).into_iter().map(|account| format!("spiffe://cluster.local/ns/{}/sa/{account}", meta.namespace));
+    let accounts =
+        list(ACCOUNTS).into_iter().map(|account| format!("spiffe://cluster.local/ns/{}/sa/{account}", meta.namespace));
     let distribution = meta.annotations.get(TRAFFIC_DISTRIBUTION).unwrap_or(&spec.traffic_distribution);
     Service {
         hostname: key.hostname.clone(),
@@ -46,7 +49,10 @@ fn service(context: &Context<'_>, key: &ServiceKey, held: &Held<KubeService>) ->
             _ => Resolution::ClientSideLb,
         },
         export_to: context.export_to(list(EXPORT_TO), &meta.namespace),
-        subject_alt_names: accounts.chain(list(CANONICAL_ACCOUNTS).into_iter().map(str::to_owned)).map(Arc::from).collect(),
+        subject_alt_names: accounts
+            .chain(list(CANONICAL_ACCOUNTS).into_iter().map(str::to_owned))
+            .map(Arc::from)
+            .collect(),
         labels: meta.labels.clone(),
         registry: RegistryKind::Kubernetes,
         headless,
@@ -54,7 +60,8 @@ fn service(context: &Context<'_>, key: &ServiceKey, held: &Held<KubeService>) ->
         selector: if external { Labels::new() } else { spec.selector.clone() },
         publish_not_ready: spec.publish_not_ready_addresses,
         node_local: &*spec.internal_traffic_policy == "Local",
-        prefer_close: distribution.eq_ignore_ascii_case("PreferClose") || distribution.eq_ignore_ascii_case("PreferSameZone"),
+        prefer_close: distribution.eq_ignore_ascii_case("PreferClose")
+            || distribution.eq_ignore_ascii_case("PreferSameZone"),
         creation: creation(meta),
         ..Service::default()
     }

@@ -148,9 +148,7 @@ impl Registry {
             endpoints.extend(found);
         }
         let mut seen = BTreeSet::new();
-        endpoints.retain(|endpoint: &Endpoint| {
-            seen.insert((endpoint.address.clone(), endpoint.ports.clone()))
-        });
+        endpoints.retain(|endpoint: &Endpoint| seen.insert((endpoint.address.clone(), endpoint.ports.clone())));
         (service, endpoints.into_iter().map(Shared::new).collect())
     }
 }

@@ -18,7 +18,8 @@ pub(crate) fn host_of(key: &ObjectKey, domain: &str) -> ServiceKey {
 
 /// The Service of a host name, if it is one of this cluster's.
 pub(crate) fn service_of(key: &ServiceKey, domain: &str) -> Option<ObjectKey> {
-    let name = key.hostname.strip_suffix(domain)?.strip_suffix(".svc.")?.strip_suffix(&*key.namespace)?.strip_suffix('.')?;
+    let name =
+        key.hostname.strip_suffix(domain)?.strip_suffix(".svc.")?.strip_suffix(&*key.namespace)?.strip_suffix('.')?;
     Some(ObjectKey::new(key.namespace.clone(), name))
 }
 
@@ -70,7 +71,8 @@ fn locality(context: &Context<'_>, pod: &Held<Pod>) -> Locality {
 /// The name of what made the pod: a Deployment by its ReplicaSet without the template's hash, a CronJob by its Job without
 /// the time, else the controller itself, else the pod.
 pub(crate) fn workload_name(meta: &Meta) -> Arc<str> {
-    let Some(owner) = meta.owner_references.iter().find(|owner| owner.controller).or(meta.owner_references.first()) else {
+    let Some(owner) = meta.owner_references.iter().find(|owner| owner.controller).or(meta.owner_references.first())
+    else {
         return meta.name.clone();
     };
     let stem = |suffix: &str| owner.name.strip_suffix(suffix).and_then(|stem| stem.strip_suffix('-'));
@@ -98,7 +100,10 @@ pub(crate) fn target_port(pod: Option<&Pod>, port: u32, target: Option<&IntOrStr
             }
             let spec = &pod?.spec;
             let containers = spec.containers.iter().chain(&spec.init_containers);
-            containers.flat_map(|container| &container.ports).find(|port| port.name == *name).map(|port| port.container_port)
+            containers
+                .flat_map(|container| &container.ports)
+                .find(|port| port.name == *name)
+                .map(|port| port.container_port)
         }
     }
 }

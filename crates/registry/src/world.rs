@@ -183,8 +183,11 @@ impl World {
             }
         }
         for (owner, endpoints) in within(&self.endpoints, &own.namespace) {
-            let mut addresses =
-                endpoints.spec.subsets.iter().flat_map(|subset| subset.addresses.iter().chain(&subset.not_ready_addresses));
+            let mut addresses = endpoints
+                .spec
+                .subsets
+                .iter()
+                .flat_map(|subset| subset.addresses.iter().chain(&subset.not_ready_addresses));
             if addresses.any(|address| ips.contains(&address.ip)) {
                 dirty.insert(host_of(owner, domain));
             }
@@ -219,16 +222,20 @@ impl World {
     pub fn entries_of(&self, key: &ServiceKey) -> Vec<&Held<ServiceEntry>> {
         let keys = self.entries_of.get(key).into_iter().flatten();
         let mut entries: Vec<_> = keys.filter_map(|key| self.entries.get(key)).collect();
-        entries.sort_by(|a, b| {
-            (a.meta.creation_timestamp, &a.meta.name).cmp(&(b.meta.creation_timestamp, &b.meta.name))
-        });
+        entries
+            .sort_by(|a, b| (a.meta.creation_timestamp, &a.meta.name).cmp(&(b.meta.creation_timestamp, &b.meta.name)));
         entries
     }
 
     /// Pods of a namespace with these labels that are or will be running.
-    pub fn pods_selected<'a>(&'a self, namespace: &'a str, selector: &'a Labels) -> impl Iterator<Item = &'a Held<Pod>> {
+    pub fn pods_selected<'a>(
+        &'a self,
+        namespace: &'a str,
+        selector: &'a Labels,
+    ) -> impl Iterator<Item = &'a Held<Pod>> {
         within(&self.pods, namespace).map(|(_, pod)| pod).filter(move |pod| {
-            let over = matches!(&*pod.spec.status.phase, "Succeeded" | "Failed") || pod.meta.deletion_timestamp.is_some();
+            let over =
+                matches!(&*pod.spec.status.phase, "Succeeded" | "Failed") || pod.meta.deletion_timestamp.is_some();
             !over && selects(pairs(selector), &pod.meta.labels)
         })
     }

@@ -12,7 +12,8 @@ use crate::names;
 use meltemi_config::networking::{ClientTlsMode, TrafficPolicy};
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
-    EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, Shared, SidecarScope, Snapshot,
+    EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, Shared, SidecarScope,
+    Snapshot,
 };
 use meltemi_proto::{Any, pack_load_assignment};
 use std::sync::Arc;
@@ -70,9 +71,9 @@ impl Generator for Assignments {
             for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
                 names.push(names::outbound(port.number, "", &service.hostname).into());
                 let subsets = rule.iter().flat_map(|rule| &rule.spec().subsets);
-                names.extend(subsets.map(|subset| {
-                    Arc::from(names::outbound(port.number, &subset.name, &service.hostname))
-                }));
+                names.extend(
+                    subsets.map(|subset| Arc::from(names::outbound(port.number, &subset.name, &service.hostname))),
+                );
             }
         }
         names.into_iter().map(|name| (name.clone(), input(snapshot, node, &scope, &name))).collect()

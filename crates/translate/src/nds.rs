@@ -96,8 +96,10 @@ fn headless(
 ) -> Vec<Arc<str>> {
     let mut addresses = Vec::new();
     for endpoint in snapshot.endpoints.of(&service.key()) {
-        let reachable = endpoint.network.is_empty() || node.network().is_empty() || *endpoint.network == *node.network();
-        let Some(address) = endpoint.address.host().filter(|address| reachable && address.parse::<IpAddr>().is_ok()) else {
+        let reachable =
+            endpoint.network.is_empty() || node.network().is_empty() || *endpoint.network == *node.network();
+        let Some(address) = endpoint.address.host().filter(|address| reachable && address.parse::<IpAddr>().is_ok())
+        else {
             continue;
         };
         if endpoint.is_healthy() && !addresses.contains(address) {

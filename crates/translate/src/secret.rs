@@ -95,7 +95,12 @@ fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
     let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
     if node.kind != NodeKind::Sidecar {
         for gateway in snapshot.gateways_for(node) {
-            gateway.spec.servers.iter().filter_map(|server| server.tls.as_ref()).for_each(|tls| of_server(tls, &mut names));
+            gateway
+                .spec
+                .servers
+                .iter()
+                .filter_map(|server| server.tls.as_ref())
+                .for_each(|tls| of_server(tls, &mut names));
         }
     }
     for rule in snapshot.destination_rules.iter().filter(|rule| *rule.namespace == *node.namespace) {
@@ -125,7 +130,8 @@ fn is_for(rule: &DestinationRule, node: &Node) -> bool {
 }
 
 fn settings(rule: &DestinationRule) -> impl Iterator<Item = &ClientTlsSettings> {
-    let policies = rule.traffic_policy.iter().chain(rule.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref()));
+    let policies =
+        rule.traffic_policy.iter().chain(rule.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref()));
     policies.flat_map(|policy| {
         policy.tls.iter().chain(policy.port_level_settings.iter().filter_map(|port| port.tls.as_ref()))
     })

@@ -14,7 +14,8 @@ pub fn mesh(yaml: &str) -> Snapshot {
 }
 
 pub fn with_mesh_config(yaml: &str, mesh: &str) -> Snapshot {
-    let settings = meltemi_config::parse_mesh_config("mesh.yaml", mesh).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let settings =
+        meltemi_config::parse_mesh_config("mesh.yaml", mesh).unwrap_or_else(|problems| panic!("{problems:?}"));
     let mut registry = Registry::default();
     let defaults = registry.set_mesh(&meltemi_model::Shared::new(settings.value));
     let objects = meltemi_config::objects("test.yaml", yaml).unwrap_or_else(|problems| panic!("{problems:?}"));

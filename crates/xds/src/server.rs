@@ -202,6 +202,14 @@ impl Session {
         self.watches.get_mut(type_url).map(|watch| watch.renew(names)).unwrap_or_default()
     }
 
+    /// [`Self::renew`] of all that the client holds.
+    pub fn renew_all(&mut self, type_url: &str) {
+        if let Some(watch) = self.watches.get_mut(type_url) {
+            let held: Vec<Arc<str>> = watch.held().map(|(name, _)| name.clone()).collect();
+            watch.renew(&held);
+        }
+    }
+
     fn open(&self, type_url: &str) -> Result<(Arc<str>, bool), Violation> {
         if type_url.is_empty() {
             return Err(Violation::NoType);

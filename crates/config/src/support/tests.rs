@@ -107,7 +107,7 @@ fn what_is_set_and_not_enforced_is_a_warning_at_its_line() {
         ]
     );
     let text = format!(
-        "{}  hosts: [a]\n  gateways: [g]\n  http:\n  - match:\n    - headers:\n        '@request.auth.claims.x': {{exact: y}}\n    redirect: {{uri: /}}\n",
+        "{}  hosts: [a]\n  gateways: [g]\n  http:\n  - match:\n    - headers:\n        '@request.auth.claims.x': {{exact: z}}\n    redirect: {{uri: /}}\n",
         head("VirtualService")
     );
     assert_eq!(

@@ -34,7 +34,7 @@ impl Mesh {
     /// Starts the mesh over a folder and waits for its line.
     fn start(manifests: &Path, dir: &Path) -> Self {
         let mut command = meltemi();
-        command.arg("up").arg("-f").arg(manifests).env("XDG_RUNTIME_DIR", dir);
+        command.arg("up").arg("-f").arg(manifests).args(["--port", "0"]).env("XDG_RUNTIME_DIR", dir);
         let mut process = Process::start("up", &mut command, dir);
         let end = Instant::now() + START;
         loop {

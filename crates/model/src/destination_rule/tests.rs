@@ -49,11 +49,18 @@ fn export_and_specificity_decide() {
 
 #[test]
 fn rules_for_one_host_merge_and_a_selector_chooses_clients() {
-    let merged = rule("a", "one", "host: web, subsets: [{name: v1}]") + &rule("a", "two", "host: web, subsets: [{name: v1}, {name: v2}]");
+    let merged = rule("a", "one", "host: web, subsets: [{name: v1}]")
+        + &rule("a", "two", "host: web, subsets: [{name: v1}, {name: v2}]");
     assert_eq!(found(&merged, "d", &[]), ["a/one", "a/two"]);
-    let subsets = snapshot(&merged, &[]).destination_rules.lookup("d", "istio-system", &service("a/web.a.svc.cluster.local"), None);
+    let subsets = snapshot(&merged, &[]).destination_rules.lookup(
+        "d",
+        "istio-system",
+        &service("a/web.a.svc.cluster.local"),
+        None,
+    );
     assert_eq!(subsets.unwrap().spec().subsets.iter().map(|s| s.name.to_string()).collect::<Vec<_>>(), ["v1", "v2"]);
-    let selected = rule("a", "all", "host: web") + &rule("a", "some", "host: web, workloadSelector: {matchLabels: {app: x}}");
+    let selected =
+        rule("a", "all", "host: web") + &rule("a", "some", "host: web, workloadSelector: {matchLabels: {app: x}}");
     assert_eq!(found(&selected, "a", &[("app", "x")]), ["a/some"]);
     assert_eq!(found(&selected, "a", &[("app", "y")]), ["a/all"]);
     assert_eq!(found(&selected, "d", &[("app", "x")]), ["a/all"], "a selector is for its own namespace");
@@ -75,7 +82,8 @@ spec:
   - {name: v1, labels: {v: '1'}, trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}}}}
 ";
     let snapshot = snapshot(yaml, &[]);
-    let rule = snapshot.destination_rules.lookup("a", "istio-system", &service("a/web.a.svc.cluster.local"), None).unwrap();
+    let rule =
+        snapshot.destination_rules.lookup("a", "istio-system", &service("a/web.a.svc.cluster.local"), None).unwrap();
     let policy = rule.spec().traffic_policy.as_ref();
     let ninety = for_port(policy, 90).unwrap();
     assert!(ninety.connection_pool.is_none(), "nothing is inherited");

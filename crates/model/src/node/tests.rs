@@ -27,7 +27,9 @@ fn an_id_and_metadata_describe_a_node() {
 
 #[test]
 fn a_wrong_id_is_refused() {
-    for id in ["", "sidecar~10.0.0.1~a.b", "sidecar~10.0.0.1~a.b~c~d", "plane~10.0.0.1~a.b~b.svc.x", "sidecar~~a.b~b.svc.x"] {
+    for id in
+        ["", "sidecar~10.0.0.1~a.b", "sidecar~10.0.0.1~a.b~c~d", "plane~10.0.0.1~a.b~b.svc.x", "sidecar~~a.b~b.svc.x"]
+    {
         assert!(node(id, json!({})).is_err(), "{id}");
     }
     assert!(node("router~~a.b~b.svc.x", json!({"INSTANCE_IPS": "10.0.0.2"})).is_ok());

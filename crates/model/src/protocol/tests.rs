@@ -20,6 +20,10 @@ fn a_service_port_declares_its_protocol() {
         ("tcp", 80, "TCP", Some("example.com/mine"), Protocol::Auto),
         ("tls-x", 443, "TCP", None, Protocol::Tls),
     ] {
-        assert_eq!(Protocol::of_service_port(name, port, transport, app), expected, "{name} {port} {transport} {app:?}");
+        assert_eq!(
+            Protocol::of_service_port(name, port, transport, app),
+            expected,
+            "{name} {port} {transport} {app:?}"
+        );
     }
 }

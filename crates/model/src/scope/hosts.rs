@@ -64,7 +64,8 @@ impl Imports {
     }
 
     pub fn has_service(&self, owner: &str, hostname: &str) -> bool {
-        !self.of(owner).any(|patterns| patterns.excludes(hostname)) && self.of(owner).any(|patterns| patterns.covers(hostname))
+        !self.of(owner).any(|patterns| patterns.excludes(hostname))
+            && self.of(owner).any(|patterns| patterns.covers(hostname))
     }
 
     pub fn has_rule(&self, owner: &str, hosts: &[Arc<str>], gateway_semantics: bool) -> bool {

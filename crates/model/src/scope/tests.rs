@@ -24,7 +24,8 @@ spec: {{hosts: ['{host}'], http: [{{route: [{{destination: {{host: {to}}}}}]}}]}
     )
 }
 
-const SERVICES: &[&str] = &["a/web.a.svc.cluster.local:80,90", "b/db.b.svc.cluster.local:70", "c/log.c.svc.cluster.local"];
+const SERVICES: &[&str] =
+    &["a/web.a.svc.cluster.local:80,90", "b/db.b.svc.cluster.local:70", "c/log.c.svc.cluster.local"];
 
 fn seen(snapshot: &Snapshot, namespace: &str) -> Vec<String> {
     hosts(&snapshot.scope(&node("sidecar", namespace, &[("app", "x")])).services)

@@ -47,7 +47,9 @@ impl Slots {
         let first = hash % SLOTS;
         let step = PRIME - hash % PRIME;
         let probe = (1..SLOTS).map(|i| hash.wrapping_add(i.wrapping_mul(step)) % (SLOTS - 1));
-        let slot = std::iter::once(first).chain(probe).find(|slot| !(slot + 1).is_multiple_of(255) && !self.taken.contains_key(slot))?;
+        let slot = std::iter::once(first)
+            .chain(probe)
+            .find(|slot| !(slot + 1).is_multiple_of(255) && !self.taken.contains_key(slot))?;
         self.taken.insert(slot, key.clone());
         Some(slot)
     }

@@ -15,7 +15,8 @@ fn a_host_means_the_nearest_service() {
     let mut private = service("ext:d/y.com");
     private.export_to = crate::Visibility::parse(["."], "d", &crate::Visibility::Public);
     let snapshot = build(vec![service("ext:a/x.com"), aged, service("c/k.com"), service("ext:a/k.com"), private]);
-    let resolve = |host: &str, namespace: &str| snapshot.services.resolve(host, namespace).map(|s| s.namespace.to_string());
+    let resolve =
+        |host: &str, namespace: &str| snapshot.services.resolve(host, namespace).map(|s| s.namespace.to_string());
     assert_eq!(resolve("x.com", "b").unwrap(), "b");
     assert_eq!(resolve("x.com", "z").unwrap(), "a");
     assert_eq!(resolve("k.com", "z").unwrap(), "c", "Kubernetes' own before entries");
@@ -29,7 +30,8 @@ fn an_alias_belongs_to_the_end_of_its_chain() {
         external_name: Some(target.into()),
         ..service(text)
     };
-    let mut snapshot = build(vec![service("a/real"), alias("b/one", "real"), alias("b/two", "one"), alias("b/loop", "loop")]);
+    let mut snapshot =
+        build(vec![service("a/real"), alias("b/one", "real"), alias("b/two", "one"), alias("b/loop", "loop")]);
     let key = ServiceKey::new("a", "real");
     let names = |snapshot: &Snapshot| {
         snapshot.services.get(&key).unwrap().aliases.iter().map(|key| key.hostname.to_string()).collect::<Vec<_>>()

@@ -59,7 +59,13 @@ pub(super) fn of(snapshot: &Snapshot, node: &Node) -> Vec<ServiceTarget> {
     found.sort_by(|a, b| {
         let order = |target: &ServiceTarget| {
             let service = &target.service;
-            (service.creation, service.hostname.clone(), service.namespace.clone(), target.target_port, target.port.number)
+            (
+                service.creation,
+                service.hostname.clone(),
+                service.namespace.clone(),
+                target.target_port,
+                target.port.number,
+            )
         };
         order(a).cmp(&order(b))
     });

@@ -91,7 +91,10 @@ spec: {{selector: {{{selector}}}, servers: [{{port: {{number: 80, name: http, pr
     add_services(&mut update, [own]);
     let snapshot = Snapshot::build(Options::default(), &update);
     let found = snapshot.gateways_for(&node("router", "a", &[("istio", "ingress")]));
-    assert_eq!(found.iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>(), [text("by-service"), text("mine")]);
+    assert_eq!(
+        found.iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>(),
+        [text("by-service"), text("mine")]
+    );
 }
 
 #[test]

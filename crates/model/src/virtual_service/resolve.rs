@@ -25,7 +25,8 @@ pub fn gateway_name(name: &str, namespace: &str) -> String {
 pub(super) fn names(spec: &VirtualService, namespace: &str, domain: &str) -> VirtualService {
     let mut out = spec.clone();
     let whole = |name: &mut Str| *name = host::fqdn(name, namespace, domain).into();
-    let gateways = |names: &mut Vec<Str>| names.iter_mut().for_each(|name| *name = gateway_name(name, namespace).into());
+    let gateways =
+        |names: &mut Vec<Str>| names.iter_mut().for_each(|name| *name = gateway_name(name, namespace).into());
     let destination = |to: &mut Destination| whole(&mut to.host);
     out.hosts.iter_mut().for_each(whole);
     gateways(&mut out.gateways);

@@ -33,9 +33,14 @@ fn names_are_made_whole() {
         assert_eq!(gateway_name(name, "ns"), expected);
     }
     let snapshot = snapshot(
-        &rule("a", "vs", 0, "hosts: [web, '*.x.com']
+        &rule(
+            "a",
+            "vs",
+            0,
+            "hosts: [web, '*.x.com']
   gateways: [mesh, gw]
-  http: [{match: [{gateways: [gw]}], route: [{destination: {host: web}}], mirror: {host: shadow.b.svc.cluster.local}}]"),
+  http: [{match: [{gateways: [gw]}], route: [{destination: {host: web}}], mirror: {host: shadow.b.svc.cluster.local}}]",
+        ),
         &[],
     );
     let vs = snapshot.virtual_services.get(&ObjectKey::new("a", "vs")).unwrap();

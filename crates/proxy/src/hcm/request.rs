@@ -283,8 +283,8 @@ pub(super) fn pack_trace_reason(headers: &mut Headers, reason: TraceReason) {
     text[DIGIT] = match reason {
         TraceReason::NotTraced => b'4',
         TraceReason::Sampled => b'9',
-        TraceReason::ServiceForced => b'a',
-        TraceReason::ClientForced => b'b',
+        TraceReason::Forced => b'a',
+        TraceReason::Client => b'b',
     };
     if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
         headers.insert(name::X_REQUEST_ID, value);

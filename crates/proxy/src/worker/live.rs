@@ -6,6 +6,7 @@ use meltemi_filters::{Context, Direction};
 use meltemi_plan::{ConnectionFacts, FilterChain, Listener, NetworkFilter, listener::TrafficDirection};
 use meltemi_tls::ServerTls;
 
+use super::LiveTcp;
 use crate::{
     hcm::LiveHttp,
     world::{ActiveListener, ChainRuntime, World},
@@ -24,6 +25,7 @@ pub struct LiveChain {
     pub plan: Arc<FilterChain>,
     pub tls: Option<ServerTls>,
     pub http: Option<Rc<LiveHttp>>,
+    pub tcp: Rc<LiveTcp>,
 }
 
 impl LiveListener {
@@ -42,7 +44,9 @@ impl LiveListener {
             // A chain that the update left alone keeps its filters, and with them their counters and buckets.
             let same = before.and_then(|b| b.chains().find(|c| c.plan.fingerprint == chain.plan.fingerprint));
             let http = same.and_then(|c| c.http.clone()).or_else(|| http_of(&chain.plan, direction, context));
-            Rc::new(LiveChain { plan: Arc::clone(&chain.plan), tls: chain.tls.clone(), http })
+            let tcp = same.map(|c| Rc::clone(&c.tcp));
+            let tcp = tcp.unwrap_or_else(|| Rc::new(LiveTcp::new(&chain.plan, direction, context)));
+            Rc::new(LiveChain { plan: Arc::clone(&chain.plan), tls: chain.tls.clone(), http, tcp })
         };
         Self {
             plan: Arc::clone(&active.plan),

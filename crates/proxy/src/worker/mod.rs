@@ -6,9 +6,11 @@
 mod connections;
 mod listeners;
 pub mod live;
+mod tcp;
 
 pub use connections::{ConnectionHandle, Connections};
 pub use live::{LiveChain, LiveListener, LiveListeners};
+pub use tcp::LiveTcp;
 
 use std::{
     cell::{Cell, RefCell},

@@ -105,6 +105,10 @@ struct Proxy {
 
 impl Proxy {
     fn connect(world: &World, name: &str, variant: Variant) -> Self {
+        Self::connect_as(world, name, variant, "")
+    }
+
+    fn connect_as(world: &World, name: &str, variant: Variant, user_agent: &str) -> Self {
         let (requests, mut incoming) = mpsc::channel(64);
         let (sender, responses) = mpsc::channel(64);
         let description = NodeDescription {
@@ -350,4 +354,21 @@ async fn resumed_proxy_gets_endpoints_of_clusters_that_changed_meanwhile() {
     world.fake.set("cds", A, 2);
     second.session.connected();
     assert_eq!(second.settle().await, [format!("cds {A}"), format!("eds {A}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn resumed_envoy_gets_all_endpoints_since_it_may_be_warming() {
+    for (user_agent, expected) in [("envoy", vec![format!("eds {A}")]), ("meltemi", vec![])] {
+        let world = world();
+        world.fake.set("cds", A, 1);
+        world.fake.set("eds", A, 1);
+        let mut first = Proxy::connect_as(&world, "one", Variant::Delta, user_agent);
+        first.subscribe(CLUSTER, &["*"]);
+        first.subscribe(ENDPOINT, &[A]);
+        first.settle().await;
+        let mut second = Proxy::connect_as(&world, "one", Variant::Delta, user_agent);
+        std::mem::swap(&mut first.session, &mut second.session);
+        second.session.connected();
+        assert_eq!(second.settle().await, expected, "{user_agent}");
+    }
 }

@@ -33,7 +33,9 @@ pub fn build(input: &OutboundCluster) -> Cluster {
     let policy = input.policy.as_ref();
     load_balancing(&mut cluster, policy.and_then(|policy| policy.load_balancer.as_ref()));
     let requests = policy.and_then(|policy| policy.connection_pool.as_ref()).and_then(|pool| pool.http.as_ref());
-    if let Some(limit) = requests.and_then(|http| u32::try_from(http.http2_max_requests).ok()).filter(|limit| *limit > 0) {
+    if let Some(limit) =
+        requests.and_then(|http| u32::try_from(http.http2_max_requests).ok()).filter(|limit| *limit > 0)
+    {
         let threshold = Thresholds { max_requests: Some(limit), ..Thresholds::default() };
         cluster.circuit_breakers = Some(CircuitBreakers { thresholds: vec![threshold], ..CircuitBreakers::default() });
     }

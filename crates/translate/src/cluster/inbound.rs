@@ -35,9 +35,10 @@ pub fn build(input: &InboundCluster) -> Cluster {
             cluster.load_assignment = Some(assignment(&cluster.name, address, *port));
         }
     }
-    let loopback = input.endpoint.as_ref().is_some_and(|(address, _)| {
-        matches!(&**address, "127.0.0.1" | "::1") || address.starts_with("unix:")
-    });
+    let loopback = input
+        .endpoint
+        .as_ref()
+        .is_some_and(|(address, _)| matches!(&**address, "127.0.0.1" | "::1") || address.starts_with("unix:"));
     if !loopback {
         cluster.upstream_bind_config = Some(fixed::inbound_source(&input.common));
     }
@@ -63,13 +64,15 @@ fn pool(input: &InboundCluster) -> ConnectionPoolSettings {
     let policy = input.rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref());
     let port = input.service_port.as_ref().map_or(0, |port| port.number);
     let of_rule = for_port(policy, port).and_then(|policy| policy.connection_pool);
-    let of_mesh = || input.common.mesh.default_traffic_policy.as_ref().and_then(|policy| policy.connection_pool.clone());
+    let of_mesh =
+        || input.common.mesh.default_traffic_policy.as_ref().and_then(|policy| policy.connection_pool.clone());
     of_rule.or_else(of_mesh).unwrap_or_default()
 }
 
 fn assignment(name: &str, address: &str, port: u32) -> ClusterLoadAssignment {
     let endpoint = Endpoint { address: Some(socket_address(address, port)), ..Endpoint::default() };
-    let endpoint = LbEndpoint { host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() };
+    let endpoint =
+        LbEndpoint { host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() };
     ClusterLoadAssignment {
         cluster_name: name.into(),
         endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..LocalityLbEndpoints::default() }],

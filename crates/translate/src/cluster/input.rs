@@ -5,11 +5,13 @@ use crate::dialect::Dialect;
 use crate::endpoint::LocalityView;
 use crate::names;
 use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig};
-use meltemi_config::networking::{ConnectionPoolSettings, IstioIngressListener, ServerTlsMode, SimpleLb, TrafficPolicy};
+use meltemi_config::networking::{
+    ConnectionPoolSettings, IstioIngressListener, ServerTlsMode, SimpleLb, TrafficPolicy,
+};
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
-    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, ServiceTarget,
-    Shared, SidecarScope, Snapshot,
+    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service,
+    ServiceTarget, Shared, SidecarScope, Snapshot,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -204,9 +206,11 @@ impl<'a> Gather<'a> {
 
     pub fn has_auto_passthrough(&self) -> bool {
         self.snapshot.gateways_for(self.node).iter().any(|gateway| {
-            gateway.spec.servers.iter().any(|server| {
-                server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::AutoPassthrough)
-            })
+            gateway
+                .spec
+                .servers
+                .iter()
+                .any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::AutoPassthrough))
         })
     }
 

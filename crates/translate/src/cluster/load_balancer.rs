@@ -3,11 +3,11 @@
 use crate::endpoint::LocalityView;
 use crate::wire::duration;
 use meltemi_config::networking::{ConsistentHashLb, LoadBalancerSettings, SimpleLb};
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig,
     RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, common_lb_config,
 };
-use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::core::v3::RuntimeDouble;
 use meltemi_proto::envoy::r#type::v3::Percent;
 
@@ -72,10 +72,9 @@ fn consistent_hash(cluster: &mut Cluster, hash: &ConsistentHashLb) {
 
 fn slow_start(settings: &LoadBalancerSettings) -> Option<SlowStartConfig> {
     let Some(warmup) = &settings.warmup else {
-        return settings.warmup_duration_secs.map(|window| SlowStartConfig {
-            slow_start_window: Some(duration(window)),
-            ..SlowStartConfig::default()
-        });
+        return settings
+            .warmup_duration_secs
+            .map(|window| SlowStartConfig { slow_start_window: Some(duration(window)), ..SlowStartConfig::default() });
     };
     Some(SlowStartConfig {
         slow_start_window: warmup.duration.map(duration),

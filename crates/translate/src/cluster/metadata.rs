@@ -47,10 +47,7 @@ pub fn external(cluster: &mut Cluster) {
 
 /// `config: <path>`: which rule shaped the cluster.
 pub fn origin<T>(cluster: &mut Cluster, config: &Config<T>) {
-    let path = format!(
-        "/apis/networking.istio.io/v1/namespaces/{}/destination-rule/{}",
-        config.namespace, config.name
-    );
+    let path = format!("/apis/networking.istio.io/v1/namespaces/{}/destination-rule/{}", config.namespace, config.name);
     istio(cluster).fields.insert("config".into(), text(&path));
 }
 

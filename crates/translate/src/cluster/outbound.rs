@@ -7,10 +7,10 @@ use crate::endpoint::{self, LocalityView};
 use crate::wire::duration;
 use meltemi_config::networking::{ClientTlsMode, ConnectionPoolSettings, TrafficPolicy};
 use meltemi_model::{RegistryKind, Resolution, Service};
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
 };
-use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, config_source};
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::r#type::v3::Percent;
@@ -83,7 +83,9 @@ fn discovery_type(input: &OutboundCluster) -> DiscoveryType {
         Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
         // A gateway has no original destination.
         Resolution::Passthrough if input.common.class == ProxyClass::Sidecar => DiscoveryType::OriginalDst,
-        Resolution::ClientSideLb | Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias => DiscoveryType::Eds,
+        Resolution::ClientSideLb | Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias => {
+            DiscoveryType::Eds
+        }
     }
 }
 

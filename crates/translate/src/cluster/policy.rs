@@ -3,11 +3,13 @@
 use super::protocol::{Options, Upstream};
 use crate::wire::{duration, exact};
 use meltemi_config::mesh::{MeshConfig, MeshH2UpgradePolicy};
-use meltemi_config::networking::{ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, RetryBudget, TcpKeepalive};
+use meltemi_config::networking::{
+    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, RetryBudget, TcpKeepalive,
+};
 use meltemi_model::Protocol;
+use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::cluster::v3::circuit_breakers::{Thresholds, thresholds};
 use meltemi_proto::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
-use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::common::matcher::v3::{HttpHeadersMatch, MatchPredicate, match_predicate};
 use meltemi_proto::envoy::config::core::v3::{KeepaliveSettings, TcpKeepalive as ProtoKeepalive};
 use meltemi_proto::envoy::config::route::v3::{HeaderMatcher, header_matcher};
@@ -44,7 +46,8 @@ pub fn connection_pool(
         ..Thresholds::default()
     };
     cluster.circuit_breakers = Some(CircuitBreakers { thresholds: vec![threshold], ..CircuitBreakers::default() });
-    for keepalive in [mesh.tcp_keepalive.as_ref(), tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref())].into_iter().flatten() {
+    for keepalive in [mesh.tcp_keepalive.as_ref(), tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref())].into_iter().flatten()
+    {
         apply_keepalive(cluster, keepalive);
     }
 }
@@ -137,7 +140,8 @@ pub fn outlier_detection(cluster: &mut Cluster, settings: &OutlierDetection) {
     }
     cluster.outlier_detection = Some(out);
     let panic = f64::from(settings.min_health_percent.max(0));
-    cluster.common_lb_config.get_or_insert_with(Default::default).healthy_panic_threshold = Some(Percent { value: panic });
+    cluster.common_lb_config.get_or_insert_with(Default::default).healthy_panic_threshold =
+        Some(Percent { value: panic });
 }
 
 /// Which statuses count as failures, in place of every 5xx.
@@ -147,7 +151,9 @@ pub fn error_codes(codes: &[u32]) -> Option<MatchPredicate> {
         .map(|code| {
             let header = HeaderMatcher {
                 name: ":status".into(),
-                header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(exact(&code.to_string()))),
+                header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(exact(
+                    &code.to_string(),
+                ))),
                 ..HeaderMatcher::default()
             };
             let headers = HttpHeadersMatch { headers: vec![header] };

@@ -98,7 +98,8 @@ impl Options {
             return;
         }
         let http1 = self.http1();
-        let explicit = |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+        let explicit =
+            |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
         let upstream = match self.upstream {
             Upstream::Default | Upstream::Http1PreservingCase => explicit(ProtocolConfig::HttpProtocolOptions(http1)),
             Upstream::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(self.http2)),

@@ -5,8 +5,8 @@ use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy};
 use meltemi_proto::envoy::config::core::v3::{Address, TransportSocket, address, socket_address, transport_socket};
 use meltemi_proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use meltemi_proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use meltemi_proto::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
@@ -41,7 +41,8 @@ fn kind(cluster: &Cluster) -> DiscoveryType {
 }
 
 fn tls(socket: Option<&TransportSocket>) -> UpstreamTlsContext {
-    let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.and_then(|socket| socket.config_type.as_ref()) else {
+    let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.and_then(|socket| socket.config_type.as_ref())
+    else {
         panic!("no transport socket")
     };
     meltemi_proto::unpack_upstream_tls_context(any).unwrap()
@@ -134,7 +135,10 @@ fn a_sidecar_has_a_cluster_for_each_port_and_the_fixed_ones() {
 fn a_router_has_neither_inbound_nor_passthrough() {
     let found = clusters(&mesh(MESH), &node("router", "10.0.0.9", "istio-system", json!({})));
     assert!(found.keys().all(|name| name.starts_with("outbound|") || name == "BlackHoleCluster"), "{:?}", found.keys());
-    assert!(found[&names::outbound(91, "", REVIEWS)].typed_extension_protocol_options.is_empty(), "gateways do not sniff");
+    assert!(
+        found[&names::outbound(91, "", REVIEWS)].typed_extension_protocol_options.is_empty(),
+        "gateways do not sniff"
+    );
 }
 
 #[test]
@@ -168,7 +172,8 @@ spec: {mtls: {mode: DISABLE}}
 
 #[test]
 fn a_rule_s_own_tls_replaces_auto_mtls() {
-    let cluster = http_cluster("trafficPolicy: {tls: {mode: SIMPLE, sni: x.example.com, subjectAltNames: [x.example.com]}}");
+    let cluster =
+        http_cluster("trafficPolicy: {tls: {mode: SIMPLE, sni: x.example.com, subjectAltNames: [x.example.com]}}");
     assert!(cluster.transport_socket_matches.is_empty());
     let context = tls(cluster.transport_socket.as_ref());
     assert_eq!(context.sni, "x.example.com");
@@ -253,7 +258,12 @@ fn service_entries_by_resolution() {
     for (resolution, rest, expected, hosts) in [
         ("NONE", "", DiscoveryType::OriginalDst, None),
         ("DNS", "", DiscoveryType::StrictDns, Some(vec!["api.example.com:8443"])),
-        ("DNS", "endpoints: [{address: a.x.com}, {address: b.x.com, ports: {tls: 1}}]", DiscoveryType::StrictDns, Some(vec!["a.x.com:8443", "b.x.com:1"])),
+        (
+            "DNS",
+            "endpoints: [{address: a.x.com}, {address: b.x.com, ports: {tls: 1}}]",
+            DiscoveryType::StrictDns,
+            Some(vec!["a.x.com:8443", "b.x.com:1"]),
+        ),
         ("DNS_ROUND_ROBIN", "", DiscoveryType::LogicalDns, Some(vec!["api.example.com:8443"])),
         ("STATIC", "endpoints: [{address: 1.2.3.4}]", DiscoveryType::Eds, None),
     ] {
@@ -272,10 +282,14 @@ fn service_entries_by_resolution() {
 fn hosts_of(cluster: &Cluster) -> Option<Vec<String>> {
     let assignment = cluster.load_assignment.as_ref()?;
     let endpoints = assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
-    Some(endpoints.map(|endpoint| match &endpoint.host_identifier {
-        Some(HostIdentifier::Endpoint(endpoint)) => text_of(endpoint.address.as_ref().unwrap()),
-        other => panic!("{other:?}"),
-    }).collect())
+    Some(
+        endpoints
+            .map(|endpoint| match &endpoint.host_identifier {
+                Some(HostIdentifier::Endpoint(endpoint)) => text_of(endpoint.address.as_ref().unwrap()),
+                other => panic!("{other:?}"),
+            })
+            .collect(),
+    )
 }
 
 fn text_of(address: &Address) -> String {
@@ -314,7 +328,8 @@ fn dialects_differ_only_in_what_the_proxy_lacks() {
     assert_eq!(of("istio-proxy")[&name].filters[0].name, "istio.metadata_exchange");
     let vanilla = &of("envoy")[&name];
     assert!(vanilla.filters.is_empty());
-    let alpn = tls(vanilla.transport_socket_matches[0].transport_socket.as_ref()).common_tls_context.unwrap().alpn_protocols;
+    let alpn =
+        tls(vanilla.transport_socket_matches[0].transport_socket.as_ref()).common_tls_context.unwrap().alpn_protocols;
     assert_eq!(alpn, ["istio-http/1.1", "istio", "http/1.1"]);
     let grpc = of("grpc");
     assert!(grpc.keys().all(|name| name.starts_with("outbound|")));
@@ -358,11 +373,18 @@ fn inbound_clusters_are_istios() {
         let found = clusters(&snapshot, &sidecar("1.2.3.4", "default"));
         let expected = case["expect_inbound_clusters"].as_object().unwrap();
         let names: Vec<_> = found.keys().filter(|name| name.starts_with("inbound|")).collect();
-        assert_eq!(names, expected.keys().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>(), "{}", case["name"]);
+        assert_eq!(
+            names,
+            expected.keys().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
+            "{}",
+            case["name"]
+        );
         for (name, wanted) in expected {
-            let hosts = |key: &str| wanted[key].as_array().map(|list| {
-                list.iter().map(|host| host.as_str().unwrap().to_owned()).collect::<Vec<_>>()
-            });
+            let hosts = |key: &str| {
+                wanted[key]
+                    .as_array()
+                    .map(|list| list.iter().map(|host| host.as_str().unwrap().to_owned()).collect::<Vec<_>>())
+            };
             assert_eq!(hosts_of(&found[name]), hosts("endpoints"), "{} {name}", case["name"]);
             assert_eq!(telemetry(&found[name]), hosts("telemetry_services"), "{} {name}", case["name"]);
         }
@@ -406,7 +428,8 @@ fn inbound_case(case: &serde_json::Value) -> meltemi_model::Snapshot {
             ports: ports.collect(),
             ..Service::default()
         };
-        let instances = case["instances"].as_array().unwrap().iter().filter(|instance| instance["service"] == *hostname);
+        let instances =
+            case["instances"].as_array().unwrap().iter().filter(|instance| instance["service"] == *hostname);
         let endpoints = instances.map(|instance| {
             let port = own.port(instance["service_port"].as_u64().unwrap() as u32).unwrap();
             Shared::new(Endpoint {

@@ -11,7 +11,8 @@ use meltemi_model::{Protocol, RegistryKind};
 use meltemi_proto::envoy::config::cluster::v3::{Cluster, cluster};
 use meltemi_proto::envoy::config::core::v3::{
     AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, ProxyProtocolConfig,
-    TransportSocket, api_config_source, config_source, data_source, grpc_service, proxy_protocol_config, transport_socket,
+    TransportSocket, api_config_source, config_source, data_source, grpc_service, proxy_protocol_config,
+    transport_socket,
 };
 use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -155,10 +156,18 @@ fn mesh_alpn(dialect: Dialect, protocol: Protocol, options: &Options) -> Vec<Str
 }
 
 /// TLS as the user asks for it, to servers that know nothing of the mesh. `None` where it cannot be had.
-fn origination(input: &OutboundCluster, settings: &ClientTlsSettings, options: &mut Options) -> Option<UpstreamTlsContext> {
+fn origination(
+    input: &OutboundCluster,
+    settings: &ClientTlsSettings,
+    options: &mut Options,
+) -> Option<UpstreamTlsContext> {
     let selected = input.rule.as_ref().is_some_and(|rule| rule.has_selector());
     let sidecar = input.common.class == super::ProxyClass::Sidecar;
-    if !settings.credential_name.is_empty() && sidecar && !selected && !settings.credential_name.starts_with("configmap://") {
+    if !settings.credential_name.is_empty()
+        && sidecar
+        && !selected
+        && !settings.credential_name.starts_with("configmap://")
+    {
         // A rule for everyone would hand one workload's credential to all.
         return None;
     }
@@ -269,7 +278,11 @@ fn discovery_secret(name: &str) -> SdsSecretConfig {
     secret(name, config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {}), None)
 }
 
-fn secret(name: &str, source: config_source::ConfigSourceSpecifier, fetch_timeout: Option<Duration>) -> SdsSecretConfig {
+fn secret(
+    name: &str,
+    source: config_source::ConfigSourceSpecifier,
+    fetch_timeout: Option<Duration>,
+) -> SdsSecretConfig {
     SdsSecretConfig {
         name: name.into(),
         sds_config: Some(ConfigSource {

@@ -56,11 +56,12 @@ pub fn render_dns(input: &OutboundCluster) -> ClusterLoadAssignment {
     let none = Labels::new();
     let subset = input.rule.as_ref().and_then(|rule| rule.subset(&input.subset)).map_or(&none, |subset| &subset.labels);
     let declared = declared_mtls(input.policy.as_ref());
-    let chosen = dns.shard.endpoints.iter().filter(|endpoint| selects(pairs(subset), &endpoint.labels)).filter_map(|endpoint| {
-        let port = endpoint.port(&input.port.name)?;
-        let tls = endpoint.tls_mode == TlsMode::Istio && declared.unwrap_or(true);
-        Some((&**endpoint, lb_endpoint(endpoint, port, tls, true)))
-    });
+    let chosen =
+        dns.shard.endpoints.iter().filter(|endpoint| selects(pairs(subset), &endpoint.labels)).filter_map(|endpoint| {
+            let port = endpoint.port(&input.port.name)?;
+            let tls = endpoint.tls_mode == TlsMode::Istio && declared.unwrap_or(true);
+            Some((&**endpoint, lb_endpoint(endpoint, port, tls, true)))
+        });
     let groups = group(chosen.collect());
     let endpoints = match &dns.locality {
         Some(view) => view.apply(groups),

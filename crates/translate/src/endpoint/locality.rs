@@ -26,7 +26,8 @@ pub struct LocalityView {
 impl LocalityView {
     /// What applies to a cluster of this service, wherever the proxy is. `None`: localities do not matter.
     pub fn settings(mesh: &MeshConfig, service: &Service, policy: Option<&TrafficPolicy>) -> Option<Self> {
-        let own = policy.and_then(|policy| policy.load_balancer.as_ref()).and_then(|lb| lb.locality_lb_setting.as_ref());
+        let own =
+            policy.and_then(|policy| policy.load_balancer.as_ref()).and_then(|lb| lb.locality_lb_setting.as_ref());
         let near;
         let (settings, forced) = match (own, service.prefer_close) {
             (Some(own), _) => (own, false),
@@ -68,7 +69,11 @@ impl LocalityView {
         let own = proxy_locality(snapshot, node);
         for (key, value) in &mut view.failover_priority {
             if value.is_none() {
-                *value = Some(topology(key, &own, node.network()).or_else(|| node.labels.get(&**key).cloned()).unwrap_or_default());
+                *value = Some(
+                    topology(key, &own, node.network())
+                        .or_else(|| node.labels.get(&**key).cloned())
+                        .unwrap_or_default(),
+                );
             }
         }
         view.locality = own;
@@ -101,7 +106,9 @@ impl LocalityView {
         let mut claimed: BTreeSet<usize> = BTreeSet::new();
         // The more specific pattern claims its localities first.
         let mut targets: Vec<_> = rule.to.iter().collect();
-        targets.sort_by_key(|(pattern, _)| std::cmp::Reverse((!pattern.ends_with('*'), pattern.matches('/').count(), pattern.len())));
+        targets.sort_by_key(|(pattern, _)| {
+            std::cmp::Reverse((!pattern.ends_with('*'), pattern.matches('/').count(), pattern.len()))
+        });
         for (pattern, weight) in targets {
             let matched: Vec<usize> = (0..groups.len())
                 .filter(|index| !claimed.contains(index) && groups[*index].locality.matches(pattern))
@@ -110,14 +117,16 @@ impl LocalityView {
             for index in matched {
                 claimed.insert(index);
                 // In proportion to the endpoints, in hundredths so that small shares survive rounding.
-                let share = (u64::from(*weight) * 100 * u64::from(groups[index].weight())).checked_div(total).unwrap_or(0);
+                let share =
+                    (u64::from(*weight) * 100 * u64::from(groups[index].weight())).checked_div(total).unwrap_or(0);
                 let share = u32::try_from(share).unwrap_or(u32::MAX).max(u32::from(*weight > 0));
                 groups[index].rendered.load_balancing_weight = Some(share);
             }
         }
-        let kept = groups.into_iter().enumerate().filter(|(index, group)| {
-            claimed.contains(index) && group.rendered.load_balancing_weight != Some(0)
-        });
+        let kept = groups
+            .into_iter()
+            .enumerate()
+            .filter(|(index, group)| claimed.contains(index) && group.rendered.load_balancing_weight != Some(0));
         kept.map(|(_, group)| group.rendered).collect()
     }
 

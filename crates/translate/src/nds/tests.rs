@@ -41,8 +41,14 @@ spec: {hosts: [range.example.com], addresses: [10.5.0.0/16], ports: [{number: 44
     let asking = node("sidecar", "10.9.9.9", "shop", json!({"DNS_CAPTURE": "true"}));
     let input = NameTables::inputs(&snapshot, &asking, NAME).unwrap();
     let table: NameTable = NameTables::build(&input).unpack().unwrap();
-    let rows: Vec<_> = table.table.iter().map(|(host, info)| format!("{host} {} {}", info.shortname, info.ips.join(","))).collect();
-    let auto = &snapshot.services.get(&meltemi_model::ServiceKey::new("shop", "api.example.com")).unwrap().auto_address.unwrap();
+    let rows: Vec<_> =
+        table.table.iter().map(|(host, info)| format!("{host} {} {}", info.shortname, info.ips.join(","))).collect();
+    let auto = &snapshot
+        .services
+        .get(&meltemi_model::ServiceKey::new("shop", "api.example.com"))
+        .unwrap()
+        .auto_address
+        .unwrap();
     assert_eq!(
         rows,
         [

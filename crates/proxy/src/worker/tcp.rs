@@ -1,0 +1,33 @@
+//! What a chain's network filters need at run time beside their plan.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meltemi_filters::{AccessLogs, Context, Direction, TcpStats, exchange};
+use meltemi_plan::{FilterChain, NetworkFilter};
+
+/// Built once for each chain of a worker.
+pub struct LiveTcp {
+    pub stats: Vec<TcpStats>,
+    pub logs: AccessLogs,
+    /// What metadata exchange sends first; the same for every connection.
+    pub introduction: Bytes,
+}
+
+impl LiveTcp {
+    pub fn new(chain: &FilterChain, direction: Direction, context: &Arc<Context>) -> Self {
+        let stats = chain.filters.iter().filter_map(|filter| match filter {
+            NetworkFilter::IstioStats(config) => Some(TcpStats::new(config, direction, context)),
+            _ => None,
+        });
+        let logs = chain.filters.iter().find_map(|filter| match filter {
+            NetworkFilter::TcpProxy(proxy) => Some(&proxy.access_logs[..]),
+            _ => None,
+        });
+        Self {
+            stats: stats.collect(),
+            logs: AccessLogs::new(logs.unwrap_or_default(), &context.logs),
+            introduction: exchange::introduction(&context.node),
+        }
+    }
+}
