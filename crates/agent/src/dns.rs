@@ -93,6 +93,10 @@ impl Server {
     /// Serves UDP and TCP on `address` until dropped.
     pub async fn serve(self, address: SocketAddr) -> io::Result<()> {
         let udp = Arc::new(UdpSocket::bind(address).await?);
+        if let Some(mark) = self.socket_mark {
+            // Capture puts answers into the queries' zone of connection tracking by the mark.
+            nix::sys::socket::setsockopt(&*udp, nix::sys::socket::sockopt::Mark, &mark)?;
+        }
         let tcp = TcpListener::bind(address).await?;
         tokio::select! {
             done = self.clone().serve_udp(udp) => done,

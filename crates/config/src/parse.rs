@@ -22,7 +22,7 @@ use crate::problem::{Problem, Severity, Source};
 use crate::validate;
 use crate::wire::{Ignored, Str, message};
 
-pub use documents::MAX_DOCUMENTS;
+pub use documents::{MAX_DOCUMENTS, split_documents};
 
 /// One document of a file.
 #[derive(Debug, Clone)]
@@ -77,18 +77,25 @@ impl Document {
 
 /// Reads every document of a file: YAML (any number of documents) or JSON, `List` kinds expanded.
 pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
-    let file = Str::from(file);
     let mut out = Vec::new();
-    for (first_line, part) in documents::split(text) {
+    for (first_line, part) in split_documents(text) {
         if out.len() >= MAX_DOCUMENTS {
-            out.push(broken(&file, first_line, format!("more than {MAX_DOCUMENTS} documents in one file")));
+            out.push(broken(&file.into(), first_line, format!("more than {MAX_DOCUMENTS} documents in one file")));
             break;
         }
-        match Node::parse(part, first_line) {
-            Ok(Some(node)) => read_node(&file, node, &mut out),
-            Ok(None) => {}
-            Err(error) => out.push(broken(&file, error.line, error.message)),
-        }
+        out.extend(parse_part(file, first_line, part));
+    }
+    out
+}
+
+/// Reads one part of a file, as `split_documents` yields it: one document, or those of a `List`.
+pub fn parse_part(file: &str, first_line: u32, part: &str) -> Vec<Document> {
+    let file = Str::from(file);
+    let mut out = Vec::new();
+    match Node::parse(part, first_line) {
+        Ok(Some(node)) => read_node(&file, node, &mut out),
+        Ok(None) => {}
+        Err(error) => out.push(broken(&file, error.line, error.message)),
     }
     out
 }

@@ -3,7 +3,7 @@
 //! Requests run through the filters in order, responses in reverse. The router, always last, is not here: what follows a
 //! [`Flow::Continue`] is the caller's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use meltemi_http::{RequestHead, ResponseHead};
 use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
@@ -17,7 +17,7 @@ use crate::reply::Flow;
 use crate::stats::StatsFilter;
 
 /// Where a chain serves, as far as filters care.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainScope {
     pub stat_prefix: Arc<str>,
     pub direction: Direction,
@@ -45,6 +45,9 @@ struct Named {
 /// The filters of a connection manager or an upgrade. Shared by workers.
 pub struct FilterChain {
     filters: Vec<Named>,
+    /// What it was built from.
+    plan: Vec<HttpFilter>,
+    scope: ChainScope,
     counts_messages: bool,
 }
 
@@ -55,8 +58,16 @@ impl std::fmt::Debug for FilterChain {
 }
 
 impl FilterChain {
-    pub fn new(filters: &[HttpFilter], scope: &ChainScope, context: &Arc<Context>) -> Arc<Self> {
-        let filters: Vec<Named> = filters
+    /// The chain of these filters. Workers that build the same one while it lives share it, and with it what it counts and
+    /// limits.
+    pub fn new(plan: &[HttpFilter], scope: &ChainScope, context: &Arc<Context>) -> Arc<Self> {
+        let mut chains = context.chains.lock();
+        chains.retain(|chain| chain.strong_count() > 0);
+        let same = |chain: &Arc<Self>| chain.scope == *scope && is_same(&chain.plan, plan);
+        if let Some(known) = chains.iter().filter_map(Weak::upgrade).find(same) {
+            return known;
+        }
+        let filters: Vec<Named> = plan
             .iter()
             .filter_map(|f| {
                 let filter = build(&f.config, scope, context)?;
@@ -64,13 +75,38 @@ impl FilterChain {
             })
             .collect();
         let counts_messages = filters.iter().any(|f| matches!(f.filter, Filter::Stats(_) | Filter::GrpcStats));
-        Arc::new(Self { filters, counts_messages })
+        let chain = Arc::new(Self { filters, plan: plan.to_vec(), scope: scope.clone(), counts_messages });
+        chains.push(Arc::downgrade(&chain));
+        chain
     }
 
     /// The state of a new stream.
     pub fn stream(self: &Arc<Self>) -> StreamFilters {
         StreamFilters { chain: self.clone(), cors: None, delay: None, messages: None }
     }
+}
+
+/// Whether two lists name the very same configurations, not merely equal ones.
+fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
+    use HttpFilterConfig as C;
+    let same = |(a, b): (&HttpFilter, &HttpFilter)| {
+        let config = match (&a.config, &b.config) {
+            (C::Router(a), C::Router(b)) => Arc::ptr_eq(a, b),
+            (C::Fault(a), C::Fault(b)) => Arc::ptr_eq(a, b),
+            (C::Cors, C::Cors) => true,
+            (C::IstioStats(a), C::IstioStats(b)) => Arc::ptr_eq(a, b),
+            (C::IstioAlpn(a), C::IstioAlpn(b)) => Arc::ptr_eq(a, b),
+            (C::PeerMetadata(a), C::PeerMetadata(b)) => Arc::ptr_eq(a, b),
+            (C::GrpcStats(a), C::GrpcStats(b)) => Arc::ptr_eq(a, b),
+            (C::Rbac(a), C::Rbac(b)) => Arc::ptr_eq(a, b),
+            (C::HeaderMutation(a), C::HeaderMutation(b)) => Arc::ptr_eq(a, b),
+            (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
+            (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        config && a.name == b.name && a.disabled == b.disabled
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) -> Option<Filter> {

@@ -1,10 +1,16 @@
 //! What filters share in a process: who we are, and the metrics that outlive any configuration.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
+use meltemi_plan::tracing::{OtlpTarget, TracingProvider};
 use meltemi_telemetry::Registry;
+use meltemi_telemetry::export::{self, Encoding, Exporter, Limits, SpanSink};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::access_log::LogWriter;
+use crate::chain::FilterChain;
 use crate::peer::LocalNode;
 use crate::stats::IstioMetrics;
 
@@ -15,6 +21,16 @@ pub struct Context {
     pub node: LocalNode,
     pub istio: IstioMetrics,
     pub logs: Arc<LogWriter>,
+    pub(crate) chains: Mutex<Vec<Weak<FilterChain>>>,
+    exporters: Exporters,
+}
+
+/// Span pipelines by tracing provider, and those that nobody runs yet.
+#[derive(Debug, Default)]
+struct Exporters {
+    sinks: Mutex<Vec<(TracingProvider, SpanSink)>>,
+    waiting: Mutex<VecDeque<(TracingProvider, Exporter)>>,
+    arrived: Notify,
 }
 
 impl Context {
@@ -24,6 +40,42 @@ impl Context {
             istio: IstioMetrics::new(registry),
             logs: LogWriter::start(registry),
             node,
+            chains: Mutex::default(),
+            exporters: Exporters::default(),
         })
+    }
+
+    /// Where spans for a provider go. The first to ask makes its exporter, for [`Context::next_exporter`] to hand out.
+    pub fn span_sink(&self, provider: &TracingProvider) -> SpanSink {
+        let mut sinks = self.exporters.sinks.lock();
+        if let Some((_, sink)) = sinks.iter().find(|(known, _)| known == provider) {
+            return sink.clone();
+        }
+        let (name, encoding, resource) = match provider {
+            TracingProvider::Zipkin(_) => ("zipkin", Encoding::ZipkinJson, Vec::new()),
+            TracingProvider::OpenTelemetry(otel) => {
+                let encoding = match otel.target {
+                    OtlpTarget::Grpc { .. } => Encoding::OtlpGrpc,
+                    OtlpTarget::Http { .. } => Encoding::OtlpHttp,
+                };
+                let pairs = otel.resource_attributes.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+                ("opentelemetry", encoding, pairs.collect())
+            }
+        };
+        let (sink, exporter) = export::pipeline(&self.registry, name, encoding, resource, Limits::default());
+        sinks.push((provider.clone(), sink.clone()));
+        self.exporters.waiting.lock().push_back((provider.clone(), exporter));
+        self.exporters.arrived.notify_one();
+        sink
+    }
+
+    /// Waits for a provider that was not seen before; run its exporter with a transport to the provider's cluster.
+    pub async fn next_exporter(&self) -> (TracingProvider, Exporter) {
+        loop {
+            if let Some(next) = self.exporters.waiting.lock().pop_front() {
+                return next;
+            }
+            self.exporters.arrived.notified().await;
+        }
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use meltemi_telemetry::{Registry, Series, SeriesSet, Spec};
 
 use crate::context::Context;
 use crate::flags::ResponseFlags;
-use crate::info::{Direction, StreamInfo};
+use crate::info::{Direction, StreamInfo, TlsInfo};
 use crate::peer::Peer;
 use labels::LabelRules;
 
@@ -54,7 +54,8 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    const HTTP: [Self; 6] = [
+    const HTTP: [Self; 4] = [Self::Requests, Self::Duration, Self::RequestBytes, Self::ResponseBytes];
+    const GRPC: [Self; 6] = [
         Self::Requests,
         Self::Duration,
         Self::RequestBytes,
@@ -120,15 +121,16 @@ pub(crate) enum Reporter {
 }
 
 /// What distinguishes label sets. Pointers stand for values that their owner, kept in [`Cached`], holds alive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     filter: u64,
     downstream: *const Peer,
     upstream: *const Peer,
     endpoint: *const meltemi_plan::Metadata,
     cluster: *const meltemi_plan::Cluster,
-    connection_peer: *const meltemi_tls::PeerInfo,
-    upstream_tls_peer: *const meltemi_tls::PeerInfo,
+    /// A keyed hash of the names in all certificates seen; each connection has its own copy of these.
+    principals: u64,
+    mutual_tls: bool,
     code: u16,
     grpc: Option<u32>,
     is_grpc: bool,
@@ -137,40 +139,17 @@ struct Key {
     host: Option<Box<str>>,
 }
 
-impl Key {
-    fn parts(&self) -> impl Hash + Eq + '_ {
-        let peers = (self.downstream, self.upstream, self.endpoint, self.cluster);
-        let tls = (self.connection_peer, self.upstream_tls_peer);
-        (self.filter, peers, tls, self.code, self.grpc, self.is_grpc, self.flags, &self.host)
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
-}
-
 /// Handles of one combination, and what its key points to.
 struct Cached {
-    handles: Arc<[Option<Series>]>,
-    _owners: (Option<Arc<Peer>>, Option<Arc<Peer>>, Owners),
+    /// `None`: the host of the request matters too; look again with it.
+    handles: Option<Handles>,
+    _owners: Owners,
 }
 
-type Owners = (
-    Option<Arc<meltemi_plan::Metadata>>,
-    Option<Arc<meltemi_plan::Cluster>>,
-    Option<Arc<meltemi_tls::PeerInfo>>,
-    Option<Arc<meltemi_tls::PeerInfo>>,
-);
+type Handles = Arc<[Option<Series>]>;
+
+type Owners =
+    (Option<Arc<Peer>>, Option<Arc<Peer>>, Option<Arc<meltemi_plan::Metadata>>, Option<Arc<meltemi_plan::Cluster>>);
 
 struct Cache {
     entries: HashMap<Key, Cached>,
@@ -179,6 +158,19 @@ struct Cache {
 
 thread_local! {
     static CACHES: RefCell<Option<Cache>> = const { RefCell::new(None) };
+}
+
+/// Names in certificates, hashed with a key of this process.
+fn hash_principals(info: &StreamInfo) -> u64 {
+    static KEY: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
+    fn names(tls: &TlsInfo) -> (Option<&String>, Option<&String>) {
+        (tls.peer.as_ref().and_then(|p| p.uri_sans.first()), tls.local_uri_sans.first())
+    }
+    let (near, far) = (info.connection.tls.as_ref(), info.upstream.tls.as_ref());
+    if near.is_none() && far.is_none() {
+        return 0;
+    }
+    KEY.get_or_init(RandomState::new).hash_one((near.map(names), far.map(names)))
 }
 
 /// One configured `istio.stats`.
@@ -211,75 +203,86 @@ impl StatsFilter {
 
     /// Records one finished HTTP stream.
     pub fn on_end(&self, request: &RequestHead, info: &StreamInfo) {
-        let handles = self.handles(&Metric::HTTP, Some(request), info);
+        let metrics: &[Metric] = if info.is_grpc { &Metric::GRPC } else { &Metric::HTTP };
+        let handles = self.handles(metrics, Some(request), info);
         let record = |metric: Metric, record: &dyn Fn(&Series)| {
             if let Some(series) = &handles[metric as usize] {
                 record(series);
             }
         };
         record(Metric::Requests, &|s| s.add(0, 1));
-        record(Metric::Duration, &|s| s.histogram(0).record_ms(info.elapsed()));
+        // Histograms count thousandths: microseconds of milliseconds, and a thousand for a byte.
+        record(Metric::Duration, &|s| s.record(0, info.elapsed().as_micros() as u64));
         let received = info.bytes_received + info.request_header_bytes;
         let sent = info.bytes_sent + info.response_header_bytes;
-        record(Metric::RequestBytes, &|s| s.histogram(0).record(received));
-        record(Metric::ResponseBytes, &|s| s.histogram(0).record(sent));
+        record(Metric::RequestBytes, &|s| s.record(0, received.saturating_mul(1000)));
+        record(Metric::ResponseBytes, &|s| s.record(0, sent.saturating_mul(1000)));
         if info.is_grpc {
             record(Metric::RequestMessages, &|s| s.add(0, info.request_messages));
             record(Metric::ResponseMessages, &|s| s.add(0, info.response_messages));
         }
     }
 
-    fn handles(&self, metrics: &[Metric], request: Option<&RequestHead>, info: &StreamInfo) -> Arc<[Option<Series>]> {
-        let key = self.key(request, info);
+    fn handles(&self, metrics: &[Metric], request: Option<&RequestHead>, info: &StreamInfo) -> Handles {
         CACHES.with_borrow_mut(|cache| {
             let cache = cache.get_or_insert_with(|| Cache { entries: HashMap::new(), since: Instant::now() });
-            if let Some(known) = cache.entries.get(&key) {
-                return known.handles.clone();
+            let mut key = self.key(info);
+            match cache.entries.get(&key) {
+                Some(Cached { handles: Some(known), .. }) => return known.clone(),
+                Some(Cached { handles: None, .. }) => {
+                    key.host = request.map(|r| r.authority.as_str().into());
+                    if let Some(Cached { handles: Some(known), .. }) = cache.entries.get(&key) {
+                        return known.clone();
+                    }
+                }
+                None => {}
             }
-            if cache.entries.len() >= CACHE || cache.since.elapsed() > CACHE_AGE {
+            if cache.entries.len() + 2 > CACHE || cache.since.elapsed() > CACHE_AGE {
                 cache.entries.clear();
                 cache.since = Instant::now();
             }
-            let handles = self.resolve(metrics, request, info);
             let upstream = &info.upstream;
-            let tls_peer = |tls: &Option<crate::info::TlsInfo>| tls.as_ref().and_then(|t| t.peer.clone());
             let owners: Owners = (
+                info.downstream_peer().cloned(),
+                upstream.peer.clone(),
                 upstream.metadata.clone(),
                 upstream.cluster.clone(),
-                tls_peer(&info.connection.tls),
-                tls_peer(&upstream.tls),
             );
-            let _owners = (info.downstream_peer().cloned(), upstream.peer.clone(), owners);
-            cache.entries.insert(key, Cached { handles: handles.clone(), _owners });
+            let named = upstream.cluster.as_ref().is_some_and(|c| labels::names_service(c));
+            if let Some(request) = request.filter(|_| self.host_fallback && !named) {
+                let again = Cached { handles: None, _owners: owners.clone() };
+                cache.entries.insert(Key { host: None, ..key.clone() }, again);
+                key.host = Some(request.authority.as_str().into());
+            }
+            let handles = self.resolve(metrics, request, info);
+            cache.entries.insert(key, Cached { handles: Some(handles.clone()), _owners: owners });
             handles
         })
     }
 
-    fn key(&self, request: Option<&RequestHead>, info: &StreamInfo) -> Key {
+    /// The key without the host.
+    fn key(&self, info: &StreamInfo) -> Key {
         fn at<T>(value: Option<&Arc<T>>) -> *const T {
             value.map_or(std::ptr::null(), Arc::as_ptr)
         }
         let upstream = &info.upstream;
-        let cluster = upstream.cluster.as_ref();
-        let names_service = cluster.is_some_and(|c| labels::names_service(c));
-        let host = request.filter(|_| self.host_fallback && !names_service).map(|r| r.authority.as_str().into());
         Key {
             filter: self.id,
             downstream: at(info.downstream_peer()),
             upstream: at(upstream.peer.as_ref()),
             endpoint: at(upstream.metadata.as_ref()),
-            cluster: at(cluster),
-            connection_peer: at(info.connection.tls.as_ref().and_then(|t| t.peer.as_ref())),
-            upstream_tls_peer: at(upstream.tls.as_ref().and_then(|t| t.peer.as_ref())),
+            cluster: at(upstream.cluster.as_ref()),
+            principals: hash_principals(info),
+            mutual_tls: info.connection.is_mutual_tls(),
             code: info.response_code.unwrap_or(0),
             grpc: info.grpc_status,
             is_grpc: info.is_grpc,
             flags: info.flags,
-            host,
+            host: None,
         }
     }
 
-    fn resolve(&self, metrics: &[Metric], request: Option<&RequestHead>, info: &StreamInfo) -> Arc<[Option<Series>]> {
+    fn resolve(&self, metrics: &[Metric], request: Option<&RequestHead>, info: &StreamInfo) -> Handles {
         let facts = labels::Facts {
             reporter: self.reporter,
             local: &self.context.node.peer,

@@ -43,8 +43,9 @@ impl std::fmt::Debug for Tracer {
 }
 
 impl Tracer {
-    /// `sink` is where the provider's exporter takes spans; without one only context is passed on.
-    pub fn new(config: Arc<Tracing>, sink: Option<SpanSink>, direction: Direction, context: &Context) -> Self {
+    /// Spans go to the exporter of the provider; without one only context is passed on.
+    pub fn new(config: &Arc<Tracing>, direction: Direction, context: &Context) -> Self {
+        let sink = config.provider.as_ref().map(|provider| context.span_sink(provider));
         use Propagation::{B3Multi, B3Single, W3c};
         let (read, written, wide_ids): (&[Propagation], &[Propagation], bool) = match &config.provider {
             Some(TracingProvider::Zipkin(z)) if z.w3c => {
@@ -60,6 +61,7 @@ impl Tracer {
             _ => (context.node.service_cluster.clone(), false),
         };
         let kind = if direction == Direction::Outbound { SpanKind::Client } else { SpanKind::Server };
+        let config = config.clone();
         Self { config, sink, service, node: context.node.id.clone(), read, written, wide_ids, always, kind }
     }
 

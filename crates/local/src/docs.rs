@@ -18,6 +18,9 @@ use crate::protocol::Publish;
 use crate::resolver::Names;
 use crate::workload::{GATEWAY, Replica, Role, SYSTEM};
 
+#[cfg(test)]
+mod tests;
+
 /// The one machine, as Kubernetes would call it.
 pub(crate) const NODE: &str = "local";
 pub(crate) const DOMAIN: &str = "cluster.local";

@@ -13,6 +13,8 @@ use meltemi_config::{IntOrString, Object, Spec};
 use crate::images::{Images, Invocation};
 
 mod environment;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use environment::{Data, EnvValue, expand};
 
@@ -231,7 +233,7 @@ impl Builder<'_> {
 
     fn replicas(&self, count: i32, template: &PodTemplate, desired: &mut Desired) {
         let role = self.role(template);
-        let containers = if role == Role::Router { Vec::new() } else { self.containers(&template.spec, desired) };
+        let containers = if role == Role::Router { Vec::new() } else { self.containers(template, desired) };
         if !template.spec.volumes.is_empty() {
             let path = format!("{}.volumes", self.spec_path());
             desired.warnings.push(
@@ -271,13 +273,13 @@ impl Builder<'_> {
         }
     }
 
-    fn containers(&self, spec: &PodSpec, desired: &mut Desired) -> Vec<ContainerPlan> {
-        let mut plans = Vec::new();
+    fn containers(&self, template: &PodTemplate, desired: &mut Desired) -> Vec<ContainerPlan> {
+        let (spec, mut plans) = (&template.spec, Vec::new());
         // An injected manifest carries its proxy; the fabric has its own.
         let own = spec.containers.iter().enumerate().filter(|(_, container)| &*container.name != "istio-proxy");
         for (index, container) in own {
             let path = format!("{}.containers[{index}]", self.spec_path());
-            match self.container(spec, container) {
+            match self.container(template, container) {
                 Ok(plan) => plans.push(plan),
                 Err((field, message)) => desired.errors.push(self.wrong(&format!("{path}.{field}"), message)),
             }
@@ -288,7 +290,7 @@ impl Builder<'_> {
         plans
     }
 
-    fn container(&self, spec: &PodSpec, container: &Container) -> Result<ContainerPlan, (String, String)> {
+    fn container(&self, template: &PodTemplate, container: &Container) -> Result<ContainerPlan, (String, String)> {
         let words = |list: &[meltemi_config::Str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (command, arguments) = (words(&container.command), words(&container.args));
         let invocation = self.images.invocation(&container.image, &command, &arguments);
@@ -303,7 +305,7 @@ impl Builder<'_> {
             name: container.name.to_string(),
             program,
             arguments,
-            environment: self.data.environment(&self.object.meta.namespace, spec, container)?,
+            environment: self.data.environment(&self.object.meta.namespace, template, container)?,
             folder: (!container.working_dir.is_empty()).then(|| container.working_dir.to_string()),
             check: check(container, ports),
         })

@@ -157,7 +157,7 @@ pub struct LocalReplyConfig {
 
 #[derive(Debug, Clone)]
 pub struct ResponseMapper {
-    pub filter: Option<AccessLogFilter>,
+    pub filter: AccessLogFilter,
     pub status: Option<u16>,
     pub body: Option<DataSource>,
     pub body_format: Option<BodyFormat>,

@@ -31,7 +31,7 @@ fn indented(text: &str, spaces: usize) -> String {
 
 /// Listeners and clusters around the parts.
 fn bootstrap(listeners: &str, clusters: &str) -> Value {
-    let mut document = yaml("node: { id: n, cluster: c }\nstatic_resources: {}\n");
+    let mut document = yaml("node: { id: node, cluster: c }\nstatic_resources: {}\n");
     let resources = document["static_resources"].as_object_mut().unwrap();
     if !listeners.is_empty() {
         resources.insert("listeners".into(), yaml(listeners));

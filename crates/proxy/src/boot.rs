@@ -191,6 +191,7 @@ impl Workers {
         let node = &state.node;
         let node = meltemi_filters::LocalNode::new(&node.id, &node.cluster, &node.metadata);
         let filters = meltemi_filters::Context::new(&state.registry, node);
+        tokio::spawn(crate::spans::run(filters.clone(), state.configurator.lock().subscribe()));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();

@@ -359,7 +359,7 @@ pub(crate) async fn introduce(stream: &mut Stream, introduction: &Bytes) -> std:
                     return Ok(peer);
                 }
                 Exchange::Absent => return Ok(None),
-                Exchange::TooLarge => return Err(std::io::ErrorKind::InvalidData.into()),
+                Exchange::TooLarge => return Err(std::io::Error::from(std::io::ErrorKind::InvalidData)),
             }
             if std::future::poll_fn(|cx| buffers::poll_fill(stream, cx, &mut buffer, buffers::SMALL)).await? == 0 {
                 return Ok(None);

@@ -11,6 +11,7 @@ pub mod configurator;
 pub mod hcm;
 pub mod router;
 pub mod secrets;
+mod spans;
 pub mod tcp_proxy;
 pub mod worker;
 pub mod world;

@@ -121,6 +121,12 @@ impl SpanSink {
     }
 }
 
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("encoding", &self.encoding).finish_non_exhaustive()
+    }
+}
+
 /// The consuming end; [`Exporter::run`] it on the main runtime.
 pub struct Exporter {
     queue: mpsc::Receiver<Span>,

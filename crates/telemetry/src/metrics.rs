@@ -12,6 +12,8 @@ mod series;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -99,16 +101,21 @@ impl Spec {
         Self { name: Cow::Borrowed(name), kind: Kind::Counter, tag: Some(tag) }
     }
 
-    /// A counter of one response code, `prefix_NNN`.
-    pub fn code(metric: &'static str, code: u16) -> Self {
-        let tag =
-            Tag { metric: Cow::Borrowed(metric), label: "envoy_response_code", value: Cow::Owned(code.to_string()) };
-        Self { name: Cow::Owned(format!("{metric}_{code}")), kind: Kind::Counter, tag: Some(tag) }
+    /// A counter of one response code, `prefix_NNN`; not shown until it counted, as Envoy makes them.
+    pub const fn code(name: &'static str, metric: &'static str, code: &'static str) -> Self {
+        let tag = Tag { metric: Cow::Borrowed(metric), label: RESPONSE_CODE, value: Cow::Borrowed(code) };
+        Self { name: Cow::Borrowed(name), kind: Kind::Counter, tag: Some(tag) }
+    }
+
+    fn hides_zero(&self) -> bool {
+        self.tag.as_ref().is_some_and(|t| t.label == RESPONSE_CODE)
     }
 }
 
+const RESPONSE_CODE: &str = "envoy_response_code";
+
 /// How a group is named in the two texts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Before each name in `/stats`: `cluster.outbound|80||a.b.svc.cluster.local.`
     pub text: Cow<'static, str>,
@@ -166,6 +173,12 @@ impl Group {
         }
         let range = cells::Range::new(len);
         Self(Arc::new(GroupCells { scope, specs, offsets, range }))
+    }
+
+    fn is(&self, scope: &Scope, specs: &[Spec]) -> bool {
+        self.0.scope == *scope
+            && self.0.specs.len() == specs.len()
+            && self.0.specs.iter().zip(specs).all(|(a, b)| a.name == b.name && a.kind == b.kind)
     }
 
     fn cell(&self, index: usize) -> u32 {
@@ -316,11 +329,20 @@ impl Histogram {
 
 /// Every metric of a process; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<Vec<Weak<GroupCells>>>>);
+pub struct Registry(Arc<Mutex<Groups>>);
+
+#[derive(Default)]
+struct Groups {
+    /// By a hash of what names a group; equal hashes of different groups go on to the next number.
+    by_name: HashMap<u64, Weak<GroupCells>>,
+    hasher: RandomState,
+    /// Dead entries are dropped when there are this many.
+    prune_at: usize,
+}
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Registry({} groups)", self.0.lock().len())
+        write!(f, "Registry({} groups)", self.0.lock().by_name.len())
     }
 }
 
@@ -329,15 +351,26 @@ impl Registry {
         Self::default()
     }
 
-    /// Registers metrics that leave with the last clone of the returned group.
+    /// Metrics that leave with the last clone of the returned group. Who asks for the same scope and metrics while they live
+    /// gets the same group, so that no series is shown twice.
     pub fn group(&self, scope: Scope, specs: impl Into<Cow<'static, [Spec]>>) -> Group {
-        let group = Group::new(scope, specs.into());
+        let specs = specs.into();
         let mut groups = self.0.lock();
-        // Amortised: the list is at most twice as long as what lives.
-        if groups.len() == groups.capacity() {
-            groups.retain(|g| g.strong_count() > 0);
+        if groups.by_name.len() >= groups.prune_at {
+            groups.by_name.retain(|_, g| g.strong_count() > 0);
+            groups.prune_at = (groups.by_name.len() * 2).max(64);
         }
-        groups.push(Arc::downgrade(&group.0));
+        let first = specs.first().map(|s| s.name.clone());
+        let mut key = groups.hasher.hash_one((&scope.text, &scope.prometheus, &scope.labels, &first));
+        loop {
+            match groups.by_name.get(&key).and_then(Weak::upgrade).map(Group) {
+                None => break,
+                Some(known) if known.is(&scope, &specs) => return known,
+                Some(_) => key = key.wrapping_add(1),
+            }
+        }
+        let group = Group::new(scope, specs);
+        groups.by_name.insert(key, Arc::downgrade(&group.0));
         group
     }
 
@@ -359,7 +392,7 @@ impl Registry {
     }
 
     fn live(&self) -> Vec<Group> {
-        self.0.lock().iter().filter_map(|g| g.upgrade().map(Group)).collect()
+        self.0.lock().by_name.values().filter_map(|g| g.upgrade().map(Group)).collect()
     }
 
     /// Sum of a metric by its Prometheus name over all groups whose labels contain `labels`; for tests and `/stats` queries.

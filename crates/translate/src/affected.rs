@@ -89,7 +89,12 @@ fn listeners(change: &Change, snapshot: &Snapshot, node: &Node, own_services: bo
     let configured = configs.into_iter().any(|kind| has(change, kind));
     // TCP to a headless service has a listener for each instance.
     let sniffed = [Protocol::Http, Protocol::Http2, Protocol::Grpc, Protocol::GrpcWeb];
-    whole(own_services || configured || !change.services.is_empty() || node.is_sidecar() && any_headless(change, snapshot, &sniffed))
+    whole(
+        own_services
+            || configured
+            || !change.services.is_empty()
+            || node.is_sidecar() && any_headless(change, snapshot, &sniffed),
+    )
 }
 
 fn routes(change: &Change, own_ports: bool) -> Affected {

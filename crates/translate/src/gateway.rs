@@ -10,9 +10,7 @@ use meltemi_config::networking::{RouteDestination, ServerTlsMode, VirtualService
 use meltemi_config::wire::Str;
 use meltemi_model::{ConfigRef, Protocol, host};
 
-use crate::listener::spec::{
-    Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal,
-};
+use crate::listener::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal};
 use crate::listener::{inbound, server_tls, tcp};
 use crate::names;
 use crate::view::View;
@@ -155,9 +153,12 @@ fn tcp_chains(view: &View<'_>, bound: &Bound, claimed: &mut Claimed) -> Vec<Chai
 fn tcp_route(view: &View<'_>, bound: &Bound) -> Option<(Tcp, bool)> {
     let exchange = bound.server().tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::IstioMutual);
     for rule in rules(view, bound) {
-        let route = rule.spec.tcp.iter().filter(|tcp| !tcp.route.is_empty()).find(|tcp| {
-            tcp.matches.is_empty() || tcp.matches.iter().any(|m| applies(bound, m.port, &m.gateways))
-        });
+        let route = rule
+            .spec
+            .tcp
+            .iter()
+            .filter(|tcp| !tcp.route.is_empty())
+            .find(|tcp| tcp.matches.is_empty() || tcp.matches.iter().any(|m| applies(bound, m.port, &m.gateways)));
         let route = route.map(|tcp| &tcp.route).or_else(|| terminated_tls_route(bound, &rule));
         if let Some(route) = route {
             return Some((tcp::routed(view, route, bound.port(), &rule), exchange));
@@ -234,8 +235,7 @@ fn rules(view: &View<'_>, bound: &Bound) -> Vec<ConfigRef<VirtualService>> {
 }
 
 fn applies(bound: &Bound, port: u32, gateways: &[Str]) -> bool {
-    (port == 0 || port == bound.port())
-        && (gateways.is_empty() || gateways.iter().any(|name| *name == bound.gateway_name))
+    (port == 0 || port == bound.port()) && (gateways.is_empty() || gateways.contains(&bound.gateway_name))
 }
 
 /// Hosts in both lists: of two that overlap, the more specific one.

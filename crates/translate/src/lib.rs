@@ -110,9 +110,9 @@ fn listeners(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache
     };
     let Some(facets) = facets else { return run::<Listeners>(snapshot, node, names, &cache.listeners) };
     let question = Question { type_url: type_urls::LISTENER, names: None, facets };
-    let outbound = cache.batches.get_or_make(snapshot, question, |node| {
-        run::<listener::Outbound>(snapshot, node, None, &cache.listeners)
-    });
+    let outbound = cache
+        .batches
+        .get_or_make(snapshot, question, |node| run::<listener::Outbound>(snapshot, node, None, &cache.listeners));
     // A headless service's listener for the workload itself is not the workload's: it would call itself through the proxy.
     let own = node.ip_addresses.first().map(|address| format!("{address}_"));
     let foreign = outbound.iter().filter(|resource| own.as_ref().is_none_or(|own| !resource.name.starts_with(own)));

@@ -135,7 +135,9 @@ pub(crate) fn route_names(snapshot: &Snapshot, node: &Node) -> Vec<Arc<str>> {
             Input::Api(api) => names.push(api.route),
             Input::Proxy(listener) => {
                 for chain in listener.chains.iter().chain(&listener.default_chain) {
-                    if let spec::Terminal::Http(spec::Http { route: spec::RouteSource::Rds(name), .. }) = &chain.terminal {
+                    if let spec::Terminal::Http(spec::Http { route: spec::RouteSource::Rds(name), .. }) =
+                        &chain.terminal
+                    {
                         names.push(name.as_str().into());
                     }
                 }

@@ -69,9 +69,19 @@ pub fn bracketed(host: &str) -> String {
 /// The parts of a cluster's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cluster<'a> {
-    Outbound { port: u32, subset: &'a str, host: &'a str },
-    OutboundSni { port: u32, subset: &'a str, host: &'a str },
-    Inbound { port: u32 },
+    Outbound {
+        port: u32,
+        subset: &'a str,
+        host: &'a str,
+    },
+    OutboundSni {
+        port: u32,
+        subset: &'a str,
+        host: &'a str,
+    },
+    Inbound {
+        port: u32,
+    },
     /// `PassthroughCluster`, `BlackHoleCluster`, and whatever else has no parts.
     Fixed(&'a str),
 }

@@ -152,9 +152,18 @@ pub enum PathNormalization {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AccessLog {
-    File { path: Arc<str>, format: LogFormat, omit_empty: bool },
+    File {
+        path: Arc<str>,
+        format: LogFormat,
+        omit_empty: bool,
+    },
     /// Envoy's gRPC access log service at a cluster.
-    Grpc { cluster: Arc<str>, authority: Arc<str>, http: bool, log_name: Arc<str> },
+    Grpc {
+        cluster: Arc<str>,
+        authority: Arc<str>,
+        http: bool,
+        log_name: Arc<str>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -185,8 +194,14 @@ pub struct Tracing {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TraceTag {
     Literal(Arc<str>),
-    Environment { name: Arc<str>, default: Arc<str> },
-    Header { name: Arc<str>, default: Arc<str> },
+    Environment {
+        name: Arc<str>,
+        default: Arc<str>,
+    },
+    Header {
+        name: Arc<str>,
+        default: Arc<str>,
+    },
     /// Dynamic metadata that the RBAC filter leaves, by key.
     Rbac(&'static str),
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the decisions ([`spec`]) and their rendering, as for listeners.
 
+mod claims;
 mod filters;
 mod headers;
 mod hosts;
@@ -56,7 +57,8 @@ impl Generator for RouteConfigurations {
             }
             NodeKind::Router => {
                 let merged = gateway::Merged::of(&view);
-                let configuration = |name: &Arc<str>| (name.clone(), gateway::route_configuration(&view, &merged, name));
+                let configuration =
+                    |name: &Arc<str>| (name.clone(), gateway::route_configuration(&view, &merged, name));
                 names.iter().map(configuration).collect()
             }
             NodeKind::Waypoint | NodeKind::Ztunnel | NodeKind::AgentGateway => Vec::new(),

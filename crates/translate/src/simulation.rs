@@ -178,7 +178,8 @@ impl<'a> Proxy<'a> {
             }
             return route::select(&manager, self.routes, call, outcome);
         }
-        if let Some(tcp_proxy::ClusterSpecifier::Cluster(cluster)) = tcp_proxy(chain).and_then(|p| p.cluster_specifier) {
+        if let Some(tcp_proxy::ClusterSpecifier::Cluster(cluster)) = tcp_proxy(chain).and_then(|p| p.cluster_specifier)
+        {
             outcome.cluster = cluster;
         }
         Ok(())

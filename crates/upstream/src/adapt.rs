@@ -11,15 +11,22 @@ use meltemi_plan::{Cluster, ClusterKind, EndpointHealth, LbPolicy, LoadAssignmen
 use crate::endpoint::Check;
 use crate::hash::HashFunction;
 use crate::members::{EdsHealth, Host, HostGroup, Lifecycle};
-use crate::set::{LocalityMembers, Policy, Shape};
+use crate::set::{LocalityMembers, Policy, Shape, SlowStart};
 
 pub(crate) fn shape(plan: &Cluster) -> Shape {
     let use_hostname = plan.lb.use_hostname_for_hashing;
     let policy = match (&plan.kind, &plan.lb_policy) {
         (ClusterKind::OriginalDst(_), _) | (_, LbPolicy::ClusterProvided) => Policy::OriginalDst,
-        (_, LbPolicy::RoundRobin { .. }) => Policy::RoundRobin,
-        (_, LbPolicy::LeastRequest { choices, active_request_bias, .. }) => {
-            Policy::LeastRequest { choices: *choices, active_request_bias: *active_request_bias }
+        (_, LbPolicy::RoundRobin { slow_start: start }) => {
+            Policy::RoundRobin { slow_start: slow_start(start.as_ref()) }
+        }
+        (_, LbPolicy::LeastRequest { choices, active_request_bias, full_scan, slow_start: start }) => {
+            Policy::LeastRequest {
+                // All of them, for a full scan.
+                choices: if *full_scan { u32::MAX } else { *choices },
+                active_request_bias: *active_request_bias,
+                slow_start: slow_start(start.as_ref()),
+            }
         }
         (_, LbPolicy::Random) => Policy::Random,
         (_, LbPolicy::RingHash { minimum_size, maximum_size, hash }) => Policy::RingHash {
@@ -42,6 +49,14 @@ pub(crate) fn shape(plan: &Cluster) -> Shape {
         locality_weighted: plan.lb.locality == LocalityLb::Weighted,
         weighted_priority_health: assignment.is_some_and(|a| a.weighted_priority_health),
     }
+}
+
+fn slow_start(config: Option<&cluster::SlowStart>) -> Option<SlowStart> {
+    config.map(|start| SlowStart {
+        window: start.window,
+        aggression: if start.aggression > 0.0 { start.aggression } else { 1.0 },
+        min_weight: start.min_weight_percent / 100.0,
+    })
 }
 
 pub(crate) fn lifecycle(plan: &Cluster) -> Lifecycle {

@@ -7,6 +7,7 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -85,10 +86,10 @@ impl LbState {
         policy: Policy,
         context: &PickContext<'_>,
     ) -> Result<Arc<Endpoint>, PickError> {
-        if let Some(host) = context.override_host.and_then(|address| set.find(address)) {
-            if host.health() != Health::Unhealthy {
-                return Ok(host.clone());
-            }
+        if let Some(host) = context.override_host.and_then(|address| set.find(address))
+            && host.health() != Health::Unhealthy
+        {
+            return Ok(host.clone());
         }
         self.adopt(set);
         let mut host = self.pick_once(set, policy, context, 0)?;
@@ -154,19 +155,26 @@ impl LbState {
         if hosts.len() <= 1 {
             return hosts.first().cloned();
         }
+        let now = policy.slow_start().map(|start| (start, Instant::now()));
+        // Only while some host is in its window do weights of equal hosts differ.
+        let warming = now.is_some_and(|(start, now)| hosts.iter().any(|h| now - h.state.since < start.window));
+        let even = list.even && !warming;
+        let factor = |host: &Endpoint| now.map_or(1.0, |(start, now)| start.factor(now - host.state.since));
         let index = match policy {
-            Policy::LeastRequest { choices, .. } if list.even => self.least_of(choices, hosts),
+            Policy::LeastRequest { choices, .. } if even => self.least_of(choices, hosts),
             Policy::LeastRequest { active_request_bias, .. } => {
-                let weight = |i: usize| biased_weight(&hosts[i], active_request_bias);
+                let weight = |i: usize| biased_weight(&hosts[i], active_request_bias) * factor(&hosts[i]);
                 self.edf(list.cursor, || (0..hosts.len()).map(weight).collect()).pick(weight)?
             }
             Policy::Random => self.below(hosts.len()),
             // A table always answers before; what is left is round robin.
-            Policy::RoundRobin | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst if list.even => {
+            Policy::RoundRobin { .. } | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst
+                if even =>
+            {
                 self.step(list.cursor, hosts.len())
             }
-            Policy::RoundRobin | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst => {
-                let weight = |i: usize| f64::from(hosts[i].weight);
+            Policy::RoundRobin { .. } | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst => {
+                let weight = |i: usize| f64::from(hosts[i].weight) * factor(&hosts[i]);
                 self.edf(list.cursor, || (0..hosts.len()).map(weight).collect()).pick(weight)?
             }
         };
@@ -186,6 +194,16 @@ impl LbState {
     /// Power of `choices`: the fewest active requests among random candidates; the first wins a tie.
     fn least_of(&mut self, choices: u32, hosts: &[Arc<Endpoint>]) -> usize {
         let mut best = self.below(hosts.len());
+        if choices == u32::MAX {
+            // A full scan, from a random start so that ties do not all go to the first.
+            let start = best;
+            for i in (0..hosts.len()).map(|i| (start + i) % hosts.len()) {
+                if hosts[i].active_requests() < hosts[best].active_requests() {
+                    best = i;
+                }
+            }
+            return best;
+        }
         for _ in 1..choices {
             let other = self.below(hosts.len());
             if hosts[other].active_requests() < hosts[best].active_requests() {

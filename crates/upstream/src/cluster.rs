@@ -134,8 +134,10 @@ impl Cluster {
             cluster.inherit(previous);
         }
         if cluster.plan.kind == ClusterKind::Static {
-            if let Some(assignment) = cluster.plan.load_assignment.clone() {
-                cluster.assign(&assignment);
+            match cluster.plan.load_assignment.clone() {
+                Some(assignment) => cluster.assign(&assignment),
+                // Nothing will ever come: Istio's black hole is such a cluster.
+                None => cluster.set_warm(),
             }
         }
         Arc::new(cluster)
@@ -283,10 +285,10 @@ impl Cluster {
     }
 
     pub(crate) fn sweep_outliers(&self) {
-        if let Some(detector) = &self.outlier {
-            if detector.sweep(&self.hosts(), Instant::now()) {
-                self.rebuild();
-            }
+        if let Some(detector) = &self.outlier
+            && detector.sweep(&self.hosts(), Instant::now())
+        {
+            self.rebuild();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use meltemi_net::Address;
 use meltemi_plan::{Locality, Metadata};
@@ -76,13 +77,27 @@ impl HostStats {
 }
 
 /// What happens to a host, shared by every version of its [`Endpoint`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostState {
+    /// When the host became a member.
+    pub since: Instant,
     health: AtomicU8,
     pub stats: HostStats,
     pub outlier: outlier::Monitor,
     /// A first active check has an answer.
     pub checked: AtomicBool,
+}
+
+impl Default for HostState {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            health: AtomicU8::new(0),
+            stats: HostStats::default(),
+            outlier: outlier::Monitor::default(),
+            checked: AtomicBool::new(false),
+        }
+    }
 }
 
 impl HostState {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::cluster::Cluster;
 use crate::endpoint::{Endpoint, Fault};
 use crate::stats::{HealthCheckStats, scope};
-pub(crate) use probe::Answer;
+pub(crate) use probe::{Answer, exchange_h2, parse_status};
 
 /// Keeps one loop for each host that the cluster has.
 pub(crate) async fn run(cluster: Weak<Cluster>) {

@@ -7,6 +7,7 @@
 mod adapt;
 mod balance;
 mod breakers;
+mod client;
 mod cluster;
 mod dns;
 mod edf;
@@ -25,6 +26,7 @@ mod testing;
 
 pub use balance::{LbState, PickContext, PickError};
 pub use breakers::{Breakers, Permit, Resource, RoutingPriority};
+pub use client::{Post, PostError};
 pub use cluster::{Cluster, ClusterSet, Transport};
 pub use endpoint::{ActiveConnection, ActiveRequest, Check, Endpoint, Fault, Health, HostState, HostStats};
 pub use members::{EdsHealth, Host, HostGroup};

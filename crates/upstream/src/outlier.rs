@@ -210,7 +210,8 @@ impl Detector {
         }
         let percent = 100.0 * f64::from(*active + 1) / hosts.max(1) as f64;
         let fits = percent <= f64::from(self.config.max_ejection_percent.min(100));
-        if !fits && !(self.config.always_eject_one_host && *active == 0) {
+        let first = self.config.always_eject_one_host && *active == 0;
+        if !(fits || first) {
             self.stats.ejections_overflow().inc();
             return false;
         }

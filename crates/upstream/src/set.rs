@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meltemi_net::Address;
 
@@ -16,13 +17,15 @@ use crate::hash::{HashFunction, Keyed, Maglev, Ring};
 use crate::load::{self, Census, Loads};
 
 /// How hosts are chosen; built from the plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
-    #[default]
-    RoundRobin,
+    RoundRobin {
+        slow_start: Option<SlowStart>,
+    },
     LeastRequest {
         choices: u32,
         active_request_bias: f64,
+        slow_start: Option<SlowStart>,
     },
     Random,
     RingHash {
@@ -39,7 +42,42 @@ pub enum Policy {
     OriginalDst,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self::RoundRobin { slow_start: None }
+    }
+}
+
+/// New hosts get a growing part of their weight for a while (Istio's warm-up).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    pub window: Duration,
+    pub aggression: f64,
+    /// 0 to 1.
+    pub min_weight: f64,
+}
+
+impl SlowStart {
+    /// The part of its weight that a host of this age gets.
+    pub fn factor(self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        // Envoy counts from the first millisecond, so that a new host has some weight.
+        let time = (age.as_millis().max(1) as f64) / (self.window.as_millis().max(1) as f64);
+        let grown = if self.aggression == 1.0 { time } else { time.powf(1.0 / self.aggression) };
+        grown.max(self.min_weight).min(1.0)
+    }
+}
+
 impl Policy {
+    pub fn slow_start(self) -> Option<SlowStart> {
+        match self {
+            Self::RoundRobin { slow_start } | Self::LeastRequest { slow_start, .. } => slow_start,
+            Self::Random | Self::RingHash { .. } | Self::Maglev { .. } | Self::OriginalDst => None,
+        }
+    }
+
     pub fn is_hash(self) -> bool {
         matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
     }
@@ -62,7 +100,7 @@ pub struct Shape {
 impl Default for Shape {
     fn default() -> Self {
         Self {
-            policy: Policy::RoundRobin,
+            policy: Policy::default(),
             panic_threshold: 50,
             fail_traffic_on_panic: false,
             overprovisioning: 140,
@@ -263,7 +301,7 @@ impl Builder<'_> {
     fn table(&self, kept: &[Vec<Arc<Endpoint>>], locality_weights: Option<&Vec<f64>>) -> HashTable {
         let use_hostname = match self.shape.policy {
             Policy::RingHash { use_hostname, .. } | Policy::Maglev { use_hostname, .. } => use_hostname,
-            Policy::RoundRobin | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => false,
+            Policy::RoundRobin { .. } | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => false,
         };
         let keys: Vec<String> = kept.iter().flatten().map(|h| hash_key(h, use_hostname)).collect();
         let mut keyed = Vec::with_capacity(keys.len());
@@ -281,7 +319,7 @@ impl Builder<'_> {
                 HashTable::Ring(Ring::new(&keyed, min_size, max_size, function))
             }
             Policy::Maglev { table_size, .. } => HashTable::Maglev(Maglev::new(&keyed, table_size)),
-            Policy::RoundRobin | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => {
+            Policy::RoundRobin { .. } | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => {
                 HashTable::Maglev(Maglev::default())
             }
         }

@@ -1,5 +1,7 @@
 //! A cluster's metrics, under Envoy's names.
 
+use std::sync::OnceLock;
+
 use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Registry, Spec, stats};
 
@@ -54,6 +56,64 @@ stats! {
         upstream_rq_3xx: Spec::class("upstream_rq_3xx", "upstream_rq_xx", "3"),
         upstream_rq_4xx: Spec::class("upstream_rq_4xx", "upstream_rq_xx", "4"),
         upstream_rq_5xx: Spec::class("upstream_rq_5xx", "upstream_rq_xx", "5"),
+        upstream_rq_100: Spec::code("upstream_rq_100", "upstream_rq", "100"),
+        upstream_rq_101: Spec::code("upstream_rq_101", "upstream_rq", "101"),
+        upstream_rq_200: Spec::code("upstream_rq_200", "upstream_rq", "200"),
+        upstream_rq_201: Spec::code("upstream_rq_201", "upstream_rq", "201"),
+        upstream_rq_202: Spec::code("upstream_rq_202", "upstream_rq", "202"),
+        upstream_rq_203: Spec::code("upstream_rq_203", "upstream_rq", "203"),
+        upstream_rq_204: Spec::code("upstream_rq_204", "upstream_rq", "204"),
+        upstream_rq_205: Spec::code("upstream_rq_205", "upstream_rq", "205"),
+        upstream_rq_206: Spec::code("upstream_rq_206", "upstream_rq", "206"),
+        upstream_rq_207: Spec::code("upstream_rq_207", "upstream_rq", "207"),
+        upstream_rq_300: Spec::code("upstream_rq_300", "upstream_rq", "300"),
+        upstream_rq_301: Spec::code("upstream_rq_301", "upstream_rq", "301"),
+        upstream_rq_302: Spec::code("upstream_rq_302", "upstream_rq", "302"),
+        upstream_rq_303: Spec::code("upstream_rq_303", "upstream_rq", "303"),
+        upstream_rq_304: Spec::code("upstream_rq_304", "upstream_rq", "304"),
+        upstream_rq_307: Spec::code("upstream_rq_307", "upstream_rq", "307"),
+        upstream_rq_308: Spec::code("upstream_rq_308", "upstream_rq", "308"),
+        upstream_rq_400: Spec::code("upstream_rq_400", "upstream_rq", "400"),
+        upstream_rq_401: Spec::code("upstream_rq_401", "upstream_rq", "401"),
+        upstream_rq_402: Spec::code("upstream_rq_402", "upstream_rq", "402"),
+        upstream_rq_403: Spec::code("upstream_rq_403", "upstream_rq", "403"),
+        upstream_rq_404: Spec::code("upstream_rq_404", "upstream_rq", "404"),
+        upstream_rq_405: Spec::code("upstream_rq_405", "upstream_rq", "405"),
+        upstream_rq_406: Spec::code("upstream_rq_406", "upstream_rq", "406"),
+        upstream_rq_407: Spec::code("upstream_rq_407", "upstream_rq", "407"),
+        upstream_rq_408: Spec::code("upstream_rq_408", "upstream_rq", "408"),
+        upstream_rq_409: Spec::code("upstream_rq_409", "upstream_rq", "409"),
+        upstream_rq_410: Spec::code("upstream_rq_410", "upstream_rq", "410"),
+        upstream_rq_411: Spec::code("upstream_rq_411", "upstream_rq", "411"),
+        upstream_rq_412: Spec::code("upstream_rq_412", "upstream_rq", "412"),
+        upstream_rq_413: Spec::code("upstream_rq_413", "upstream_rq", "413"),
+        upstream_rq_414: Spec::code("upstream_rq_414", "upstream_rq", "414"),
+        upstream_rq_415: Spec::code("upstream_rq_415", "upstream_rq", "415"),
+        upstream_rq_416: Spec::code("upstream_rq_416", "upstream_rq", "416"),
+        upstream_rq_417: Spec::code("upstream_rq_417", "upstream_rq", "417"),
+        upstream_rq_418: Spec::code("upstream_rq_418", "upstream_rq", "418"),
+        upstream_rq_421: Spec::code("upstream_rq_421", "upstream_rq", "421"),
+        upstream_rq_422: Spec::code("upstream_rq_422", "upstream_rq", "422"),
+        upstream_rq_423: Spec::code("upstream_rq_423", "upstream_rq", "423"),
+        upstream_rq_424: Spec::code("upstream_rq_424", "upstream_rq", "424"),
+        upstream_rq_425: Spec::code("upstream_rq_425", "upstream_rq", "425"),
+        upstream_rq_426: Spec::code("upstream_rq_426", "upstream_rq", "426"),
+        upstream_rq_428: Spec::code("upstream_rq_428", "upstream_rq", "428"),
+        upstream_rq_429: Spec::code("upstream_rq_429", "upstream_rq", "429"),
+        upstream_rq_431: Spec::code("upstream_rq_431", "upstream_rq", "431"),
+        upstream_rq_451: Spec::code("upstream_rq_451", "upstream_rq", "451"),
+        upstream_rq_499: Spec::code("upstream_rq_499", "upstream_rq", "499"),
+        upstream_rq_500: Spec::code("upstream_rq_500", "upstream_rq", "500"),
+        upstream_rq_501: Spec::code("upstream_rq_501", "upstream_rq", "501"),
+        upstream_rq_502: Spec::code("upstream_rq_502", "upstream_rq", "502"),
+        upstream_rq_503: Spec::code("upstream_rq_503", "upstream_rq", "503"),
+        upstream_rq_504: Spec::code("upstream_rq_504", "upstream_rq", "504"),
+        upstream_rq_505: Spec::code("upstream_rq_505", "upstream_rq", "505"),
+        upstream_rq_507: Spec::code("upstream_rq_507", "upstream_rq", "507"),
+        upstream_rq_508: Spec::code("upstream_rq_508", "upstream_rq", "508"),
+        upstream_rq_510: Spec::code("upstream_rq_510", "upstream_rq", "510"),
+        upstream_rq_511: Spec::code("upstream_rq_511", "upstream_rq", "511"),
+        upstream_rq_520: Spec::code("upstream_rq_520", "upstream_rq", "520"),
         lb_healthy_panic: Spec::counter("lb_healthy_panic"),
         lb_local_cluster_not_ok: Spec::counter("lb_local_cluster_not_ok"),
         original_dst_host_invalid: Spec::counter("original_dst_host_invalid"),
@@ -140,7 +200,7 @@ impl ClusterStats {
 }
 
 impl TrafficStats {
-    /// Counts a response by its class.
+    /// Counts a response by its class and, if it is a usual one, its code.
     pub fn response(&self, status: u16) {
         self.upstream_rq_completed().inc();
         match status / 100 {
@@ -151,5 +211,37 @@ impl TrafficStats {
             5 => self.upstream_rq_5xx().inc(),
             _ => {}
         }
+        if let Some(index) = self.code_index(status) {
+            self.group().add(index, 1);
+        }
+    }
+
+    /// Where the counter of a code is; the table is made from the names once in the process.
+    fn code_index(&self, status: u16) -> Option<usize> {
+        static TABLE: OnceLock<Vec<Option<usize>>> = OnceLock::new();
+        let table =
+            TABLE.get_or_init(|| (0..600).map(|code| self.group().index(&format!("upstream_rq_{code}"))).collect());
+        table.get(usize::from(status)).copied().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_count_by_class_and_code() {
+        let registry = Registry::new();
+        let stats = ClusterStats::new(&registry, "c");
+        [200, 200, 503, 299, 999].into_iter().for_each(|status| stats.traffic.response(status));
+        let by = |label: &'static str, value: &'static str| {
+            let text = registry.prometheus(&Default::default());
+            let line = text.lines().find(|l| l.contains(&format!("{label}=\"{value}\""))).map(str::to_owned);
+            line.and_then(|l| l.rsplit(' ').next().map(str::to_owned))
+        };
+        assert_eq!(by("envoy_response_code_class", "2").as_deref(), Some("3"));
+        assert_eq!(by("envoy_response_code", "200").as_deref(), Some("2"));
+        assert_eq!(by("envoy_response_code", "503").as_deref(), Some("1"));
+        assert_eq!(by("envoy_response_code", "404"), None, "hidden until used");
     }
 }

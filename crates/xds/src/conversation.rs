@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Versions that the consumer refuses.
 fn is_bad(version: u32) -> bool {
-    version % 4 == 0
+    version.is_multiple_of(4)
 }
 
 struct World {

@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("local", &["config", "netfilter", "store"]),
     ("meltemi", &["*"]),
     ("bench", &["proto", "xds"]),
+    ("fuzz", &["*"]),
     ("xtask", &[]),
 ];
 

@@ -86,12 +86,12 @@ impl Fault {
         if (config.delay.is_none() && config.abort.is_none()) || !applies(&config, head, info) {
             return Flow::Continue;
         }
-        if let Some(delay) = delay(&config, head, rand::random()) {
-            if self.begin(&config, active) {
-                info.flags |= ResponseFlags::DELAY_INJECTED;
-                self.shared.stats.delays_injected().inc();
-                tokio::time::sleep(delay).await;
-            }
+        if let Some(delay) = delay(&config, head, rand::random())
+            && self.begin(&config, active)
+        {
+            info.flags |= ResponseFlags::DELAY_INJECTED;
+            self.shared.stats.delays_injected().inc();
+            tokio::time::sleep(delay).await;
         }
         let Some(abort) = abort(&config, head, info.is_grpc, rand::random()) else { return Flow::Continue };
         if active.is_none() && !self.begin(&config, active) {

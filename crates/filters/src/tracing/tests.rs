@@ -1,8 +1,6 @@
-use meltemi_plan::tracing::Zipkin;
-use meltemi_telemetry::export::{Encoding, Limits, pipeline};
-
 use super::*;
 use crate::testing;
+use meltemi_plan::tracing::Zipkin;
 
 fn zipkin(w3c: bool) -> Tracing {
     Tracing {
@@ -29,13 +27,14 @@ fn zipkin(w3c: bool) -> Tracing {
     }
 }
 
-fn tracer(config: Tracing, sink: Option<SpanSink>) -> Tracer {
-    Tracer::new(Arc::new(config), sink, Direction::Inbound, &testing::context())
+fn tracer(config: Tracing) -> (Tracer, Arc<Context>) {
+    let context = testing::context();
+    (Tracer::new(&Arc::new(config), Direction::Inbound, &context), context)
 }
 
 #[test]
 fn a_trace_is_started_or_continued() {
-    let tracer = tracer(zipkin(true), None);
+    let (tracer, _context) = tracer(zipkin(true));
     let run = |fields: &[(&str, &str)]| {
         let (mut head, mut info) = (testing::request(fields), testing::info());
         tracer.begin(&head, &mut info);
@@ -57,7 +56,7 @@ fn a_trace_is_started_or_continued() {
 
 #[test]
 fn nothing_is_sampled_at_rate_zero_unless_forced() {
-    let tracer = tracer(Tracing { random_sampling: 0.0, ..zipkin(false) }, None);
+    let (tracer, _context) = tracer(Tracing { random_sampling: 0.0, ..zipkin(false) });
     let sampled = |fields: &[(&str, &str)]| {
         let mut info = testing::info();
         tracer.begin(&testing::request(fields), &mut info);
@@ -70,16 +69,16 @@ fn nothing_is_sampled_at_rate_zero_unless_forced() {
 
 #[tokio::test]
 async fn a_finished_request_becomes_a_span() {
-    let context = testing::context();
-    let limits = Limits { delay: Duration::from_millis(5), ..Limits::default() };
-    let (sink, exporter) = pipeline(&context.registry, "zipkin", Encoding::ZipkinJson, vec![], limits);
-    let tracer = tracer(zipkin(false), Some(sink));
+    let (tracer, context) = tracer(zipkin(false));
+    assert!(Tracer::new(&tracer.config, Direction::Inbound, &context).sink.is_some());
+    let (provider, exporter) = context.next_exporter().await;
+    assert_eq!(Some(&provider), tracer.config.provider.as_ref());
     let head = testing::request(&[("user-agent", "curl/8"), ("x-request-id", "abc")]);
     let mut info = testing::info();
     info.response_code = Some(503);
     tracer.begin(&head, &mut info);
     tracer.finish(&Scope { request: Some(&head), ..Scope::new(&info) });
-    drop(tracer);
+    drop((tracer, context));
     let (sender, mut batches) = tokio::sync::mpsc::unbounded_channel();
     exporter
         .run(Box::new(move |bytes| {

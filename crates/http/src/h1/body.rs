@@ -66,7 +66,7 @@ impl Reader {
                     Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::Data(data)))),
                     Decoded::End(trailers) => {
                         *self = Self::Done;
-                        return Poll::Ready(Ok(trailers.map(Frame::Trailers)));
+                        return Poll::Ready(Ok(trailers.filter(|_| limits.trailers).map(Frame::Trailers)));
                     }
                     Decoded::NeedMore => {}
                 },

@@ -50,9 +50,6 @@ pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer 
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
         out.extend_from_slice(upgrade.as_bytes());
         out.extend_from_slice(b"\r\n");
-    } else if head.headers.contains(&header::TE) {
-        // RFC 9110 10.1.4: TE concerns this hop only, so it must be named.
-        out.extend_from_slice(b"connection: te\r\n");
     }
     let writer = match declared(&head.headers) {
         _ if head.method == Method::CONNECT || head.upgrade.is_some() => Writer::Raw,

@@ -140,6 +140,9 @@ pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Fra
             fields.add(head, field, true)?;
         }
         let method = known_method(method)?;
+        if fields.host.is_none() && protocol == Protocol::Http11 {
+            return Err(Violation::HostMissing);
+        }
         let (authority, path) = target_parts(head, &method, target, fields.host.take())?;
         let length = fields.request_length(&method, protocol)?;
         let upgrade = fields.take_upgrade();
@@ -266,7 +269,8 @@ impl Fields {
             header::CONNECTION => self.connection(field.value)?,
             header::UPGRADE => self.upgrade = Some(value(head, field.value)?),
             header::TE if is_request => {
-                if field.value.trim_ascii().eq_ignore_ascii_case(b"trailers") {
+                let trailers = field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+                if trailers {
                     self.headers.append(name, HeaderValue::from_static("trailers"));
                 }
             }

@@ -47,6 +47,7 @@ rules! {
     Field: "5", BAD_REQUEST, "http1.codec_error", "malformed field line (name, space before colon, folding or control byte)";
     HeadTooLarge: "5", REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.headers_too_large", "head over the size limit";
     TooManyFields: "5", REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.too_many_headers", "more fields than the limit";
+    HostMissing: "3.2", BAD_REQUEST, "missing_host_header", "HTTP/1.1 without Host";
     HostRepeated: "3.2", BAD_REQUEST, "http1.codec_error", "more than one Host";
     HostInvalid: "3.2", BAD_REQUEST, "http1.codec_error", "Host is not an authority";
     LengthInvalid: "6.3", BAD_REQUEST, "http1.codec_error", "Content-Length is not one plain number";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_config::kube::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, PodSpec, Secret};
+use meltemi_config::kube::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, PodTemplate, Secret};
 use meltemi_config::{Object, Spec};
 
 /// A value that is known now, or only once the replica has a place.
@@ -42,7 +42,7 @@ impl<'a> Data<'a> {
     pub fn environment(
         &self,
         namespace: &str,
-        spec: &PodSpec,
+        template: &PodTemplate,
         container: &Container,
     ) -> Result<Vec<(String, EnvValue)>, Wrong> {
         let mut environment = Vec::new();
@@ -54,7 +54,7 @@ impl<'a> Data<'a> {
         }
         for (index, variable) in container.env.iter().enumerate() {
             let wrong = |message| (format!("env[{index}].valueFrom"), message);
-            if let Some(value) = self.value(namespace, spec, variable).map_err(wrong)? {
+            if let Some(value) = self.value(namespace, template, variable).map_err(wrong)? {
                 environment.push((variable.name.to_string(), value));
             }
         }
@@ -81,10 +81,10 @@ impl<'a> Data<'a> {
         }
     }
 
-    fn value(&self, namespace: &str, spec: &PodSpec, variable: &EnvVar) -> Result<Option<EnvValue>, String> {
+    fn value(&self, namespace: &str, template: &PodTemplate, variable: &EnvVar) -> Result<Option<EnvValue>, String> {
         let Some(source) = &variable.value_from else { return Ok(Some(EnvValue::Text(variable.value.to_string()))) };
         if let Some(field) = &source.field_ref {
-            return downward(namespace, spec, &field.field_path).map(Some);
+            return downward(namespace, template, &field.field_path).map(Some);
         }
         self.keyed(namespace, source)
     }
@@ -110,16 +110,29 @@ impl<'a> Data<'a> {
     }
 }
 
-fn downward(namespace: &str, spec: &PodSpec, path: &str) -> Result<EnvValue, String> {
+fn downward(namespace: &str, template: &PodTemplate, path: &str) -> Result<EnvValue, String> {
     match path {
         "metadata.name" => Ok(EnvValue::PodName),
         "metadata.namespace" => Ok(EnvValue::Text(namespace.to_owned())),
-        "spec.serviceAccountName" => Ok(EnvValue::Text(spec.effective_service_account().to_owned())),
+        "spec.serviceAccountName" => Ok(EnvValue::Text(template.spec.effective_service_account().to_owned())),
         "spec.nodeName" => Ok(EnvValue::Text(crate::docs::NODE.to_owned())),
         "status.podIP" | "status.podIPs" => Ok(EnvValue::PodAddress),
         "status.hostIP" => Ok(EnvValue::HostAddress),
-        other => Err(format!("field `{other}` is not known here")),
+        other => match labelled(template, other) {
+            Some(text) => Ok(EnvValue::Text(text)),
+            None => Err(format!("field `{other}` is not known here")),
+        },
     }
+}
+
+/// `metadata.labels['KEY']` or the same of annotations; a key that is not there is empty, as Kubernetes has it.
+fn labelled(template: &PodTemplate, path: &str) -> Option<String> {
+    let of = |map: &BTreeMap<meltemi_config::Str, meltemi_config::Str>, prefix: &str| {
+        let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
+        Some(map.get(key).map(ToString::to_string).unwrap_or_default())
+    };
+    let meta = &template.metadata;
+    of(&meta.labels, "metadata.labels").or_else(|| of(&meta.annotations, "metadata.annotations"))
 }
 
 /// Replaces `$(NAME)` by the value of an earlier variable, as Kubernetes does; `$$` stands for `$`.

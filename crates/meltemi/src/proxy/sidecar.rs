@@ -104,13 +104,17 @@ async fn names(settings: &Settings, control_plane: &Arc<ControlPlane>, keeper: &
     let (table, names) = watch::channel(Arc::new(Names::default()));
     let upstreams = nameservers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let server = Server::new(names, upstreams, settings.socket_mark);
-    match tokio::net::lookup_host(&settings.dns_address).await.map(|mut found| found.next()) {
-        Ok(Some(address)) => drop(spawn_local(async move {
-            if let Err(error) = server.serve(address).await {
-                tracing::error!(%address, %error, "DNS");
-            }
-        })),
-        _ => tracing::error!(address = settings.dns_address, "DNS: not an address"),
+    // `localhost` is an address of each family.
+    match tokio::net::lookup_host(&settings.dns_address).await {
+        Ok(addresses) => addresses.for_each(|address| {
+            let server = server.clone();
+            spawn_local(async move {
+                if let Err(error) = server.serve(address).await {
+                    tracing::error!(%address, %error, "DNS");
+                }
+            });
+        }),
+        Err(error) => tracing::error!(address = settings.dns_address, %error, "DNS: not an address"),
     }
     let options = control_plane::options(control_plane, keeper, node);
     let namespace = settings.namespace.clone();

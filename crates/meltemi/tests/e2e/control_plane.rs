@@ -65,7 +65,8 @@ pub fn service(name: &str, port_name: &str, port: u16, endpoints: &[(SocketAddr,
     text
 }
 
-fn gateway(port: u16, virtual_service: &str) -> String {
+/// A Gateway on this port and the documents given.
+pub fn gateway(port: u16, virtual_service: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gw, namespace: istio-system}}\nspec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  - port: {{number: {port}, name: http, protocol: HTTP}}\n    hosts: [\"*\"]\n---\n{virtual_service}"
     )
@@ -161,6 +162,11 @@ fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result<Pro
     };
     command.arg("-c").arg(&file).args(["--concurrency", "1"]);
     Ok(Process::start(name, &mut command, dir))
+}
+
+/// Our proxy as the gateway.
+pub fn start_own_gateway(discovery: SocketAddr, dir: &Path) -> Process {
+    start_gateway(Gateway::Ours, discovery, dir).expect("our proxy is always there")
 }
 
 /// Asks until the answer satisfies, since configuration takes a moment.

@@ -5,4 +5,5 @@ mod control_plane;
 mod differential;
 mod fabric;
 mod foreign_ads;
+mod lossless;
 mod support;

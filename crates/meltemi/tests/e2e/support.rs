@@ -104,7 +104,8 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<Answer, String
     exchange(address, format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
 }
 
-fn read_answer(reader: &mut impl BufRead, head: bool) -> Result<Answer, String> {
+/// Reads one answer; `head` when the request was HEAD.
+pub fn read_answer(reader: &mut impl BufRead, head: bool) -> Result<Answer, String> {
     let mut line = String::new();
     reader.read_line(&mut line).map_err(|e| format!("status line: {e}"))?;
     let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| format!("status line {line:?}"))?;

@@ -266,7 +266,7 @@ fn local_reply(value: Option<&proto::LocalReplyConfig>) -> Result<LocalReplyConf
     Ok(LocalReplyConfig {
         mappers: list(&value.mappers, "mappers", |mapper| {
             Ok(ResponseMapper {
-                filter: mapper.filter.as_ref().map(filter).transpose().at("filter")?,
+                filter: filter(required(&mapper.filter, "filter")?).at("filter")?,
                 status: match mapper.status_code {
                     None => None,
                     Some(code @ 200..600) => Some(code as u16),

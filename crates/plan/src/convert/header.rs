@@ -59,7 +59,7 @@ pub(crate) fn header_add(value: &core::HeaderValueOption) -> Result<HeaderAdd> {
         return refuse(format!("header.key: {key} may not be changed"));
     }
     if header.key.eq_ignore_ascii_case("host") {
-        return refuse("header.key: host may not be changed, use :authority");
+        return refuse("header.key: host may not be changed");
     }
     let text = match (header.value.is_empty(), header.raw_value.is_empty()) {
         (_, true) => header.value.as_str(),
@@ -83,7 +83,13 @@ pub(crate) fn header_add(value: &core::HeaderValueOption) -> Result<HeaderAdd> {
 }
 
 pub(crate) fn header_adds(values: &[core::HeaderValueOption], field: &str) -> Result<Vec<HeaderAdd>> {
-    list(values, field, header_add)
+    list(values, field, |value| {
+        let add = header_add(value)?;
+        match add.key {
+            HeaderKey::Name(_) => Ok(add),
+            pseudo => refuse(format!("header.key: {pseudo} may not be changed")),
+        }
+    })
 }
 
 /// `prefix` is `request_headers` or `response_headers`.

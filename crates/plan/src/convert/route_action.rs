@@ -51,7 +51,7 @@ pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<
         mirrors: mirrors(&value.request_mirror_policies)?,
         hash_policy: hash_policies(&value.hash_policy)?,
         high_priority: priority == core::RoutingPriority::High,
-        upgrades: list(&value.upgrade_configs, "upgrade_configs", upgrade)?,
+        upgrades: upgrades(value)?,
         internal_redirect: internal_redirect(value)?,
         max_grpc_timeout: optional_duration(value.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
         grpc_timeout_offset: optional_duration(value.grpc_timeout_offset.as_ref()).at("grpc_timeout_offset")?,
@@ -220,6 +220,16 @@ fn hash_policy(value: &action::HashPolicy) -> Result<HashPolicy> {
         Kind::FilterState(state) => HashBy::FilterState(state.key.as_str().into()),
     };
     Ok(HashPolicy { by, terminal: value.terminal })
+}
+
+fn upgrades(value: &proto::RouteAction) -> Result<Vec<RouteUpgrade>> {
+    let upgrades = list(&value.upgrade_configs, "upgrade_configs", upgrade)?;
+    for (index, one) in upgrades.iter().enumerate() {
+        if upgrades[..index].iter().any(|other| other.kind == one.kind) {
+            return refuse(format!("upgrade_configs[{index}]: upgrade {:?} appears twice", one.kind));
+        }
+    }
+    Ok(upgrades)
 }
 
 fn upgrade(value: &action::UpgradeConfig) -> Result<RouteUpgrade> {

@@ -74,7 +74,11 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
 impl Exchange<'_> {
     /// Every stage in order; an early end is a local reply.
     async fn serve(&mut self) -> Result<(), Box<LocalReply>> {
-        let admitted = request::admit(self.context, &mut self.request, self.random)?;
+        let admitted = request::admit(self.context, &mut self.request, self.random).inspect_err(|reply| {
+            if reply.status == StatusCode::BAD_REQUEST {
+                self.stream.close_after_response();
+            }
+        })?;
         self.info.remote = admitted.remote;
         self.expect_continue();
         self.info.is_grpc = self.request.is_grpc();

@@ -43,12 +43,11 @@ impl LiveHttp {
             HttpFilterConfig::Router(router) => router.suppress_envoy_headers,
             _ => false,
         });
-        let tracing = plan.tracing.clone().map(Arc::new);
         Self {
             plan: Arc::clone(plan),
             filters: FilterChain::new(&plan.http_filters, &scope, context),
             logs: AccessLogs::new(&plan.access_logs, &context.logs),
-            tracer: tracing.map(|config| Tracer::new(config, None, direction, context)),
+            tracer: plan.tracing.as_ref().map(|config| Tracer::new(&Arc::new(config.clone()), direction, context)),
             suppress_envoy_headers,
         }
     }

@@ -4,8 +4,8 @@ use std::{borrow::Cow, future::poll_fn};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use meltemi_filters::{LocalReply, ResponseFlags, StreamInfo};
-use meltemi_http::{Frame, RequestHead, ResponseHead, ServerStream, h1::Violation, name};
+use meltemi_filters::{LocalReply, LogType, ResponseFlags, Scope, StreamInfo};
+use meltemi_http::{Frame, Protocol, RequestHead, ResponseHead, ServerStream, h1::Violation, name};
 
 use super::{Context, response};
 
@@ -72,8 +72,11 @@ fn percent_encoded(text: &str) -> String {
 pub(super) async fn refuse(context: &Context, stream: &mut ServerStream, violation: Violation) {
     let rule = violation.rule();
     tracing::debug!(rule = %violation, "request refused");
-    let text = rule.status.canonical_reason().unwrap_or_default();
-    let reply = LocalReply::new(rule.status, text, rule.details).with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+    let reply = match violation {
+        Violation::HostMissing => LocalReply::new(rule.status, "", rule.details),
+        _ => LocalReply::new(rule.status, rule.status.canonical_reason().unwrap_or_default(), rule.details)
+            .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR),
+    };
     answer_unparsed(context, stream, &reply).await;
 }
 
@@ -84,12 +87,20 @@ pub(super) async fn headers_timeout(context: &Context, stream: &mut ServerStream
 }
 
 async fn answer_unparsed(context: &Context, stream: &mut ServerStream, reply: &LocalReply) {
-    let info = StreamInfo::new(context.connection.clone());
+    let mut info = StreamInfo::new(context.connection.clone());
+    info.protocol = Some(Protocol::Http11);
+    info.flags |= reply.flags;
+    info.set_details(reply.details.clone());
     let (mut head, body) = render(reply, None);
+    info.response_code = Some(head.status.as_u16());
+    info.bytes_sent = body.len() as u64;
     response::complete(context, &mut head, None, info.start_time);
     stream.close_after_response();
     send(stream, &head, body);
     let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
+    info.finish();
+    let scope = Scope { response: Some(&head), log_type: LogType::DownstreamEnd, ..Scope::new(&info) };
+    context.http.logs.log(&scope);
 }
 
 /// Queues a whole response.

@@ -53,14 +53,16 @@ pub(super) fn admit(context: &Context, head: &mut RequestHead, random: u64) -> R
 fn check_protocol(plan: &Hcm, head: &mut RequestHead) -> Result<(), Refusal> {
     if head.protocol == Protocol::Http10 {
         if !plan.http1.accept_http_10 {
-            let reply = LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version");
+            let reply = LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version")
+                .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
             return Err(Box::new(reply));
         }
         if head.authority.is_empty() && !plan.http1.default_host_for_http_10.is_empty() {
             head.authority = ByteStr::from(&*plan.http1.default_host_for_http_10);
         }
     }
-    if head.authority.is_empty() {
+    // An HTTP/1.1 request without Host was refused by the codec; an empty one is a name like any other.
+    if head.authority.is_empty() && head.protocol != Protocol::Http11 {
         return Err(refuse(StatusCode::BAD_REQUEST, "missing_host_header"));
     }
     Ok(())

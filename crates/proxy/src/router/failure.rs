@@ -86,14 +86,15 @@ impl Failure {
                 (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream".into(), "no_healthy_upstream".into())
             }
             Self::Overflow => return overflow(self.flags(), retried),
-            Self::Connect(error) => {
-                let (reason, transport) = match error {
-                    ConnectError::Timeout => ("connection timeout", None),
-                    ConnectError::Transport(text) => ("remote connection failure", Some(text.clone())),
-                    // The kernel's word is for the log (`transport_failure`), not for the client.
-                    ConnectError::Io(_) => ("remote connection failure", None),
-                };
-                reset(reason, transport, retried)
+            Self::Connect(ConnectError::Timeout) => reset("connection timeout", None, retried),
+            Self::Connect(ConnectError::Transport(text)) => {
+                reset("remote connection failure", Some(text.clone()), retried)
+            }
+            Self::Connect(ConnectError::Io(text)) => {
+                // The kernel's word is for the log, not for the client.
+                let (status, body, _) = reset("remote connection failure", None, retried);
+                let (_, _, details) = reset("remote connection failure", Some(format!("delayed connect error: {text}")), retried);
+                (status, body, details)
             }
             Self::Reset(reason) => reset(reset_text(*reason), None, retried),
             Self::Unsupported => reset("local reset", None, retried),

@@ -36,6 +36,10 @@ pub(super) async fn send(
 ) -> Result<(), Box<LocalReply>> {
     sending.forget();
     let upgraded = is_upgrade_answer(exchange, &answer);
+    if !upgraded && refused_websocket(exchange, &answer) {
+        exchange.stream.close_after_response();
+        return Err(super::bare(answer.head.status, "websocket_handshake_unsuccessful", ResponseFlags::NONE));
+    }
     let Answer { mut head, mut upstream, endpoint, active } = answer;
     let status = head.status.as_u16();
     let traffic = &target.cluster.stats.traffic;
@@ -72,6 +76,12 @@ pub(super) async fn send(
     drop(active);
     finish(exchange, target, ended);
     Ok(())
+}
+
+/// An answer that is neither the upgrade nor an error is of no use to a WebSocket client.
+fn refused_websocket(exchange: &Exchange<'_>, answer: &Answer) -> bool {
+    let websocket = exchange.request.upgrade.as_ref().is_some_and(|kind| kind.eq_ignore_ascii_case("websocket"));
+    websocket && answer.head.status.as_u16() < 400
 }
 
 fn status_for_health(exchange: &Exchange<'_>, head: &meltemi_http::ResponseHead) -> u16 {

@@ -1,11 +1,11 @@
 //! From the files of a folder to the set in force: what changed is read again, what broke keeps its last good version.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meltemi_config::{Document, Key, Object, Problem, Severity, Source, parse_documents};
+use meltemi_config::{Document, Key, MAX_DOCUMENTS, Object, Problem, Severity, Source, parse_part, split_documents};
 
 use super::FileStoreOptions;
 use super::folder::{self, Stamp};
@@ -28,9 +28,28 @@ struct FileState {
     stamp: Option<Stamp>,
     /// Hash of the text; `None` when the file could not be read.
     content: Option<u64>,
+    /// What came of each part of the text, by hash of its place and content: a part that stays is not parsed again.
+    parts: HashMap<u64, Arc<[Outcome]>>,
     /// In the order of the file. Includes last good versions of what is broken now.
     objects: Vec<Object>,
     problems: Vec<Problem>,
+}
+
+/// What came of one document.
+struct Outcome {
+    key: Option<Key>,
+    /// `None`: broken, or skipped.
+    object: Option<Object>,
+    broken: bool,
+    problems: Vec<Problem>,
+}
+
+impl From<Document> for Outcome {
+    fn from(document: Document) -> Self {
+        let problems = document.check();
+        let broken = problems.iter().any(|p| p.severity == Severity::Error);
+        Self { key: document.key, object: document.object.filter(|_| !broken), broken, problems }
+    }
 }
 
 impl Loader {
@@ -133,13 +152,12 @@ impl FileState {
         self.stamp = Some(stamp);
         match text {
             Ok(text) => {
-                let mut hasher = DefaultHasher::new();
-                hasher.write(text.as_bytes());
-                let content = Some(hasher.finish());
+                let content = Some(hash(0, &text));
                 let changed = content != self.content;
                 if changed {
                     self.content = content;
-                    self.take(parse_documents(&path.to_string_lossy(), &text));
+                    let outcomes = self.parse(&path.to_string_lossy(), &text);
+                    self.take(&outcomes);
                 }
                 changed
             }
@@ -152,22 +170,39 @@ impl FileState {
         }
     }
 
+    /// Reads the parts that are new; the others are as they were.
+    fn parse(&mut self, file: &str, text: &str) -> Vec<Arc<[Outcome]>> {
+        let mut before = std::mem::take(&mut self.parts);
+        let (mut outcomes, mut count) = (Vec::new(), 0);
+        for (line, part) in split_documents(text) {
+            let place = hash(line, part);
+            let parse = || parse_part(file, line, part).into_iter().map(Outcome::from).collect();
+            let outcome: Arc<[Outcome]> = before.remove(&place).unwrap_or_else(parse);
+            count += outcome.len();
+            self.parts.insert(place, outcome.clone());
+            outcomes.push(outcome);
+            if count > MAX_DOCUMENTS {
+                let problem =
+                    file_problem(Path::new(file), format!("more than {MAX_DOCUMENTS} documents; the rest is not read"));
+                outcomes.push([Outcome { key: None, object: None, broken: true, problems: vec![problem] }].into());
+                break;
+            }
+        }
+        outcomes
+    }
+
     /// Takes the documents of the file's new version over what it held.
-    fn take(&mut self, documents: Vec<Document>) {
-        let mut before: BTreeMap<Key, Object> =
-            std::mem::take(&mut self.objects).into_iter().map(|o| (o.key(), o)).collect();
+    fn take(&mut self, parts: &[Arc<[Outcome]>]) {
+        let before = std::mem::take(&mut self.objects);
+        let mut before: BTreeMap<Key, Object> = before.into_iter().map(|o| (o.key(), o)).collect();
         self.problems.clear();
         let mut written = BTreeSet::new();
         let mut nameless = false;
-        for document in documents {
-            let problems = document.check();
-            let broken = problems.iter().any(|p| p.severity == Severity::Error);
-            self.problems.extend(problems);
-            if let Some(key) = &document.key {
-                written.insert(key.clone());
-            }
-            let object = match (broken, &document.key) {
-                (false, _) => document.object,
+        for outcome in parts.iter().flat_map(|p| p.iter()) {
+            self.problems.extend(outcome.problems.iter().cloned());
+            written.extend(outcome.key.clone());
+            let object = match (outcome.broken, &outcome.key) {
+                (false, _) => outcome.object.clone(),
                 (true, Some(key)) => before.remove(key),
                 (true, None) => {
                     nameless = true;
@@ -181,6 +216,12 @@ impl FileState {
             self.objects.extend(before.into_iter().filter(|(key, _)| !written.contains(key)).map(|(_, object)| object));
         }
     }
+}
+
+fn hash(line: u32, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (line, text).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A problem with a file as a whole: it has no line.
@@ -206,3 +247,6 @@ fn duplicate(second: &Object, first: &Object) -> Problem {
         suggestion: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,9 @@ pub struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    fn shows(&self, name: &str, cells: &[u64]) -> bool {
-        !(self.used_only && cells.iter().all(|c| *c == 0)) && self.name.is_none_or(|matches| matches(name))
+    fn shows(&self, spec: &Spec, name: &str, cells: &[u64]) -> bool {
+        let hides_zero = self.used_only || spec.hides_zero();
+        !(hides_zero && cells.iter().all(|c| *c == 0)) && self.name.is_none_or(|matches| matches(name))
     }
 }
 
@@ -96,7 +97,7 @@ impl Registry {
             for (i, spec) in group.0.specs.iter().enumerate() {
                 let first = group.0.offsets[i] as usize;
                 let cells = values[first..first + spec.kind.cells() as usize].to_vec();
-                if filter.shows(&text_name(&group, spec), &cells) {
+                if filter.shows(spec, &text_name(&group, spec), &cells) {
                     show(&group, spec, cells);
                 }
             }

@@ -111,3 +111,15 @@ fn series_are_bounded_expire_only_when_unheld_and_overflow_is_counted() {
     set.expire(later + Duration::from_secs(61));
     assert!(set.is_empty());
 }
+
+#[test]
+fn the_same_scope_is_the_same_group() {
+    let registry = Registry::new();
+    let (a, again, other) = (example(&registry, "a"), example(&registry, "a"), example(&registry, "b"));
+    a.rq_total().inc();
+    again.rq_total().inc();
+    other.rq_total().inc();
+    assert_eq!((a.rq_total().value(), registry.total("envoy_cluster_rq_total", &[])), (2, 3));
+    drop((a, again));
+    assert_eq!(example(&registry, "a").rq_total().value(), 0, "it left with its last handle");
+}

@@ -147,7 +147,8 @@ impl Merged {
         }
         match self.plain.get(&key.number).cloned() {
             Some(current) if current.bind == key.bind => {
-                let joins = key.protocol().is_http() && (current.protocol().is_http() || current.protocol() == key.protocol());
+                let joins =
+                    key.protocol().is_http() && (current.protocol().is_http() || current.protocol() == key.protocol());
                 if joins && !bound.route.is_empty() {
                     self.by_route.entry(bound.route.clone()).or_default().push(bound.clone());
                     self.port_mut(&current).servers.push(bound);

@@ -1,13 +1,13 @@
 //! Route configurations of gateway servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use meltemi_config::networking::VirtualService;
-use meltemi_model::{ConfigRef, host};
+use meltemi_model::{ConfigRef, ObjectKey, host};
 
-use super::merge::{Merged, without_namespace};
 use super::intersection;
+use super::merge::{Merged, without_namespace};
 use crate::names;
 use crate::route::select::{Selection, rule_routes};
 use crate::route::spec::{CatchAll, Configuration, Host, Routes, RuleRoutes};
@@ -25,7 +25,7 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
     let servers = merged.by_route.get(name).map(Vec::as_slice).unwrap_or_default();
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     // Several servers of one Gateway share a rule's routes.
-    let mut built: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), Option<Arc<RuleRoutes>>> = BTreeMap::new();
+    let mut built: BTreeMap<(Arc<str>, ObjectKey), Option<Arc<RuleRoutes>>> = BTreeMap::new();
     for bound in servers {
         let port = bound.port();
         let tls = bound.server().tls.is_some();
@@ -34,7 +34,7 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
             if hosts.is_empty() {
                 continue;
             }
-            let key = (bound.gateway_name.clone(), rule.namespace.clone(), rule.name.clone());
+            let key = (bound.gateway_name.clone(), rule.key());
             let routes = built.entry(key).or_insert_with(|| {
                 let selection = Selection { port, gateway: &bound.gateway_name, tls };
                 rule_routes(view, &rule, &selection, &lookup(view, &rule)).map(Arc::new)
@@ -98,25 +98,23 @@ fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
     let mut drafts: Vec<_> = drafts.into_iter().collect();
     drafts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
     let mut hosts: Vec<Host> = Vec::new();
+    // Rules of one generation are the same exactly where they are the same allocation.
+    let mut known: HashMap<(bool, Vec<*const RuleRoutes>), usize> = HashMap::new();
     for (hostname, draft) in drafts {
-        let same = |own: &&mut Host| match &own.routes {
-            Routes::Rules(rules) => own.require_tls == draft.require_tls && same_rules(rules, &draft.rules),
-            Routes::Service(_) => false,
-        };
-        match hosts.iter_mut().find(same) {
-            Some(own) => own.domains.push(hostname),
-            None => hosts.push(Host {
-                name: names::domain(&hostname, draft.port),
-                domains: vec![hostname],
-                routes: Routes::Rules(draft.rules),
-                require_tls: draft.require_tls,
-            }),
+        let same = (draft.require_tls, draft.rules.iter().map(Arc::as_ptr).collect());
+        match known.get(&same) {
+            Some(index) => hosts[*index].domains.push(hostname),
+            None => {
+                known.insert(same, hosts.len());
+                hosts.push(Host {
+                    name: names::domain(&hostname, draft.port),
+                    domains: vec![hostname],
+                    routes: Routes::Rules(draft.rules),
+                    require_tls: draft.require_tls,
+                });
+            }
         }
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts
-}
-
-fn same_rules(a: &[Arc<RuleRoutes>], b: &[Arc<RuleRoutes>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }

@@ -8,8 +8,7 @@ use meltemi_proto::envoy::config::accesslog::v3::{
     AccessLog as Message, AccessLogFilter, ResponseFlagFilter, access_log, access_log_filter,
 };
 use meltemi_proto::envoy::config::core::v3::{
-    ApiVersion, GrpcService, SubstitutionFormatString, TypedExtensionConfig, grpc_service,
-    substitution_format_string,
+    ApiVersion, GrpcService, SubstitutionFormatString, TypedExtensionConfig, grpc_service, substitution_format_string,
 };
 use meltemi_proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use meltemi_proto::envoy::extensions::access_loggers::grpc::v3::{
@@ -76,7 +75,6 @@ fn file(path: &str, format: &LogFormat, omit_empty: bool) -> FileAccessLog {
     FileAccessLog {
         path: path.into(),
         access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(log_format)),
-        ..FileAccessLog::default()
     }
 }
 

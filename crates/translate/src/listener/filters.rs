@@ -63,8 +63,10 @@ pub fn of_listener(filter: &ListenerFilter) -> FilterMessage {
         ),
         ListenerFilter::TlsInspector(ports) => {
             // Envoy's default is 64 KiB for each connection; a ClientHello rarely needs more than this and it grows.
-            let config =
-                listener_filters::tls_inspector::v3::TlsInspector { initial_read_buffer_size: Some(512), ..Default::default() };
+            let config = listener_filters::tls_inspector::v3::TlsInspector {
+                initial_read_buffer_size: Some(512),
+                ..Default::default()
+            };
             inspector(listener_filter("envoy.filters.listener.tls_inspector", &config), ports)
         }
         ListenerFilter::HttpInspector(ports) => inspector(

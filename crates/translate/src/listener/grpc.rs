@@ -48,7 +48,8 @@ fn one(view: &View<'_>, name: &Arc<str>) -> Option<ApiListener> {
         Some((host, port)) => (host, Some(port)),
         None => (&**name, None),
     };
-    let service = crate::route::full_hosts(host, view.node).iter().find_map(|full| view.scope.service(full).cloned())?;
+    let service =
+        crate::route::full_hosts(host, view.node).iter().find_map(|full| view.scope.service(full).cloned())?;
     let port = match port {
         Some(port) => service.port(port)?.number,
         None => match service.ports.as_slice() {

@@ -102,7 +102,10 @@ fn idle_timeout(timeout: Duration) -> HttpProtocolOptions {
 fn request_id(profile: &Profile) -> Any {
     // Whether the request id carries the sampling decision; Istio's default is Envoy's, yes, and it is stated as such.
     let use_for_sampling = profile.tracing.is_some().then_some(true);
-    Any::pack(&UuidRequestIdConfig { use_request_id_for_trace_sampling: use_for_sampling, ..UuidRequestIdConfig::default() })
+    Any::pack(&UuidRequestIdConfig {
+        use_request_id_for_trace_sampling: use_for_sampling,
+        ..UuidRequestIdConfig::default()
+    })
 }
 
 fn route_specifier(route: &RouteSource) -> RouteSpecifier {

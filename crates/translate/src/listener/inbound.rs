@@ -177,22 +177,24 @@ fn kinds(payload: Payload, mode: MtlsMode) -> &'static [Kind] {
         (Payload::Http, MtlsMode::Disable) => const { &[kind(true, false, RawBuffer, &[])] },
         (Payload::Tcp, MtlsMode::Strict) => const { &[kind(false, true, Tls, &[])] },
         // TLS that is not ours is the application's own, and passes.
-        (Payload::Tcp, MtlsMode::Permissive) => const {
-            &[kind(false, true, Tls, &ISTIO_MTLS), kind(false, false, Tls, &[]), kind(false, false, RawBuffer, &[])]
-        },
+        (Payload::Tcp, MtlsMode::Permissive) => {
+            const { &[kind(false, true, Tls, &ISTIO_MTLS), kind(false, false, Tls, &[]), kind(false, false, RawBuffer, &[])] }
+        }
         (Payload::Tcp, MtlsMode::Disable) => const { &[kind(false, false, RawBuffer, &[])] },
         (Payload::Sniffed, MtlsMode::Strict) => {
             const { &[kind(true, true, Tls, &ISTIO_HTTP), kind(false, true, Tls, &[])] }
         }
-        (Payload::Sniffed, MtlsMode::Permissive) => const {
-            &[
-                kind(true, true, Tls, &ISTIO_HTTP),
-                kind(true, false, RawBuffer, PLAINTEXT),
-                kind(false, true, Tls, &ISTIO_TCP),
-                kind(false, false, RawBuffer, &[]),
-                kind(false, false, Tls, &[]),
-            ]
-        },
+        (Payload::Sniffed, MtlsMode::Permissive) => {
+            const {
+                &[
+                    kind(true, true, Tls, &ISTIO_HTTP),
+                    kind(true, false, RawBuffer, PLAINTEXT),
+                    kind(false, true, Tls, &ISTIO_TCP),
+                    kind(false, false, RawBuffer, &[]),
+                    kind(false, false, Tls, &[]),
+                ]
+            }
+        }
         (Payload::Sniffed, MtlsMode::Disable) => {
             const { &[kind(true, false, RawBuffer, PLAINTEXT), kind(false, false, RawBuffer, &[])] }
         }
@@ -308,7 +310,8 @@ fn passthrough(view: &View<'_>, listen_port: u32) -> Vec<Chain> {
     let mut chains = vec![trap];
     let policy = view.snapshot.mtls_policy(view.node);
     let declared: Vec<u32> = declared_ports(view);
-    let undeclared = policy.ports.iter().filter(|(port, _)| !declared.contains(port)).map(|(port, mode)| (*port, *mode));
+    let undeclared =
+        policy.ports.iter().filter(|(port, _)| !declared.contains(port)).map(|(port, mode)| (*port, *mode));
     for (port, mode) in std::iter::once((0, policy.mode)).chain(undeclared) {
         let parts = ChainParts {
             view,
@@ -324,10 +327,7 @@ fn passthrough(view: &View<'_>, listen_port: u32) -> Vec<Chain> {
                 retry: view.profile.default_inbound_retry.clone(),
             },
             protocol: Protocol::Auto,
-            tcp: Tcp {
-                idle_timeout: view.profile.idle_timeout,
-                ..Tcp::to(names::INBOUND_PASSTHROUGH_CLUSTER)
-            },
+            tcp: Tcp { idle_timeout: view.profile.idle_timeout, ..Tcp::to(names::INBOUND_PASSTHROUGH_CLUSTER) },
             origin: None,
         };
         chains.extend(parts.chains(Payload::Sniffed, mode));

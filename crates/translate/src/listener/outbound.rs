@@ -89,8 +89,7 @@ struct Table<'a> {
 impl<'a> Table<'a> {
     fn add_egress(&mut self, egress: &'a EgressListener) {
         let no_capture = self.view.node.interception_mode() == InterceptionMode::None;
-        let bind_to_port =
-            no_capture || egress.capture_mode == CaptureMode::None || egress.bind.starts_with("unix:");
+        let bind_to_port = no_capture || egress.capture_mode == CaptureMode::None || egress.bind.starts_with("unix:");
         let binds: Vec<String> = if !egress.bind.is_empty() {
             vec![egress.bind.to_string()]
         } else if bind_to_port {
@@ -136,8 +135,7 @@ impl<'a> Table<'a> {
             return self.add(offer);
         }
         let instances = self.instance_addresses(&offer);
-        let declared_open =
-            offer.service.registry != RegistryKind::Kubernetes && offer.service.selector.is_empty();
+        let declared_open = offer.service.registry != RegistryKind::Kubernetes && offer.service.selector.is_empty();
         if instances.is_empty() && declared_open {
             return self.add(offer);
         }
@@ -314,7 +312,8 @@ fn same_match(a: &Match, b: &Match) -> bool {
 
 /// A range by its network; the whole address space is no restriction.
 fn normalized(text: &str) -> Option<ipnet::IpNet> {
-    let net = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()?;
+    let net =
+        text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()?;
     (!net.addr().is_unspecified()).then(|| net.trunc())
 }
 
@@ -375,7 +374,8 @@ fn finish(view: &View<'_>, primary: &str, port: u32, entry: Entry) -> Listener {
     if matching.is_empty() {
         matching.extend(default_chain.take());
     }
-    let default_chain = default_chain.unwrap_or_else(|| tcp::named(names::PASSTHROUGH_FILTER_CHAIN, Match::default(), fallback(view)));
+    let default_chain =
+        default_chain.unwrap_or_else(|| tcp::named(names::PASSTHROUGH_FILTER_CHAIN, Match::default(), fallback(view)));
     Listener {
         name: names::listener(primary, port).into(),
         profile: view.profile.clone(),

@@ -1,15 +1,15 @@
 //! A decided [`spec::Listener`](super::spec::Listener) as its message.
 
+use meltemi_proto::envoy::config::core::v3::TrafficDirection;
 use meltemi_proto::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, connection_balance_config};
 use meltemi_proto::envoy::config::listener::v3::{
     AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener as Message,
 };
-use meltemi_proto::envoy::config::core::v3::TrafficDirection;
 use meltemi_proto::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy;
+use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
 };
-use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use meltemi_proto::envoy::r#type::v3::{HashPolicy, hash_policy};
 
 use super::spec::{Chain, Class, Listener, Match, Tcp, Terminal, Transport};
@@ -103,9 +103,8 @@ fn tcp_filters(tcp: &Tcp, profile: &Profile) -> Vec<Filter> {
         let config = MongoProxy { stat_prefix: tcp.stat_prefix.clone(), ..MongoProxy::default() };
         chain.push(filters::network_filter("envoy.filters.network.mongo_proxy", &config));
     }
-    let source_ip = || HashPolicy {
-        policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
-    };
+    let source_ip =
+        || HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})) };
     let config = TcpProxy {
         stat_prefix: tcp.stat_prefix.clone(),
         cluster_specifier: Some(cluster_specifier(&tcp.clusters)),

@@ -97,7 +97,11 @@ fn credential(name: &str, view: &View<'_>) -> Secret {
 /// A socket on the gateway's own machine knows the name as it was written; else the mesh's first SDS provider is asked.
 fn external(name: &str, resource: &str, view: &View<'_>) -> Secret {
     if view.node.flag("credential") {
-        return Secret::External { name: name.into(), cluster: CREDENTIAL_SOCKET_CLUSTER.into(), authority: String::new() };
+        return Secret::External {
+            name: name.into(),
+            cluster: CREDENTIAL_SOCKET_CLUSTER.into(),
+            authority: String::new(),
+        };
     }
     let provider = view.snapshot.mesh.extension_providers.iter().find_map(|provider| provider.sds.as_ref());
     let found = provider.and_then(|sds| Some((view.find_service(&sds.service)?, sds.port)));

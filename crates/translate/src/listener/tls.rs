@@ -165,4 +165,3 @@ fn secret_server(cluster: &str, authority: &str) -> ApiConfigSource {
         ..ApiConfigSource::default()
     }
 }
-

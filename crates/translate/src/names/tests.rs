@@ -3,7 +3,10 @@ use super::*;
 #[test]
 fn cluster_names_round_trip() {
     let cases = [
-        ("outbound|80|v1|a.default.svc.cluster.local", Cluster::Outbound { port: 80, subset: "v1", host: "a.default.svc.cluster.local" }),
+        (
+            "outbound|80|v1|a.default.svc.cluster.local",
+            Cluster::Outbound { port: 80, subset: "v1", host: "a.default.svc.cluster.local" },
+        ),
         ("outbound|80||*.example.com", Cluster::Outbound { port: 80, subset: "", host: "*.example.com" }),
         ("outbound_.80_._.a.b", Cluster::OutboundSni { port: 80, subset: "", host: "a.b" }),
         ("inbound|8080||", Cluster::Inbound { port: 8080 }),

@@ -254,7 +254,9 @@ fn text_format(own: &Arc<str>) -> Arc<str> {
 }
 
 fn default_json() -> LogFormat {
-    LogFormat::Json(JSON_FORMAT.iter().map(|(name, format)| ((*name).into(), JsonField::Text((*format).into()))).collect())
+    LogFormat::Json(
+        JSON_FORMAT.iter().map(|(name, format)| ((*name).into(), JsonField::Text((*format).into()))).collect(),
+    )
 }
 
 /// A format that is no JSON object is as if it were not there, as in Istio.
@@ -391,7 +393,9 @@ fn otel_service_name(node: &Node) -> Arc<str> {
     let app = node.labels.get("app").or_else(|| node.labels.get("app.kubernetes.io/name"));
     match app {
         Some(app) => format!("{app}.{}", node.namespace).into(),
-        None => node.text("WORKLOAD_NAME").map_or_else(|| node.name.clone(), |n| format!("{n}.{}", node.namespace).into()),
+        None => {
+            node.text("WORKLOAD_NAME").map_or_else(|| node.name.clone(), |n| format!("{n}.{}", node.namespace).into())
+        }
     }
 }
 

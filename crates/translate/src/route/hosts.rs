@@ -53,7 +53,9 @@ pub fn alternative_hosts(hostname: &str, port: Option<u32>, dns_domain: &str) ->
         hosts.extend(without_shared_suffix(hostname, dns_domain, port));
         return hosts;
     };
-    let Some(qualified) = hostname.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc.")) else { return hosts };
+    let Some(qualified) = hostname.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc.")) else {
+        return hosts;
+    };
     let Some((name, own_namespace)) = qualified.split_once('.') else { return hosts };
     let with_svc = format!("{qualified}.svc");
     if own_namespace == namespace {

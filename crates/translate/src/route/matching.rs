@@ -1,12 +1,14 @@
 //! VirtualService matches as Envoy's.
 
 use meltemi_config::networking::{HttpMatchRequest, StringMatch, StringMatchType};
+use meltemi_config::wire::Str;
 use meltemi_proto::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use meltemi_proto::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use meltemi_proto::envoy::config::route::v3::route_match::PathSpecifier;
 use meltemi_proto::envoy::config::route::v3::{HeaderMatcher, QueryParameterMatcher, RouteMatch};
-use meltemi_proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use meltemi_proto::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher, string_matcher::MatchPattern};
 
+use super::claims;
 use crate::wire;
 
 /// Takes every request whatever its path and headers: nothing after it in the rule is reached.
@@ -31,8 +33,9 @@ pub fn route_match(matches: Option<&HttpMatchRequest>) -> RouteMatch {
     let Some(matches) = matches else {
         return RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() };
     };
-    let present = matches.headers.iter().map(|(name, value)| header(name, value));
-    let absent = matches.without_headers.iter().map(|(name, value)| without_header(name, value));
+    let is_header = |(name, _): &(&Str, &StringMatch)| claims::path(name).is_none();
+    let present = matches.headers.iter().filter(is_header).map(|(name, value)| header(name, value));
+    let absent = matches.without_headers.iter().filter(is_header).map(|(name, value)| without_header(name, value));
     let mut headers: Vec<_> = present.chain(absent).collect();
     headers.sort_by(|a, b| a.name.cmp(&b.name));
     let pseudo = [(":method", &matches.method), (":authority", &matches.authority), (":scheme", &matches.scheme)];
@@ -41,9 +44,17 @@ pub fn route_match(matches: Option<&HttpMatchRequest>) -> RouteMatch {
         path_specifier: Some(path(matches.uri.as_ref())),
         case_sensitive: Some(!matches.ignore_uri_case),
         headers,
+        dynamic_metadata: claim_matchers(matches),
         query_parameters: matches.query_params.iter().map(|(name, value)| query_parameter(name, value)).collect(),
         ..RouteMatch::default()
     }
+}
+
+fn claim_matchers(matches: &HttpMatchRequest) -> Vec<MetadataMatcher> {
+    let with = matches.headers.iter().map(|(name, value)| (name, value, false));
+    let without = matches.without_headers.iter().map(|(name, value)| (name, value, true));
+    let claims = with.chain(without);
+    claims.filter_map(|(name, value, invert)| Some(claims::matcher(&claims::path(name)?, value, invert))).collect()
 }
 
 fn path(uri: Option<&StringMatch>) -> PathSpecifier {
@@ -73,8 +84,7 @@ pub fn string_matcher(value: &StringMatch) -> Option<StringMatcher> {
 }
 
 fn header(name: &str, value: &StringMatch) -> HeaderMatcher {
-    let specifier =
-        pattern(value).map_or(HeaderMatchSpecifier::PresentMatch(true), HeaderMatchSpecifier::StringMatch);
+    let specifier = pattern(value).map_or(HeaderMatchSpecifier::PresentMatch(true), HeaderMatchSpecifier::StringMatch);
     HeaderMatcher { name: name.into(), header_match_specifier: Some(specifier), ..HeaderMatcher::default() }
 }
 

@@ -42,11 +42,8 @@ pub fn outbound(retry: Option<&HttpRetry>, consistent_hash: bool) -> Option<Retr
 }
 
 pub fn inbound(retry: Option<&HttpRetry>) -> Option<RetryPolicy> {
-    let mut policy = RetryPolicy {
-        retry_on: DEFAULT_INBOUND.into(),
-        num_retries: Some(DEFAULT_ATTEMPTS),
-        ..RetryPolicy::default()
-    };
+    let mut policy =
+        RetryPolicy { retry_on: DEFAULT_INBOUND.into(), num_retries: Some(DEFAULT_ATTEMPTS), ..RetryPolicy::default() };
     if let Some(retry) = retry {
         set_common(&mut policy, retry)?;
     }

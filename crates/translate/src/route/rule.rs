@@ -15,7 +15,8 @@ use meltemi_proto::envoy::config::route::v3::route_action::{
 };
 use meltemi_proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use meltemi_proto::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, WeightedCluster, route, route_match,
+    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, WeightedCluster, route,
+    route_match,
 };
 use meltemi_proto::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
@@ -85,7 +86,8 @@ fn forward(
     let mut action = RouteAction::default();
     render::set_timeout(&mut action, http.timeout, policy.proxyless);
     rewrite(&mut action, http, policy);
-    let authority = http.rewrite.as_ref().filter(|r| !r.authority.is_empty()).map(|r| r.authority.to_string()).or(authority);
+    let authority =
+        http.rewrite.as_ref().filter(|r| !r.authority.is_empty()).map(|r| r.authority.to_string()).or(authority);
     action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
     action.request_mirror_policies = mirrors(http, &selected.mirrors);
     let paired: Vec<_> = http.route.iter().zip(selected.destinations.iter()).collect();
@@ -237,7 +239,9 @@ fn operation(route: &Route, rule: &RuleRoutes) -> String {
         _ => "/*".into(),
     };
     let cluster = match &route.action {
-        Some(route::Action::Route(RouteAction { cluster_specifier: Some(ClusterSpecifier::Cluster(name)), .. })) => name,
+        Some(route::Action::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(name)), ..
+        })) => name,
         _ => "",
     };
     match names::Cluster::parse(cluster) {

@@ -46,8 +46,10 @@ pub fn rule_routes(
             }
             let (destinations, mirrors) = targets
                 .get_or_insert_with(|| {
-                    let destinations = entry.route.iter().map(|to| destination(view, &to.destination, selection, lookup));
-                    let mirrors = entry.mirror.iter().chain(entry.mirrors.iter().filter_map(|m| m.destination.as_ref()));
+                    let destinations =
+                        entry.route.iter().map(|to| destination(view, &to.destination, selection, lookup));
+                    let mirrors =
+                        entry.mirror.iter().chain(entry.mirrors.iter().filter_map(|m| m.destination.as_ref()));
                     let mirrors = mirrors.map(|to| cluster(to, selection, lookup));
                     (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>())
                 })

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use meltemi_config::networking::VirtualService;
 use meltemi_model::{ConfigRef, EgressListener, ObjectKey, Port, Resolution, Service, Shared, host};
 
+use super::hosts;
 use super::select::{Selection, rule_routes, service_hash};
 use super::spec::{CatchAll, Configuration, Host, Routes, ServiceRoute};
-use super::hosts;
 use crate::dialect::Dialect;
 use crate::listener::outbound;
 use crate::names;
@@ -122,9 +122,9 @@ fn concerns(rule: &ConfigRef<VirtualService>, registry: &Registry) -> bool {
     rule.spec.hosts.iter().any(|name| {
         let name = name.to_lowercase();
         registry.contains_key(&name)
-            || registry.keys().any(|own| {
-                (host::is_wildcard(&name) || host::is_wildcard(own)) && host::overlaps(&name, own)
-            })
+            || registry
+                .keys()
+                .any(|own| (host::is_wildcard(&name) || host::is_wildcard(own)) && host::overlaps(&name, own))
     })
 }
 
@@ -258,7 +258,11 @@ impl Claims {
                 let name = names::domain(&service.hostname, group.port);
                 found.extend(self.host(name, domains.all, &domains.alternatives, &group.routes));
             }
-            hosts.extend(found.into_iter().filter_map(|host| if port == 0 { across_ports(host, group.port) } else { Some(host) }));
+            hosts.extend(
+                found
+                    .into_iter()
+                    .filter_map(|host| if port == 0 { across_ports(host, group.port) } else { Some(host) }),
+            );
         }
         hosts
     }

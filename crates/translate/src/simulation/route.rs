@@ -50,7 +50,8 @@ fn virtual_host<'a>(config: &'a RouteConfiguration, host: &str) -> Option<&'a Vi
     let host = if config.ignore_port_in_host_matching { without_port(host) } else { host };
     let domains = || config.virtual_hosts.iter().flat_map(|vh| vh.domains.iter().map(move |d| (d.as_str(), vh)));
     let exact = domains().find(|(domain, _)| domain.eq_ignore_ascii_case(host));
-    let longest = |fits: &dyn Fn(&str) -> bool| domains().filter(|(d, _)| *d != "*" && fits(d)).max_by_key(|(d, _)| d.len());
+    let longest =
+        |fits: &dyn Fn(&str) -> bool| domains().filter(|(d, _)| *d != "*" && fits(d)).max_by_key(|(d, _)| d.len());
     let suffix = || longest(&|d| d.strip_prefix('*').is_some_and(|s| host.len() > s.len() && host.ends_with(s)));
     let prefix = || longest(&|d| d.strip_suffix('*').is_some_and(|p| host.len() > p.len() && host.starts_with(p)));
     let any = || domains().find(|(domain, _)| *domain == "*");

@@ -41,10 +41,7 @@ fn a_plain_server_routes_the_hosts_that_it_shares_with_the_rule() {
     let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
     assert_eq!(config["virtual_hosts"].as_array().unwrap().len(), 1);
     assert_eq!(at(&config, "virtual_hosts.0.name"), "x.example.com:80");
-    assert_eq!(
-        at(&config, "virtual_hosts.0.routes.0.route.cluster"),
-        "outbound|80||a.default.svc.cluster.local"
-    );
+    assert_eq!(at(&config, "virtual_hosts.0.routes.0.route.cluster"), "outbound|80||a.default.svc.cluster.local");
 }
 
 #[test]
@@ -89,7 +86,8 @@ fn https_servers_are_told_apart_by_sni_and_name_their_secrets() {
 
 #[test]
 fn a_redirecting_server_requires_tls() {
-    let servers = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [x.example.com], tls: {httpsRedirect: true}}";
+    let servers =
+        "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [x.example.com], tls: {httpsRedirect: true}}";
     let mesh = mesh(servers, &format!("hosts: [x.example.com], {TO_A}"));
     let config = mesh.resource(&router(), type_urls::ROUTE, "http.80");
     assert_eq!(at(&config, "virtual_hosts.0.require_tls"), "ALL");
@@ -112,7 +110,8 @@ fn tls_passes_by_sni_and_tcp_by_port() {
 
 #[test]
 fn auto_passthrough_has_a_chain_for_each_service_by_its_sni() {
-    let servers = "  - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}";
+    let servers =
+        "  - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}";
     let mesh = Mesh::new(&(service("a", "10.1.0.1", 80, "http") + &gateway(servers)));
     let listener = mesh.listener(&router(), "0.0.0.0_15443");
     let name = "outbound_.80_._.a.default.svc.cluster.local";

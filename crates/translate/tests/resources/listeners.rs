@@ -39,7 +39,10 @@ fn a_sidecar_has_istio_s_listeners() {
     );
     let db = mesh.listener(&sidecar(), "10.1.0.3_5432");
     assert_eq!(db["bind_to_port"], false);
-    assert_eq!(at(&db, "filter_chains.0.filters.1.typed_config.cluster"), "outbound|5432||db.default.svc.cluster.local");
+    assert_eq!(
+        at(&db, "filter_chains.0.filters.1.typed_config.cluster"),
+        "outbound|5432||db.default.svc.cluster.local"
+    );
     assert_eq!(at(&db, "default_filter_chain.name"), "PassthroughFilterChain");
     assert_eq!(db["traffic_direction"], "OUTBOUND");
     let http = mesh.listener(&sidecar(), "0.0.0.0_80");
@@ -62,7 +65,8 @@ fn a_sidecar_has_istio_s_listeners() {
 fn http_filters_stand_in_istio_s_order() {
     let (mesh, node) = workload("http", None);
     let inbound = mesh.listener(&node, "virtualInbound");
-    let chain = inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
+    let chain =
+        inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
     assert_eq!(filter_names(&chain["filters"])[0], "istio.metadata_exchange");
     let hcm = manager(chain);
     assert_eq!(
@@ -101,7 +105,8 @@ fn vanilla_envoy_gets_no_filter_of_istio_s() {
     let envoy = node("sidecar", json!({"LABELS": {"app": "own"}, "DIALECT": "envoy"}));
     for name in mesh.names(&envoy, type_urls::LISTENER) {
         let text = mesh.listener(&envoy, &name).to_string();
-        for extension in ["istio.metadata_exchange", "istio.stats", "istio.alpn", "peer_metadata", "stats.PluginConfig"] {
+        for extension in ["istio.metadata_exchange", "istio.stats", "istio.alpn", "peer_metadata", "stats.PluginConfig"]
+        {
             assert!(!text.contains(extension), "{extension} in {name}");
         }
     }
@@ -114,7 +119,11 @@ fn the_mtls_mode_decides_the_chains() {
         ("http", None, json!([["tls", "istio", true, true], ["raw_buffer", null, false, true]])),
         ("http", Some("STRICT"), json!([["tls", null, true, true]])),
         ("http", Some("DISABLE"), json!([["raw_buffer", null, false, true]])),
-        ("tcp", None, json!([["tls", "istio", true, false], ["tls", null, false, false], ["raw_buffer", null, false, false]])),
+        (
+            "tcp",
+            None,
+            json!([["tls", "istio", true, false], ["tls", null, false, false], ["raw_buffer", null, false, false]]),
+        ),
         ("x", Some("STRICT"), json!([["tls", "istio-http/1.0", true, true], ["tls", null, true, false]])),
         (
             "x",
@@ -131,12 +140,18 @@ fn the_mtls_mode_decides_the_chains() {
     for (protocol, mode, expected) in cases {
         let (mesh, node) = workload(protocol, mode);
         let inbound = mesh.listener(&node, "virtualInbound");
-        let chains = inbound["filter_chains"].as_array().unwrap().iter().filter(|chain| chain["name"] == "0.0.0.0_8080");
+        let chains =
+            inbound["filter_chains"].as_array().unwrap().iter().filter(|chain| chain["name"] == "0.0.0.0_8080");
         let found: Vec<Value> = chains
             .map(|chain| {
                 let matches = &chain["filter_chain_match"];
                 let http = chain["filters"].to_string().contains("HttpConnectionManager");
-                json!([matches["transport_protocol"], matches["application_protocols"][0], !chain["transport_socket"].is_null(), http])
+                json!([
+                    matches["transport_protocol"],
+                    matches["application_protocols"][0],
+                    !chain["transport_socket"].is_null(),
+                    http
+                ])
             })
             .collect();
         assert_eq!(Value::Array(found), expected, "{protocol} {mode:?}");
@@ -147,7 +162,8 @@ fn the_mtls_mode_decides_the_chains() {
 fn mesh_tls_takes_its_secrets_from_the_agent() {
     let (mesh, node) = workload("http", Some("STRICT"));
     let inbound = mesh.listener(&node, "virtualInbound");
-    let chain = inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
+    let chain =
+        inbound["filter_chains"].as_array().unwrap().iter().find(|chain| chain["name"] == "0.0.0.0_8080").unwrap();
     let tls = at(chain, "transport_socket.typed_config");
     assert_eq!(tls["require_client_certificate"], true);
     let common = &tls["common_tls_context"];
@@ -158,10 +174,7 @@ fn mesh_tls_takes_its_secrets_from_the_agent() {
     assert_eq!(agent, "sds-grpc");
     let combined = &common["combined_validation_context"];
     assert_eq!(at(combined, "validation_context_sds_secret_config.name"), "ROOTCA");
-    assert_eq!(
-        at(combined, "default_validation_context.match_subject_alt_names.0.prefix"),
-        "spiffe://cluster.local/"
-    );
+    assert_eq!(at(combined, "default_validation_context.match_subject_alt_names.0.prefix"), "spiffe://cluster.local/");
     assert_eq!(at(common, "tls_params.tls_minimum_protocol_version"), "TLSv1_2");
 }
 
@@ -187,7 +200,9 @@ fn services_that_meet_on_an_address_share_its_listener() {
              spec: {{hosts: [{host}], ports: [{{number: 443, name: p, protocol: {protocol}}}], resolution: DNS}}\n"
         )
     };
-    let documents = entry("one", "one.example.com", "TLS") + &entry("two", "two.example.com", "TLS") + &entry("web", "web.example.com", "HTTP");
+    let documents = entry("one", "one.example.com", "TLS")
+        + &entry("two", "two.example.com", "TLS")
+        + &entry("web", "web.example.com", "HTTP");
     let listener = Mesh::new(&documents).listener(&sidecar(), "0.0.0.0_443");
     let names: Vec<_> = listener["filter_chains"]
         .as_array()
@@ -219,7 +234,10 @@ fn access_logs_and_tracing_follow_the_mesh() {
     let provider = at(hcm, "tracing.provider.typed_config.grpc_service.envoy_grpc.cluster_name");
     assert_eq!(provider, "outbound|4317||otel.default.svc.cluster.local");
     let plain = Mesh::with_config("accessLogFile: /dev/stdout", &documents).listener(&sidecar(), "0.0.0.0_80");
-    let text = at(manager(at(&plain, "filter_chains.0")), "access_log.0.typed_config.log_format.text_format_source.inline_string");
+    let text = at(
+        manager(at(&plain, "filter_chains.0")),
+        "access_log.0.typed_config.log_format.text_format_source.inline_string",
+    );
     assert!(text.as_str().unwrap().starts_with("[%START_TIME%] \"%REQ(:METHOD)%"), "{text}");
 }
 

@@ -1,6 +1,8 @@
 //! Generated resources, field by field.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 mod gateways;
 mod listeners;
 mod mesh;
 mod routes;
+mod scale;

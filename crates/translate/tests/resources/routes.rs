@@ -22,10 +22,15 @@ const B: &str = "outbound|80||b.default.svc.cluster.local";
 fn matches_are_envoy_s() {
     let matched = |matches: &str| format!("http:\n- match: [{matches}]\n  {TO_B}");
     check(&matched("{uri: {exact: /x}}"), &[("match.path", json!("/x")), ("match.case_sensitive", json!(true))]);
-    check(&matched("{uri: {prefix: /x}, ignoreUriCase: true}"), &[("match.prefix", json!("/x")), ("match.case_sensitive", json!(false))]);
+    check(
+        &matched("{uri: {prefix: /x}, ignoreUriCase: true}"),
+        &[("match.prefix", json!("/x")), ("match.case_sensitive", json!(false))],
+    );
     check(&matched("{uri: {regex: '/x.*'}}"), &[("match.safe_regex.regex", json!("/x.*"))]);
     check(
-        &matched("{headers: {b: {exact: v}, a: {}}, method: {exact: GET}, authority: {prefix: x}, scheme: {exact: http}}"),
+        &matched(
+            "{headers: {b: {exact: v}, a: {}}, method: {exact: GET}, authority: {prefix: x}, scheme: {exact: http}}",
+        ),
         &[
             ("match.headers.0", json!({"name": "a", "present_match": true})),
             ("match.headers.1", json!({"name": "b", "string_match": {"exact": "v"}})),
@@ -56,7 +61,9 @@ fn matches_are_envoy_s() {
 #[test]
 fn a_match_that_is_not_for_this_client_is_left_out() {
     for other in ["{port: 81}", "{sourceLabels: {app: other}}", "{sourceNamespace: other}", "{gateways: [default/g]}"] {
-        let spec = format!("gateways: [mesh, g]\nhttp:\n- match: [{other}]\n  {TO_B}\n- route: [{{destination: {{host: a}}}}]");
+        let spec = format!(
+            "gateways: [mesh, g]\nhttp:\n- match: [{other}]\n  {TO_B}\n- route: [{{destination: {{host: a}}}}]"
+        );
         let route = first_route(&spec);
         assert_eq!(at(&route, "route.cluster"), "outbound|80||a.default.svc.cluster.local", "{other}");
     }
@@ -173,8 +180,12 @@ fn timeouts_retries_faults_mirrors_and_cors() {
             ("route.request_mirror_policies.0.disable_shadow_host_suffix_append", json!(true)),
         ],
     );
-    check(&http("mirror: {host: a}\n  mirrorPercentage: {value: 0}"), &[("route.request_mirror_policies", Value::Null)]);
-    let cors = "corsPolicy: {allowOrigins: [{exact: o}], allowMethods: [GET, PUT], maxAge: 24h, unmatchedPreflights: IGNORE}";
+    check(
+        &http("mirror: {host: a}\n  mirrorPercentage: {value: 0}"),
+        &[("route.request_mirror_policies", Value::Null)],
+    );
+    let cors =
+        "corsPolicy: {allowOrigins: [{exact: o}], allowMethods: [GET, PUT], maxAge: 24h, unmatchedPreflights: IGNORE}";
     let route = first_route(&http(cors));
     let config = &route[filter]["envoy.filters.http.cors"];
     assert_eq!(at(config, "allow_methods"), "GET,PUT", "{route:#}");
@@ -202,7 +213,11 @@ fn consistent_hash_comes_from_the_destination_rule() {
         for documents in [plain, ruled] {
             let route = Mesh::new(&documents).routes(&sidecar(), "80", "a").remove(0);
             assert_eq!(at(&route, "route.hash_policy.0"), &expected, "{hash}");
-            assert_eq!(at(&route, "route.retry_policy.retry_host_predicate"), &Value::Null, "the same host is wanted again");
+            assert_eq!(
+                at(&route, "route.retry_policy.retry_host_predicate"),
+                &Value::Null,
+                "the same host is wanted again"
+            );
         }
     }
 }

@@ -42,7 +42,8 @@ pub fn folder() -> PathBuf {
 
 /// `None` where the data is not there.
 pub fn all() -> Option<Vec<Case>> {
-    let mut paths: Vec<_> = std::fs::read_dir(folder().join("cases")).ok()?.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder().join("cases")).ok()?.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     Some(paths.iter().map(|path| read(path)).collect())
 }

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use meltemi_proto::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticResources};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
+use meltemi_proto::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticResources};
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::core::v3::{
     ApiConfigSource, ApiVersion, GrpcService, Node, api_config_source::ApiType, grpc_service,
@@ -11,7 +11,9 @@ use meltemi_proto::envoy::config::core::v3::{
 use meltemi_proto::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
-use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, HttpFilter, http_filter};
+use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, http_filter,
+};
 use meltemi_proto::{Any, json};
 use meltemi_translate::simulation::http_connection_manager;
 
@@ -27,7 +29,11 @@ pub fn refusal(generated: &Generated, name: &str) -> Option<String> {
         std::fs::remove_file(&file).unwrap();
         return None;
     }
-    let text = String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.contains("rror")).collect::<Vec<_>>().join(" | ");
+    let text = String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter(|line| line.contains("rror"))
+        .collect::<Vec<_>>()
+        .join(" | ");
     Some(format!("envoy refuses {}: {text}", file.display()))
 }
 
@@ -37,9 +43,14 @@ fn bootstrap(generated: &Generated) -> Bootstrap {
         clusters.push(Cluster { name: name.into(), connect_timeout: None, ..Cluster::default() });
     }
     let mut listeners = generated.listeners.clone();
-    listeners.extend(generated.routes.iter().enumerate().map(|(index, route)| carrier(index, route, &generated.listeners)));
+    listeners
+        .extend(generated.routes.iter().enumerate().map(|(index, route)| carrier(index, route, &generated.listeners)));
     Bootstrap {
-        node: Some(Node { id: "sidecar~1.1.1.1~a.b~b.svc.cluster.local".into(), cluster: "c".into(), ..Node::default() }),
+        node: Some(Node {
+            id: "sidecar~1.1.1.1~a.b~b.svc.cluster.local".into(),
+            cluster: "c".into(),
+            ..Node::default()
+        }),
         static_resources: Some(StaticResources { clusters, listeners, ..StaticResources::default() }),
         dynamic_resources: Some(DynamicResources { ads_config: Some(ads()), ..DynamicResources::default() }),
         ..Bootstrap::default()

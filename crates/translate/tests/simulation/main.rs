@@ -1,6 +1,7 @@
 //! Istio's own traffic expectations, played against the configuration that we generate.
 //!
 //! The cases are data beside the workspace (`../shared/peer/simulation`); where they are absent the test says so and passes.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 mod case;
 mod envoy;
@@ -18,9 +19,7 @@ use meltemi_translate::simulation::{Outcome, Proxy, downstream_tls, http_connect
 use mesh::Generated;
 
 /// Cases that do not pass yet, each with the reason. What starts to pass must leave the list.
-const NOT_YET: &[(&str, &str)] = &[
-    ("TestSidecarRoutes/httproute/", "HTTPRoute is not read yet"),
-];
+const NOT_YET: &[(&str, &str)] = &[("TestSidecarRoutes/httproute/", "HTTPRoute is not read yet")];
 
 /// What a dialect without Istio's filters changes must not change where traffic goes.
 const DIALECTS: [&str; 2] = ["istio-proxy", "envoy"];
@@ -81,7 +80,12 @@ fn describe(outcome: &Outcome) -> String {
     let failure = outcome.failure.map_or("ok".to_owned(), |failure| failure.to_string());
     format!(
         "{failure}, listener {:?}, chain {:?}, rds {:?}, vhost {:?}, route {:?}, cluster {:?}",
-        outcome.listener, outcome.filter_chain, outcome.route_config, outcome.virtual_host, outcome.route, outcome.cluster
+        outcome.listener,
+        outcome.filter_chain,
+        outcome.route_config,
+        outcome.virtual_host,
+        outcome.route,
+        outcome.cluster
     )
 }
 
@@ -123,7 +127,8 @@ fn clusters_of(host: &VirtualHost) -> Vec<String> {
 
 fn inbound_clusters(generated: &Generated, expected: &BTreeMap<String, InboundCluster>) -> Vec<String> {
     let inbound = generated.clusters.iter().filter(|cluster| cluster.name.starts_with("inbound"));
-    let found: BTreeMap<String, InboundCluster> = inbound.map(|cluster| (cluster.name.clone(), inbound_of(cluster))).collect();
+    let found: BTreeMap<String, InboundCluster> =
+        inbound.map(|cluster| (cluster.name.clone(), inbound_of(cluster))).collect();
     if found == *expected {
         return Vec::new();
     }
@@ -180,10 +185,14 @@ fn external_secret(generated: &Generated, listener: &str, secret: &str, cluster:
 
 /// Our own proxy takes every resource whole.
 fn refused_by_our_proxy(generated: &Generated) -> Vec<String> {
-    let listeners = generated.listeners.iter().filter_map(|l| Some(format!("{}: {}", l.name, meltemi_plan::listener(l).err()?)));
-    let routes =
-        generated.routes.iter().filter_map(|r| Some(format!("{}: {}", r.name, meltemi_plan::route_configuration(r).err()?)));
-    let clusters = generated.clusters.iter().filter_map(|c| Some(format!("{}: {}", c.name, meltemi_plan::cluster(c).err()?)));
+    let listeners =
+        generated.listeners.iter().filter_map(|l| Some(format!("{}: {}", l.name, meltemi_plan::listener(l).err()?)));
+    let routes = generated
+        .routes
+        .iter()
+        .filter_map(|r| Some(format!("{}: {}", r.name, meltemi_plan::route_configuration(r).err()?)));
+    let clusters =
+        generated.clusters.iter().filter_map(|c| Some(format!("{}: {}", c.name, meltemi_plan::cluster(c).err()?)));
     listeners.chain(routes).chain(clusters).map(|refusal| format!("plan refuses {refusal}")).collect()
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use meltemi_config::{Object, parse_documents, parse_mesh_config};
 use meltemi_model::{
-    Address, Endpoint, EndpointShard, Node, NodeDescription, Options, Port, Protocol, Resolution, Service, ServiceKey, Shared,
-    Snapshot, TargetPort, Update,
+    Address, Endpoint, EndpointShard, Node, NodeDescription, Options, Port, Protocol, Resolution, Service, ServiceKey,
+    Shared, Snapshot, TargetPort, Update,
 };
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::listener::v3::Listener;
@@ -110,7 +110,8 @@ fn add_services(case: &Case, update: &mut Update) {
         let hostname = service["hostname"].as_str().unwrap();
         let key = ServiceKey::new("default", hostname);
         let ports: Vec<Port> = service["ports"].as_array().unwrap().iter().map(port).collect();
-        let instances = case.document["instances"].as_array().into_iter().flatten().filter(|i| i["service"] == hostname);
+        let instances =
+            case.document["instances"].as_array().into_iter().flatten().filter(|i| i["service"] == hostname);
         let endpoints = instances.flat_map(|instance| {
             let named = ports.iter().find(|p| Some(u64::from(p.number)) == instance["service_port"].as_u64()).unwrap();
             let number = u32::try_from(instance["endpoint_port"].as_u64().unwrap()).unwrap();
@@ -160,7 +161,8 @@ fn node(case: &Case, dialect: &str) -> Result<Node, String> {
     let mut labels = metadata.get("LABELS").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.extend(proxy["labels"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
     metadata.insert("LABELS".into(), Value::Object(labels));
-    let addresses: Vec<&str> = proxy["ip_addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let addresses: Vec<&str> =
+        proxy["ip_addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let first = addresses.first().copied().unwrap_or("1.1.1.1");
     if addresses.len() > 1 {
         metadata.insert("INSTANCE_IPS".into(), json!(addresses.join(",")));

@@ -7,6 +7,8 @@ use crate::members::{self, Lifecycle};
 use crate::set::{LocalityMembers, Shape};
 use crate::testing;
 
+const RR: Policy = Policy::RoundRobin { slow_start: None };
+
 fn members(assignment: &meltemi_plan::LoadAssignment) -> Vec<LocalityMembers> {
     let plan = testing::plan(meltemi_plan::ClusterKind::Static, testing::round_robin(), None);
     members::update(&[], &crate::adapt::groups(&plan, assignment), Lifecycle::default()).members
@@ -46,9 +48,9 @@ fn check_shares(counts: &BTreeMap<String, usize>, shares: &[f64]) {
 
 #[test]
 fn round_robin_is_exact() {
-    let even = counts(&set(&[1, 1, 1], Policy::RoundRobin), Policy::RoundRobin, 300);
+    let even = counts(&set(&[1, 1, 1], RR), RR, 300);
     assert!(even.values().all(|n| *n == 100), "{even:?}");
-    let weighted = counts(&set(&[1, 2, 3], Policy::RoundRobin), Policy::RoundRobin, 600);
+    let weighted = counts(&set(&[1, 2, 3], RR), RR, 600);
     let difference: Vec<i64> =
         weighted.values().zip([100, 200, 300]).map(|(seen, wanted)| *seen as i64 - wanted).collect();
     assert!(difference.iter().all(|d| d.abs() <= 1), "{weighted:?}");
@@ -56,10 +58,9 @@ fn round_robin_is_exact() {
 
 #[test]
 fn round_robin_starts_anywhere() {
-    let set = set(&[1; 8], Policy::RoundRobin);
-    let firsts: std::collections::BTreeSet<u64> = (0..64)
-        .map(|seed| LbState::seeded(seed).pick(&set, Policy::RoundRobin, &PickContext::default()).unwrap().id)
-        .collect();
+    let set = set(&[1; 8], RR);
+    let firsts: std::collections::BTreeSet<u64> =
+        (0..64).map(|seed| LbState::seeded(seed).pick(&set, RR, &PickContext::default()).unwrap().id).collect();
     assert!(firsts.len() >= 6, "{firsts:?}");
 }
 
@@ -70,7 +71,7 @@ fn random_ignores_weights_as_envoys_does() {
 
 #[test]
 fn least_request_prefers_idle_hosts() {
-    let policy = Policy::LeastRequest { choices: 2, active_request_bias: 1.0 };
+    let policy = Policy::LeastRequest { choices: 2, active_request_bias: 1.0, slow_start: None };
     let set = set(&[1, 1], policy);
     let busy = set.find(&testing::socket(1, 80).into()).unwrap().clone();
     let _active: Vec<_> = (0..5).map(|_| busy.begin_request()).collect();
@@ -81,7 +82,7 @@ fn least_request_prefers_idle_hosts() {
 #[test]
 fn weighted_least_request_divides_weights_by_load() {
     let check = |bias: f64, shares: &[f64]| {
-        let policy = Policy::LeastRequest { choices: 2, active_request_bias: bias };
+        let policy = Policy::LeastRequest { choices: 2, active_request_bias: bias, slow_start: None };
         let set = set(&[4, 2], policy);
         let busy = set.find(&testing::socket(1, 80).into()).unwrap().clone();
         let _active: Vec<_> = (0..3).map(|_| busy.begin_request()).collect();
@@ -129,34 +130,33 @@ fn localities_are_weighted() {
     ];
     let members = members(&testing::assignment(localities));
     let shape = Shape { locality_weighted: true, ..Shape::default() };
-    let counted = counts(&Arc::new(EndpointSet::new(&members, &shape)), Policy::RoundRobin, 4000);
+    let counted = counts(&Arc::new(EndpointSet::new(&members, &shape)), RR, 4000);
     assert_eq!(counted.len(), 3, "a locality without weight serves nothing: {counted:?}");
     check_shares(&counted, &[2.0, 3.0, 3.0]);
 }
 
 #[test]
 fn earlier_hosts_are_avoided_as_long_as_tries_last() {
-    let set = set(&[1, 1], Policy::RoundRobin);
+    let set = set(&[1, 1], RR);
     let first = set.find(&testing::socket(1, 80).into()).unwrap().id;
     let mut state = LbState::seeded(3);
     for _ in 0..20 {
         let previous = [first];
         let context = PickContext { previous: &previous, reselect: 3, ..PickContext::default() };
-        assert_ne!(state.pick(&set, Policy::RoundRobin, &context).unwrap().id, first);
+        assert_ne!(state.pick(&set, RR, &context).unwrap().id, first);
     }
     let all: Vec<u64> = set.hosts().map(|h| h.id).collect();
     let context = PickContext { previous: &all, reselect: 3, ..PickContext::default() };
-    assert!(state.pick(&set, Policy::RoundRobin, &context).is_ok(), "the last one found serves");
+    assert!(state.pick(&set, RR, &context).is_ok(), "the last one found serves");
 }
 
 #[test]
 fn an_override_is_taken_if_it_is_healthy() {
-    let set = set(&[1, 1, 1], Policy::RoundRobin);
+    let set = set(&[1, 1, 1], RR);
     let wanted: Address = testing::socket(2, 80).into();
     let mut state = LbState::seeded(3);
     let context = PickContext { override_host: Some(&wanted), ..PickContext::default() };
-    let mut picks =
-        |n: usize| (0..n).all(|_| state.pick(&set, Policy::RoundRobin, &context).unwrap().address == wanted);
+    let mut picks = |n: usize| (0..n).all(|_| state.pick(&set, RR, &context).unwrap().address == wanted);
     assert!(picks(10));
     set.find(&wanted).unwrap().state.set(Fault::Eds, true);
     assert!(!picks(10));
@@ -165,6 +165,35 @@ fn an_override_is_taken_if_it_is_healthy() {
 #[test]
 fn nobody_is_an_error() {
     let empty = Arc::new(EndpointSet::default());
-    let picked = LbState::default().pick(&empty, Policy::RoundRobin, &PickContext::default());
+    let picked = LbState::default().pick(&empty, RR, &PickContext::default());
     assert_eq!(picked.unwrap_err(), PickError::NoHealthyHost);
+}
+
+#[test]
+fn a_full_scan_finds_the_idlest_host() {
+    let policy = Policy::LeastRequest { choices: u32::MAX, active_request_bias: 1.0, slow_start: None };
+    let set = set(&[1; 5], policy);
+    let idle: Address = testing::socket(4, 80).into();
+    let busy = set.hosts().filter(|h| h.address != idle);
+    let _active: Vec<_> = busy.map(|h| h.begin_request()).collect();
+    assert_eq!(counts(&set, policy, 50).get("10.0.0.4:80"), Some(&50));
+}
+
+#[test]
+fn slow_start_grows_with_age() {
+    let second = std::time::Duration::from_secs(1);
+    let start = |aggression, min_weight| crate::set::SlowStart { window: second * 10, aggression, min_weight };
+    let check = |start: crate::set::SlowStart, seconds: u32, expected: f64| {
+        let factor = start.factor(second * seconds);
+        assert!((factor - expected).abs() < 1e-6, "{start:?} at {seconds}: {factor}");
+    };
+    check(start(1.0, 0.1), 0, 0.1);
+    check(start(1.0, 0.1), 5, 0.5);
+    check(start(1.0, 0.1), 10, 1.0);
+    check(start(2.0, 0.1), 5, 0.5f64.sqrt());
+    check(start(0.5, 0.1), 5, 0.25);
+    check(start(1.0, 0.0), 0, 0.0001);
+    // All equally new: nobody is favoured.
+    let policy = Policy::RoundRobin { slow_start: Some(start(1.0, 0.1)) };
+    check_shares(&counts(&set(&[1, 1, 1], policy), policy, 900), &[1.0; 3]);
 }

@@ -144,7 +144,7 @@ async fn h1_status(stream: &mut dyn Duplex, http: &HttpHealthCheck, authority: &
 }
 
 /// The status of `HTTP/1.x NNN`.
-pub(super) fn parse_status(head: &str) -> Option<u16> {
+pub(crate) fn parse_status(head: &str) -> Option<u16> {
     let rest = head.strip_prefix("HTTP/1.")?;
     let (minor, rest) = rest.split_at_checked(2)?;
     let status = rest.get(..3)?;
@@ -177,7 +177,7 @@ async fn h2_status(stream: Box<dyn Duplex>, http: &HttpHealthCheck, authority: &
         request = request.header(name, value);
     }
     let request = request.body(()).map_err(io::Error::other)?;
-    let response = h2_exchange(stream, request, None).await?;
+    let (response, _) = exchange_h2(stream, request, None).await?;
     let degraded = response.headers().contains_key("x-envoy-degraded");
     if !contains_in_order(response.body(), &http.receive) {
         return Ok(Answer::Unhealthy("unexpected body".to_owned()));
@@ -193,7 +193,7 @@ async fn grpc(stream: Box<dyn Duplex>, service: &str, authority: &str) -> io::Re
         .header("user-agent", "Envoy/HC")
         .body(())
         .map_err(io::Error::other)?;
-    let response = h2_exchange(stream, request, Some(grpc_request(service))).await?;
+    let (response, _) = exchange_h2(stream, request, Some(grpc_request(service))).await?;
     Ok(judge_grpc(response.status().as_u16(), response.body()))
 }
 
@@ -226,12 +226,12 @@ pub(super) fn judge_grpc(status: u16, body: &[u8]) -> Answer {
     }
 }
 
-/// One request over a connection of its own; the body is read up to the limit.
-async fn h2_exchange(
-    stream: Box<dyn Duplex>,
+/// One request over a connection of its own; the body is read up to the limit. With the response come its trailers.
+pub(crate) async fn exchange_h2(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     request: http::Request<()>,
     body: Option<Bytes>,
-) -> io::Result<http::Response<BytesMut>> {
+) -> io::Result<(http::Response<BytesMut>, Option<http::HeaderMap>)> {
     let (sender, connection) = h2::client::handshake(stream).await.map_err(from_h2)?;
     let exchange = async {
         let mut sender = sender.ready().await.map_err(from_h2)?;
@@ -249,7 +249,8 @@ async fn h2_exchange(
             }
             read.extend_from_slice(&chunk);
         }
-        Ok(http::Response::from_parts(parts, read))
+        let trailers = incoming.trailers().await.map_err(from_h2)?;
+        Ok((http::Response::from_parts(parts, read), trailers))
     };
     // The connection must be polled for the exchange to go on, and dies with it.
     tokio::pin!(connection);

@@ -221,20 +221,18 @@ impl Session {
         let Some(interest) = self.interests.get_mut(type_url) else { return };
         let Some(place) = interest.unsettled.iter().position(|batch| batch.nonce == nonce) else { return };
         let Some(batch) = interest.unsettled.remove(place) else { return };
-        let (applied, message): (Box<dyn Fn(&Arc<str>) -> bool>, _) = match outcome {
-            Outcome::Accepted => (Box::new(|_| true), None),
-            Outcome::Rejected(message) => (Box::new(|_| false), Some(message.clone())),
-            Outcome::PartlyRejected { names, message } => {
-                (Box::new(|name| !names.contains(name)), Some(message.clone()))
-            }
+        let (applied, message) = match outcome {
+            Outcome::Accepted => (Applied::All, None),
+            Outcome::Rejected(message) => (Applied::Nothing, Some(message.clone())),
+            Outcome::PartlyRejected { names, message } => (Applied::AllBut(names), Some(message.clone())),
         };
-        for resource in batch.resources.iter().filter(|resource| applied(&resource.name)) {
+        for resource in batch.resources.iter().filter(|resource| applied.includes(&resource.name)) {
             // Unsubscribed while the consumer had it.
             if interest.covers(&resource.name) {
                 interest.held.insert(resource.name.clone(), resource.version.clone());
             }
         }
-        for name in batch.removed.iter().filter(|name| applied(name)) {
+        for name in batch.removed.iter().filter(|name| applied.includes(name)) {
             interest.held.remove(name);
         }
         if message.is_none() {
@@ -313,6 +311,23 @@ impl Interest {
             response_nonce: answer.as_ref().map_or_else(|| self.nonce.clone(), |(nonce, _)| nonce.clone()),
             error_detail: answer.and_then(|(_, message)| message).map(status),
             ..Default::default()
+        }
+    }
+}
+
+/// Which resources of a batch the consumer has taken.
+enum Applied<'a> {
+    All,
+    Nothing,
+    AllBut(&'a [Arc<str>]),
+}
+
+impl Applied<'_> {
+    fn includes(&self, name: &Arc<str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing => false,
+            Self::AllBut(names) => !names.contains(name),
         }
     }
 }

@@ -321,13 +321,13 @@ impl Worker {
             let response = async {
                 match &mut responses {
                     Some(responses) => responses.message().await.map(Opened::Message),
-                    None => opening.as_mut().await.map(Opened::Stream),
+                    None => opening.as_mut().await.map(|stream| Opened::Stream(Box::new(stream))),
                 }
             };
             tokio::select! {
                 opened = response, if reading => match opened {
                     Ok(Opened::Stream(stream)) => {
-                        responses = Some(stream);
+                        responses = Some(*stream);
                         if self.events.send(Event::Connected).await.is_err() {
                             return End::Closed;
                         }
@@ -387,7 +387,7 @@ impl Worker {
 }
 
 enum Opened<R> {
-    Stream(Streaming<R>),
+    Stream(Box<Streaming<R>>),
     Message(Option<R>),
 }
 

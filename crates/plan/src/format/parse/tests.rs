@@ -1,0 +1,78 @@
+use super::*;
+
+fn command(operator: Operator) -> FormatOp {
+    FormatOp::Command { operator, limit: None }
+}
+
+fn literal(text: &str) -> FormatOp {
+    FormatOp::Literal(text.into())
+}
+
+#[test]
+fn commands_and_literals_alternate() {
+    let check = |text: &str, expected: &[FormatOp]| {
+        assert_eq!(&*Format::parse(text).unwrap().ops, expected, "{text}");
+    };
+    check("", &[]);
+    check("plain", &[literal("plain")]);
+    check("100%%", &[literal("100%")]);
+    check("a%PROTOCOL%b", &[literal("a"), command(Operator::Protocol), literal("b")]);
+    check("%PROTOCOL%%PROTOCOL%", &[command(Operator::Protocol), command(Operator::Protocol)]);
+    check(
+        "%REQ(X-A?:PATH):10%",
+        &[FormatOp::Command {
+            operator: Operator::RequestHeader {
+                key: HeaderKey::parse("x-a").unwrap(),
+                alternative: Some(HeaderKey::Path),
+            },
+            limit: Some(10),
+        }],
+    );
+    check(
+        "[%START_TIME(%Y-%m-%d %H%z)%]",
+        &[
+            literal("["),
+            command(Operator::StartTime { format: Some("%Y-%m-%d %H%z".into()), local: false }),
+            literal("]"),
+        ],
+    );
+    check(
+        "%METADATA(UPSTREAM_HOST:istio:workload)%",
+        &[command(Operator::Metadata { of: MetadataOf::UpstreamHost, namespace: "istio".into(), path: vec!["workload".into()] })],
+    );
+    check(
+        "%FILTER_STATE(wasm.upstream_peer:PLAIN)%",
+        &[command(Operator::FilterState { key: "wasm.upstream_peer".into(), plain: true, field: None, upstream: false })],
+    );
+}
+
+#[test]
+fn istios_default_format_is_read() {
+    let text = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
+        %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" \
+        %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \
+        \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
+        %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
+    let commands = Format::parse(text).unwrap().ops.iter().filter(|op| matches!(op, FormatOp::Command { .. })).count();
+    assert_eq!(commands, 24);
+}
+
+#[test]
+fn bad_formats_are_refused() {
+    for text in [
+        "%", "50% off", "%REQ%", "%REQ()%", "%REQ(a%", "%REQ(a):x%", "%NOPE%", "%protocol%", "%PROTOCOL(x)%", "%PROTOCOL",
+        "%COMMON_DURATION(a:b)%", "%METADATA(X:y)%", "%REQ(a b)%", "%GRPC_STATUS(x)%", "%FILTER_STATE(a:b)%", "%PATH(X)%",
+    ] {
+        assert!(Format::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn json_formats_keep_their_shape_and_order() {
+    let format = JsonFormat::of(&serde_json::json!({ "b": "%DURATION%", "a": { "x": [1, "s", null] } })).unwrap();
+    let JsonFormat::Object(fields) = format else { panic!("not an object") };
+    assert_eq!(fields.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(fields[0].1, JsonFormat::Format(Format { ops: [command(Operator::Duration)].into() }));
+    let error = JsonFormat::of(&serde_json::json!({ "a": { "b": "%X" } })).unwrap_err();
+    assert_eq!(error.path, "a.b");
+}

@@ -1,0 +1,134 @@
+//! One function for each parser of bytes from outside. Each takes any bytes, must never panic, and asserts what must hold of
+//! its result.
+//!
+//! `fuzz/` runs them under libFuzzer (`cargo +nightly fuzz run NAME` there); the test of this crate runs each over its seeds
+//! (`seeds/NAME/`) and thousands of mutations of them, on every run of the tests.
+
+use meltemi_http::Frame;
+use meltemi_http::h1::{Limits, Server};
+use meltemi_net::Stream;
+use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
+use meltemi_proto::envoy::config::cluster::v3::Cluster;
+use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use meltemi_proto::envoy::config::listener::v3::Listener;
+use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
+use std::future::poll_fn;
+use tokio::io::AsyncWriteExt as _;
+
+/// Name and function of every target.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("xds", xds),
+    ("bootstrap", bootstrap),
+    ("http1", http1),
+    ("client_hello", client_hello),
+    ("http_sniff", http_sniff),
+    ("proxy_protocol", proxy_protocol),
+    ("yaml", yaml),
+    ("certificate", certificate),
+];
+
+/// Any bytes as any resource: decoded ones become a plan or an error with a path.
+pub fn xds(data: &[u8]) {
+    if let Ok(message) = meltemi_proto::decode::<Listener>(data) {
+        let _ = meltemi_plan::listener(&message);
+    }
+    if let Ok(message) = meltemi_proto::decode::<RouteConfiguration>(data) {
+        let _ = meltemi_plan::route_configuration(&message);
+    }
+    if let Ok(message) = meltemi_proto::decode::<Cluster>(data) {
+        let _ = meltemi_plan::cluster(&message);
+    }
+    if let Ok(message) = meltemi_proto::decode::<ClusterLoadAssignment>(data) {
+        let _ = meltemi_plan::load_assignment(&message);
+    }
+}
+
+/// A bootstrap document in JSON or YAML.
+pub fn bootstrap(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(message) = meltemi_proto::json::from_text::<Bootstrap>(text) {
+        let _ = meltemi_plan::bootstrap(&message);
+    }
+}
+
+/// Bytes of a downstream connection. Cut anywhere, they must give the same requests.
+pub fn http1(data: &[u8]) {
+    let whole = requests(data, data.len());
+    let cut = requests(data, usize::from(data.first().copied().unwrap_or(1)) % 7 + 1);
+    assert_eq!(whole, cut, "framing depends on how the bytes arrive");
+}
+
+/// Each request line with its body's length, and how the connection ended.
+fn requests(data: &[u8], piece: usize) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime without threads needs nothing");
+    runtime.block_on(async {
+        let (near, mut far) = Stream::pair(data.len().max(1));
+        let mut server = Server::new(near, Limits::default());
+        let sending = async {
+            for part in data.chunks(piece.max(1)) {
+                if far.write_all(part).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(far);
+        };
+        let receiving = async {
+            let mut seen = Vec::new();
+            loop {
+                match poll_fn(|cx| server.poll_request(cx)).await {
+                    Ok(Some(head)) => {
+                        let mut length = 0;
+                        let ended = loop {
+                            match poll_fn(|cx| server.poll_frame(cx)).await {
+                                Ok(Some(Frame::Data(bytes))) => length += bytes.len(),
+                                Ok(Some(Frame::Trailers(_))) => {}
+                                Ok(None) => break Ok(()),
+                                Err(_) => break Err(()),
+                            }
+                        };
+                        seen.push(format!("{} {length} {}", head.method, ended.is_ok()));
+                        if ended.is_err() || seen.len() > 64 {
+                            return seen;
+                        }
+                    }
+                    Ok(None) => return seen,
+                    Err(_) => {
+                        seen.push("refused".to_owned());
+                        return seen;
+                    }
+                }
+            }
+        };
+        let ((), seen) = tokio::join!(sending, receiving);
+        seen
+    })
+}
+
+pub fn client_hello(data: &[u8]) {
+    let _ = meltemi_net::sniff::client_hello(data);
+}
+
+pub fn http_sniff(data: &[u8]) {
+    let _ = meltemi_net::sniff::http(data);
+}
+
+/// What parses must be written back to what parses to the same.
+pub fn proxy_protocol(data: &[u8]) {
+    let _ = meltemi_net::proxy_protocol::parse(data);
+}
+
+/// Kubernetes and Istio documents: each becomes an object or an error that names a line.
+pub fn yaml(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = meltemi_config::parse_documents("fuzz.yaml", text);
+}
+
+/// A peer's certificate.
+pub fn certificate(data: &[u8]) {
+    let _ = meltemi_tls::PeerInfo::from_certificate(data);
+}
+
+#[cfg(test)]
+mod tests;
