@@ -1,5 +1,5 @@
-//! Every kind of document that Meltemi reads, as serde types; the table of kinds; parsing with file, line and field path;
-//! validation with the meaning of Istio's webhook; and the table that says which field takes effect.
+//! Every kind of document that Meltemi reads, as serde types; the table of kinds; parsing with file, line and field
+//! path; validation with the meaning of Istio's webhook; and the table that says which field takes effect.
 //!
 //! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
 //! over the text and one over the tree; validation is linear in the document.

@@ -1,6 +1,7 @@
 //! What is a valid name: labels, domains, hosts, ports, headers, addresses. Each check says what is wrong.
 //!
-//! The rules are those of Istio's validation, which allows upper case where Kubernetes does not. No regular expressions.
+//! The rules are those of Istio's validation, which allows upper case where Kubernetes does not. No regular
+//! expressions.
 
 use std::net::IpAddr;
 
@@ -316,6 +317,11 @@ pub fn protocol(text: &str) -> Option<&'static str> {
     ];
     let upper = text.to_ascii_uppercase();
     KNOWN.into_iter().chain(["HBONE"]).find(|k| *k == upper)
+}
+
+/// HTTP without TLS, in any of its versions.
+pub fn is_plain_http(text: &str) -> bool {
+    matches!(protocol(text), Some("HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "GRPC-WEB-INSECURE" | "HTTP_PROXY"))
 }
 
 #[cfg(test)]

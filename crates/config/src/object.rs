@@ -89,7 +89,9 @@ macro_rules! specs {
 
             pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(kind: Kind, from: D) -> Result<Self, D::Error> {
                 match kind {
-                    $( Kind::$variant => <$type as serde::Deserialize>::deserialize(from).map(|v| Self::$variant(Arc::new(v))), )*
+                    $( Kind::$variant => {
+                        <$type as serde::Deserialize>::deserialize(from).map(|v| Self::$variant(Arc::new(v)))
+                    } )*
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The one table that says which field of which kind takes effect.
 //!
-//! Owns the answer to "is this enforced?": for the CLI as a list of every field, for a document as warnings. A field that
-//! is in no row is enforced. The list of fields comes from the types themselves, so it cannot fall behind them.
+//! Owns the answer to "is this enforced?": for the CLI as a list of every field, for a document as warnings. A field
+//! that is in no row is enforced. The list of fields comes from the types themselves, so it cannot fall behind them.
 
 mod fields;
 mod rows;
@@ -47,7 +47,10 @@ pub fn fields() -> impl Iterator<Item = Field> {
 /// Every field of a kind.
 pub fn fields_of(kind: Kind) -> impl Iterator<Item = Field> {
     let rows: Vec<&'static Row> = ROWS.iter().filter(|r| r.kinds.contains(&kind)).collect();
-    fields::of_kind(kind).into_iter().map(move |(path, usage)| field(kind.as_str(), path, usage, &rows))
+    // Some keys of a map are a field of their own.
+    let keys = rows.iter().filter(|r| r.path.replace("{}", "").contains('{')).map(|r| (r.path.to_owned(), Usage::Used));
+    let all: Vec<_> = fields::of_kind(kind).into_iter().chain(keys).collect();
+    all.into_iter().map(move |(path, usage)| field(kind.as_str(), path, usage, &rows))
 }
 
 /// Every field of MeshConfig.

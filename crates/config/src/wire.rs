@@ -29,8 +29,8 @@ macro_rules! message {
     )*};
 }
 
-/// As `message!`, for structs whose defaults are not all zero: the caller implements `Default`, nothing is left out when
-/// the value is written.
+/// As `message!`, for structs whose defaults are not all zero: the caller implements `Default`, nothing is left out
+/// when the value is written.
 macro_rules! settings {
     ($( $(#[$meta:meta])* struct $name:ident { $( $(#[$fmeta:meta])* $field:ident : $ty:ty ),* $(,)? } )*) => {$(
         $(#[$meta])*
@@ -44,7 +44,8 @@ macro_rules! settings {
 macro_rules! enumeration {
     ($( $(#[$meta:meta])* enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident = $text:literal ),* $(,)? } )*) => {$(
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize)]
         pub enum $name { $( $(#[$vmeta])* #[serde(rename = $text)] $variant, )* }
 
         impl $name {
@@ -140,7 +141,8 @@ impl<'de> Deserialize<'de> for IntOrString {
     }
 }
 
-/// A field that is known and has no meaning for a mesh: accepted with any content, not kept. `config::support` lists it.
+/// A field that is known and has no meaning for a mesh: accepted with any content, not kept. `config::support` lists
+/// it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ignored;
 

@@ -44,6 +44,7 @@ const WINDOW: u32 = 4 << 20;
 pub(crate) struct AdsService {
     state: Arc<State>,
     authenticator: Arc<Authenticator>,
+    stopped: watch::Receiver<bool>,
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -72,8 +73,8 @@ impl Arrival {
 }
 
 impl AdsService {
-    pub(crate) fn new(state: Arc<State>, authenticator: Arc<Authenticator>) -> Self {
-        Self { state, authenticator }
+    pub(crate) fn new(state: Arc<State>, authenticator: Arc<Authenticator>, stopped: watch::Receiver<bool>) -> Self {
+        Self { state, authenticator, stopped }
     }
 
     fn admit(&self, arrival: &Arrival, node: Option<&ProtoNode>, variant: Variant) -> Result<Peer, Status> {
@@ -106,8 +107,12 @@ impl AdsService {
         let (fail, failure) = mpsc::channel(1);
         let service = self.clone();
         tokio::spawn(async move {
-            let served =
-                service.serve(&arrival, requests.map(move |request| request.map(&read)), variant, sender).await;
+            let mut stopped = service.stopped.clone();
+            let requests = requests.map(move |request| request.map(&read));
+            let served = tokio::select! {
+                served = service.serve(&arrival, requests, variant, sender) => served,
+                _ = stopped.wait_for(|stopped| *stopped) => Err(Status::unavailable("shutting down")),
+            };
             if let Err(status) = served {
                 tracing::warn!(peer = arrival.address, %status, "ADS stream ended");
                 let _ = fail.send(status).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
+use meltemi_config::Problem;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_model::{Shared, Snapshot, Update};
 use meltemi_registry::{Registry, RegistryOptions};
@@ -195,4 +196,20 @@ async fn watch_sources(
 
 fn modified(path: &PathBuf) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+}
+
+/// Logs what comes to be wrong with the documents, each problem once.
+pub(crate) async fn log_problems(mut problems: watch::Receiver<Arc<[Problem]>>) {
+    let mut known: Arc<[Problem]> = Arc::default();
+    loop {
+        let current = problems.borrow_and_update().clone();
+        for problem in current.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+        known = current;
+        // Closed: the store is gone.
+        if problems.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -123,7 +123,7 @@ impl Discovery {
         let Self { state, store, follower, certificates, authenticator, .. } = self;
         tracing::info!(services = state.pusher.snapshot().services.len(), "discovery is ready");
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
-        let ads = ads::AdsService::new(state.clone(), authenticator);
+        let ads = ads::AdsService::new(state.clone(), authenticator, stopped.clone());
         if let Some(listener) = self.grpc {
             tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
         }
@@ -154,9 +154,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let store: Arc<dyn ConfigStore> = match &options.config_dir {
         Some(dir) => {
             let store = FileStore::open(dir).with_context(|| format!("configuration in {}", dir.display()))?;
-            for problem in store.problems().iter() {
-                tracing::warn!("{problem}");
-            }
+            tokio::spawn(follow::log_problems(store.watch_problems()));
             Arc::new(store)
         }
         None => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),

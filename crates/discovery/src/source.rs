@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use meltemi_model::{Change, Node, Resolution, Snapshot};
 use meltemi_push::{Affected, Reach, Source};
-use meltemi_translate::Cache;
+use meltemi_translate::{Cache, names};
 use meltemi_xds::Resource;
+use meltemi_xds::types::CLUSTER;
 
 /// All generators with the cache that they share.
 #[derive(Default)]
@@ -42,5 +43,34 @@ impl Source for Translator {
             meltemi_translate::Affected::Everything => Affected::Everything,
             meltemi_translate::Affected::Hosts(hosts) => Affected::Hosts(hosts),
         }
+    }
+
+    fn names_of(
+        &self,
+        snapshot: &Snapshot,
+        node: &Node,
+        type_url: &str,
+        hosts: &BTreeSet<Arc<str>>,
+    ) -> Option<BTreeSet<Arc<str>>> {
+        // A gateway has its services under two names; one's own services are inbound clusters too, which name no host.
+        let own = |host: &Arc<str>| {
+            let keys = node.ip_addresses.iter().flat_map(|address| snapshot.endpoints.services_at(address));
+            keys.into_iter().any(|key| key.hostname == *host)
+        };
+        if type_url != CLUSTER || node.is_router() || hosts.iter().any(|host| host.starts_with('*') || own(host)) {
+            return None;
+        }
+        let scope = snapshot.scope(node);
+        let mut found = BTreeSet::new();
+        for service in hosts.iter().filter_map(|host| scope.service(host)) {
+            let rule = snapshot.destination_rule(node, service);
+            let subsets: Vec<&str> =
+                rule.iter().flat_map(|rule| &rule.spec().subsets).map(|subset| &*subset.name).collect();
+            for port in &service.ports {
+                let names = std::iter::once("").chain(subsets.iter().copied());
+                found.extend(names.map(|subset| Arc::from(names::outbound(port.number, subset, &service.hostname))));
+            }
+        }
+        Some(found)
     }
 }

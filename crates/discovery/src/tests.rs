@@ -339,8 +339,12 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
         mesh.get(address, "/ready").await;
         assert!(mesh.get(address, "/version").await.contains("meltemi"));
         let metrics = mesh.get(address, "/metrics").await;
-        for line in ["pilot_xds 1", "pilot_services 2", "pilot_xds_pushes{type=\"cds\"} 1", "pilot_total_xds_rejects 0"]
-        {
+        for line in [
+            "pilot_xds 1",
+            "pilot_services 2",
+            "pilot_xds_pushes{type=\"cds\"} 1",
+            "pilot_total_xds_rejects{type=\"cds\"} 0",
+        ] {
             assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
         }
     }

@@ -37,7 +37,7 @@ impl Context {
     pub fn new(registry: &Registry, node: LocalNode) -> Arc<Self> {
         Arc::new(Self {
             registry: registry.clone(),
-            istio: IstioMetrics::new(registry),
+            istio: IstioMetrics::new(registry, &node.version),
             logs: LogWriter::start(registry),
             node,
             chains: Mutex::default(),

@@ -180,6 +180,8 @@ pub struct LocalNode {
     pub id: Arc<str>,
     pub peer: Arc<Peer>,
     pub service_cluster: Arc<str>,
+    /// `ISTIO_VERSION`, else ours.
+    pub version: Arc<str>,
     /// The value of `x-envoy-peer-metadata`.
     pub header: Arc<str>,
 }
@@ -188,6 +190,7 @@ impl LocalNode {
     pub fn new(id: &str, service_cluster: &str, metadata: &Json) -> Self {
         let peer = Arc::new(Peer::from_node_metadata(metadata));
         let header = STANDARD.encode(meltemi_proto::encode(&peer.to_struct())).into();
-        Self { id: id.into(), service_cluster: service_cluster.into(), peer, header }
+        let version = metadata.get("ISTIO_VERSION").and_then(Json::as_str).unwrap_or(env!("CARGO_PKG_VERSION")).into();
+        Self { id: id.into(), service_cluster: service_cluster.into(), version, peer, header }
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use meltemi_http::RequestHead;
 use meltemi_plan::filter::IstioStats as Config;
 use meltemi_telemetry::metrics::Labels;
-use meltemi_telemetry::{Registry, Series, SeriesSet, Spec};
+use meltemi_telemetry::{Gauge, Registry, Series, SeriesSet, Spec};
 
 use crate::context::Context;
 use crate::flags::ResponseFlags;
@@ -86,6 +86,8 @@ impl Metric {
 /// The process's Istio metrics, shared by all filters.
 pub struct IstioMetrics {
     sets: Vec<SeriesSet>,
+    /// `istio_build`, always 1; shown as long as it is held.
+    _build: Gauge,
 }
 
 impl fmt::Debug for IstioMetrics {
@@ -95,12 +97,14 @@ impl fmt::Debug for IstioMetrics {
 }
 
 impl IstioMetrics {
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &Registry, version: &str) -> Self {
         let set = |(_, name, histogram): &(Metric, &'static str, bool)| {
             let spec = if *histogram { Spec::histogram(name) } else { Spec::counter(name) };
             SeriesSet::new(registry, vec![spec], SERIES, IDLE)
         };
-        Self { sets: Metric::ALL.iter().map(set).collect() }
+        let build = registry.gauge("istio_build", Labels::new([("component", "proxy"), ("tag", version)]));
+        build.set(1);
+        Self { sets: Metric::ALL.iter().map(set).collect(), _build: build }
     }
 
     /// Lets go of label sets that nobody used for a while; call now and then.

@@ -108,4 +108,3 @@ pub fn is_grpc_content_type(headers: &Headers) -> bool {
     let Some(rest) = value.as_bytes().strip_prefix(b"application/grpc") else { return false };
     matches!(rest.first(), None | Some(b'+' | b';'))
 }
-

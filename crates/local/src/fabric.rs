@@ -25,7 +25,7 @@ use crate::process::{Program, stopped, supervise};
 use crate::protocol::{Event, Plan, Publish, STOP};
 use crate::resolver::{self, Zone};
 use crate::workload::{self, Replica, Role};
-use crate::{Credentials, Discovery, namespaces, net, report};
+use crate::{Credentials, Discovery, namespaces, net, report, service_rules};
 
 mod readiness;
 
@@ -34,7 +34,7 @@ const REPLACEMENT: Duration = Duration::from_secs(10);
 /// Between taking a replica's endpoints away and stopping it: connections under way end, proxies hear of it.
 const DRAIN: Duration = Duration::from_millis(700);
 /// How long the inside may take to end in order.
-const ENDING: Duration = Duration::from_millis(1500);
+const ENDING: Duration = Duration::from_millis(600);
 const DISCOVERY_PORT: u16 = 15012;
 
 /// Runs until the host's process says stop.
@@ -88,6 +88,7 @@ struct Fabric<'a> {
     credentials: &'a dyn Credentials,
     images: Images,
     folder: Folder,
+    service_rules: watch::Sender<String>,
     zone: Zone,
     slots: Slots,
     shared: Arc<Shared>,
@@ -111,6 +112,7 @@ impl Fabric<'_> {
         let (events, mut shown) = mpsc::channel(4096);
         let (statuses, mut heard) = mpsc::channel(1024);
         let (accepting, discovery_accepts) = watch::channel(false);
+        let service_rules = watch::Sender::new(service_rules::restore_text(&[], &BTreeMap::new(), std::iter::empty()));
         let folder = Folder::create(plan.state.join("config"))?;
         let store = FileStore::open(&plan.manifests).map_err(|error| LocalError::Fabric(error.to_string()))?;
         let shared = Shared {
@@ -120,12 +122,14 @@ impl Fabric<'_> {
             verbose: plan.verbose,
             events: events.clone(),
             discovery: discovery_accepts,
+            service_rules: service_rules.subscribe(),
         };
         let mut fabric = Fabric {
             images: Images::new(plan.images.clone(), executable.to_owned()),
             plan,
             credentials,
             folder,
+            service_rules,
             zone: Zone::default(),
             slots: Slots::default(),
             shared: Arc::new(shared),
@@ -288,6 +292,12 @@ impl Fabric<'_> {
         let ready = living().filter(|running| running.ready);
         let ready: Vec<_> = ready.map(|running| (&*running.replica, running.slot.address())).collect();
         self.zone.replace(docs::names(&self.objects, &addresses, ready.iter().copied()));
+        let rules = service_rules::restore_text(&self.objects, &addresses, ready.iter().copied());
+        self.service_rules.send_if_modified(|current| {
+            let changed = *current != rules;
+            *current = rules;
+            changed
+        });
         self.folder.sync(files)?;
         self.publish(ports);
         Ok(())

@@ -223,7 +223,10 @@ impl Session<'_> {
     fn show(&mut self, line: &str) -> Result<(), LocalError> {
         let event: Event = match serde_json::from_str(line) {
             Ok(event) => event,
-            Err(_) => return Ok(self.say(line)),
+            Err(_) => {
+                self.say(line);
+                return Ok(());
+            }
         };
         match event {
             Event::Init { pid } => self.init = Some(pid),

@@ -25,6 +25,7 @@ mod pod;
 mod process;
 mod protocol;
 mod resolver;
+mod service_rules;
 mod workload;
 
 use std::io::Write;

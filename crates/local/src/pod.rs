@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub events: Events,
     /// Becomes true when discovery accepts.
     pub discovery: watch::Receiver<bool>,
+    /// For replicas outside of the mesh: [`crate::service_rules`] as they now are.
+    pub service_rules: watch::Receiver<String>,
 }
 
 /// What a replica tells its keeper: its key, and how it is.
@@ -220,6 +222,13 @@ impl Pod {
                 supervise(program, events, stopping).await;
             });
         }
+        if self.replica.role == Role::Plain {
+            tasks.spawn(follow_services(
+                self.shared.service_rules.clone(),
+                stopping.clone(),
+                folder.join("xtables.lock"),
+            ));
+        }
         let watch = probe::watch(&self.replica, self.address(), |ready| {
             let told = self.statuses.try_send((self.replica.key(), Status::Ready(ready)));
             told.is_ok()
@@ -272,6 +281,25 @@ impl Pod {
             environment.push((name.clone(), text));
         }
         environment
+    }
+}
+
+/// Keeps the way to services in this namespace up to date.
+async fn follow_services(mut rules: watch::Receiver<String>, mut stopping: watch::Receiver<bool>, lock: PathBuf) {
+    let program = meltemi_netfilter::Program { flavour: None, lock_file: Some(lock) };
+    let hooked = program.restore(Family::V4, &crate::service_rules::hook_text());
+    if let Err(error) = hooked {
+        return tracing::warn!(%error, "services are out of reach");
+    }
+    loop {
+        let text = rules.borrow_and_update().clone();
+        if let Err(error) = program.restore(Family::V4, &text) {
+            tracing::warn!(%error, "services are out of reach");
+        }
+        tokio::select! {
+            changed = rules.changed() => if changed.is_err() { return },
+            () = stopped(&mut stopping) => return,
+        }
     }
 }
 

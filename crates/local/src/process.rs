@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::protocol::Event;
 
+#[cfg(test)]
+mod tests;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// A program that ran this long is not counted as crashing again.

@@ -221,14 +221,13 @@ impl Builder<'_> {
         let says = |key: &str| meta.labels.get(key).or_else(|| meta.annotations.get(key)).map(|value| &**value);
         let templates = meta.annotations.get("inject.istio.io/templates").map(|value| &**value).unwrap_or_default();
         if templates.split(',').any(|name| name.trim() == "gateway") {
-            Role::Router
-        } else if says("sidecar.istio.io/inject") == Some("false") || template.spec.host_network {
-            Role::Plain
-        } else if says("sidecar.istio.io/inject").is_none() && self.uninjected.contains(&*self.object.meta.namespace) {
-            Role::Plain
-        } else {
-            Role::Sidecar
+            return Role::Router;
         }
+        let injected = match says("sidecar.istio.io/inject") {
+            Some(said) => said != "false",
+            None => !self.uninjected.contains(&*self.object.meta.namespace),
+        };
+        if injected && !template.spec.host_network { Role::Sidecar } else { Role::Plain }
     }
 
     fn replicas(&self, count: i32, template: &PodTemplate, desired: &mut Desired) {

@@ -17,10 +17,10 @@ pub enum RegexError {
 fn compile(pattern: &str, anchored: bool) -> Result<Regex, RegexError> {
     let text = if anchored { format!("^(?:{pattern})$") } else { pattern.to_owned() };
     // RE2's `.` and classes work on code points but input bytes may be Latin-1: unicode stays on, the haystack is bytes.
-    RegexBuilder::new(&text).size_limit(SIZE_LIMIT).build().map_err(|error| RegexError::Pattern {
-        pattern: pattern.to_owned(),
-        reason: last_line(&error.to_string()),
-    })
+    RegexBuilder::new(&text)
+        .size_limit(SIZE_LIMIT)
+        .build()
+        .map_err(|error| RegexError::Pattern { pattern: pattern.to_owned(), reason: last_line(&error.to_string()) })
 }
 
 fn last_line(text: &str) -> String {
@@ -92,7 +92,9 @@ impl RegexRewrite {
             for part in self.parts.iter() {
                 match part {
                     Part::Literal(bytes) => out.extend_from_slice(bytes),
-                    Part::Group(index) => out.extend_from_slice(found.get(*index).map_or(&[][..], |group| group.as_bytes())),
+                    Part::Group(index) => {
+                        out.extend_from_slice(found.get(*index).map_or(&[][..], |group| group.as_bytes()))
+                    }
                 }
             }
             from = whole.end();

@@ -53,10 +53,9 @@ impl StringMatcher {
             StringPattern::Prefix(text) => {
                 input.get(..text.len()).is_some_and(|head| equal(head, text.as_bytes(), fold))
             }
-            StringPattern::Suffix(text) => input
-                .len()
-                .checked_sub(text.len())
-                .is_some_and(|from| equal(&input[from..], text.as_bytes(), fold)),
+            StringPattern::Suffix(text) => {
+                input.len().checked_sub(text.len()).is_some_and(|from| equal(&input[from..], text.as_bytes(), fold))
+            }
             StringPattern::Contains(text) => contains(input, text.as_bytes(), fold),
             StringPattern::Regex(regex) => regex.matches(input),
         }

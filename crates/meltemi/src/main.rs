@@ -6,6 +6,7 @@ mod echo;
 mod inspect;
 mod iptables;
 mod proxy;
+mod support;
 mod up;
 
 use std::process::ExitCode;
@@ -52,21 +53,36 @@ enum Command {
     Version(inspect::Version),
     /// Print a completion script for a shell
     Completion(inspect::Completion),
+    /// Experimental commands
+    #[command(subcommand)]
+    X(Experimental),
     #[command(name = meltemi_local::ENTER, hide = true)]
     Enter,
     #[command(name = meltemi_local::INSIDE, hide = true)]
     Inside,
 }
 
+#[derive(Subcommand)]
+enum Experimental {
+    /// Print which fields of Istio's and Envoy's documents take effect
+    Support(support::Arguments),
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// A level for everything, or a list of levels by component.
@@ -95,6 +111,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, cli.log_format == "json")?,
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
+        Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::Version(arguments) => inspect::version(arguments)?,
         Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
     }

@@ -65,6 +65,10 @@ impl AuthenticationIndex {
         self.namespaces.get(namespace).into_iter().flat_map(|list| list.iter())
     }
 
+    pub fn get(&self, key: &ObjectKey) -> Option<&ConfigRef<PeerAuthentication>> {
+        self.in_namespace(&key.namespace).find(|policy| policy.name == key.name)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &ConfigRef<PeerAuthentication>> {
         self.namespaces.values().flat_map(|list| list.iter())
     }

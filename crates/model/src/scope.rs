@@ -12,9 +12,35 @@ use crate::shared::Shared;
 use meltemi_config::mesh::{MeshConfig, MeshOutboundTrafficPolicyMode};
 use meltemi_config::networking::{CaptureMode, OutboundTrafficPolicyMode, Port, Sidecar, VirtualService};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) use select::{Catalogue, build};
+
+/// Services in the order of their selection, shared by scopes in which they are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services(Arc<Vec<Shared<Service>>>);
+
+impl Deref for Services {
+    type Target = [Shared<Service>];
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a Services {
+    type Item = &'a Shared<Service>;
+    type IntoIter = std::slice::Iter<'a, Shared<Service>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl From<Vec<Shared<Service>>> for Services {
+    fn from(services: Vec<Shared<Service>>) -> Self {
+        Self(Arc::new(services))
+    }
+}
 
 /// One listener of the `egress` list, or the implied one.
 #[derive(Clone, Debug)]
@@ -23,7 +49,7 @@ pub struct EgressListener {
     pub bind: Arc<str>,
     pub capture_mode: CaptureMode,
     /// What the listener's hosts name, one per host name.
-    pub services: Vec<Shared<Service>>,
+    pub services: Services,
     /// Resolved, in the order in which conflicts are settled.
     pub virtual_services: Vec<ConfigRef<VirtualService>>,
 }
@@ -41,8 +67,8 @@ pub struct SidecarScope {
     pub sidecar: Option<ConfigRef<Sidecar>>,
     pub egress: Vec<EgressListener>,
     /// All services the proxies can reach: the listeners' and the destinations of their VirtualServices, one per host name.
-    pub services: Vec<Shared<Service>>,
-    by_hostname: HashMap<Arc<str>, usize>,
+    pub services: Services,
+    by_hostname: Arc<HashMap<Arc<str>, usize>>,
     pub outbound_policy: OutboundPolicy,
 }
 

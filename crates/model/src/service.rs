@@ -116,6 +116,15 @@ impl Visibility {
     }
 }
 
+/// `trafficDistribution` of a Service, or the annotation of that name: how near endpoints should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TrafficDistribution {
+    #[default]
+    Any,
+    PreferSameZone,
+    PreferSameNode,
+}
+
 /// Where a port leads on the workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TargetPort {
@@ -176,8 +185,7 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// `internalTrafficPolicy: Local`: only endpoints of the client's own node.
     pub node_local: bool,
-    /// `trafficDistribution`, or the annotation of that name.
-    pub prefer_close: bool,
+    pub distribution: TrafficDistribution,
     /// How many ServiceEntries declare this host in this namespace; each claims an address slot and the lowest counts.
     pub declarations: u32,
     pub creation: Creation,

@@ -110,13 +110,12 @@ impl Snapshot {
         take(Kind::Gateway, &mut next.gateways, &update.gateways, &mut change);
         take(Kind::Sidecar, &mut next.sidecars, &update.sidecars, &mut change);
         take(Kind::Secret, &mut next.secrets, &update.secrets, &mut change);
-        if !update.peer_authentications.is_empty() {
-            Arc::make_mut(&mut next.authentication).update(&update.peer_authentications);
-            note(Kind::PeerAuthentication, update.peer_authentications.iter().map(|(key, _)| key), &mut change);
-        }
-        let scoped = |key: &Key| matches!(key.kind, Kind::VirtualService | Kind::Sidecar);
-        if change.full || !change.services.is_empty() || change.configs.iter().any(scoped) {
+        next.take_authentication(update, &mut change);
+        let touches = |kind| change.configs.iter().any(|key| key.kind == kind);
+        if change.full || !change.services.is_empty() || touches(Kind::Sidecar) {
             next.scopes = ScopeCache::default();
+        } else if touches(Kind::VirtualService) {
+            next.scopes = self.scopes.after_routes();
         }
         next.version += u64::from(!change.is_empty());
         (next, change)
@@ -177,6 +176,15 @@ impl Snapshot {
         let default = default_visibility(&self.mesh.default_destination_rule_export_to);
         Arc::make_mut(&mut self.destination_rules).update(&changes, &self.options.domain, &default);
         note(Kind::DestinationRule, changes.iter().map(|(key, _)| key), change);
+    }
+
+    fn take_authentication(&mut self, update: &Update, change: &mut Change) {
+        let differs = |(key, new): &&(ObjectKey, Option<_>)| self.authentication.get(key) != new.as_ref();
+        let changes: Vec<_> = update.peer_authentications.iter().filter(differs).cloned().collect();
+        if !changes.is_empty() {
+            Arc::make_mut(&mut self.authentication).update(&changes);
+            note(Kind::PeerAuthentication, changes.iter().map(|(key, _)| key), change);
+        }
     }
 
     pub fn root_namespace(&self) -> &str {

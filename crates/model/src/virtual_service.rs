@@ -68,7 +68,7 @@ impl VirtualServiceIndex {
             // A VirtualService without hosts is a delegate and acts only through its roots.
             match self.raw.get(&key).filter(|config| !config.spec.hosts.is_empty()) {
                 Some(config) => {
-                    let merged = delegate::merge(config, &self.raw, default);
+                    let merged = delegate::merge(config, &self.raw, domain, default);
                     let spec = resolve::names(&merged, &config.namespace, domain);
                     let export_to = config.spec.export_to.iter().map(|entry| &**entry);
                     let visibility = Visibility::parse(export_to, &config.namespace, default);

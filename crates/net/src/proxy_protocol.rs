@@ -18,7 +18,10 @@ pub struct Addresses {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// A header of `len` bytes. `addresses` is `None` for LOCAL, UNKNOWN and unspecified families: use the socket's own.
-    Header { len: usize, addresses: Option<Addresses> },
+    Header {
+        len: usize,
+        addresses: Option<Addresses>,
+    },
     Incomplete,
     /// Not the PROXY protocol at all.
     Absent,
@@ -147,7 +150,8 @@ pub fn encode_v2(addresses: &Addresses) -> Vec<u8> {
 pub fn encode_v1(addresses: &Addresses) -> Vec<u8> {
     let (source, destination) = (addresses.source, addresses.destination);
     let family = if source.is_ipv4() && destination.is_ipv4() { "TCP4" } else { "TCP6" };
-    format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port()).into_bytes()
+    format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
+        .into_bytes()
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ impl Program {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn restore(&self, family: Family, text: &str) -> Result<(), ApplyError> {
+    /// Gives `text` to `iptables-restore`, leaving what it does not name as it is.
+    pub fn restore(&self, family: Family, text: &str) -> Result<(), ApplyError> {
         self.run(family, "restore", &["--noflush"], text).map(drop)
     }
 }

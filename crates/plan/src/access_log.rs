@@ -50,19 +50,37 @@ impl Comparison {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessLogFilter {
-    StatusCode { op: Comparison, value: u32 },
+    StatusCode {
+        op: Comparison,
+        value: u32,
+    },
     /// Milliseconds.
-    Duration { op: Comparison, value: u32 },
+    Duration {
+        op: Comparison,
+        value: u32,
+    },
     NotHealthCheck,
     Traceable,
-    Fraction { fraction: Fraction, independent_random: bool },
+    Fraction {
+        fraction: Fraction,
+        independent_random: bool,
+    },
     And(Vec<AccessLogFilter>),
     Or(Vec<AccessLogFilter>),
     Header(HeaderMatcher),
     /// Any flag at all if empty. Envoy's short names (`UH`, `NR`).
     ResponseFlags(Vec<Arc<str>>),
-    GrpcStatus { statuses: Vec<u32>, exclude: bool },
-    Metadata { matcher: MetadataMatcher, if_missing: bool },
+    GrpcStatus {
+        statuses: Vec<u32>,
+        exclude: bool,
+    },
+    Metadata {
+        matcher: MetadataMatcher,
+        if_missing: bool,
+    },
     /// `AccessLogType` names such as `DownstreamEnd`.
-    LogType { types: Vec<Arc<str>>, exclude: bool },
+    LogType {
+        types: Vec<Arc<str>>,
+        exclude: bool,
+    },
 }

@@ -2,9 +2,9 @@
 
 use crate::cluster::Cluster;
 use crate::common::{Address, ConfigSource, Value};
+use crate::endpoint::Locality;
 use crate::listener::Listener;
 use crate::tls::Secret;
-use crate::endpoint::Locality;
 use std::sync::Arc;
 use std::time::Duration;
 

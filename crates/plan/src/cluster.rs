@@ -108,7 +108,11 @@ pub enum LocalityLb {
     /// All localities of a priority are one pool.
     None,
     Weighted,
-    ZoneAware { routing_enabled: f64, min_cluster_size: u64, fail_traffic_on_panic: bool },
+    ZoneAware {
+        routing_enabled: f64,
+        min_cluster_size: u64,
+        fail_traffic_on_panic: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -212,8 +216,14 @@ pub struct HealthCheck {
 pub enum HealthCheckKind {
     Http(HttpHealthCheck),
     /// `send` empty: connect only.
-    Tcp { send: bytes::Bytes, receive: Vec<bytes::Bytes> },
-    Grpc { service: Arc<str>, authority: Arc<str> },
+    Tcp {
+        send: bytes::Bytes,
+        receive: Vec<bytes::Bytes>,
+    },
+    Grpc {
+        service: Arc<str>,
+        authority: Arc<str>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -268,7 +278,10 @@ pub enum TransportSocket {
     Plain,
     Tls(Arc<UpstreamTls>),
     /// PROXY protocol header in front of the inner socket.
-    ProxyProtocol { version: ProxyProtocolVersion, inner: Box<TransportSocket> },
+    ProxyProtocol {
+        version: ProxyProtocolVersion,
+        inner: Box<TransportSocket>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -319,11 +332,7 @@ pub struct BindConfig {
 impl BindConfig {
     /// The source address for a destination, if one of its family is given.
     pub fn source_for(&self, destination: IpAddr) -> Option<SocketAddr> {
-        self.source
-            .iter()
-            .chain(&self.extra_sources)
-            .find(|source| source.is_ipv4() == destination.is_ipv4())
-            .copied()
+        self.source.iter().chain(&self.extra_sources).find(|source| source.is_ipv4() == destination.is_ipv4()).copied()
     }
 }
 

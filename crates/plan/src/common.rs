@@ -14,11 +14,20 @@ pub use serde_json::Value;
 pub enum Address {
     Socket(SocketAddr),
     /// A host name that someone resolves (`STRICT_DNS`, `LOGICAL_DNS`).
-    Name { host: Arc<str>, port: u16 },
+    Name {
+        host: Arc<str>,
+        port: u16,
+    },
     /// A path, or an abstract name that starts with `@`.
-    Pipe { path: Arc<Path>, mode: u32 },
+    Pipe {
+        path: Arc<Path>,
+        mode: u32,
+    },
     /// Another listener of this process.
-    Internal { listener: Arc<str>, endpoint: Arc<str> },
+    Internal {
+        listener: Arc<str>,
+        endpoint: Arc<str>,
+    },
 }
 
 impl Address {
@@ -113,7 +122,10 @@ impl Metadata {
     pub fn holds(&self, filter: &str, wanted: &Value) -> bool {
         let Some(wanted) = wanted.as_object() else { return false };
         wanted.is_empty()
-            || self.filters.get(filter).is_some_and(|have| wanted.iter().all(|(key, value)| have.get(key) == Some(value)))
+            || self
+                .filters
+                .get(filter)
+                .is_some_and(|have| wanted.iter().all(|(key, value)| have.get(key) == Some(value)))
     }
 }
 
@@ -130,7 +142,9 @@ pub enum DataSource {
 pub enum ConfigSource {
     Ads,
     /// A gRPC stream of its own to this cluster (`sds-grpc` in Istio's bootstrap).
-    Grpc { cluster: Arc<str> },
+    Grpc {
+        cluster: Arc<str>,
+    },
     /// A file with a DiscoveryResponse.
     Path(Arc<Path>),
 }

@@ -166,7 +166,9 @@ pub enum PeerMethod {
     Baggage,
     WorkloadDiscovery,
     /// `x-envoy-peer-metadata` and `-id`.
-    IstioHeaders { skip_external_clusters: bool },
+    IstioHeaders {
+        skip_external_clusters: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

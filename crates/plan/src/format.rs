@@ -18,7 +18,10 @@ pub struct Format {
 pub enum FormatOp {
     Literal(Box<str>),
     /// `limit` is the maximum number of bytes of the result (`%REQ(x):10%`).
-    Command { operator: Operator, limit: Option<usize> },
+    Command {
+        operator: Operator,
+        limit: Option<usize>,
+    },
 }
 
 impl Format {
@@ -144,17 +147,33 @@ pub enum MetadataOf {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operator {
     /// `None`: ISO 8601 with milliseconds. Otherwise a strftime string with Envoy's `%Nf` digits.
-    StartTime { format: Option<Arc<str>>, local: bool },
+    StartTime {
+        format: Option<Arc<str>>,
+        local: bool,
+    },
     /// Time of emission instead of start.
-    EmitTime { format: Option<Arc<str>> },
-    RequestHeader { key: HeaderKey, alternative: Option<HeaderKey> },
-    ResponseHeader { key: HeaderKey, alternative: Option<HeaderKey> },
-    ResponseTrailer { key: HeaderKey, alternative: Option<HeaderKey> },
+    EmitTime {
+        format: Option<Arc<str>>,
+    },
+    RequestHeader {
+        key: HeaderKey,
+        alternative: Option<HeaderKey>,
+    },
+    ResponseHeader {
+        key: HeaderKey,
+        alternative: Option<HeaderKey>,
+    },
+    ResponseTrailer {
+        key: HeaderKey,
+        alternative: Option<HeaderKey>,
+    },
     Protocol,
     UpstreamProtocol,
     ResponseCode,
     /// `keep_whitespace`: print as is instead of with `_`.
-    ResponseCodeDetails { keep_whitespace: bool },
+    ResponseCodeDetails {
+        keep_whitespace: bool,
+    },
     ConnectionTerminationDetails,
     ResponseFlags,
     ResponseFlagsLong,
@@ -166,11 +185,20 @@ pub enum Operator {
     ResponseTxDuration,
     RoundTripDuration,
     DownstreamHandshakeDuration,
-    CommonDuration { from: TimePoint, to: TimePoint, unit: TimeUnit },
-    Address { of: AddressOf, part: AddressPart },
+    CommonDuration {
+        from: TimePoint,
+        to: TimePoint,
+        unit: TimeUnit,
+    },
+    Address {
+        of: AddressOf,
+        part: AddressPart,
+    },
     UpstreamCluster,
     UpstreamClusterRaw,
-    UpstreamHostName { with_port: bool },
+    UpstreamHostName {
+        with_port: bool,
+    },
     UpstreamRequestAttemptCount,
     UpstreamTransportFailureReason,
     UpstreamConnectionId,
@@ -196,10 +224,22 @@ pub enum Operator {
     UpstreamTls(TlsFact),
     Ja3,
     Ja4,
-    Metadata { of: MetadataOf, namespace: Arc<str>, path: Vec<Arc<str>> },
+    Metadata {
+        of: MetadataOf,
+        namespace: Arc<str>,
+        path: Vec<Arc<str>>,
+    },
     /// `plain`: the string without quotes.
-    FilterState { key: Arc<str>, plain: bool, field: Option<Arc<str>>, upstream: bool },
-    Path { with_query: bool, original: PathChoice },
+    FilterState {
+        key: Arc<str>,
+        plain: bool,
+        field: Option<Arc<str>>,
+        upstream: bool,
+    },
+    Path {
+        with_query: bool,
+        original: PathChoice,
+    },
     QueryParameter(Arc<str>),
     Environment(Arc<str>),
 }

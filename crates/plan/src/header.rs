@@ -66,7 +66,10 @@ pub enum HeaderTest {
     Present,
     String(StringMatcher),
     /// A decimal integer in `start..end`.
-    Range { start: i64, end: i64 },
+    Range {
+        start: i64,
+        end: i64,
+    },
 }
 
 /// `envoy.config.route.v3.HeaderMatcher`.
@@ -89,11 +92,10 @@ impl HeaderMatcher {
         let hit = match &self.test {
             HeaderTest::Present => true,
             HeaderTest::String(matcher) => matcher.matches(&value),
-            HeaderTest::Range { start, end } => {
-                std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|number| {
-                    number >= *start && number < *end
-                })
-            }
+            HeaderTest::Range { start, end } => std::str::from_utf8(&value)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok())
+                .is_some_and(|number| number >= *start && number < *end),
         };
         hit != self.invert
     }

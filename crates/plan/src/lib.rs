@@ -29,8 +29,8 @@ pub mod tracing;
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink};
 pub use bootstrap::{AdsConfig, Bootstrap};
 pub use cluster::{Cluster, ClusterKind, LbPolicy};
-pub use convert::{bootstrap, cluster, listener, load_assignment, route_configuration, secret};
 pub use common::{Address, Fraction, Metadata, TcpKeepalive};
+pub use convert::{bootstrap, cluster, listener, load_assignment, route_configuration, secret};
 pub use endpoint::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
 pub use error::{At, PlanError};
 pub use filter::{FilterOverride, HttpFilter, HttpFilterConfig, PerFilter};
@@ -43,4 +43,3 @@ pub use route::{Route, RouteAction, RouteConfiguration, RouteRequest, VirtualHos
 pub use tcp_proxy::TcpProxy;
 pub use tls::{DownstreamTls, Secret, UpstreamTls};
 pub use tracing::Tracing;
-

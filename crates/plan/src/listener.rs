@@ -79,7 +79,10 @@ pub enum ListenerPredicate {
     Not(Box<ListenerPredicate>),
     Any,
     /// `start..end` of the (restored) destination port.
-    DestinationPort { start: u32, end: u32 },
+    DestinationPort {
+        start: u32,
+        end: u32,
+    },
 }
 
 impl ListenerPredicate {

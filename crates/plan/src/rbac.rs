@@ -39,7 +39,10 @@ pub enum Permission {
     DestinationIp(IpNet),
     DestinationPort(u16),
     /// `start..end`.
-    DestinationPortRange { start: u32, end: u32 },
+    DestinationPortRange {
+        start: u32,
+        end: u32,
+    },
     Metadata(MetadataMatcher),
     ServerName(StringMatcher),
 }
@@ -59,7 +62,10 @@ pub enum Principal {
     Header(HeaderMatcher),
     Path(PathMatcher),
     Metadata(MetadataMatcher),
-    FilterState { key: Arc<str>, matcher: StringMatcher },
+    FilterState {
+        key: Arc<str>,
+        matcher: StringMatcher,
+    },
 }
 
 /// `envoy.type.matcher.v3.MetadataMatcher` over dynamic metadata.
@@ -75,7 +81,10 @@ pub struct MetadataMatcher {
 pub enum ValueMatcher {
     Null,
     Exact(f64),
-    Range { start: f64, end: f64 },
+    Range {
+        start: f64,
+        end: f64,
+    },
     String(StringMatcher),
     Bool(bool),
     Present(bool),

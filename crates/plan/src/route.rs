@@ -100,10 +100,19 @@ pub struct RouteTracing {
 
 #[derive(Debug, Clone)]
 pub enum PathRule {
-    Prefix { prefix: Arc<str>, ignore_case: bool },
-    Exact { path: Arc<str>, ignore_case: bool },
+    Prefix {
+        prefix: Arc<str>,
+        ignore_case: bool,
+    },
+    Exact {
+        path: Arc<str>,
+        ignore_case: bool,
+    },
     /// The path itself or followed by `/`.
-    SeparatedPrefix { prefix: Arc<str>, ignore_case: bool },
+    SeparatedPrefix {
+        prefix: Arc<str>,
+        ignore_case: bool,
+    },
     Regex(FullRegex),
     /// CONNECT requests only.
     Connect,
@@ -290,9 +299,17 @@ pub struct HashPolicy {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum HashBy {
-    Header { key: HeaderKey, rewrite: Option<RegexRewrite> },
+    Header {
+        key: HeaderKey,
+        rewrite: Option<RegexRewrite>,
+    },
     /// `ttl` set: the cookie is made when absent; zero makes it a session cookie.
-    Cookie { name: Arc<str>, ttl: Option<Duration>, path: Arc<str>, attributes: Vec<(Arc<str>, Arc<str>)> },
+    Cookie {
+        name: Arc<str>,
+        ttl: Option<Duration>,
+        path: Arc<str>,
+        attributes: Vec<(Arc<str>, Arc<str>)>,
+    },
     SourceIp,
     QueryParameter(Arc<str>),
     FilterState(Arc<str>),

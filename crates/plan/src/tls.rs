@@ -16,7 +16,10 @@ pub enum TlsVersion {
 pub enum SecretRef<T> {
     Inline(Arc<T>),
     /// No source: a static secret of the bootstrap.
-    Sds { name: Arc<str>, source: Option<ConfigSource> },
+    Sds {
+        name: Arc<str>,
+        source: Option<ConfigSource>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +40,16 @@ pub enum Validation {
     /// Not at all.
     None,
     Static(Arc<ValidationContext>),
-    Sds { name: Arc<str>, source: Option<ConfigSource> },
+    Sds {
+        name: Arc<str>,
+        source: Option<ConfigSource>,
+    },
     /// The subscribed context's fields replace or extend the default's.
-    Combined { default: Arc<ValidationContext>, name: Arc<str>, source: Option<ConfigSource> },
+    Combined {
+        default: Arc<ValidationContext>,
+        name: Arc<str>,
+        source: Option<ConfigSource>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,7 +40,8 @@ fn bootstrap(listeners: &str, clusters: &str) -> Value {
     document
 }
 
-const ONE_CLUSTER: &str = "[{ name: one, connect_timeout: 1s, load_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [
+const ONE_CLUSTER: &str =
+    "[{ name: one, connect_timeout: 1s, load_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [
   { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } } }] }] } }]";
 
 /// A connection manager around virtual hosts; `extra` are more of its fields.
@@ -117,8 +118,7 @@ fn with_cluster(fields: &str) -> Value {
     bootstrap("", &format!("- name: one\n  connect_timeout: 1s\n{}", indented(fields, 2)))
 }
 
-const ENDPOINT: &str =
-    "load_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } } }] }] }";
+const ENDPOINT: &str = "load_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } } }] }] }";
 
 fn ours(document: &Value) -> Result<(), String> {
     let proto = meltemi_proto::json::from_value(document).map_err(|error| error.to_string())?;
@@ -129,7 +129,9 @@ fn envoy() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("MELTEMI_ENVOY") {
         return Some(named.into());
     }
-    let found = std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join("envoy")).find(|path| path.is_file());
+    let found = std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join("envoy"))
+        .find(|path| path.is_file());
     if found.is_none() {
         eprintln!("skipped: Envoy's half, there is no envoy on the path");
     }

@@ -31,7 +31,8 @@ fn convert_all(bytes: &[u8]) {
 /// A valid bootstrap that touches most conversions.
 fn seed() -> Vec<u8> {
     let document: Value = serde_saphyr::from_str(include_str!("seed.yaml")).unwrap();
-    let proto: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap = meltemi_proto::json::from_value(&document).unwrap();
+    let proto: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =
+        meltemi_proto::json::from_value(&document).unwrap();
     meltemi_plan::bootstrap(&proto).unwrap();
     meltemi_proto::encode(&proto).to_vec()
 }
@@ -39,7 +40,8 @@ fn seed() -> Vec<u8> {
 /// The seed's listeners, clusters and so on each by itself.
 fn parts() -> Vec<Vec<u8>> {
     let document: Value = serde_saphyr::from_str(include_str!("seed.yaml")).unwrap();
-    let proto: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap = meltemi_proto::json::from_value(&document).unwrap();
+    let proto: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =
+        meltemi_proto::json::from_value(&document).unwrap();
     let resources = proto.static_resources.unwrap();
     let listeners = resources.listeners.iter().map(|value| meltemi_proto::encode(value).to_vec());
     let clusters = resources.clusters.iter().map(|value| meltemi_proto::encode(value).to_vec());

@@ -16,11 +16,8 @@ use meltemi_net::{
     proxy_protocol::{self, Parsed},
     sniff::{self, ClientHello, HttpVersion, Sniffed},
 };
-use meltemi_plan::{
-    ConnectionFacts, NetworkFilter,
-    listener::ListenerFilterConfig,
-};
-use meltemi_tls::PeerInfo;
+use meltemi_plan::{ConnectionFacts, NetworkFilter, listener::ListenerFilterConfig};
+use meltemi_tls::{Identity, PeerInfo};
 
 use crate::{
     hcm, tcp_proxy,
@@ -103,6 +100,10 @@ pub async fn serve(
 
 async fn inspect(listener: &LiveListener, stream: &mut Stream, facts: &mut Inspected) -> Result<(), Refused> {
     let plan = &listener.plan;
+    if plan.use_original_dst {
+        // Envoy's flag stands for the listener filter too.
+        facts.destination = original_dst::original_dst(stream).or(facts.destination);
+    }
     let filters = async {
         for filter in &plan.listener_filters {
             let port = facts.destination.map_or(0, |address| address.port());
@@ -239,15 +240,20 @@ fn connection_info(
     let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
     if let Some(tls) = stream.server_tls() {
         info.requested_server_name = tls.server_name().or(inspected_name).map(Arc::from);
-        info.tls = Some(tls_info(tls, info.requested_server_name.clone()));
+        let local = chain.tls.as_ref().and_then(|tls| tls.local());
+        info.tls = Some(tls_info(tls, info.requested_server_name.clone(), local));
     } else {
         info.requested_server_name = inspected_name.map(Arc::from);
     }
     info
 }
 
-/// What a TLS session says of itself and of the peer.
-pub fn tls_info(session: &tokio_rustls::rustls::CommonState, sni: Option<Arc<str>>) -> TlsInfo {
+/// What a TLS session says of itself and of the peer; `local` is the certificate that this side presents.
+pub fn tls_info(
+    session: &tokio_rustls::rustls::CommonState,
+    sni: Option<Arc<str>>,
+    local: Option<Arc<Identity>>,
+) -> TlsInfo {
     use tokio_rustls::rustls::ProtocolVersion;
     TlsInfo {
         version: match session.protocol_version() {
@@ -259,6 +265,7 @@ pub fn tls_info(session: &tokio_rustls::rustls::CommonState, sni: Option<Arc<str
         alpn: session.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
         sni,
         peer: PeerInfo::of(session).map(Arc::new),
+        local_uri_sans: local.map(|identity| identity.info().uri_sans.as_slice().into()).unwrap_or_default(),
         ..TlsInfo::default()
     }
 }

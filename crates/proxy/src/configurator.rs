@@ -149,6 +149,17 @@ impl Configurator {
         self.promote_warm();
     }
 
+    /// The control plane has no endpoints of this name. What a cluster knows stays in force; one that waits for its first waits
+    /// no longer.
+    pub fn assignment_absent(&mut self, service: &str) {
+        for cluster in self.clusters.values().filter_map(|slot| slot.warming.as_ref()) {
+            if matches!(&cluster.plan.kind, ClusterKind::Eds { service_name, .. } if **service_name == *service) {
+                cluster.set_warm();
+            }
+        }
+        self.promote_warm();
+    }
+
     pub fn set_routes(&mut self, held: Held<RouteConfiguration>) {
         let name = held.plan.name.clone();
         let active = self.routes.remove(&name).and_then(|slot| slot.active);

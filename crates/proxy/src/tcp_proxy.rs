@@ -5,7 +5,7 @@ use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 use meltemi_filters::{ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo, TcpReport, TcpStats};
 use meltemi_http::pool::{ConnectError, Mode};
 use meltemi_net::{Copied, CopyEnd, Stream, copy_bidirectional};
-use meltemi_plan::{TcpProxy, cluster::UpstreamFilter};
+use meltemi_plan::{TcpProxy, cluster::UpstreamFilter, common::Value};
 use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority};
 
 use crate::{
@@ -49,7 +49,8 @@ async fn relay(
     info: &mut StreamInfo,
     reports: &mut [TcpReport],
 ) {
-    let (name, _) = proxy.cluster.pick(worker.random());
+    let (name, of_cluster) = proxy.cluster.pick(worker.random());
+    let metadata = of_cluster.or(proxy.metadata_match.as_ref());
     let Some(cluster) = worker.world().clusters.get(name).cloned() else {
         info.flags |= ResponseFlags::NO_CLUSTER;
         info.set_details("cluster_not_found");
@@ -61,7 +62,7 @@ async fn relay(
         cluster.stats.traffic.upstream_cx_overflow().inc();
         return;
     };
-    let (endpoint, mut far) = match connect(worker, proxy, &cluster, info).await {
+    let (endpoint, mut far) = match connect(worker, (proxy, metadata), &cluster, info).await {
         Ok(connected) => connected,
         Err(failure) => {
             info.flags |= failure.flags();
@@ -73,7 +74,8 @@ async fn relay(
     traffic.upstream_cx_total().inc();
     traffic.upstream_cx_active().inc();
     info.upstream.local = Some(far.local_addr());
-    info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None));
+    let local = cluster.transport(&endpoint).local();
+    info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None, local));
     let exchanges = cluster.plan.filters.iter().any(|f| matches!(f, UpstreamFilter::MetadataExchange(_)));
     if exchanges && let Ok(peer) = chain::introduce(&mut far, &live.introduction).await {
         info.upstream.peer = peer;
@@ -119,7 +121,7 @@ async fn copy(
 /// Connects, to another host after each failure, as often as the proxy may.
 async fn connect(
     worker: &Rc<Worker>,
-    proxy: &TcpProxy,
+    (proxy, metadata): (&TcpProxy, Option<&Value>),
     cluster: &Arc<Cluster>,
     info: &mut StreamInfo,
 ) -> Result<(Arc<Endpoint>, Stream), Failure> {
@@ -138,6 +140,7 @@ async fn connect(
             hash: hash.map(|address| xxhash_rust::xxh64::xxh64(address.ip().to_string().as_bytes(), 0)),
             original_dst: info.connection.local.socket(),
             previous: &tried,
+            metadata,
             reselect: tried.len(),
             ..PickContext::default()
         };

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::index::{ConnectionId, Watched, by_host};
+use crate::index::{ConnectionId, Watched, by_host, host_of};
 use crate::{Affected, Source};
 
 /// Who is at the other end.
@@ -158,14 +158,29 @@ impl Connection {
         types
     }
 
-    /// What a scope means by name, given what is watched. `None` is everything; an empty set is nothing.
-    fn names_of(&self, type_url: &str, affected: &Affected) -> Option<BTreeSet<Arc<str>>> {
+    /// What is affected by name. `None` is everything; an empty set is nothing.
+    fn names_of(
+        &self,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        type_url: &str,
+        affected: &Affected,
+    ) -> Option<BTreeSet<Arc<str>>> {
         match affected {
             Affected::Nothing => Some(BTreeSet::new()),
             Affected::Everything => None,
             Affected::Names(names) => Some(names.clone()),
-            Affected::Hosts(_) if self.session.lock().watch(type_url).is_some_and(|watch| watch.is_wildcard()) => None,
-            Affected::Hosts(hosts) => Some(self.watched_of(hosts)),
+            Affected::Hosts(hosts) => {
+                let session = self.session.lock();
+                let watch = session.watch(type_url)?;
+                if !watch.is_wildcard() {
+                    drop(session);
+                    return Some(self.watched_of(hosts));
+                }
+                let mut names = source.names_of(snapshot, &self.peer.node, type_url, hosts)?;
+                names.extend(watch.held().map(|(name, _)| name).filter(|name| hosts.contains(host_of(name))).cloned());
+                Some(names)
+            }
         }
     }
 
@@ -190,7 +205,7 @@ impl Connection {
         type_url: &str,
         affected: &Affected,
     ) -> Option<Response> {
-        let names = self.names_of(type_url, affected);
+        let names = self.names_of(source, snapshot, type_url, affected);
         if names.as_ref().is_some_and(BTreeSet::is_empty) {
             return None;
         }
@@ -261,7 +276,7 @@ impl Connection {
         snapshot: &Snapshot,
         affected: &Affected,
     ) -> Option<Response> {
-        let names = self.names_of(CLUSTER, affected);
+        let names = self.names_of(source, snapshot, CLUSTER, affected);
         if names.as_ref().is_some_and(BTreeSet::is_empty) {
             return None;
         }
@@ -373,7 +388,7 @@ pub(crate) fn note(stats: &crate::Stats, connection: &Connection, received: &Rec
             tracing::debug!(%node, kind = types::short_name(&received.type_url), nonce, "ACK");
         }
         Verdict::Stale => {
-            stats.stale_nonces.inc();
+            stats.stale(&received.type_url);
             tracing::debug!(%node, kind = types::short_name(&received.type_url), "stale nonce");
         }
         Verdict::Rejected { nonce, message } => {

@@ -36,6 +36,19 @@ pub trait Source: Send + Sync + 'static {
 
     /// Which resources of a type a change may have altered for a node. May say too much, never too little.
     fn affected(&self, snapshot: &Snapshot, change: &Change, node: &Node, type_url: &str) -> Affected;
+
+    /// The names that resources of these hosts have for a node with a wildcard subscription, so that no others are generated;
+    /// `None` where that cannot be told from the hosts.
+    fn names_of(
+        &self,
+        snapshot: &Snapshot,
+        node: &Node,
+        type_url: &str,
+        hosts: &BTreeSet<Arc<str>>,
+    ) -> Option<BTreeSet<Arc<str>>> {
+        let _ = (snapshot, node, type_url, hosts);
+        None
+    }
 }
 
 /// Which connections a change concerns.
@@ -54,7 +67,7 @@ pub enum Reach {
 pub enum Affected {
     Nothing,
     Everything,
-    /// Endpoint assignments of clusters of these hosts.
+    /// Resources named after these hosts or patterns of hosts (`*.example.com`).
     Hosts(BTreeSet<Arc<str>>),
     Names(BTreeSet<Arc<str>>),
 }

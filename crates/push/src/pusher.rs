@@ -209,18 +209,21 @@ impl Pusher {
     ) -> bool {
         let stats = &self.0.options.stats;
         let source = &*self.0.source;
-        let started = Instant::now();
-        stats.queued(started.saturating_duration_since(since));
+        stats.queued(since.elapsed());
         let snapshot = self.snapshot();
         let mut sent = false;
         for type_url in connection.types_in_order() {
+            let begun = Instant::now();
             let affected = source.affected(&snapshot, change, &connection.peer.node, &type_url);
             let response = match &*type_url {
                 CLUSTER => connection.respond_clusters(source, &snapshot, &affected),
                 ENDPOINT => self.respond_endpoints(connection, &snapshot, affected),
                 _ => connection.respond(source, &snapshot, &type_url, &affected),
             };
-            sent |= response.is_some();
+            if response.is_some() {
+                stats.push_took(&type_url, begun.elapsed());
+                sent = true;
+            }
             if !self.send(response, responses).await {
                 return false;
             }
@@ -228,7 +231,6 @@ impl Pusher {
             tokio::task::yield_now().await;
         }
         connection.pushed(&snapshot);
-        stats.push_took(started.elapsed());
         if sent {
             stats.converged(since.elapsed());
         }

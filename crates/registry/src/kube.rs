@@ -8,7 +8,7 @@ use meltemi_config::{IntOrString, Str};
 use meltemi_model::config::creation;
 use meltemi_model::{
     Address, Endpoint, Health, Labels, ObjectKey, Port, Protocol, RegistryKind, Resolution, Service, ServiceKey,
-    TargetPort,
+    TargetPort, TrafficDistribution,
 };
 use std::sync::Arc;
 
@@ -34,8 +34,9 @@ fn service(context: &Context<'_>, key: &ServiceKey, held: &Held<KubeService>) ->
         let text = meta.annotations.get(annotation).map_or("", |text| &**text);
         text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect()
     };
-    let accounts =
-        list(ACCOUNTS).into_iter().map(|account| format!("spiffe://cluster.local/ns/{}/sa/{account}", meta.namespace));
+    let accounts = list(ACCOUNTS)
+        .into_iter()
+        .map(|account| format!("spiffe://{}/ns/{}/sa/{account}", context.trust_domain, meta.namespace));
     let distribution = meta.annotations.get(TRAFFIC_DISTRIBUTION).unwrap_or(&spec.traffic_distribution);
     Service {
         hostname: key.hostname.clone(),
@@ -60,10 +61,17 @@ fn service(context: &Context<'_>, key: &ServiceKey, held: &Held<KubeService>) ->
         selector: if external { Labels::new() } else { spec.selector.clone() },
         publish_not_ready: spec.publish_not_ready_addresses,
         node_local: &*spec.internal_traffic_policy == "Local",
-        prefer_close: distribution.eq_ignore_ascii_case("PreferClose")
-            || distribution.eq_ignore_ascii_case("PreferSameZone"),
+        distribution: traffic_distribution(distribution),
         creation: creation(meta),
         ..Service::default()
+    }
+}
+
+fn traffic_distribution(text: &str) -> TrafficDistribution {
+    match text.to_ascii_lowercase().as_str() {
+        "preferclose" | "prefersamezone" => TrafficDistribution::PreferSameZone,
+        "prefersamenode" => TrafficDistribution::PreferSameNode,
+        _ => TrafficDistribution::Any,
     }
 }
 

@@ -49,6 +49,7 @@ pub struct Registry {
     world: World,
     /// `defaultServiceExportTo` of the mesh.
     visibility: Visibility,
+    trust_domain: Arc<str>,
     known: BTreeSet<ServiceKey>,
 }
 
@@ -60,18 +61,23 @@ impl Default for Registry {
 
 impl Registry {
     pub fn new(options: RegistryOptions) -> Self {
-        Self { options, world: World::default(), visibility: Visibility::Public, known: BTreeSet::new() }
+        Self {
+            options,
+            world: World::default(),
+            visibility: Visibility::Public,
+            trust_domain: MeshConfig::default().trust_domain,
+            known: BTreeSet::new(),
+        }
     }
 
-    /// Takes a new MeshConfig; services are derived anew where its default `exportTo` differs.
+    /// Takes a new MeshConfig; services are derived anew where its default `exportTo` or trust domain
+    /// differs.
     pub fn set_mesh(&mut self, mesh: &Shared<MeshConfig>) -> Update {
         let visibility = default_visibility(&mesh.default_service_export_to);
-        let mut update = if visibility == self.visibility {
-            Update::default()
-        } else {
-            self.visibility = visibility;
-            self.derive(self.known.clone())
-        };
+        let same = visibility == self.visibility && mesh.trust_domain == self.trust_domain;
+        self.visibility = visibility;
+        self.trust_domain = mesh.trust_domain.clone();
+        let mut update = if same { Update::default() } else { self.derive(self.known.clone()) };
         update.mesh = Some(mesh.clone());
         update
     }
@@ -125,7 +131,12 @@ impl Registry {
     /// The service of a key with its endpoints, from a Service, from ServiceEntries, or from both: the Service then decides,
     /// and the entries add identities and endpoints.
     fn service(&self, key: &ServiceKey) -> (Option<Service>, Vec<Shared<Endpoint>>) {
-        let context = Context { world: &self.world, options: &self.options, visibility: &self.visibility };
+        let context = Context {
+            world: &self.world,
+            options: &self.options,
+            visibility: &self.visibility,
+            trust_domain: &self.trust_domain,
+        };
         let mut endpoints = Vec::new();
         let mut service = None;
         if let Some((kube, found)) = kube::derive(&context, key) {
@@ -158,6 +169,7 @@ pub(crate) struct Context<'a> {
     pub world: &'a World,
     pub options: &'a RegistryOptions,
     pub visibility: &'a Visibility,
+    pub trust_domain: &'a str,
 }
 
 impl Context<'_> {

@@ -1,7 +1,7 @@
 //! A folder of YAML and JSON files, watched.
 //!
-//! Owns: the thread that watches and reads. A file that breaks keeps its last good objects in force until it is repaired
-//! or removed. One event costs a `stat` for each file and a parse for each that changed.
+//! Owns: the thread that watches and reads. A file that breaks keeps its last good objects in force until it is
+//! repaired or removed. One event costs a `stat` for each file and a parse for each that changed.
 
 mod folder;
 mod load;

@@ -1,8 +1,8 @@
 //! Where configuration comes from: a watched folder of files, or memory. Either way a reader sees immutable
 //! `ConfigSet`s and, between two of them, a `ChangeSet`.
 //!
-//! Owns: which objects are in force, and what is wrong with the others. Must never interpret a spec. A change costs work
-//! for the files that changed and for the kinds and namespaces that it touches; the rest is shared.
+//! Owns: which objects are in force, and what is wrong with the others. Must never interpret a spec. A change costs
+//! work for the files that changed and for the kinds and namespaces that it touches; the rest is shared.
 
 mod file;
 mod memory;

@@ -1,4 +1,4 @@
-use crate::certificate::{CertError, CertSlot, ClientCert};
+use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
 use crate::trust::{ServerVerifier, Validation};
 use crate::{TlsVersion, provider_with, versions};
 use rustls::client::{ClientConfig, Resumption};
@@ -43,6 +43,7 @@ impl Default for ClientOptions {
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
+    certificate: Option<Arc<CertSlot>>,
 }
 
 impl ClientTls {
@@ -51,7 +52,7 @@ impl ClientTls {
             .with_protocol_versions(versions(options.min_version, options.max_version))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier { validation: options.validation }));
-        let mut config = match options.certificate {
+        let mut config = match options.certificate.clone() {
             Some(slot) => builder.with_client_cert_resolver(Arc::new(ClientCert(slot))),
             None => builder.with_no_client_auth(),
         };
@@ -61,7 +62,12 @@ impl ClientTls {
         let sni = options.sni.as_deref().and_then(|name| ServerName::try_from(name.to_owned()).ok());
         config.enable_sni = sni.is_some();
         let server_name = sni.unwrap_or(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()));
-        Ok(Self { config: Arc::new(config), server_name })
+        Ok(Self { config: Arc::new(config), server_name, certificate: options.certificate })
+    }
+
+    /// What this side presents if it is asked now.
+    pub fn local(&self) -> Option<Arc<Identity>> {
+        self.certificate.as_ref().and_then(|slot| slot.current())
     }
 
     pub fn config(&self) -> Arc<ClientConfig> {
@@ -85,7 +91,7 @@ impl ClientTls {
             config.enable_sni = true;
             server_name = name;
         }
-        Self { config: Arc::new(config), server_name }
+        Self { config: Arc::new(config), server_name, certificate: self.certificate.clone() }
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::certificate::{CertError, CertSlot, ServerCerts};
+use crate::certificate::{CertError, CertSlot, Identity, ServerCerts};
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, Validation};
 use crate::{TlsVersion, provider_with, versions};
@@ -38,6 +38,7 @@ impl Default for ServerOptions {
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    certificates: Vec<Arc<CertSlot>>,
 }
 
 impl ServerTls {
@@ -52,13 +53,18 @@ impl ServerTls {
         } else {
             builder.with_no_client_auth()
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ServerCerts(options.certificates)));
+        let mut config = builder.with_cert_resolver(Arc::new(ServerCerts(options.certificates.clone())));
         config.alpn_protocols = options.alpn;
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         // One ticket is what a client of ours uses; each costs an encryption and a write.
         config.send_tls13_tickets = 1;
         config.ignore_client_order = true;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), certificates: options.certificates })
+    }
+
+    /// What this side presents now; the first of several.
+    pub fn local(&self) -> Option<Arc<Identity>> {
+        self.certificates.iter().find_map(|slot| slot.current())
     }
 
     pub fn config(&self) -> Arc<ServerConfig> {

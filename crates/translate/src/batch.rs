@@ -172,6 +172,8 @@ impl Batches {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some(kept) if kept.state.is(snapshot) => kept.selected.clone(),
+            // A slow push of an older state must not displace what the current one needs.
+            Some(kept) if kept.state.version > snapshot.version => Arc::new(selected_labels(snapshot)),
             _ => {
                 let selected = Arc::new(selected_labels(snapshot));
                 let state = State::of(snapshot);

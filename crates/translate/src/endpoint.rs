@@ -59,7 +59,7 @@ impl Generator for Assignments {
     }
 
     fn inputs(snapshot: &Snapshot, node: &Node, name: &str) -> Option<AssignmentInput> {
-        Some(input(snapshot, node, &snapshot.scope(node), name))
+        input(snapshot, node, &snapshot.scope(node), name)
     }
 
     fn all(snapshot: &Snapshot, node: &Node) -> Vec<(Arc<str>, AssignmentInput)> {
@@ -76,12 +76,12 @@ impl Generator for Assignments {
                 );
             }
         }
-        names.into_iter().map(|name| (name.clone(), input(snapshot, node, &scope, &name))).collect()
+        names.into_iter().filter_map(|name| Some((name.clone(), input(snapshot, node, &scope, &name)?))).collect()
     }
 
     fn select(snapshot: &Snapshot, node: &Node, names: &[Arc<str>]) -> Vec<(Arc<str>, AssignmentInput)> {
         let scope = snapshot.scope(node);
-        names.iter().map(|name| (name.clone(), input(snapshot, node, &scope, name))).collect()
+        names.iter().filter_map(|name| Some((name.clone(), input(snapshot, node, &scope, name)?))).collect()
     }
 
     fn build(input: &AssignmentInput) -> Any {
@@ -106,11 +106,9 @@ fn is_eds(service: &Service, node: &Node) -> bool {
     }
 }
 
-fn input(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> AssignmentInput {
-    AssignmentInput { name: name.into(), found: found(snapshot, node, scope, name) }
-}
-
-fn found(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> Option<Found> {
+/// None where there is no such cluster. A proxy that still has it, because a route of its still names it, keeps the endpoints
+/// that it knows; an empty assignment would take them before the route is gone.
+fn input(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> Option<AssignmentInput> {
     let (number, subset, mtls_only) = match names::Cluster::parse(name) {
         names::Cluster::Outbound { port, subset, .. } => (port, subset, false),
         names::Cluster::OutboundSni { port, subset, .. } => (port, subset, true),
@@ -118,7 +116,6 @@ fn found(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> 
     };
     let service = service_of(scope, name).filter(|service| is_eds(service, node))?;
     let port = service.port(number)?;
-    let shard = snapshot.endpoints.get(&service.key())?.clone();
     let rule = snapshot.destination_rule(node, service);
     let policy = for_port(rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref()), number);
     let (labels, policy) = match subset {
@@ -128,8 +125,24 @@ fn found(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> 
             (subset.labels.clone(), for_subset(policy, subset, number))
         }
     };
+    let shard = snapshot.endpoints.get(&service.key()).cloned();
+    let found = shard.map(|shard| found(snapshot, node, service, Wanted { port, labels, policy, mtls_only, shard }));
+    Some(AssignmentInput { name: name.into(), found })
+}
+
+/// What the name of an assignment asks for.
+struct Wanted<'a> {
+    port: &'a Port,
+    labels: Labels,
+    policy: Option<TrafficPolicy>,
+    mtls_only: bool,
+    shard: Shared<EndpointShard>,
+}
+
+fn found(snapshot: &Snapshot, node: &Node, service: &Service, wanted: Wanted<'_>) -> Found {
+    let Wanted { port, labels, policy, mtls_only, shard } = wanted;
     let outlier = policy.as_ref().and_then(|policy| policy.outlier_detection.as_ref());
-    Some(Found {
+    Found {
         port_name: port.name.clone(),
         subset: labels,
         mtls_disabled: mtls_disabled(snapshot, &shard, port),
@@ -140,7 +153,7 @@ fn found(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> 
         mtls_only,
         telemetry: Dialect::of(node) != Dialect::Grpc,
         shard,
-    })
+    }
 }
 
 /// Whether a rule's own TLS settings make endpoints mTLS ones.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use meltemi_config::networking::DestinationRule;
-use meltemi_model::{MergedRule, Node, Service, Shared, SidecarScope, Snapshot};
+use meltemi_model::{MergedRule, Node, RegistryKind, Service, Shared, SidecarScope, Snapshot};
 
 use crate::names;
 use crate::profile::{self, Profile};
@@ -38,6 +38,10 @@ impl<'a> View<'a> {
     /// None for services that have no address of their own.
     pub fn addresses(&self, service: &Service) -> Vec<Arc<str>> {
         let all = service.effective_addresses(self.node.dns_auto_allocate());
+        if service.registry == RegistryKind::External && !service.addresses.is_empty() {
+            // The user's own choice; traffic is matched on it whatever the proxy's family.
+            return all;
+        }
         let own: Vec<_> = all.iter().filter(|address| self.is_reachable(address)).cloned().collect();
         if own.is_empty() { all } else { own }
     }
@@ -67,7 +71,6 @@ impl<'a> View<'a> {
 }
 
 fn stat_prefix(pattern: &str, service: &Service, subset: &str, port: u32, port_name: &str) -> String {
-    use meltemi_model::RegistryKind;
     let (short, name) = match service.registry {
         RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
         RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),

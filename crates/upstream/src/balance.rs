@@ -30,6 +30,8 @@ pub struct PickContext<'a> {
     pub previous: &'a [u64],
     /// Envoy's `host_selection_retry_max_attempts`.
     pub reselect: usize,
+    /// The metadata that hosts must have, where the cluster has subsets.
+    pub metadata: Option<&'a meltemi_plan::common::Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,13 +52,19 @@ enum Cursor {
     Edf(Edf),
 }
 
+/// Sets that a worker remembers its place in; more than one only where a cluster has subsets.
+const PLACES: usize = 32;
+
 /// One worker's place in one cluster's sets.
 #[derive(Debug)]
 pub struct LbState {
     rng: SmallRng,
+    /// Of the set in use.
     cursors: Vec<Cursor>,
     /// The set that the cursors belong to; kept so that its address is not reused while we compare by it.
     set: Option<Arc<EndpointSet>>,
+    /// Other subsets of the cluster, the last used last.
+    others: Vec<(Arc<EndpointSet>, Vec<Cursor>)>,
 }
 
 impl Default for LbState {
@@ -67,16 +75,29 @@ impl Default for LbState {
 
 impl LbState {
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), cursors: Vec::new(), set: None }
+        Self { rng: SmallRng::seed_from_u64(seed), cursors: Vec::new(), set: None, others: Vec::new() }
     }
 
     fn adopt(&mut self, set: &Arc<EndpointSet>) {
         if self.set.as_ref().is_some_and(|s| Arc::ptr_eq(s, set)) {
             return;
         }
-        self.set = Some(set.clone());
-        self.cursors.clear();
-        self.cursors.resize_with(set.cursors, Cursor::default);
+        if let Some(last) = self.set.replace(set.clone()) {
+            let cursors = std::mem::take(&mut self.cursors);
+            // Only subsets come back; what an update replaced is dropped with it.
+            if last.is_subset && set.is_subset {
+                self.others.push((last, cursors));
+            } else {
+                self.others.clear();
+            }
+        }
+        match self.others.iter().position(|(s, _)| Arc::ptr_eq(s, set)) {
+            Some(at) => self.cursors = self.others.remove(at).1,
+            None => self.cursors.resize_with(set.cursors, Cursor::default),
+        }
+        if self.others.len() > PLACES {
+            self.others.remove(0);
+        }
     }
 
     /// Chooses a host of `set`.

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use meltemi_plan::{ClusterKind, LoadAssignment};
 use meltemi_telemetry::Registry;
 use meltemi_tls::ClientTls;
@@ -27,12 +27,23 @@ use crate::original_dst::OriginalDst;
 use crate::outlier::{Detector, Outcome};
 use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
 use crate::stats::{ClusterStats, OutlierStats, scope};
+use crate::subset::Subsets;
 
 /// How bytes reach an endpoint.
 #[derive(Clone, Debug)]
 pub enum Transport {
     Plain,
     Tls(Arc<ClientTls>),
+}
+
+impl Transport {
+    /// The certificate that this side presents if it is asked.
+    pub fn local(&self) -> Option<Arc<meltemi_tls::Identity>> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(tls) => tls.local(),
+        }
+    }
 }
 
 /// Named clusters of one world; immutable.
@@ -80,6 +91,8 @@ pub struct Cluster {
     policy: Policy,
     lifecycle: Lifecycle,
     set: ArcSwap<EndpointSet>,
+    /// Only where the plan has subsets.
+    subsets: ArcSwapOption<Subsets>,
     members: Mutex<Members>,
     outlier: Option<Detector>,
     original_dst: Option<Arc<OriginalDst>>,
@@ -118,6 +131,7 @@ impl Cluster {
             lifecycle: adapt::lifecycle(&plan),
             policy: shape.policy,
             set: ArcSwap::default(),
+            subsets: ArcSwapOption::empty(),
             members: Mutex::new(Members { list: Vec::new(), shape }),
             warm: watch::Sender::new(original_dst.is_some()),
             changed: watch::Sender::new(0),
@@ -201,6 +215,9 @@ impl Cluster {
         stats.max_host_weight().set(set.hosts().map(|h| u64::from(h.weight)).max().unwrap_or(0));
         // Under the members' lock, so that the last change is the one that stays.
         self.set.store(set);
+        if let Some(config) = &self.plan.subsets {
+            self.subsets.store(Some(Arc::new(Subsets::new(config, &members.list, &members.shape))));
+        }
     }
 
     pub fn set(&self) -> Arc<EndpointSet> {
@@ -223,7 +240,13 @@ impl Cluster {
             };
         }
         let set = self.set.load();
-        let picked = state.pick(&set, self.policy, context);
+        let picked = match &*self.subsets.load() {
+            None => state.pick(&set, self.policy, context),
+            Some(subsets) => {
+                let subset = subsets.choose(context.metadata, &set);
+                state.pick(&subset, self.policy, context)
+            }
+        };
         if set.loads.panic.iter().any(|p| *p) && !set.is_empty() {
             self.stats.traffic.lb_healthy_panic().inc();
         }

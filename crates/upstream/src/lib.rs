@@ -20,6 +20,7 @@ mod original_dst;
 pub mod outlier;
 pub mod set;
 pub mod stats;
+mod subset;
 mod tasks;
 #[cfg(test)]
 mod testing;

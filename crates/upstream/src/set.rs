@@ -176,6 +176,8 @@ pub struct EndpointSet {
     pub loads: Loads,
     /// How many cursors a worker needs.
     pub cursors: usize,
+    /// One of several that requests alternate between.
+    pub is_subset: bool,
     by_address: HashMap<Address, Arc<Endpoint>>,
     pub healthy: usize,
     pub degraded: usize,
@@ -203,6 +205,7 @@ impl EndpointSet {
             priorities,
             loads,
             cursors: builder.cursors,
+            is_subset: false,
             by_address: hosts().map(|h| (h.address.clone(), h.clone())).collect(),
             healthy: with_health(Health::Healthy),
             degraded: with_health(Health::Degraded),

@@ -1,5 +1,5 @@
-//! A serde deserializer over the tree: knows the path and line of every value, reports every unknown field with what was
-//! probably meant, and has protojson's leniences (integers as strings, enum values by number, `snake_case` names).
+//! A serde deserializer over the tree: knows the path and line of every value, reports every unknown field with what
+//! was probably meant, and has protojson's leniences (integers as strings, enum values by number, `snake_case` names).
 
 use std::cell::RefCell;
 use std::fmt;

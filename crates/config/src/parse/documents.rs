@@ -8,8 +8,8 @@ use crate::problem::{Severity, nearest};
 /// Documents of one file, `List` items counted.
 pub const MAX_DOCUMENTS: usize = 100_000;
 
-/// Splits a YAML stream at its `---` and `...` lines, so that a syntax error stays inside its document. Yields the line,
-/// counted from 1, at which each part starts.
+/// Splits a YAML stream at its `---` and `...` lines, so that a syntax error stays inside its document. Yields the
+/// line, counted from 1, at which each part starts.
 pub fn split_documents(text: &str) -> Vec<(u32, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut parts, mut start, mut start_line) = (Vec::new(), 0, 1u32);

@@ -1,5 +1,5 @@
-//! Every field that a type can hold, asked of the type itself: its `Deserialize` is run against a source that says yes to
-//! every field and keeps the paths.
+//! Every field that a type can hold, asked of the type itself: its `Deserialize` is run against a source that says yes
+//! to every field and keeps the paths.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -39,6 +39,8 @@ const fn own_proxy(kinds: &'static [Kind], path: &'static str) -> Row {
 const VS: &[Kind] = &[Kind::VirtualService];
 const DR: &[Kind] = &[Kind::DestinationRule];
 const SE: &[Kind] = &[Kind::ServiceEntry];
+const GATEWAY: &[Kind] = &[Kind::Gateway];
+const SIDECAR: &[Kind] = &[Kind::Sidecar];
 const SERVICE: &[Kind] = &[Kind::Service];
 
 pub(super) static ROWS: &[Row] = &[
@@ -57,6 +59,10 @@ pub(super) static ROWS: &[Row] = &[
     field(DR, "spec.subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
     own_proxy(DR, "spec.trafficPolicy.tunnel"),
     own_proxy(DR, "spec.subsets[].trafficPolicy.tunnel"),
+    field(GATEWAY, "spec.servers[].defaultEndpoint"),
+    field(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates"),
+    field(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates"),
+    values(SIDECAR, "spec.egress[].port.protocol", &["HTTP_PROXY"]),
     values(SE, "spec.resolution", &["DYNAMIC_DNS"]),
     values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
     field(SERVICE, "spec.externalIPs"),
@@ -89,6 +95,16 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("extensionProviders[].lightstep"),
     mesh("extensionProviders[].opencensus"),
     mesh("extensionProviders[].envoyOtelAls"),
+    mesh("extensionProviders[].envoyHttpAls.filterStateObjectsToLog"),
+    mesh("extensionProviders[].envoyHttpAls.additionalRequestHeadersToLog"),
+    mesh("extensionProviders[].envoyHttpAls.additionalResponseHeadersToLog"),
+    mesh("extensionProviders[].envoyHttpAls.additionalResponseTrailersToLog"),
+    mesh("extensionProviders[].envoyTcpAls.filterStateObjectsToLog"),
+    mesh("extensionProviders[].zipkin.timeout"),
+    mesh("extensionProviders[].zipkin.headers"),
+    mesh("extensionProviders[].opentelemetry.resourceDetectors"),
+    mesh("extensionProviders[].opentelemetry.serviceAttributeEnrichment"),
+    mesh("extensionProviders[].opentelemetry.dynatraceSampler"),
     mesh("defaultConfig.customConfigFile"),
     mesh("defaultConfig.proxyBootstrapTemplatePath"),
     mesh("defaultConfig.discoveryRefreshDelay"),

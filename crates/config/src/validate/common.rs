@@ -69,14 +69,16 @@ pub(super) fn label_selector(selector: Option<&LabelSelector>, at: &Path<'_>, v:
     }
 }
 
-/// `exportTo`: `.`, `*`, `~` or namespaces, without contradiction. `namespace` is the object's own.
-pub(super) fn export_to(list: &[Str], namespace: &str, at: &Path<'_>, v: &mut Validation) {
+/// `exportTo`: `.`, `*` or namespaces, without contradiction; `~` only of services (`nobody`). `namespace` is the object's
+/// own.
+pub(super) fn export_to(list: &[Str], namespace: &str, nobody: bool, at: &Path<'_>, v: &mut Validation) {
     let at = at.field("exportTo");
     for (i, item) in list.iter().enumerate() {
         let here = at.index(i);
         match &**item {
+            "~" if !nobody => v.error(&here, "\"~\" (no namespace) is only for services"),
             "*" | "~" => {
-                v.require(&here, list.len() == 1, format_args!("{item:?} cannot be combined with other namespaces"))
+                v.require(&here, list.len() == 1, format_args!("{item:?} cannot be combined with other namespaces"));
             }
             "." => {}
             other => {
@@ -130,16 +132,26 @@ fn target_ref(target: &PolicyTargetReference, at: &Path<'_>, v: &mut Validation)
         v.error(
             &at.field("kind"),
             format_args!(
-                "{}/{} is not a kind that a policy can be for: Gateway and GatewayClass of gateway.networking.k8s.io, Service, \
-                 ServiceEntry of networking.istio.io",
+                "{}/{} is not a kind that a policy can be for: Gateway and GatewayClass of gateway.networking.k8s.io, \
+                 Service, ServiceEntry of networking.istio.io",
                 target.group, target.kind
             ),
         );
     }
 }
 
-/// A regular expression in RE2's syntax, bounded in size.
+/// A percentage that Envoy can express, in units of a ten-thousandth.
+pub(super) fn fine_percent(value: f64, at: &Path<'_>, v: &mut Validation) {
+    percent(value, at, v);
+    v.require(at, value <= 0.0 || value >= 0.0001, format_args!("percentage {value} is too small to be expressed"));
+}
+
+/// A regular expression in RE2's syntax, bounded in length.
 pub(super) fn regex(pattern: &str, at: &Path<'_>, v: &mut Validation) {
+    if pattern.len() > 1024 {
+        v.error(at, "regex is too large, at most 1024 characters");
+        return;
+    }
     if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build() {
         let reason = match &error {
             regex::Error::Syntax(text) => text.lines().last().unwrap_or("syntax error").trim().to_owned(),

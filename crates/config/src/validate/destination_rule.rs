@@ -12,7 +12,7 @@ use crate::object::Meta;
 use crate::path::Path;
 
 pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
-    v.check(&at.field("host"), names::wildcard_domain(&spec.host).or_else(|e| names::ip(&spec.host).map_err(|_| e)));
+    v.check(&at.field("host"), names::wildcard_domain(&spec.host));
     if let Some(policy) = &spec.traffic_policy {
         traffic_policy(policy, &at.field("trafficPolicy"), v);
     }
@@ -25,12 +25,12 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
             traffic_policy(policy, &at.field("trafficPolicy"), v);
         }
         if spec.subsets[..i].iter().any(|s| s.name == subset.name) {
-            v.warn(&at.field("name"), format_args!("subset {:?} is defined twice; the first one is used", subset.name));
+            v.error(&at.field("name"), format_args!("duplicate subset name {:?}", subset.name));
         }
     }
-    export_to(&spec.export_to, &meta.namespace, at, v);
+    export_to(&spec.export_to, &meta.namespace, false, at, v);
     if spec.workload_selector.is_some() {
-        let own = spec.export_to.iter().all(|e| &**e == "." || *e == meta.namespace);
+        let own = spec.export_to.len() <= 1 && spec.export_to.iter().all(|e| &**e == "." || *e == meta.namespace);
         v.require(
             &at.field("exportTo"),
             own,
@@ -43,6 +43,9 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
 fn traffic_policy(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
     if *policy == TrafficPolicy::default() {
         v.error(at, "traffic policy must have at least one field");
+    }
+    if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
+        v.error(at, "tunnel and proxyProtocol must not be set together");
     }
     let outlier = policy.outlier_detection.as_ref();
     if let Some(lb) = &policy.load_balancer {
@@ -79,6 +82,13 @@ fn port_policies(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
             Some(selector) => v.check(&at.field("port").field("number"), names::port(selector.number)),
             None => v.error(&at, "portLevelSettings must have a port"),
         }
+        let settings = [
+            port.load_balancer.is_some(),
+            port.connection_pool.is_some(),
+            port.outlier_detection.is_some(),
+            port.tls.is_some(),
+        ];
+        v.require(&at, settings.contains(&true), "port traffic policy must have at least one field");
         let outlier = port.outlier_detection.as_ref();
         if let Some(lb) = &port.load_balancer {
             load_balancer(lb, outlier, &at.field("loadBalancer"), v);

@@ -13,6 +13,10 @@ const SEMANTICS: &str = "internal.istio.io/gateway-semantics";
 pub(super) fn gateway(spec: &Gateway, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     v.require(&at.field("servers"), !spec.servers.is_empty(), "gateway must have at least one server");
     let converted = meta.annotations.get(SEMANTICS).is_some_and(|s| &**s == "gateway");
+    if !converted {
+        // Others name a gateway as namespace/name.
+        v.check(&Path::root("metadata").field("name"), names::dns_label(&meta.name));
+    }
     let servers = at.field("servers");
     for (i, one) in spec.servers.iter().enumerate() {
         let at = servers.index(i);
@@ -42,7 +46,7 @@ fn server(server: &Server, converted: bool, at: &Path<'_>, v: &mut Validation) {
     v.check(&port_at, bind(&server.bind, port));
     server_port(port, &server.bind, &port_at, v);
     if port.target_port != 0 {
-        v.warn(&port_at.field("targetPort"), "targetPort has no impact on Gateways");
+        v.error(&port_at.field("targetPort"), "targetPort has no impact on Gateways");
     }
     if !server.default_endpoint.is_empty() {
         v.warn(&at.field("defaultEndpoint"), "defaultEndpoint has no impact on Gateways");
@@ -54,19 +58,24 @@ fn server(server: &Server, converted: bool, at: &Path<'_>, v: &mut Validation) {
 }
 
 fn server_tls(server: &Server, port: &Port, at: &Path<'_>, v: &mut Validation) {
-    let protocol = port.protocol.to_ascii_uppercase();
-    let secure = matches!(protocol.as_str(), "HTTPS" | "TLS");
+    let protocol = names::protocol(&port.protocol);
+    let secure = matches!(protocol, Some("HTTPS" | "TLS"));
+    let http = names::is_plain_http(&port.protocol);
     let at = at.field("tls");
     let Some(tls) = &server.tls else {
         v.require(&at, !secure, "server must have TLS settings for HTTPS/TLS protocols");
         return;
     };
     server_tls_settings(tls, &at, v);
-    if tls.https_redirect && protocol != "HTTP" {
+    if tls.https_redirect && !http {
         v.warn(&at.field("httpsRedirect"), "tls.httpsRedirect should only be used with http servers");
     }
-    if protocol == "HTTP" && (tls.mode != ServerTlsMode::Passthrough || !tls.credential_name.is_empty()) {
+    let passes = matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough);
+    let files = !tls.ca_certificates.is_empty() || !tls.private_key.is_empty() || !tls.server_certificate.is_empty();
+    if http && (!passes || files) {
         v.error(&at, "server cannot have TLS settings for plain text HTTP ports");
+    } else if !http && !secure && protocol.is_some() {
+        v.error(&at, "server cannot have TLS settings for non HTTPS/TLS ports");
     }
 }
 
@@ -107,13 +116,13 @@ pub(super) fn server_tls_settings(tls: &ServerTlsSettings, at: &Path<'_>, v: &mu
     let sources = [
         !tls.credential_name.is_empty(),
         !tls.credential_names.is_empty(),
-        !tls.server_certificate.is_empty() || !tls.private_key.is_empty() && !tls.tls_certificates.is_empty(),
+        !tls.server_certificate.is_empty() && !tls.private_key.is_empty(),
         !tls.tls_certificates.is_empty(),
     ];
     if sources.iter().filter(|s| **s).count() > 1 {
         v.error(
             at,
-            "only one of credential_name, credential_names, server_certificate/private_key, or tls_certificates can be set",
+            "only one of credentialName, credentialNames, serverCertificate and privateKey, or tlsCertificates can be set",
         );
     }
     versions(tls, at, v);
@@ -142,7 +151,6 @@ fn workload_certificates(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validat
     v.require(at, !certificate, "ISTIO_MUTUAL TLS cannot have associated server certificate");
     v.require(at, tls.private_key.is_empty(), "ISTIO_MUTUAL TLS cannot have associated private key");
     v.require(at, tls.ca_certificates.is_empty(), "ISTIO_MUTUAL TLS cannot have associated CA bundle");
-    v.require(at, tls.ca_crl.is_empty(), "ISTIO_MUTUAL TLS cannot have associated CRL");
     let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
     v.require(at, !named, "ISTIO_MUTUAL TLS cannot have associated credentialName");
 }
@@ -187,8 +195,13 @@ fn terminated(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
     if mode != ServerTlsMode::Simple {
         v.require(at, client_ca, format_args!("{mode} TLS requires a client CA bundle"));
     }
-    if named && !tls.ca_crl.is_empty() {
-        v.error(&at.field("caCrl"), "the CRL must be in the secret when credentialName is set");
+    if !tls.ca_crl.is_empty() {
+        let at = at.field("caCrl");
+        if named {
+            v.warn(&at, "not used: the CRL of the secret is, when credentialName is set");
+        } else {
+            v.require(&at, mode != ServerTlsMode::Simple, "CRL is not supported with SIMPLE TLS");
+        }
     }
 }
 

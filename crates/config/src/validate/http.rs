@@ -1,7 +1,7 @@
 //! The actions and matches of one HTTP route.
 
 use super::Validation;
-use super::common::{duration, labels, percent, regex};
+use super::common::{duration, fine_percent, labels, percent, regex};
 use super::virtual_service::{Scope, destination, gateway_names, header_rules};
 use crate::names;
 use crate::networking::{
@@ -130,7 +130,7 @@ fn http_redirect(redirect: &HttpRedirect, at: &Path<'_>, v: &mut Validation) {
         "uri and prefixRewrite cannot both be set",
     );
     v.require(at, redirect.port.is_none() || redirect.derive_port.is_none(), "port and derivePort cannot both be set");
-    if let Some(port) = redirect.port {
+    if let Some(port) = redirect.port.filter(|p| *p != 0) {
         v.check(&at.field("port"), names::port(port));
     }
     let code = redirect.redirect_code;
@@ -177,7 +177,7 @@ fn fault_injection(fault: &HttpFaultInjection, at: &Path<'_>, v: &mut Validation
 
 fn fault_delay(delay: &FaultDelay, at: &Path<'_>, v: &mut Validation) {
     if let Some(value) = &delay.percentage {
-        percent(value.value.value(), &at.field("percentage"), v);
+        fine_percent(value.value.value(), &at.field("percentage"), v);
     }
     if delay.percent != 0 {
         percent(delay.percent.into(), &at.field("percent"), v);
@@ -192,8 +192,11 @@ fn fault_delay(delay: &FaultDelay, at: &Path<'_>, v: &mut Validation) {
 fn fault_abort(abort: &FaultAbort, at: &Path<'_>, v: &mut Validation) {
     let set = [abort.http_status.is_some(), abort.grpc_status.is_some(), abort.http2_error.is_some()];
     v.require(at, set.iter().filter(|s| **s).count() <= 1, "only one of httpStatus and grpcStatus can be set");
+    if !set.contains(&true) {
+        v.warn(at, "abort configured, but error type not set");
+    }
     if let Some(value) = &abort.percentage {
-        percent(value.value.value(), &at.field("percentage"), v);
+        fine_percent(value.value.value(), &at.field("percentage"), v);
     }
     if let Some(status) = abort.http_status {
         http_status(status.into(), &at.field("httpStatus"), v);
@@ -271,7 +274,7 @@ pub(super) fn http_retry(retry: &HttpRetry, at: &Path<'_>, v: &mut Validation) {
 }
 
 pub(super) fn retry_on(list: &str, at: &Path<'_>, v: &mut Validation) {
-    for condition in list.split(',').map(str::trim).filter(|_| !list.is_empty()) {
+    for condition in list.split(',').filter(|_| !list.is_empty()) {
         let status = condition.parse::<u16>().ok().and_then(|s| http::StatusCode::from_u16(s).ok());
         let known = RETRY_CONDITIONS.contains(&condition) || status.is_some_and(|s| s.canonical_reason().is_some());
         v.require(at, known, format_args!("{condition:?} is not a valid retryOn policy"));
@@ -287,7 +290,6 @@ fn http_rewrite(rewrite: &HttpRewrite, at: &Path<'_>, v: &mut Validation) {
     v.require(at, rewrite.uri.is_empty(), "rewrite cannot contain both uri and uriRegexRewrite");
     let at = at.field("uriRegexRewrite");
     v.require(&at, !rule.pattern.is_empty() && !rule.rewrite.is_empty(), "requires both match and rewrite");
-    v.require(&at.field("match"), rule.pattern.len() <= 1024, "a pattern has at most 1024 characters");
     regex(&rule.pattern, &at.field("match"), v);
 }
 
@@ -297,7 +299,10 @@ fn cors_policy(cors: &CorsPolicy, at: &Path<'_>, v: &mut Validation) {
     }
     let origins = at.field("allowOrigins");
     for (i, origin) in cors.allow_origins.iter().enumerate() {
-        string_match(origin, &origins.index(i), v);
+        let at = origins.index(i);
+        string_match(origin, &at, v);
+        let nothing = matches!(origin.kind(), StringMatchType::Present) || origin.exact.as_deref() == Some("");
+        v.require(&at, !nothing, "an origin to allow must be given");
     }
     let methods = at.field("allowMethods");
     for (i, method) in cors.allow_methods.iter().enumerate() {

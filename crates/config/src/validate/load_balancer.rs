@@ -78,12 +78,18 @@ fn consistent_hash(hash: &ConsistentHashLb, at: &Path<'_>, v: &mut Validation) {
             v.require(&at, !repeated, format_args!("duplicate cookie attribute {:?}", attribute.name));
         }
     }
+    if hash.minimum_ring_size != 0 {
+        let at = at.field("minimumRingSize");
+        v.warn(&at, "deprecated; use ringHash.minimumRingSize");
+        let alone = hash.ring_hash.is_none() && hash.maglev.is_none();
+        v.require(&at, alone, "only one of minimumRingSize and ringHash or maglev can be set");
+    }
     if let Some(maglev) = &hash.maglev {
         let size = maglev.table_size;
         let at = at.field("maglev");
         let at = at.field("tableSize");
-        v.require(&at, size == 0 || is_prime(size), format_args!("tableSize {size} must be a prime number"));
-        v.require(&at, size <= MAX_MAGLEV, format_args!("tableSize must be at most {MAX_MAGLEV}"));
+        v.require(&at, is_prime(size), format_args!("tableSize {size} must be a prime number"));
+        v.require(&at, size < MAX_MAGLEV, format_args!("tableSize must be less than {MAX_MAGLEV}"));
     }
 }
 

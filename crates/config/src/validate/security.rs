@@ -99,7 +99,8 @@ pub(super) fn authorization_policy(spec: &AuthorizationPolicy, at: &Path<'_>, v:
         (_, Some(_)) => v.error(&at.field("provider"), "provider is only for action CUSTOM"),
         (_, None) => {}
     }
-    if spec.action != AuthorizationAction::Allow && spec.rules.is_empty() {
+    let needs_rules = matches!(spec.action, AuthorizationAction::Deny | AuthorizationAction::Custom);
+    if needs_rules && spec.rules.is_empty() {
         v.error(&at.field("rules"), format_args!("action {} without rules matches nothing", spec.action));
     }
     let rules = at.field("rules");
@@ -135,8 +136,38 @@ fn authorization_rule(rule: &AuthorizationRule, action: AuthorizationAction, at:
         ports |= &*condition.key == "destination.port";
         one_condition(condition, &when.index(i), v);
     }
+    if action == AuthorizationAction::Custom {
+        custom_rule(rule, at, v);
+    }
     if l7 && !ports && action == AuthorizationAction::Deny {
         v.warn(at, "a DENY rule with HTTP attributes and without ports denies all TCP traffic as well");
+    }
+}
+
+/// An external provider is asked before the peer's identity is checked: rules about it cannot choose the requests.
+fn custom_rule(rule: &AuthorizationRule, at: &Path<'_>, v: &mut Validation) {
+    let from = at.field("from");
+    for (i, source) in rule.from.iter().flatten().enumerate().filter_map(|(i, f)| Some((i, f.source.as_ref()?))) {
+        let at = from.index(i);
+        for (field, set) in [
+            ("principals", source.principals.is_some()),
+            ("notPrincipals", source.not_principals.is_some()),
+            ("requestPrincipals", source.request_principals.is_some()),
+            ("notRequestPrincipals", source.not_request_principals.is_some()),
+            ("namespaces", source.namespaces.is_some()),
+            ("notNamespaces", source.not_namespaces.is_some()),
+            ("serviceAccounts", source.service_accounts.is_some()),
+            ("notServiceAccounts", source.not_service_accounts.is_some()),
+        ] {
+            v.require(&at.field("source").field(field), !set, "not supported with action CUSTOM");
+        }
+    }
+    let when = at.field("when");
+    for (i, condition) in rule.when.iter().flatten().enumerate() {
+        let key = &*condition.key;
+        let identity = matches!(key, "source.namespace" | "source.serviceAccount" | "source.principal");
+        let refused = identity || key.starts_with("request.auth.");
+        v.require(&when.index(i).field("key"), !refused, "not supported with action CUSTOM");
     }
 }
 

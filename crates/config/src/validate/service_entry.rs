@@ -20,8 +20,8 @@ pub(super) fn service_entry(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: 
         one_endpoint(spec, endpoint, &at, v);
     }
     resolution(spec, at, v);
-    ambiguous_tcp(spec, at, v);
-    common::export_to(&spec.export_to, &meta.namespace, at, v);
+    ambiguous_tcp(spec, meta, at, v);
+    common::export_to(&spec.export_to, &meta.namespace, true, at, v);
 }
 
 fn hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
@@ -34,6 +34,9 @@ fn hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
             v.error(&at, "hostname cannot be wildcard: invalid host *");
         } else {
             v.check(&at, names::wildcard_domain(host));
+            if host.starts_with('*') && !host.starts_with("*.") {
+                v.warn(&at, "only whole labels can be wildcards: *.example.com, not *example.com");
+            }
         }
     }
 }
@@ -133,7 +136,7 @@ fn resolution(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
             }
         }
         Resolution::Dns | Resolution::DnsRoundRobin => {
-            if spec.endpoints.is_empty() && spec.workload_selector.is_none() {
+            if spec.endpoints.is_empty() {
                 v.require(&at, !wildcard, "wildcard hosts need endpoints, or resolution NONE or DYNAMIC_DNS");
             }
             if spec.resolution == Resolution::DnsRoundRobin {
@@ -161,15 +164,18 @@ fn dynamic_dns(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
 }
 
 /// Without an address, TCP traffic is told apart by port alone.
-fn ambiguous_tcp(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+fn ambiguous_tcp(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
+    // Otherwise the service gets an address of its own.
+    let opted_out = meta.labels.get("networking.istio.io/enable-autoallocate-ip").is_some_and(|l| &**l == "false");
+    let bare = spec.addresses.is_empty() && (spec.resolution == Resolution::None || opted_out);
     let ports = at.field("ports");
     for (i, port) in spec.ports.iter().enumerate() {
         let protocol = names::protocol(&port.protocol);
         let tcp = matches!(protocol, None | Some("TCP"));
-        if tcp && spec.addresses.is_empty() && spec.resolution == Resolution::None && spec.workload_selector.is_none() {
+        if tcp && bare {
             v.warn(
                 &ports.index(i),
-                "addresses are required for ports serving TCP (or unset) protocol when resolution is NONE: \
+                "addresses are required for ports serving TCP (or unset) protocol of a service without address: \
                  traffic to other hosts on this port is taken as well",
             );
         }
@@ -246,8 +252,8 @@ pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Val
     let methods = [probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.exec.is_some(), probe.grpc.is_some()];
     v.require(
         at,
-        methods.iter().filter(|m| **m).count() <= 1,
-        "only one of httpGet, tcpSocket, exec and grpc can be set",
+        methods.iter().filter(|m| **m).count() == 1,
+        "exactly one of httpGet, tcpSocket, exec and grpc must be set",
     );
     if let Some(http) = &probe.http_get {
         let at = at.field("httpGet");

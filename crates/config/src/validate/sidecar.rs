@@ -61,6 +61,9 @@ fn ingress(listener: &IstioIngressListener, seen: &mut BTreeSet<u32>, at: &Path<
     v.check(&at.field("defaultEndpoint"), default_endpoint(&listener.default_endpoint));
     if let Some(pool) = &listener.connection_pool {
         connection_pool(pool, &at.field("connectionPool"), v);
+        if pool.http.is_some() && !names::is_plain_http(&port.protocol) {
+            v.warn(&at.field("connectionPool"), "the protocol of the port is not HTTP: only the tcp settings apply");
+        }
     }
     if let Some(tls) = &listener.tls {
         ingress_tls(tls, port, &at.field("tls"), v);
@@ -71,8 +74,10 @@ fn ingress_tls(tls: &ServerTlsSettings, port: &Port, at: &Path<'_>, v: &mut Vali
     let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
     v.require(at, !tls.https_redirect, "httpsRedirect is not supported in a sidecar");
     v.require(at, !named, "credentialName is not supported in a sidecar");
-    let terminated = matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual);
-    v.require(at, terminated, format_args!("mode {} is not supported in a sidecar: use SIMPLE or MUTUAL", tls.mode));
+    v.require(at, tls.subject_alt_names.is_empty(), "subjectAltNames is not supported in a sidecar");
+    v.require(at, tls.tls_certificates.is_empty(), "tlsCertificates is not supported in a sidecar");
+    let refused = matches!(tls.mode, ServerTlsMode::IstioMutual | ServerTlsMode::AutoPassthrough);
+    v.require(at, !refused, format_args!("mode {} is not supported in a sidecar", tls.mode));
     let secure = matches!(names::protocol(&port.protocol), Some("HTTPS" | "TLS"));
     v.require(at, secure, format_args!("protocol {:?} cannot have TLS: use HTTPS or TLS", port.protocol));
     server_tls_settings(tls, at, v);
@@ -86,7 +91,7 @@ fn default_endpoint(text: &str) -> Result<(), String> {
         return names::unix_address(text);
     }
     let (host, number) = text.rsplit_once(':').ok_or("defaultEndpoint must be of the form 127.0.0.1:<port>")?;
-    if !matches!(host, "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]") {
+    if !matches!(host, "" | "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]") {
         return Err("defaultEndpoint must be 127.0.0.1, [::1], 0.0.0.0, [::] or a unix socket".into());
     }
     let number: u16 = number.parse().map_err(|_| format!("defaultEndpoint: {number:?} is not a port"))?;
@@ -102,19 +107,13 @@ fn all_egress(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
         match &listener.port {
             None => {
                 let last = i + 1 == spec.egress.len();
-                let catches = listener.bind.is_empty();
-                if !catches {
-                    v.error(&at, "a bind address needs a port");
-                } else if catch_all || !last {
-                    v.error(&at, "sidecar: only the last egress listener can be without port (catch all)");
-                }
+                v.require(&at, last && !catch_all, "only the last egress listener can be without port (catch all)");
                 catch_all = true;
             }
             Some(port) => {
                 let unix = listener.bind.starts_with("unix://");
                 listener_port(port, unix, &at.field("port"), v);
-                let fresh =
-                    if unix { sockets.insert(&listener.bind) } else { ports.insert((&listener.bind, port.number)) };
+                let fresh = if unix { sockets.insert(&listener.bind) } else { ports.insert(port.number) };
                 v.require(&at, fresh, "ports (or unix sockets) of egress listeners must be unique");
             }
         }
@@ -136,9 +135,11 @@ fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
     for (i, host) in listener.hosts.iter().enumerate() {
         let at = hosts.index(i);
         v.check(&at, egress_host(host));
-        v.require(&at, !listener.hosts[..i].contains(host), format_args!("duplicate host {host:?}"));
-        if everything && &**host == "~/*" {
-            v.error(&at, "~/* means nothing and */* everything");
+        if listener.hosts[..i].contains(host) {
+            v.warn(&at, format_args!("duplicate host {host:?}"));
+        }
+        if everything && !matches!(host.split_once('/'), Some(("*" | "~", _))) {
+            v.warn(&at, "has no effect: */* selects every host");
         }
     }
 }
@@ -171,6 +172,6 @@ fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {
         v.check(&at.field("name"), names::dns_label(&port.name));
     }
     if port.target_port != 0 {
-        v.warn(&at.field("targetPort"), "targetPort has no impact on a Sidecar");
+        v.error(&at.field("targetPort"), "targetPort has no impact on a Sidecar");
     }
 }

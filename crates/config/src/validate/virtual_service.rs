@@ -45,7 +45,7 @@ pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>,
     for (i, route) in spec.tcp.iter().enumerate() {
         tcp_route(route, &routes.index(i), v);
     }
-    common::export_to(&spec.export_to, &meta.namespace, at, v);
+    common::export_to(&spec.export_to, &meta.namespace, false, at, v);
 }
 
 fn hosts(spec: &VirtualService, mesh: bool, at: &Path<'_>, v: &mut Validation) {
@@ -72,12 +72,17 @@ pub(super) fn gateway_names(list: &[Str], at: &Path<'_>, v: &mut Validation) {
     for (i, gateway) in list.iter().enumerate() {
         let at = at.index(i);
         match gateway.split_once('/') {
-            None => v.check(&at, names::fqdn(gateway)),
+            None => {
+                v.check(&at, names::fqdn(gateway));
+                if gateway.contains('.') {
+                    v.warn(&at, "this form of a gateway's name is from long ago; write namespace/name");
+                }
+            }
             Some((namespace, name)) => {
                 if namespace != "." {
                     v.check(&at, names::dns_label(namespace));
                 }
-                v.check(&at, names::fqdn(name));
+                v.check(&at, names::dns_label(name));
             }
         }
     }
@@ -155,7 +160,7 @@ pub(super) fn destination(to: &Destination, at: &Path<'_>, v: &mut Validation) {
     match &*to.host {
         "" => v.error(&host, "destination host is required"),
         "*" => v.error(&host, "invalid destination host \"*\""),
-        name => v.check(&host, names::fqdn(name).or_else(|e| names::ip(name).map_err(|_| e))),
+        name => v.check(&host, names::wildcard_domain(name)),
     }
     if !to.subset.is_empty() {
         v.check(&at.field("subset"), names::dns_label(&to.subset));
@@ -179,25 +184,23 @@ fn weights(weights: impl ExactSizeIterator<Item = i32>, at: &Path<'_>, v: &mut V
 pub(super) fn header_rules(headers: &Headers, at: &Path<'_>, v: &mut Validation) {
     for (field, operations) in [("request", &headers.request), ("response", &headers.response)] {
         if let Some(operations) = operations {
-            header_operations(operations, &at.field(field), v);
+            header_operations(operations, field == "request", &at.field(field), v);
         }
     }
 }
 
-fn header_operations(operations: &HeaderOperations, at: &Path<'_>, v: &mut Validation) {
-    let set = at.field("set");
-    for (name, value) in &operations.set {
-        let at = set.field(name);
-        if &**name != ":authority" {
-            v.check(&at, names::header_name(name));
+/// The authority of a request can be changed, under either of its names.
+fn header_operations(operations: &HeaderOperations, request: bool, at: &Path<'_>, v: &mut Validation) {
+    let is_authority = |name: &str| name == ":authority" || name.eq_ignore_ascii_case("host");
+    for (field, map) in [("set", &operations.set), ("add", &operations.add)] {
+        let at = at.field(field);
+        for (name, value) in map {
+            let at = at.field(name);
+            if !(request && is_authority(name)) {
+                v.check(&at, plain_header(name));
+            }
+            v.check(&at, names::header_value(value));
         }
-        v.check(&at, names::header_value(value));
-    }
-    let add = at.field("add");
-    for (name, value) in &operations.add {
-        let at = add.field(name);
-        v.check(&at, plain_header(name));
-        v.check(&at, names::header_value(value));
     }
     let remove = at.field("remove");
     for (i, name) in operations.remove.iter().enumerate() {
@@ -205,10 +208,9 @@ fn header_operations(operations: &HeaderOperations, at: &Path<'_>, v: &mut Valid
     }
 }
 
-/// `Host` can be set, but neither added to nor removed.
 fn plain_header(name: &str) -> Result<(), String> {
     if name.eq_ignore_ascii_case("host") {
-        return Err("the Host header can only be set".into());
+        return Err("the Host header cannot be removed, and a response has none".into());
     }
     names::header_name(name)
 }
@@ -231,6 +233,10 @@ fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &Path<'_>, v: &mut Val
         let sni_hosts = at.field("sniHosts");
         for (i, sni) in m.sni_hosts.iter().enumerate() {
             let at = sni_hosts.index(i);
+            if names::ip(sni).is_ok() {
+                v.warn(&at, "an IP address is no server name: most clients do not send it");
+                continue;
+            }
             v.check(&at, names::gateway_domain(sni, true));
             if !spec.hosts.iter().any(|h| names::host_within(sni, h)) {
                 v.error(&at, format_args!("SNI host {sni:?} is not a compatible subset of any of the hosts"));

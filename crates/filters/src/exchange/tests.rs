@@ -28,3 +28,20 @@ fn what_is_no_introduction() {
     check(&[0x3D, 0x23, 0x04, 0x67, 0, 0, 0, 2, 0xff, 0xff], Exchange::Done { peer: None, length: 10 });
     check(&[0x3D, 0x23, 0x04, 0x67, 0, 0, 0, 0], Exchange::Done { peer: None, length: 8 });
 }
+
+#[test]
+fn no_bytes_panic() {
+    let sent = introduction(&node());
+    for i in 0..20_000 {
+        let mut bytes = sent.to_vec();
+        for _ in 0..=i % 4 {
+            let at = rand::random::<u32>() as usize % bytes.len();
+            bytes[at] = rand::random();
+        }
+        bytes.truncate(rand::random::<u32>() as usize % (bytes.len() + 1));
+        if let Exchange::Done { length, .. } = read(&bytes) {
+            assert!(length <= bytes.len());
+        }
+        Peer::from_header(&bytes);
+    }
+}

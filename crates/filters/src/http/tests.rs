@@ -305,3 +305,16 @@ fn the_most_specific_override_is_found() {
     assert!(matches!(info.filter_override("f"), Some(FilterOverride::Disabled)));
     assert!(info.filter_override("g").is_none());
 }
+
+#[test]
+fn workers_share_a_chain_while_it_lives() {
+    let context = testing::context();
+    let fault = HttpFilterConfig::Fault(Arc::new(fault(None, None, None)));
+    let filters = |config| vec![HttpFilter { name: "f".into(), disabled: false, config }];
+    let scope = ChainScope::default();
+    let first = FilterChain::new(&filters(fault.clone()), &scope, &context);
+    assert!(Arc::ptr_eq(&first, &FilterChain::new(&filters(fault.clone()), &scope, &context)));
+    let other = ChainScope { stat_prefix: "other".into(), ..scope.clone() };
+    assert!(!Arc::ptr_eq(&first, &FilterChain::new(&filters(fault), &other, &context)));
+    assert!(!Arc::ptr_eq(&first, &FilterChain::new(&filters(HttpFilterConfig::Cors), &scope, &context)));
+}

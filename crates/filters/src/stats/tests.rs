@@ -62,6 +62,7 @@ fn outbound_requests_have_istios_labels_in_istios_order() {
          response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\",connection_security_policy=\"unknown\"} 2"
     );
     assert_eq!(registry.total("istio_request_duration_milliseconds", &[("response_code", "200")]), 2);
+    assert!(text.contains("istio_build{component=\"proxy\",tag=\""), "{text}");
     assert!(text.contains("istio_response_bytes_sum{reporter=\"source\""), "{text}");
     assert!(!text.lines().any(|l| l.starts_with("istio_request_messages_total")), "gRPC only: {text}");
 }

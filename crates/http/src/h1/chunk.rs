@@ -112,7 +112,8 @@ fn size_line(buffer: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
         Some(_) => return Err(Violation::ChunkSize),
     }
     let window = &buffer[..buffer.len().min(MAX_SIZE_LINE)];
-    let Some(end) = window[digits..].iter().position(|b| b.is_ascii_control() && *b != b'\t').map(|n| n + digits) else {
+    let Some(end) = window[digits..].iter().position(|b| b.is_ascii_control() && *b != b'\t').map(|n| n + digits)
+    else {
         return if buffer.len() >= MAX_SIZE_LINE { Err(Violation::ChunkExtension) } else { Ok(None) };
     };
     match (window[end], window.get(end + 1)) {

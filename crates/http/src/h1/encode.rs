@@ -38,9 +38,12 @@ fn declared(headers: &Headers) -> Option<u64> {
 pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer {
     let out = wire.tail();
     out.reserve(256);
-    out.extend_from_slice(head.method.as_str().as_bytes());
+    // An extended CONNECT of HTTP/2 is an upgrade here (RFC 8441 4).
+    let tunnel = head.method == Method::CONNECT && head.upgrade.is_none();
+    let upgrade = head.method == Method::CONNECT && !tunnel;
+    out.extend_from_slice(if upgrade { b"GET" } else { head.method.as_str().as_bytes() });
     out.extend_from_slice(b" ");
-    let target = if head.method == Method::CONNECT { head.authority.as_bytes() } else { head.path.as_bytes() };
+    let target = if tunnel { head.authority.as_bytes() } else { head.path.as_bytes() };
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(head.authority.as_bytes());
@@ -85,8 +88,11 @@ pub(super) fn response(wire: &mut Wire, head: &ResponseHead, context: &ResponseC
     put_status_line(out, head.status, context.protocol);
     put_fields(out, &head.headers);
     let mut keep_alive = context.keep_alive;
-    let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS || (*context.to == Method::CONNECT && head.status.is_success());
-    let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED || head.status.is_informational();
+    let tunnel =
+        head.status == StatusCode::SWITCHING_PROTOCOLS || (*context.to == Method::CONNECT && head.status.is_success());
+    let bodiless = head.status == StatusCode::NO_CONTENT
+        || head.status == StatusCode::NOT_MODIFIED
+        || head.status.is_informational();
     let writer = if tunnel {
         Writer::Raw
     } else if bodiless {

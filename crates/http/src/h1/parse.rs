@@ -147,15 +147,8 @@ pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Fra
         let length = fields.request_length(&method, protocol)?;
         let upgrade = fields.take_upgrade();
         let framing = Framing { length, keep_alive: fields.keep_alive(protocol) };
-        let head = RequestHead {
-            method,
-            scheme: Scheme::Http,
-            authority,
-            path,
-            protocol,
-            upgrade,
-            headers: fields.finish(),
-        };
+        let head =
+            RequestHead { method, scheme: Scheme::Http, authority, path, protocol, upgrade, headers: fields.finish() };
         Ok((head, framing))
     })
 }
@@ -199,7 +192,10 @@ pub(super) fn trailers(section: &Bytes, limits: &Limits) -> Result<Headers, Viol
     for field in fields {
         let name = name::parse(field.name.as_bytes()).ok_or(Violation::Field)?;
         // RFC 9110 6.5.1: framing and routing fields have no meaning here and would mislead whoever merges them.
-        if matches!(name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::TE | header::TRAILER) {
+        if matches!(
+            name,
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::TE | header::TRAILER
+        ) {
             continue;
         }
         trailers.append(name, value(section, field.value)?);
@@ -269,7 +265,8 @@ impl Fields {
             header::CONNECTION => self.connection(field.value)?,
             header::UPGRADE => self.upgrade = Some(value(head, field.value)?),
             header::TE if is_request => {
-                let trailers = field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+                let trailers =
+                    field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
                 if trailers {
                     self.headers.append(name, HeaderValue::from_static("trailers"));
                 }
@@ -293,7 +290,10 @@ impl Fields {
                 let name = name::parse(token).ok_or(Violation::ConnectionRejected)?;
                 let text = name.as_str();
                 // Dropping these on a client's word would change who it seems to be (Envoy refuses the same).
-                if text.starts_with("x-forwarded-") || text.starts_with("x-envoy-") || matches!(name, header::HOST | header::CONTENT_LENGTH) {
+                if text.starts_with("x-forwarded-")
+                    || text.starts_with("x-envoy-")
+                    || matches!(name, header::HOST | header::CONTENT_LENGTH)
+                {
                     return Err(Violation::ConnectionRejected);
                 }
                 if name != header::TE {
@@ -374,9 +374,31 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 fn known_method(text: &str) -> Result<Method, Violation> {
     const EXTENSIONS: &[&str] = &[
-        "ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE",
-        "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "UNBIND", "UNLINK",
-        "UNLOCK", "UNSUBSCRIBE",
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "LINK",
+        "LOCK",
+        "M-SEARCH",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "NOTIFY",
+        "PROPFIND",
+        "PROPPATCH",
+        "PURGE",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "SOURCE",
+        "SUBSCRIBE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+        "UNSUBSCRIBE",
     ];
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| Violation::Method)?;
     let standard = matches!(
@@ -427,7 +449,8 @@ fn target_parts(
     }
     let rest = &target[scheme_end + 3..];
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority = authority(head, rest[..end].as_bytes()).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
+    let authority =
+        authority(head, rest[..end].as_bytes()).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
     let path = match rest.as_bytes().get(end) {
         Some(b'/') => piece(&rest[end..])?,
         Some(_) => ByteStr::from(format!("/{}", &rest[end..])),

@@ -133,8 +133,7 @@ impl Server {
         if end && !self.reader.is_done() {
             self.keep_alive = false;
         }
-        let context =
-            ResponseContext { to: &self.method, protocol: self.protocol, keep_alive: self.keep_alive, end };
+        let context = ResponseContext { to: &self.method, protocol: self.protocol, keep_alive: self.keep_alive, end };
         let (writer, keep_alive) = encode::response(&mut self.wire, head, &context);
         self.keep_alive = keep_alive;
         self.writer = writer;

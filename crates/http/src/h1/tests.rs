@@ -58,8 +58,14 @@ fn refused_requests() {
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", V::EncodingUnknown),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", V::EncodingUnknown),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", V::Field),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", V::EncodingRepeated),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", V::EncodingRepeated),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            V::EncodingRepeated,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
+            V::EncodingRepeated,
+        ),
         ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", V::EncodingInHttp10),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", V::EncodingNotAllowed),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", V::LengthNotAllowed),
@@ -89,7 +95,8 @@ fn accepted_requests() {
     assert_eq!((head.authority.as_str(), head.path.as_str()), ("b.test:8", "/x?y"));
     assert_eq!(head.headers.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["te"]);
     assert!(!framing.keep_alive);
-    let (head, framing) = request(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+    let (head, framing) =
+        request(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
     assert_eq!(head.upgrade.as_deref(), Some("websocket"));
     assert!(framing.keep_alive && head.headers.is_empty());
     let (head, framing) = request(b"OPTIONS * HTTP/1.0\r\n\r\n").unwrap();
@@ -113,7 +120,11 @@ fn response_framing() {
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", &get, Ok(Known(0))),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", &Method::CONNECT, Ok(Known(0))),
         ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", &get, Err(Violation::EncodingNotAllowed)),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", &get, Err(Violation::LengthAndEncoding)),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            &get,
+            Err(Violation::LengthAndEncoding),
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", &get, Err(Violation::LengthRepeated)),
         ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", &get, Err(Violation::Field)),
     ];
@@ -205,18 +216,20 @@ fn reference(input: &[u8]) -> Option<(Vec<u8>, usize)> {
 
 fn chunked() -> impl Strategy<Value = Vec<u8>> {
     let chunk = (proptest::collection::vec(any::<u8>(), 1..40), "(;[a-z]{0,5}(=[a-z]{1,3})?)?", any::<bool>());
-    (proptest::collection::vec(chunk, 0..6), proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(chunks, rest)| {
-        let mut out = Vec::new();
-        for (data, extension, upper) in chunks {
-            let size = if upper { format!("{:X}", data.len()) } else { format!("{:x}", data.len()) };
-            out.extend_from_slice(format!("{size}{extension}\r\n").as_bytes());
-            out.extend_from_slice(&data);
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b"0\r\n\r\n");
-        out.extend_from_slice(&rest);
-        out
-    })
+    (proptest::collection::vec(chunk, 0..6), proptest::collection::vec(any::<u8>(), 0..20)).prop_map(
+        |(chunks, rest)| {
+            let mut out = Vec::new();
+            for (data, extension, upper) in chunks {
+                let size = if upper { format!("{:X}", data.len()) } else { format!("{:x}", data.len()) };
+                out.extend_from_slice(format!("{size}{extension}\r\n").as_bytes());
+                out.extend_from_slice(&data);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b"0\r\n\r\n");
+            out.extend_from_slice(&rest);
+            out
+        },
+    )
 }
 
 proptest! {
@@ -270,7 +283,11 @@ fn poll_once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order_and_one_at_a_time() {
     let (mut peer, stream) = Stream::pair(4096);
-    peer.write_all(b"\r\nPOST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    peer.write_all(
+        b"\r\nPOST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .await
+    .unwrap();
     let mut server = Server::new(stream, Limits::default());
     let head = poll_fn(|cx| server.poll_request(cx)).await.unwrap().unwrap();
     assert_eq!(head.path, "/1");
@@ -359,14 +376,18 @@ async fn an_upgrade_turns_both_sides_into_tunnels() {
     let ((near, mut host), (mut peer, far)) = (Stream::pair(4096), Stream::pair(4096));
     let mut client = Client::new(near, Limits::default());
     let mut server = Server::new(far, Limits::default());
-    peer.write_all(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    peer.write_all(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await
+        .unwrap();
     let head = poll_fn(|cx| server.poll_request(cx)).await.unwrap().unwrap();
     client.send_head(&head, false);
     poll_fn(|cx| client.poll_flush(cx)).await.unwrap();
     let mut seen = vec![0; 500];
     let n = host.read(&mut seen).await.unwrap();
     assert!(String::from_utf8_lossy(&seen[..n]).ends_with("connection: upgrade\r\nupgrade: websocket\r\n\r\n"));
-    host.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi").await.unwrap();
+    host.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi")
+        .await
+        .unwrap();
     let answer = poll_fn(|cx| client.poll_response(cx)).await.unwrap();
     server.send_head(&answer, false);
     poll_fn(|cx| server.poll_flush(cx)).await.unwrap();
@@ -382,6 +403,9 @@ async fn an_upgrade_turns_both_sides_into_tunnels() {
 fn every_rule_has_a_source() {
     for violation in Violation::ALL {
         let rule = violation.rule();
-        assert!(!rule.section.is_empty() && rule.status.is_client_error() || rule.status.is_server_error(), "{violation}");
+        assert!(
+            !rule.section.is_empty() && rule.status.is_client_error() || rule.status.is_server_error(),
+            "{violation}"
+        );
     }
 }

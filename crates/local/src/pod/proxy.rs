@@ -96,5 +96,5 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
 /// The pod's own annotation wins over the fabric's.
 fn proxy_config(replica: &Replica) -> String {
     let own = replica.annotations.get("proxy.istio.io/config").cloned();
-    own.unwrap_or_else(|| json!({"concurrency": 1}).to_string())
+    own.unwrap_or_else(|| json!({"concurrency": 1, "terminationDrainDuration": "1s"}).to_string())
 }

@@ -3,9 +3,16 @@ use super::*;
 #[test]
 fn domains_match_in_envoys_order() {
     let mut trie = DomainTrie::default();
-    for pattern in
-        ["www.example.com", "*.example.com", "*-bar.example.com", "foo.*", "foo.bar.*", "*", "UPPER.example.com", "*com"]
-    {
+    for pattern in [
+        "www.example.com",
+        "*.example.com",
+        "*-bar.example.com",
+        "foo.*",
+        "foo.bar.*",
+        "*",
+        "UPPER.example.com",
+        "*com",
+    ] {
         trie.insert(pattern, pattern).unwrap();
     }
     let check = |host: &str, expected: &str| assert_eq!(trie.find(host), Some(&expected), "{host}");

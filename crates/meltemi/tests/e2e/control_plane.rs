@@ -38,8 +38,11 @@ impl Discovery {
         Self { process, grpc, http, folder }
     }
 
+    /// Replaces a file as an editor or a Kubernetes volume does: beside it, then moved, so that nobody reads half of it.
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.join(name), text).expect("write");
+        let part = self.folder.join(format!(".{name}.part"));
+        std::fs::write(&part, text).expect("write");
+        std::fs::rename(part, self.folder.join(name)).expect("rename");
     }
 }
 

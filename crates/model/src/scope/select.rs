@@ -1,7 +1,7 @@
 //! Building a scope: which services and VirtualServices each listener imports, one service for each host name.
 
 use super::hosts::Imports;
-use super::{EgressListener, SidecarScope, outbound_policy};
+use super::{EgressListener, Services, SidecarScope, outbound_policy};
 use crate::config::ConfigRef;
 use crate::service::{RegistryKind, Service};
 use crate::service_index::ServiceIndex;
@@ -22,25 +22,44 @@ pub(crate) struct Catalogue<'a> {
     pub virtual_services: &'a VirtualServiceIndex,
 }
 
-pub(crate) fn build(catalogue: &Catalogue<'_>, namespace: &str, sidecar: Option<ConfigRef<Sidecar>>) -> SidecarScope {
-    let visible: Vec<Shared<Service>> =
-        catalogue.services.ordered().iter().filter(|service| service.export_to.includes(namespace)).cloned().collect();
+/// `before` is the scope of the same namespace and Sidecar when services were the same: what VirtualServices cannot have
+/// changed is taken from it.
+pub(crate) fn build(
+    catalogue: &Catalogue<'_>,
+    namespace: &str,
+    sidecar: Option<ConfigRef<Sidecar>>,
+    before: Option<&SidecarScope>,
+) -> SidecarScope {
     let rules = catalogue.virtual_services.for_gateway(MESH, namespace);
     let everything = [IstioEgressListener { hosts: vec!["*/*".into()], ..Default::default() }];
-    let listeners = match &sidecar {
-        Some(sidecar) if !sidecar.spec.egress.is_empty() => &sidecar.spec.egress[..],
-        _ => &everything[..],
-    };
-    let mut scope = SidecarScope {
+    let bounds = sidecar.as_ref().map(|sidecar| &sidecar.spec.egress[..]).filter(|egress| !egress.is_empty());
+    let listeners = bounds.unwrap_or(&everything);
+    // Without bounds every service is imported already, whatever the rules send to.
+    if let (None, Some(before)) = (bounds, before) {
+        let egress = before.egress.iter().zip(listeners).map(|(own, listener)| EgressListener {
+            virtual_services: imported_rules(&imports(listener, namespace), &rules),
+            ..own.clone()
+        });
+        return SidecarScope { egress: egress.collect(), sidecar, ..before.clone() };
+    }
+    let services = catalogue.services.ordered().iter();
+    let visible: Vec<_> = services.filter(|service| service.export_to.includes(namespace)).cloned().collect();
+    let egress: Vec<_> = listeners.iter().map(|listener| egress(listener, namespace, &visible, &rules)).collect();
+    let union = reachable(catalogue, namespace, &egress);
+    SidecarScope {
         namespace: namespace.into(),
-        egress: listeners.iter().map(|listener| egress(listener, namespace, &visible, &rules)).collect(),
-        services: Vec::new(),
-        by_hostname: HashMap::new(),
+        egress,
+        services: union.services.into(),
+        by_hostname: Arc::new(union.by_hostname),
         outbound_policy: outbound_policy(sidecar.as_ref().map(|sidecar| &*sidecar.spec), catalogue.mesh),
         sidecar,
-    };
+    }
+}
+
+/// What the listeners import, and what their VirtualServices send to.
+fn reachable(catalogue: &Catalogue<'_>, namespace: &str, egress: &[EgressListener]) -> Union {
     let mut union = Union::default();
-    for listener in &scope.egress {
+    for listener in egress {
         listener.services.iter().for_each(|service| union.add(service));
         for rule in &listener.virtual_services {
             for (hostname, ports) in destinations(&rule.spec, namespace) {
@@ -54,9 +73,19 @@ pub(crate) fn build(catalogue: &Catalogue<'_>, namespace: &str, sidecar: Option<
             }
         }
     }
-    scope.services = union.services;
-    scope.by_hostname = union.by_hostname;
-    scope
+    union
+}
+
+fn imports(listener: &IstioEgressListener, namespace: &str) -> Imports {
+    Imports::parse(listener.hosts.iter().map(|entry| &**entry), namespace)
+}
+
+fn imported_rules(imports: &Imports, rules: &[ConfigRef<VirtualService>]) -> Vec<ConfigRef<VirtualService>> {
+    let imported = rules.iter().filter(|rule| {
+        let gateway = rule.annotations.get(ROUTE_SEMANTICS).is_some_and(|value| &**value == "gateway");
+        imports.has_rule(&rule.namespace, &rule.spec.hosts, gateway)
+    });
+    imported.cloned().collect()
 }
 
 fn egress(
@@ -65,7 +94,7 @@ fn egress(
     visible: &[Shared<Service>],
     rules: &[ConfigRef<VirtualService>],
 ) -> EgressListener {
-    let imports = Imports::parse(listener.hosts.iter().map(|entry| &**entry), namespace);
+    let imports = imports(listener, namespace);
     // A Unix socket has no service port to match.
     let port = listener.port.as_ref().filter(|port| port.number != 0);
     let imported = visible.iter().filter(|service| imports.has_service(&service.namespace, &service.hostname));
@@ -79,15 +108,8 @@ fn egress(
         port: listener.port.clone(),
         bind: listener.bind.clone(),
         capture_mode: listener.capture_mode,
-        services: one_per_hostname(services, namespace),
-        virtual_services: rules
-            .iter()
-            .filter(|rule| {
-                let gateway = rule.annotations.get(ROUTE_SEMANTICS).is_some_and(|value| &**value == "gateway");
-                imports.has_rule(&rule.namespace, &rule.spec.hosts, gateway)
-            })
-            .cloned()
-            .collect(),
+        services: one_per_hostname(services, namespace).into(),
+        virtual_services: imported_rules(&imports, rules),
     }
 }
 
@@ -173,7 +195,7 @@ impl Default for EgressListener {
             port: None,
             bind: "".into(),
             capture_mode: CaptureMode::Default,
-            services: Vec::new(),
+            services: Services::default(),
             virtual_services: Vec::new(),
         }
     }

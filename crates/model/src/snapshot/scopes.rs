@@ -11,9 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A namespace and the Sidecar that applies in it.
 type ScopeKey = (Arc<str>, Option<ObjectKey>);
 
+type Scopes = Mutex<HashMap<ScopeKey, Arc<SidecarScope>>>;
+
 /// Shared by snapshots between which no scope changed. Bounded by namespaces times Sidecars.
 #[derive(Clone, Default)]
-pub(super) struct ScopeCache(Arc<Mutex<HashMap<ScopeKey, Arc<SidecarScope>>>>);
+pub(super) struct ScopeCache {
+    current: Arc<Scopes>,
+    /// Scopes of a snapshot with the same services, mesh and Sidecars, but other VirtualServices.
+    before: Option<Arc<Scopes>>,
+}
 
 impl fmt::Debug for ScopeCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,23 +28,30 @@ impl fmt::Debug for ScopeCache {
 }
 
 impl ScopeCache {
+    /// The cache after only VirtualServices changed: services need not be selected anew.
+    pub fn after_routes(&self) -> Self {
+        Self { current: Arc::default(), before: Some(self.current.clone()) }
+    }
+
     pub fn of(&self, snapshot: &Snapshot, node: &Node) -> Arc<SidecarScope> {
         let sidecar = match node.kind {
             NodeKind::Sidecar => snapshot.sidecar_for(&node.namespace, &node.labels),
             _ => None,
         };
         let key = (node.namespace.clone(), sidecar.as_ref().map(|sidecar| sidecar.key()));
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&key) {
-            return found.clone();
+        let find = |scopes: &Scopes| scopes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(found) = find(&self.current) {
+            return found;
         }
+        let before = self.before.as_deref().and_then(find);
         // Built outside the lock: another thread may build the same scope, and equal work is cheaper than waiting.
         let catalogue = Catalogue {
             mesh: &snapshot.mesh,
             services: &snapshot.services,
             virtual_services: &snapshot.virtual_services,
         };
-        let built = Arc::new(scope::build(&catalogue, &node.namespace, sidecar));
-        lock().entry(key).or_insert(built).clone()
+        let built = Arc::new(scope::build(&catalogue, &node.namespace, sidecar, before.as_deref()));
+        let mut scopes = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes.entry(key).or_insert(built).clone()
     }
 }

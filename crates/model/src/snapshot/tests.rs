@@ -113,3 +113,27 @@ spec: {hosts: [x.com], http: [{route: [{destination: {host: web}}]}]}
     assert_eq!(after.virtual_services_for_gateway("mesh", "b").len(), 0);
     assert_eq!(after.virtual_services_for_gateway("mesh", "a").len(), 1);
 }
+
+#[test]
+fn a_route_change_keeps_the_selected_services() {
+    let rule = |host: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: vs, namespace: a}}
+spec: {{hosts: [{host}], http: [{{route: [{{destination: {{host: web}}}}]}}]}}
+"
+        )
+    };
+    let node = node("sidecar", "b", &[]);
+    let before = snapshot(&rule("x.com"), &["a/web.a.svc.cluster.local", "b/db.b.svc.cluster.local"]);
+    let old = before.scope(&node);
+    let (after, _) = before.next(&update(&rule("y.com")));
+    let new = after.scope(&node);
+    assert!(std::ptr::eq(&*old.services, &*new.services), "the same list");
+    assert_eq!(&*new.egress[0].virtual_services[0].spec.hosts[0], "y.com");
+    assert_eq!(new.service("db.b.svc.cluster.local"), old.service("db.b.svc.cluster.local"));
+    let mut removal = Update::default();
+    removal.services.insert(ServiceKey::new("b", "db.b.svc.cluster.local"), None);
+    assert_eq!(after.next(&removal).0.scope(&node).services.len(), 1);
+}

@@ -2,8 +2,11 @@
 
 use super::resolve;
 use crate::config::{ConfigRef, ObjectKey};
+use crate::host;
 use crate::service::Visibility;
-use meltemi_config::networking::{Delegate, HttpMatchRequest, HttpRoute, StringMatch, StringMatchType, VirtualService};
+use meltemi_config::networking::{
+    Delegate, Destination, HttpMatchRequest, HttpRoute, StringMatch, StringMatchType, VirtualService,
+};
 use std::collections::BTreeMap;
 
 type Raw = BTreeMap<ObjectKey, ConfigRef<VirtualService>>;
@@ -15,7 +18,7 @@ pub(super) fn key_of(delegate: &Delegate, namespace: &str) -> ObjectKey {
 
 /// `root` with each delegating route replaced. A delegate that is missing, has hosts, or is not exported to the root's
 /// namespace contributes no route.
-pub(super) fn merge(root: &ConfigRef<VirtualService>, raw: &Raw, default: &Visibility) -> VirtualService {
+pub(super) fn merge(root: &ConfigRef<VirtualService>, raw: &Raw, domain: &str, default: &Visibility) -> VirtualService {
     let mut out = (*root.spec).clone();
     if out.http.iter().all(|route| route.delegate.is_none()) {
         return out;
@@ -35,7 +38,7 @@ pub(super) fn merge(root: &ConfigRef<VirtualService>, raw: &Raw, default: &Visib
             // Names in the delegate are relative to its own namespace; only the root's gateways count.
             out.http.extend(found.spec.http.iter().filter_map(|own| {
                 let mut own = own.clone();
-                qualify(&mut own, &found.namespace, &root.namespace);
+                qualify(&mut own, &found.namespace, domain);
                 merge_route(route, own)
             }));
         }
@@ -43,18 +46,12 @@ pub(super) fn merge(root: &ConfigRef<VirtualService>, raw: &Raw, default: &Visib
     out
 }
 
-/// Completes short host names in a delegate with its namespace, so that resolving in the root's leaves them.
-fn qualify(route: &mut HttpRoute, own: &str, root: &str) {
-    if own != root {
-        let whole = |to: &mut meltemi_config::networking::Destination| {
-            if !to.host.contains('.') && !to.host.is_empty() && &*to.host != "*" {
-                to.host = format!("{}.{own}.svc.cluster.local", to.host).into();
-            }
-        };
-        route.route.iter_mut().for_each(|to| whole(&mut to.destination));
-        route.mirror.iter_mut().for_each(whole);
-        route.mirrors.iter_mut().filter_map(|mirror| mirror.destination.as_mut()).for_each(whole);
-    }
+/// Completes short names in a delegate from its own namespace, so that resolving in the root's leaves them.
+fn qualify(route: &mut HttpRoute, own: &str, domain: &str) {
+    let whole = |to: &mut Destination| to.host = host::fqdn(&to.host, own, domain).into();
+    route.route.iter_mut().for_each(|to| whole(&mut to.destination));
+    route.mirror.iter_mut().for_each(whole);
+    route.mirrors.iter_mut().filter_map(|mirror| mirror.destination.as_mut()).for_each(whole);
     for rule in &mut route.matches {
         rule.gateways.iter_mut().for_each(|name| *name = resolve::gateway_name(name, own).into());
     }

@@ -43,7 +43,9 @@ fn encoded_headers_parse_back_and_every_prefix_is_incomplete() {
 #[test]
 fn version_2_refuses_what_it_does_not_know() {
     let good = encode_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"));
-    for (at, value, error) in [(12, 0x11, "version"), (12, 0x22, "command"), (13, 0x55, "family"), (14, 0xff, "header too long")] {
+    for (at, value, error) in
+        [(12, 0x11, "version"), (12, 0x22, "command"), (13, 0x55, "family"), (14, 0xff, "header too long")]
+    {
         let mut bad = good.clone();
         bad[at] = value;
         assert_eq!(parse(&bad), Err(Invalid(error)));

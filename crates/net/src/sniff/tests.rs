@@ -3,14 +3,14 @@ use std::sync::Arc;
 use super::*;
 
 fn rustls_hello(name: &str, alpn: &[&str]) -> Vec<u8> {
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
+    let mut config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    let mut connection =
-        rustls::ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
     let mut out = Vec::new();
     connection.write_tls(&mut out).unwrap();
     out
@@ -22,7 +22,8 @@ fn hello_of_a_real_client_at_every_length() {
     for n in 0..bytes.len() {
         assert_eq!(client_hello(&bytes[..n]), Sniffed::Incomplete, "{n}");
     }
-    let expected = ClientHello { server_name: Some("example.com".into()), alpn: vec![b"istio".to_vec(), b"h2".to_vec()] };
+    let expected =
+        ClientHello { server_name: Some("example.com".into()), alpn: vec![b"istio".to_vec(), b"h2".to_vec()] };
     assert_eq!(client_hello(&bytes), Sniffed::Yes(expected));
 }
 

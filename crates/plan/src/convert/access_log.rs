@@ -1,8 +1,6 @@
 //! Access loggers and their filters.
 
-use super::common::{
-    enumeration, list, optional_fraction, required, resolve, structure, unknown_type, unpack,
-};
+use super::common::{enumeration, list, optional_fraction, required, resolve, structure, unknown_type, unpack};
 use super::header::header_matcher;
 use super::rbac::metadata_matcher;
 use crate::access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison};
@@ -26,8 +24,8 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
 
 /// Every short response flag that a filter may name.
 const FLAGS: &[&str] = &[
-    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH", "DPE",
-    "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
+    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH",
+    "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
 ];
 
 pub(crate) fn access_logs(values: &[log::AccessLog], field: &str) -> Result<Vec<AccessLog>> {
@@ -58,12 +56,14 @@ fn sink(any: &Any) -> Result<(AccessLogSink, AccessLogFormat)> {
     }
     if any.is::<stream::StdoutAccessLog>() {
         let config: stream::StdoutAccessLog = unpack(any)?;
-        let format = config.access_log_format.map(|stream::stdout_access_log::AccessLogFormat::LogFormat(format)| format);
+        let format =
+            config.access_log_format.map(|stream::stdout_access_log::AccessLogFormat::LogFormat(format)| format);
         return Ok((AccessLogSink::Stdout, optional_format(format.as_ref())?));
     }
     if any.is::<stream::StderrAccessLog>() {
         let config: stream::StderrAccessLog = unpack(any)?;
-        let format = config.access_log_format.map(|stream::stderr_access_log::AccessLogFormat::LogFormat(format)| format);
+        let format =
+            config.access_log_format.map(|stream::stderr_access_log::AccessLogFormat::LogFormat(format)| format);
         return Ok((AccessLogSink::Stderr, optional_format(format.as_ref())?));
     }
     unknown_type(any)
@@ -131,7 +131,10 @@ pub(crate) fn body_format(value: &core::SubstitutionFormatString) -> Result<Body
         }
         Kind::TextFormatSource(source) => {
             let text = inline_text(source).at("text_format_source")?;
-            BodyFormat::Text { format: Format::parse(&text).at("text_format_source")?, content_type: kind("text/plain") }
+            BodyFormat::Text {
+                format: Format::parse(&text).at("text_format_source")?,
+                content_type: kind("text/plain"),
+            }
         }
         Kind::JsonFormat(fields) => BodyFormat::Json {
             format: JsonFormat::of(&structure(fields)).at("json_format")?,
@@ -171,12 +174,18 @@ pub(crate) fn filter(value: &log::AccessLogFilter) -> Result<AccessLogFilter> {
         },
         Kind::AndFilter(and) => AccessLogFilter::And(filters(&and.filters).at("and_filter")?),
         Kind::OrFilter(or) => AccessLogFilter::Or(filters(&or.filters).at("or_filter")?),
-        Kind::HeaderFilter(header) => {
-            AccessLogFilter::Header(header_matcher(required(&header.header, "header_filter.header")?).at("header_filter.header")?)
+        Kind::HeaderFilter(header) => AccessLogFilter::Header(
+            header_matcher(required(&header.header, "header_filter.header")?).at("header_filter.header")?,
+        ),
+        Kind::ResponseFlagFilter(flags) => {
+            AccessLogFilter::ResponseFlags(list(&flags.flags, "response_flag_filter.flags", |flag| {
+                if FLAGS.contains(&flag.as_str()) {
+                    Ok(Arc::from(flag.as_str()))
+                } else {
+                    refuse(format!("unknown flag {flag:?}"))
+                }
+            })?)
         }
-        Kind::ResponseFlagFilter(flags) => AccessLogFilter::ResponseFlags(list(&flags.flags, "response_flag_filter.flags", |flag| {
-            if FLAGS.contains(&flag.as_str()) { Ok(Arc::from(flag.as_str())) } else { refuse(format!("unknown flag {flag:?}")) }
-        })?),
         Kind::GrpcStatusFilter(grpc) => AccessLogFilter::GrpcStatus {
             statuses: list(&grpc.statuses, "grpc_status_filter.statuses", |status| {
                 u32::try_from(*status).map_err(|_| PlanError::new("is negative"))
@@ -184,7 +193,8 @@ pub(crate) fn filter(value: &log::AccessLogFilter) -> Result<AccessLogFilter> {
             exclude: grpc.exclude,
         },
         Kind::MetadataFilter(metadata) => AccessLogFilter::Metadata {
-            matcher: metadata_matcher(required(&metadata.matcher, "metadata_filter.matcher")?).at("metadata_filter.matcher")?,
+            matcher: metadata_matcher(required(&metadata.matcher, "metadata_filter.matcher")?)
+                .at("metadata_filter.matcher")?,
             if_missing: metadata.match_if_key_not_found.unwrap_or(true),
         },
         Kind::LogTypeFilter(types) => AccessLogFilter::LogType {

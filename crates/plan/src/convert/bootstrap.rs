@@ -97,7 +97,8 @@ fn runtime(value: Option<&proto::LayeredRuntime>) -> Vec<RuntimeLayer> {
             name: layer.name.as_str().into(),
             values: match layer.layer_specifier.as_ref() {
                 Some(LayerSpecifier::StaticLayer(fields)) => structure(fields),
-                Some(LayerSpecifier::DiskLayer(_) | LayerSpecifier::AdminLayer(_) | LayerSpecifier::RtdsLayer(_)) | None => {
+                Some(LayerSpecifier::DiskLayer(_) | LayerSpecifier::AdminLayer(_) | LayerSpecifier::RtdsLayer(_))
+                | None => {
                     serde_json::json!({})
                 }
             },

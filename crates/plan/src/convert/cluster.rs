@@ -1,17 +1,18 @@
 //! Clusters.
 
-use super::common::{
-    KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, metadata, numeric, optional_duration,
-    percent, positive, required, resolve, socket_option, structure, timeout_or, unknown_type, unpack,
-};
 use super::cluster_http::upstream_http;
+use super::common::{
+    KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, metadata, numeric,
+    optional_duration, percent, positive, required, resolve, socket_option, structure, timeout_or, unknown_type,
+    unpack,
+};
 use super::health::health_check;
 use super::lb::{common_lb, lb_policy};
 use super::transport::{transport_match, upstream};
 use super::{endpoint, istio};
 use crate::cluster::{
-    BindConfig, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, LbSubsets, OriginalDst, OutlierDetection,
-    RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, LbSubsets, OriginalDst,
+    OutlierDetection, RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
 };
 use crate::common::{Address, ConfigSource};
 use crate::error::{At, PlanError, Result, refuse};
@@ -37,7 +38,7 @@ pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
     let (kind, dns) = discovery(value)?;
     let assignment = value.load_assignment.as_ref().map(endpoint::unchecked).transpose().at("load_assignment")?;
     check_endpoints(&kind, assignment.as_ref()).at("load_assignment")?;
-    let upstream_options = value.upstream_connection_options.clone().unwrap_or_default();
+    let upstream_options = value.upstream_connection_options.unwrap_or_default();
     let (lb_policy, extension_lb) = lb_policy(value)?;
     if matches!(kind, ClusterKind::OriginalDst(_)) != matches!(lb_policy, crate::cluster::LbPolicy::ClusterProvided) {
         return refuse("lb_policy: ORIGINAL_DST clusters, and only they, take CLUSTER_PROVIDED");
@@ -45,7 +46,8 @@ pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
     let common_lb = common_lb(value, extension_lb).at("common_lb_config")?;
     Ok(Cluster {
         name: value.name.as_str().into(),
-        stat_name: if value.alt_stat_name.is_empty() { value.name.as_str() } else { value.alt_stat_name.as_str() }.into(),
+        stat_name: if value.alt_stat_name.is_empty() { value.name.as_str() } else { value.alt_stat_name.as_str() }
+            .into(),
         kind,
         connect_timeout: duration_or(value.connect_timeout.as_ref(), CONNECT_TIMEOUT)
             .and_then(positive)
@@ -108,7 +110,10 @@ fn discovery(value: &proto::Cluster) -> Result<(ClusterKind, DnsSettings)> {
 }
 
 /// `envoy.cluster.dns`, which newer control planes send for both DNS kinds.
-fn custom_cluster(value: &proto::cluster::CustomClusterType, mut dns: DnsSettings) -> Result<(ClusterKind, DnsSettings)> {
+fn custom_cluster(
+    value: &proto::cluster::CustomClusterType,
+    mut dns: DnsSettings,
+) -> Result<(ClusterKind, DnsSettings)> {
     let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
     if !any.is::<DnsCluster>() {
         return unknown_type(&any).at("typed_config");
@@ -121,9 +126,10 @@ fn custom_cluster(value: &proto::cluster::CustomClusterType, mut dns: DnsSetting
     dns.respect_ttl = config.respect_dns_ttl;
     (dns.failure_base, dns.failure_max) = (dns.refresh_rate, dns.refresh_rate);
     if let Some(rate) = &config.dns_failure_refresh_rate {
-        dns.failure_base = duration(required(&rate.base_interval, "base_interval")?).at("typed_config.dns_failure_refresh_rate")?;
-        dns.failure_max =
-            duration_or(rate.max_interval.as_ref(), dns.failure_base * 10).at("typed_config.dns_failure_refresh_rate")?;
+        dns.failure_base =
+            duration(required(&rate.base_interval, "base_interval")?).at("typed_config.dns_failure_refresh_rate")?;
+        dns.failure_max = duration_or(rate.max_interval.as_ref(), dns.failure_base * 10)
+            .at("typed_config.dns_failure_refresh_rate")?;
     }
     use meltemi_proto::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as Family;
     dns.family = match enumeration::<Family>(config.dns_lookup_family).at("typed_config.dns_lookup_family")? {
@@ -142,7 +148,8 @@ fn custom_cluster(value: &proto::cluster::CustomClusterType, mut dns: DnsSetting
 
 fn eds(value: &proto::Cluster) -> Result<ClusterKind> {
     let config = required(&value.eds_cluster_config, "eds_cluster_config")?;
-    let source = required(&config.eds_config, "eds_config").and_then(config_source).at("eds_cluster_config.eds_config")?;
+    let source =
+        required(&config.eds_config, "eds_config").and_then(config_source).at("eds_cluster_config.eds_config")?;
     if source != ConfigSource::Ads {
         return refuse("eds_cluster_config.eds_config: only ADS is supported");
     }
@@ -256,7 +263,8 @@ fn dns_resolver(value: &core::TypedExtensionConfig, dns: &mut DnsSettings) -> Re
 }
 
 fn breakers(value: Option<&proto::CircuitBreakers>) -> Result<CircuitBreakers> {
-    let mut built = CircuitBreakers { default: thresholds(None)?, high: thresholds(None)?, per_host_max_connections: None };
+    let mut built =
+        CircuitBreakers { default: thresholds(None)?, high: thresholds(None)?, per_host_max_connections: None };
     let Some(value) = value else { return Ok(built) };
     for (index, each) in value.thresholds.iter().enumerate() {
         let converted = thresholds(Some(each)).at_index("thresholds", index)?;

@@ -58,7 +58,8 @@ pub(crate) fn upstream_http(value: &proto::Cluster) -> Result<UpstreamHttp> {
         http1: http1_options(options.http1.as_ref()).at("http_protocol_options")?,
         http2: http2_options(options.http2.as_ref()).at("http2_protocol_options")?,
         idle_timeout: idle_timeout(common)?,
-        max_connection_duration: timeout_or(common.max_connection_duration.as_ref(), None).at("max_connection_duration")?,
+        max_connection_duration: timeout_or(common.max_connection_duration.as_ref(), None)
+            .at("max_connection_duration")?,
         max_stream_duration: timeout_or(common.max_stream_duration.as_ref(), None).at("max_stream_duration")?,
         max_requests_per_connection: common
             .max_requests_per_connection
@@ -123,7 +124,7 @@ fn legacy(value: &proto::Cluster) -> Result<Options> {
     };
     Ok(Options {
         protocol: Some(protocol),
-        common: value.common_http_protocol_options.clone().unwrap_or_default(),
+        common: value.common_http_protocol_options.unwrap_or_default(),
         upstream: value.upstream_http_protocol_options.clone().unwrap_or_default(),
         http1: value.http_protocol_options.clone(),
         http2: value.http2_protocol_options.clone(),

@@ -1,7 +1,8 @@
 //! Conversions of the values that every resource uses.
 
 use crate::common::{
-    Address, ConfigSource, DataSource, Fraction, Metadata, SocketOption, SocketOptionValue, SocketState, TcpKeepalive, Value,
+    Address, ConfigSource, DataSource, Fraction, Metadata, SocketOption, SocketOptionValue, SocketState, TcpKeepalive,
+    Value,
 };
 use crate::error::{At, PlanError, Result, refuse};
 use ipnet::IpNet;
@@ -96,9 +97,7 @@ pub(crate) fn address(value: &core::Address) -> Result<Address> {
         None => refuse("is required"),
         Some(Kind::SocketAddress(socket)) => socket_address(socket).at("socket_address"),
         Some(Kind::Pipe(pipe)) if pipe.path.is_empty() => refuse("pipe.path: is required"),
-        Some(Kind::Pipe(pipe)) => {
-            Ok(Address::Pipe { path: Arc::from(Path::new(&pipe.path)), mode: pipe.mode })
-        }
+        Some(Kind::Pipe(pipe)) => Ok(Address::Pipe { path: Arc::from(Path::new(&pipe.path)), mode: pipe.mode }),
         Some(Kind::EnvoyInternalAddress(internal)) => {
             let core::envoy_internal_address::AddressNameSpecifier::ServerListenerName(listener) =
                 required(&internal.address_name_specifier, "envoy_internal_address.server_listener_name")?;
@@ -297,7 +296,9 @@ fn api_source(value: &core::ApiConfigSource) -> Result<ConfigSource> {
 pub(crate) fn grpc_cluster(value: &core::GrpcService) -> Result<(Arc<str>, Arc<str>)> {
     use core::grpc_service::TargetSpecifier;
     match required(&value.target_specifier, "envoy_grpc")? {
-        TargetSpecifier::EnvoyGrpc(envoy) if envoy.cluster_name.is_empty() => refuse("envoy_grpc.cluster_name: is required"),
+        TargetSpecifier::EnvoyGrpc(envoy) if envoy.cluster_name.is_empty() => {
+            refuse("envoy_grpc.cluster_name: is required")
+        }
         TargetSpecifier::EnvoyGrpc(envoy) => Ok((envoy.cluster_name.as_str().into(), envoy.authority.as_str().into())),
         TargetSpecifier::GoogleGrpc(_) => refuse("google_grpc: is not supported, use envoy_grpc"),
     }

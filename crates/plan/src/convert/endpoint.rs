@@ -111,7 +111,12 @@ fn endpoint(value: &proto::LbEndpoint) -> Result<Endpoint> {
         },
         health,
         metadata: shared_metadata(value.metadata.as_ref()),
-        health_check: host.health_check_config.as_ref().map(health_check).transpose().at("endpoint.health_check_config")?,
+        health_check: host
+            .health_check_config
+            .as_ref()
+            .map(health_check)
+            .transpose()
+            .at("endpoint.health_check_config")?,
     })
 }
 

@@ -10,8 +10,9 @@ use super::{istio, rbac};
 use crate::common::Fraction;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
-    CorsPolicy, Fault, FaultAbort, FaultAbortBy, FaultDelay, FaultDelayBy, FilterOverride, GrpcStats, HeaderMutationFilter,
-    HealthCheckFilter, HttpFilter, HttpFilterConfig, LocalRateLimit, PerFilter, RbacFilter, RouterFilter, TokenBucket,
+    CorsPolicy, Fault, FaultAbort, FaultAbortBy, FaultDelay, FaultDelayBy, FilterOverride, GrpcStats,
+    HeaderMutationFilter, HealthCheckFilter, HttpFilter, HttpFilterConfig, LocalRateLimit, PerFilter, RbacFilter,
+    RouterFilter, TokenBucket,
 };
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::route::v3 as route;
@@ -294,6 +295,7 @@ pub(crate) fn token_bucket(value: &kind::TokenBucket) -> Result<TokenBucket> {
 }
 
 fn health_check(value: &ext::health_check::v3::HealthCheck) -> Result<HealthCheckFilter> {
-    let pass_through = value.pass_through_mode.ok_or_else(|| PlanError::new("is required").under("pass_through_mode"))?;
+    let pass_through =
+        value.pass_through_mode.ok_or_else(|| PlanError::new("is required").under("pass_through_mode"))?;
     Ok(HealthCheckFilter { pass_through, headers: header_matchers(&value.headers, "headers")? })
 }

@@ -2,8 +2,8 @@
 
 use super::access_log::{access_logs, body_format, filter};
 use super::common::{
-    cidrs, duration_or, enumeration, KIB, list, non_empty, optional_duration, optional_source, required, resolve, timeout_or,
-    unknown_type, unpack, config_source,
+    KIB, cidrs, config_source, duration_or, enumeration, list, non_empty, optional_duration, optional_source, required,
+    resolve, timeout_or, unknown_type, unpack,
 };
 use super::filter::http_filters;
 use super::header::header_adds;
@@ -31,7 +31,7 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
     if value.stat_prefix.is_empty() {
         return refuse("stat_prefix: is required");
     }
-    let common = value.common_http_protocol_options.clone().unwrap_or_default();
+    let common = value.common_http_protocol_options.unwrap_or_default();
     let times = Times::of(value, &common)?;
     let log_options = value.access_log_options.unwrap_or_default();
     let flush = log_options.access_log_flush_interval.as_ref().or(value.access_log_flush_interval.as_ref());
@@ -74,7 +74,8 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         append_x_forwarded_port: value.append_x_forwarded_port,
         append_local_overload: value.append_local_overload,
         proxy_protocol_connection_state: value.add_proxy_protocol_connection_state.unwrap_or(true),
-        forward_client_cert: forward_client_cert(value.forward_client_cert_details).at("forward_client_cert_details")?,
+        forward_client_cert: forward_client_cert(value.forward_client_cert_details)
+            .at("forward_client_cert_details")?,
         client_cert_details: client_cert_details(value.set_current_client_cert_details.as_ref()),
         generate_request_id: value.generate_request_id.unwrap_or(true),
         preserve_external_request_id: value.preserve_external_request_id,
@@ -146,7 +147,8 @@ fn route_source(value: &proto::HttpConnectionManager) -> Result<RouteSource> {
             Ok(RouteSource::Inline(Arc::new(super::route::unchecked(config).at("route_config")?)))
         }
         RouteSpecifier::Rds(rds) => {
-            let source = required(&rds.config_source, "config_source").and_then(config_source).at("rds.config_source")?;
+            let source =
+                required(&rds.config_source, "config_source").and_then(config_source).at("rds.config_source")?;
             if source != ConfigSource::Ads {
                 return refuse("rds.config_source: only ADS is supported");
             }

@@ -5,9 +5,9 @@ use super::header::header_rules;
 use crate::cluster::{HealthCheck, HealthCheckKind, HttpHealthCheck};
 use crate::error::{At, PlanError, Result, refuse};
 use bytes::Bytes;
+use core::health_check::{HealthChecker, Payload, payload};
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::r#type::v3 as kind;
-use core::health_check::{HealthChecker, Payload, payload};
 use std::time::Duration;
 
 pub(crate) fn health_check(value: &core::HealthCheck) -> Result<HealthCheck> {
@@ -15,7 +15,8 @@ pub(crate) fn health_check(value: &core::HealthCheck) -> Result<HealthCheck> {
     let interval = duration(required(&value.interval, "interval")?).and_then(positive).at("interval")?;
     let jitter = |value, field| duration_or(value, Duration::ZERO).at(field);
     let unhealthy_interval = duration_or(value.unhealthy_interval.as_ref(), interval).at("unhealthy_interval")?;
-    let no_traffic = duration_or(value.no_traffic_interval.as_ref(), Duration::from_secs(60)).at("no_traffic_interval")?;
+    let no_traffic =
+        duration_or(value.no_traffic_interval.as_ref(), Duration::from_secs(60)).at("no_traffic_interval")?;
     Ok(HealthCheck {
         timeout: duration(required(&value.timeout, "timeout")?).and_then(positive).at("timeout")?,
         interval,
@@ -32,7 +33,8 @@ pub(crate) fn health_check(value: &core::HealthCheck) -> Result<HealthCheck> {
         unhealthy_interval,
         unhealthy_edge_interval: duration_or(value.unhealthy_edge_interval.as_ref(), unhealthy_interval)
             .at("unhealthy_edge_interval")?,
-        healthy_edge_interval: duration_or(value.healthy_edge_interval.as_ref(), interval).at("healthy_edge_interval")?,
+        healthy_edge_interval: duration_or(value.healthy_edge_interval.as_ref(), interval)
+            .at("healthy_edge_interval")?,
         always_log_failures: value.always_log_health_check_failures,
         kind: match required(&value.health_checker, "health_checker")? {
             HealthChecker::HttpHealthCheck(http) => HealthCheckKind::Http(http_check(http).at("http_health_check")?),

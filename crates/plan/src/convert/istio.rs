@@ -27,7 +27,9 @@ fn metric(value: &stats_proto::MetricConfig) -> Result<IstioMetricConfig> {
     let dimensions = value
         .dimensions
         .iter()
-        .map(|(label, expression)| Ok((Arc::from(label.as_str()), literal(expression).at(&format!("dimensions[{label:?}]"))?)))
+        .map(|(label, expression)| {
+            Ok((Arc::from(label.as_str()), literal(expression).at(&format!("dimensions[{label:?}]"))?))
+        })
         .collect::<Result<_>>()?;
     Ok(IstioMetricConfig {
         name: value.name.as_str().into(),

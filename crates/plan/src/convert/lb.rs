@@ -53,7 +53,8 @@ fn legacy(value: &proto::Cluster) -> Result<LbPolicy> {
         Kind::Random => LbPolicy::Random,
         Kind::RingHash => match value.lb_config.as_ref() {
             Some(LbConfig::RingHashLbConfig(config)) => {
-                let murmur = config.hash_function == proto::cluster::ring_hash_lb_config::HashFunction::MurmurHash2 as i32;
+                let murmur =
+                    config.hash_function == proto::cluster::ring_hash_lb_config::HashFunction::MurmurHash2 as i32;
                 ring(config.minimum_ring_size, config.maximum_ring_size, murmur).at("ring_hash_lb_config")?
             }
             _ => ring(None, None, false)?,
@@ -67,7 +68,11 @@ fn legacy(value: &proto::Cluster) -> Result<LbPolicy> {
     })
 }
 
-fn least_request(choices: Option<u32>, bias: Option<&core::RuntimeDouble>, slow_start: Option<SlowStart>) -> Result<LbPolicy> {
+fn least_request(
+    choices: Option<u32>,
+    bias: Option<&core::RuntimeDouble>,
+    slow_start: Option<SlowStart>,
+) -> Result<LbPolicy> {
     let choices = match choices.unwrap_or(2) {
         0 | 1 => return refuse("choice_count: must be at least 2"),
         count => count,
@@ -104,7 +109,7 @@ fn maglev(table_size: Option<u64>) -> Result<LbPolicy> {
 }
 
 fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+    number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
 fn slow_start(
@@ -200,7 +205,8 @@ fn locality(value: Option<&ext::common::v3::LocalityLbConfig>) -> Result<Option<
         None => Ok(None),
         Some(Specifier::LocalityWeightedLbConfig(_)) => Ok(Some(LocalityLb::Weighted)),
         Some(Specifier::ZoneAwareLbConfig(zone)) => Ok(Some(LocalityLb::ZoneAware {
-            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0).at("zone_aware_lb_config.routing_enabled")?,
+            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0)
+                .at("zone_aware_lb_config.routing_enabled")?,
             min_cluster_size: zone.min_cluster_size.unwrap_or(6),
             fail_traffic_on_panic: zone.fail_traffic_on_panic,
         })),
@@ -214,7 +220,8 @@ pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Resul
         None => LocalityLb::None,
         Some(Specifier::LocalityWeightedLbConfig(_)) => LocalityLb::Weighted,
         Some(Specifier::ZoneAwareLbConfig(zone)) => LocalityLb::ZoneAware {
-            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0).at("zone_aware_lb_config.routing_enabled")?,
+            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0)
+                .at("zone_aware_lb_config.routing_enabled")?,
             min_cluster_size: zone.min_cluster_size.unwrap_or(6),
             fail_traffic_on_panic: zone.fail_traffic_on_panic,
         },
@@ -229,7 +236,8 @@ pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Resul
         return Err(PlanError::new("must be at least 100").under("hash_balance_factor"));
     }
     Ok(CommonLb {
-        healthy_panic_threshold: percent(config.healthy_panic_threshold.as_ref(), 50.0).at("healthy_panic_threshold")?,
+        healthy_panic_threshold: percent(config.healthy_panic_threshold.as_ref(), 50.0)
+            .at("healthy_panic_threshold")?,
         locality: extension.locality.unwrap_or(own),
         use_hostname_for_hashing: hashing.use_hostname_for_hashing,
         hash_balance_factor: hashing.hash_balance_factor.unwrap_or(0),

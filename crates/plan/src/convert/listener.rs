@@ -2,15 +2,15 @@
 
 use super::access_log::access_logs;
 use super::common::{
-    KIB, address, cidrs, enumeration, fingerprint, keepalive, list, metadata, names, port, required, resolve, socket_option,
-    timeout_or, unknown_type, unpack,
+    KIB, address, cidrs, enumeration, fingerprint, keepalive, list, metadata, names, port, required, resolve,
+    socket_option, timeout_or, unknown_type, unpack,
 };
 use super::network::network_filters;
 use super::transport::downstream;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::listener::{
-    ChainCriteria, ChainMatcher, FilterChain, Listener, ListenerFilter, ListenerFilterConfig, ListenerPredicate, SourceType,
-    TrafficDirection,
+    ChainCriteria, ChainMatcher, FilterChain, Listener, ListenerFilter, ListenerFilterConfig, ListenerPredicate,
+    SourceType, TrafficDirection,
 };
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3 as core;
@@ -46,7 +46,9 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
         use_original_dst: value.use_original_dst.unwrap_or(false),
         transparent: value.transparent.unwrap_or(false),
         freebind: value.freebind.unwrap_or(false),
-        traffic_direction: match enumeration::<core::TrafficDirection>(value.traffic_direction).at("traffic_direction")? {
+        traffic_direction: match enumeration::<core::TrafficDirection>(value.traffic_direction)
+            .at("traffic_direction")?
+        {
             core::TrafficDirection::Unspecified => TrafficDirection::Unspecified,
             core::TrafficDirection::Inbound => TrafficDirection::Inbound,
             core::TrafficDirection::Outbound => TrafficDirection::Outbound,
@@ -144,7 +146,14 @@ fn filter_chain(value: &proto::FilterChain) -> Result<FilterChain> {
     Ok(FilterChain {
         name: value.name.as_str().into(),
         criteria: criteria.at("filter_chain_match")?,
-        tls: value.transport_socket.as_ref().map(downstream).transpose().at("transport_socket")?.flatten().map(Arc::new),
+        tls: value
+            .transport_socket
+            .as_ref()
+            .map(downstream)
+            .transpose()
+            .at("transport_socket")?
+            .flatten()
+            .map(Arc::new),
         transport_connect_timeout: timeout_or(value.transport_socket_connect_timeout.as_ref(), None)
             .at("transport_socket_connect_timeout")?,
         filters: network_filters(&value.filters)?,

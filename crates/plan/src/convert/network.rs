@@ -2,8 +2,8 @@
 
 use super::access_log::access_logs;
 use super::common::{
-    data_source, duration, enumeration, lb_match, list, optional_duration, positive, required, resolve, timeout_or, unknown_type,
-    unpack,
+    data_source, duration, enumeration, lb_match, list, optional_duration, positive, required, resolve, timeout_or,
+    unknown_type, unpack,
 };
 use super::{filter, hcm, istio, rbac};
 use crate::common::DataSource;
@@ -99,10 +99,11 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
     }
     let options = value.access_log_options.unwrap_or_default();
     let flush = options.access_log_flush_interval.as_ref().or(value.access_log_flush_interval.as_ref());
-    let hashes = list(&value.hash_policy, "hash_policy", |policy| match required(&policy.policy_specifier, "source_ip")? {
-        PolicySpecifier::SourceIp(_) => Ok(()),
-        PolicySpecifier::FilterState(_) => refuse("filter_state: is not supported"),
-    })?;
+    let hashes =
+        list(&value.hash_policy, "hash_policy", |policy| match required(&policy.policy_specifier, "source_ip")? {
+            PolicySpecifier::SourceIp(_) => Ok(()),
+            PolicySpecifier::FilterState(_) => refuse("filter_state: is not supported"),
+        })?;
     let max_connect_attempts = match value.max_connect_attempts {
         Some(0) => return refuse("max_connect_attempts: must be greater than zero"),
         attempts => attempts.unwrap_or(1),
@@ -153,16 +154,17 @@ fn tcp_cluster(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpCluster> {
             refuse("weighted_clusters.clusters: at least one is needed")
         }
         ClusterSpecifier::WeightedClusters(weighted) => {
-            let clusters = list(&weighted.clusters, "clusters", |cluster| match (cluster.name.as_str(), cluster.weight) {
-                ("", _) => refuse("name: is required"),
-                (_, 0) => refuse("weight: must be greater than zero"),
-                (name, weight) => Ok(TcpWeighted {
-                    name: name.into(),
-                    weight,
-                    metadata_match: lb_match(cluster.metadata_match.as_ref()),
-                }),
-            })
-            .at("weighted_clusters")?;
+            let clusters =
+                list(&weighted.clusters, "clusters", |cluster| match (cluster.name.as_str(), cluster.weight) {
+                    ("", _) => refuse("name: is required"),
+                    (_, 0) => refuse("weight: must be greater than zero"),
+                    (name, weight) => Ok(TcpWeighted {
+                        name: name.into(),
+                        weight,
+                        metadata_match: lb_match(cluster.metadata_match.as_ref()),
+                    }),
+                })
+                .at("weighted_clusters")?;
             let total = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
             Ok(TcpCluster::Weighted { clusters, total })
         }
@@ -210,7 +212,9 @@ fn filter_state(value: &state::FilterStateValue) -> Result<FilterStateValue> {
     let state::filter_state_value::Value::FormatString(format) = required(&value.value, "format_string")?;
     let text = match required(&format.format, "format_string.text_format")? {
         Kind::TextFormat(text) => text.clone(),
-        Kind::TextFormatSource(source) => super::access_log::inline_text(source).at("format_string.text_format_source")?,
+        Kind::TextFormatSource(source) => {
+            super::access_log::inline_text(source).at("format_string.text_format_source")?
+        }
         Kind::JsonFormat(_) => return refuse("format_string.json_format: is not supported"),
     };
     Ok(FilterStateValue {

@@ -1,6 +1,8 @@
 //! Retry policies.
 
-use super::common::{duration, enumeration, list, optional_duration, required, resolve, structure, unknown_type, unpack};
+use super::common::{
+    duration, enumeration, list, optional_duration, required, resolve, structure, unknown_type, unpack,
+};
 use super::header::header_matchers;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::header::HeaderKey;
@@ -110,11 +112,8 @@ fn host_predicate(value: &part::RetryHostPredicate, policy: &mut RetryPolicy) ->
         policy.avoid_previous_hosts = true;
     } else if any.is::<OmitHostMetadataConfig>() {
         let config: OmitHostMetadataConfig = unpack(&any)?;
-        policy.omit_host_metadata = config
-            .metadata_match
-            .as_ref()
-            .and_then(|metadata| metadata.filter_metadata.get("envoy.lb"))
-            .map(structure);
+        policy.omit_host_metadata =
+            config.metadata_match.as_ref().and_then(|metadata| metadata.filter_metadata.get("envoy.lb")).map(structure);
     } else if any.is::<OmitCanaryHostsPredicate>() {
         policy.omit_host_metadata = Some(serde_json::json!({ "canary": true }));
     } else {

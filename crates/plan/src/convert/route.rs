@@ -1,7 +1,8 @@
 //! Route configurations, virtual hosts and route matches.
 
 use super::common::{
-    enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction, shared_metadata, string_matcher,
+    enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction, shared_metadata,
+    string_matcher,
 };
 use super::filter::per_filter;
 use super::header::{header_matchers, header_names, header_rules};
@@ -48,7 +49,11 @@ pub(crate) fn unchecked(value: &proto::RouteConfiguration) -> Result<RouteConfig
         name: value.name.as_str().into(),
         hosts,
         virtual_hosts,
-        request_headers: header_rules(&value.request_headers_to_add, &value.request_headers_to_remove, "request_headers")?,
+        request_headers: header_rules(
+            &value.request_headers_to_add,
+            &value.request_headers_to_remove,
+            "request_headers",
+        )?,
         response_headers: header_rules(
             &value.response_headers_to_add,
             &value.response_headers_to_remove,
@@ -91,7 +96,11 @@ fn virtual_host(value: &proto::VirtualHost, context: &HostContext) -> Result<Vir
             TlsRequirementType::ExternalOnly => TlsRequirement::ExternalOnly,
             TlsRequirementType::All => TlsRequirement::All,
         },
-        request_headers: header_rules(&value.request_headers_to_add, &value.request_headers_to_remove, "request_headers")?,
+        request_headers: header_rules(
+            &value.request_headers_to_add,
+            &value.request_headers_to_remove,
+            "request_headers",
+        )?,
         response_headers: header_rules(
             &value.response_headers_to_add,
             &value.response_headers_to_remove,
@@ -152,7 +161,11 @@ fn route(value: &proto::Route, context: &HostContext) -> Result<Route> {
         name: value.name.as_str().into(),
         matcher,
         action,
-        request_headers: header_rules(&value.request_headers_to_add, &value.request_headers_to_remove, "request_headers")?,
+        request_headers: header_rules(
+            &value.request_headers_to_add,
+            &value.request_headers_to_remove,
+            "request_headers",
+        )?,
         response_headers: header_rules(
             &value.response_headers_to_add,
             &value.response_headers_to_remove,
@@ -175,7 +188,8 @@ fn decorator(value: &proto::Decorator) -> Result<Decorator> {
 }
 
 fn route_tracing(value: &proto::Tracing) -> Result<RouteTracing> {
-    let sampling = |value: &Option<_>| value.as_ref().map(|set| optional_fraction(Some(set), Fraction::ALWAYS)).transpose();
+    let sampling =
+        |value: &Option<_>| value.as_ref().map(|set| optional_fraction(Some(set), Fraction::ALWAYS)).transpose();
     Ok(RouteTracing {
         client_sampling: sampling(&value.client_sampling).at("client_sampling")?,
         random_sampling: sampling(&value.random_sampling).at("random_sampling")?,
@@ -216,10 +230,8 @@ fn path_rule(value: &proto::RouteMatch) -> Result<PathRule> {
         PathSpecifier::SafeRegex(pattern) => PathRule::Regex(regex(pattern).at("safe_regex")?),
         PathSpecifier::ConnectMatcher(_) => PathRule::Connect,
         PathSpecifier::PathSeparatedPrefix(prefix) => {
-            let fine = prefix.len() > 1
-                && prefix.starts_with('/')
-                && !prefix.ends_with('/')
-                && !prefix.contains(['?', '#']);
+            let fine =
+                prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains(['?', '#']);
             if !fine {
                 return refuse("path_separated_prefix: must start with / and not end with it, without ? and #");
             }

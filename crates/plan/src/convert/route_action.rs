@@ -14,8 +14,8 @@ use crate::format::Format;
 use crate::header::HeaderKey;
 use crate::route::{
     ClusterSpec, DirectResponse, Forward, HashBy, HashPolicy, HostRewrite, InternalRedirect, MaxStreamDuration,
-    MirrorCluster, MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom, WeightedCluster,
-    WeightedClusters, WeightedName,
+    MirrorCluster, MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom,
+    WeightedCluster, WeightedClusters, WeightedName,
 };
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::route::v3 as proto;
@@ -46,7 +46,12 @@ pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<
         timeout: (!timeout.is_zero()).then_some(timeout),
         idle_timeout: optional_duration(value.idle_timeout.as_ref()).at("idle_timeout")?,
         flush_timeout: optional_duration(value.flush_timeout.as_ref()).at("flush_timeout")?,
-        max_stream_duration: value.max_stream_duration.as_ref().map(max_stream).transpose().at("max_stream_duration")?,
+        max_stream_duration: value
+            .max_stream_duration
+            .as_ref()
+            .map(max_stream)
+            .transpose()
+            .at("max_stream_duration")?,
         retry_policy: value.retry_policy.as_ref().map(retry_policy).transpose().at("retry_policy")?.map(Arc::new),
         mirrors: mirrors(&value.request_mirror_policies)?,
         hash_policy: hash_policies(&value.hash_policy)?,
@@ -102,7 +107,11 @@ fn weighted_cluster(value: &proto::weighted_cluster::ClusterWeight) -> Result<We
         cluster,
         weight: value.weight.unwrap_or(0),
         metadata_match: lb_match(value.metadata_match.as_ref()),
-        request_headers: header_rules(&value.request_headers_to_add, &value.request_headers_to_remove, "request_headers")?,
+        request_headers: header_rules(
+            &value.request_headers_to_add,
+            &value.request_headers_to_remove,
+            "request_headers",
+        )?,
         response_headers: header_rules(
             &value.response_headers_to_add,
             &value.response_headers_to_remove,
@@ -274,7 +283,9 @@ fn internal_redirect(value: &proto::RouteAction) -> Result<Option<InternalRedire
 }
 
 pub(crate) fn redirect(value: &proto::RedirectAction) -> Result<Redirect> {
-    use proto::redirect_action::{PathRewriteSpecifier as PathKind, RedirectResponseCode as Code, SchemeRewriteSpecifier};
+    use proto::redirect_action::{
+        PathRewriteSpecifier as PathKind, RedirectResponseCode as Code, SchemeRewriteSpecifier,
+    };
     Ok(Redirect {
         status: match enumeration::<Code>(value.response_code).at("response_code")? {
             Code::MovedPermanently => 301,

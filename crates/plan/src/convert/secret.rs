@@ -9,10 +9,7 @@ use std::sync::Arc;
 
 pub fn secret(value: &proto::Secret) -> Result<Secret> {
     use proto::secret::Type;
-    crate::support::check(
-        &meltemi_proto::encode(value),
-        "envoy.extensions.transport_sockets.tls.v3.Secret",
-    )?;
+    crate::support::check(&meltemi_proto::encode(value), "envoy.extensions.transport_sockets.tls.v3.Secret")?;
     let kind = match required(&value.r#type, "type")? {
         Type::TlsCertificate(certificate) => {
             SecretKind::Certificate(Arc::new(tls_certificate(certificate).at("tls_certificate")?))

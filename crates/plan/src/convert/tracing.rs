@@ -1,14 +1,10 @@
 //! Tracing settings and providers.
 
-use super::common::{
-    duration_or, enumeration, grpc_cluster, list, percent, required, resolve, unknown_type, unpack,
-};
+use super::common::{duration_or, enumeration, grpc_cluster, list, percent, required, resolve, unknown_type, unpack};
 use crate::error::{At, Result, refuse};
 use crate::format::{Format, MetadataOf};
 use crate::header::HeaderKey;
-use crate::tracing::{
-    CustomTag, OpenTelemetry, OtlpSampler, OtlpTarget, TagValue, Tracing, TracingProvider, Zipkin,
-};
+use crate::tracing::{CustomTag, OpenTelemetry, OtlpSampler, OtlpTarget, TagValue, Tracing, TracingProvider, Zipkin};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::trace::v3 as trace;
@@ -115,7 +111,8 @@ fn zipkin(value: &trace::ZipkinConfig) -> Result<Zipkin> {
             return refuse("collector_endpoint_version: only HTTP_JSON and HTTP_PROTO are supported");
         }
     };
-    let hostname = if value.collector_hostname.is_empty() { &value.collector_cluster } else { &value.collector_hostname };
+    let hostname =
+        if value.collector_hostname.is_empty() { &value.collector_cluster } else { &value.collector_hostname };
     Ok(Zipkin {
         cluster: value.collector_cluster.as_str().into(),
         path: value.collector_endpoint.as_str().into(),
@@ -138,11 +135,19 @@ fn opentelemetry(value: &trace::OpenTelemetryConfig) -> Result<OpenTelemetry> {
     let mut detect_environment = false;
     for (index, detector) in value.resource_detectors.iter().enumerate() {
         let any = required(&detector.typed_config, "typed_config").and_then(resolve);
-        resource_detector(&any.at_index("resource_detectors", index)?, &mut resource_attributes, &mut detect_environment)
-            .at_index("resource_detectors", index)?;
+        resource_detector(
+            &any.at_index("resource_detectors", index)?,
+            &mut resource_attributes,
+            &mut detect_environment,
+        )
+        .at_index("resource_detectors", index)?;
     }
     Ok(OpenTelemetry {
-        service_name: if value.service_name.is_empty() { "unknown_service:envoy".into() } else { value.service_name.as_str().into() },
+        service_name: if value.service_name.is_empty() {
+            "unknown_service:envoy".into()
+        } else {
+            value.service_name.as_str().into()
+        },
         target,
         timeout,
         headers,
@@ -168,8 +173,7 @@ fn otlp_grpc(value: &core::GrpcService) -> Result<Otlp> {
 
 fn otlp_http(value: &core::HttpService) -> Result<Otlp> {
     let uri = required(&value.http_uri, "http_uri")?;
-    let core::http_uri::HttpUpstreamType::Cluster(cluster) =
-        required(&uri.http_upstream_type, "http_uri.cluster")?;
+    let core::http_uri::HttpUpstreamType::Cluster(cluster) = required(&uri.http_upstream_type, "http_uri.cluster")?;
     let rest = uri.uri.split_once("://").map_or(uri.uri.as_str(), |(_, rest)| rest);
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
@@ -180,8 +184,7 @@ fn otlp_http(value: &core::HttpService) -> Result<Otlp> {
         Ok((Arc::from(header.key.as_str()), Arc::from(header.value.as_str())))
     })?;
     let timeout = duration_or(uri.timeout.as_ref(), Duration::from_secs(5)).at("http_uri.timeout")?;
-    let target =
-        OtlpTarget::Http { cluster: cluster.as_str().into(), authority: authority.into(), path: path.into() };
+    let target = OtlpTarget::Http { cluster: cluster.as_str().into(), authority: authority.into(), path: path.into() };
     Ok((target, timeout, headers))
 }
 

@@ -67,9 +67,8 @@ impl<'a> Command<'a> {
     fn read(text: &'a str) -> Result<Self> {
         let wrong = || refuse(format!("malformed command in {text:?}"));
         let body = &text[1..];
-        let end = body
-            .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
-            .filter(|end| *end > 0);
+        let end =
+            body.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).filter(|end| *end > 0);
         let Some(end) = end else { return wrong() };
         let name = &body[..end];
         let after = &body[end..];
@@ -113,9 +112,6 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator> {
 /// Operators that take no argument.
 #[rustfmt::skip]
 fn plain(name: &str) -> Option<Operator> {
-    use AddressOf as Of;
-    use AddressPart as Part;
-    let address = |of, part| Operator::Address { of, part };
     Some(match name {
         "PROTOCOL" => Operator::Protocol,
         "UPSTREAM_PROTOCOL" => Operator::UpstreamProtocol,
@@ -144,27 +140,6 @@ fn plain(name: &str) -> Option<Operator> {
         "ROUNDTRIP_DURATION" => Operator::RoundTripDuration,
         "DOWNSTREAM_HANDSHAKE_DURATION" => Operator::DownstreamHandshakeDuration,
         "UPSTREAM_CONNECTION_POOL_READY_DURATION" => Operator::UpstreamConnectionPoolReadyDuration,
-        "UPSTREAM_HOST" => address(Of::UpstreamHost, Part::Full),
-        "UPSTREAM_HOST_WITHOUT_PORT" => address(Of::UpstreamHost, Part::WithoutPort),
-        "UPSTREAM_REMOTE_ADDRESS" => address(Of::UpstreamRemote, Part::Full),
-        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => address(Of::UpstreamRemote, Part::WithoutPort),
-        "UPSTREAM_REMOTE_PORT" => address(Of::UpstreamRemote, Part::Port),
-        "UPSTREAM_LOCAL_ADDRESS" => address(Of::UpstreamLocal, Part::Full),
-        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => address(Of::UpstreamLocal, Part::WithoutPort),
-        "UPSTREAM_LOCAL_PORT" => address(Of::UpstreamLocal, Part::Port),
-        "DOWNSTREAM_REMOTE_ADDRESS" => address(Of::DownstreamRemote, Part::Full),
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => address(Of::DownstreamRemote, Part::WithoutPort),
-        "DOWNSTREAM_REMOTE_PORT" => address(Of::DownstreamRemote, Part::Port),
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => address(Of::DownstreamDirectRemote, Part::Full),
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => address(Of::DownstreamDirectRemote, Part::WithoutPort),
-        "DOWNSTREAM_DIRECT_REMOTE_PORT" => address(Of::DownstreamDirectRemote, Part::Port),
-        "DOWNSTREAM_LOCAL_ADDRESS" => address(Of::DownstreamLocal, Part::Full),
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => address(Of::DownstreamLocal, Part::WithoutPort),
-        "DOWNSTREAM_LOCAL_PORT" => address(Of::DownstreamLocal, Part::Port),
-        "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID" => address(Of::DownstreamLocal, Part::EndpointId),
-        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS" => address(Of::DownstreamDirectLocal, Part::Full),
-        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT" => address(Of::DownstreamDirectLocal, Part::WithoutPort),
-        "DOWNSTREAM_DIRECT_LOCAL_PORT" => address(Of::DownstreamDirectLocal, Part::Port),
         "UPSTREAM_CLUSTER" => Operator::UpstreamCluster,
         "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamClusterRaw,
         "UPSTREAM_HOST_NAME" => Operator::UpstreamHostName { with_port: true },
@@ -191,8 +166,39 @@ fn plain(name: &str) -> Option<Operator> {
         "ACCESS_LOG_TYPE" => Operator::AccessLogType,
         "TLS_JA3_FINGERPRINT" => Operator::Ja3,
         "TLS_JA4_FINGERPRINT" => Operator::Ja4,
-        _ => return None,
+        _ => return address(name),
     })
+}
+
+#[rustfmt::skip]
+fn address(name: &str) -> Option<Operator> {
+    use AddressOf as Of;
+    use AddressPart as Part;
+    let (of, part) = match name {
+        "UPSTREAM_HOST" => (Of::UpstreamHost, Part::Full),
+        "UPSTREAM_HOST_WITHOUT_PORT" => (Of::UpstreamHost, Part::WithoutPort),
+        "UPSTREAM_REMOTE_ADDRESS" => (Of::UpstreamRemote, Part::Full),
+        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (Of::UpstreamRemote, Part::WithoutPort),
+        "UPSTREAM_REMOTE_PORT" => (Of::UpstreamRemote, Part::Port),
+        "UPSTREAM_LOCAL_ADDRESS" => (Of::UpstreamLocal, Part::Full),
+        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => (Of::UpstreamLocal, Part::WithoutPort),
+        "UPSTREAM_LOCAL_PORT" => (Of::UpstreamLocal, Part::Port),
+        "DOWNSTREAM_REMOTE_ADDRESS" => (Of::DownstreamRemote, Part::Full),
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (Of::DownstreamRemote, Part::WithoutPort),
+        "DOWNSTREAM_REMOTE_PORT" => (Of::DownstreamRemote, Part::Port),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => (Of::DownstreamDirectRemote, Part::Full),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => (Of::DownstreamDirectRemote, Part::WithoutPort),
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => (Of::DownstreamDirectRemote, Part::Port),
+        "DOWNSTREAM_LOCAL_ADDRESS" => (Of::DownstreamLocal, Part::Full),
+        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => (Of::DownstreamLocal, Part::WithoutPort),
+        "DOWNSTREAM_LOCAL_PORT" => (Of::DownstreamLocal, Part::Port),
+        "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID" => (Of::DownstreamLocal, Part::EndpointId),
+        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS" => (Of::DownstreamDirectLocal, Part::Full),
+        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT" => (Of::DownstreamDirectLocal, Part::WithoutPort),
+        "DOWNSTREAM_DIRECT_LOCAL_PORT" => (Of::DownstreamDirectLocal, Part::Port),
+        _ => return None,
+    };
+    Some(Operator::Address { of, part })
 }
 
 fn tls_fact(name: &str) -> Option<Operator> {

@@ -119,7 +119,7 @@ fn is_grpc(request: &RouteRequest<'_>) -> bool {
     value.strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest[0] == b'+')
 }
 
-/// The parameters of a path's query, percent-decoded lazily.
+/// The parameters of a path's query as they stand: Envoy does not decode them for matching.
 pub fn query_parameters(path: &str) -> impl Iterator<Item = (&str, &str)> {
     let query = path.find('?').map_or("", |at| &path[at + 1..]);
     let query = query.split('#').next().unwrap_or(query);
@@ -128,52 +128,21 @@ pub fn query_parameters(path: &str) -> impl Iterator<Item = (&str, &str)> {
 
 fn query_matches(matchers: &[QueryMatcher], path: &str) -> bool {
     matchers.iter().all(|matcher| {
-        let found = query_parameters(path).find(|(name, _)| decoded(name) == *matcher.name);
+        let found = query_parameters(path).find(|(name, _)| *name == &*matcher.name);
         match (found, &matcher.value) {
             (None, _) => matcher.absent,
             (Some(_), None) => !matcher.absent,
-            (Some((_, value)), Some(wanted)) => wanted.matches(decoded(value).as_bytes()),
+            (Some((_, value)), Some(wanted)) => wanted.matches(value),
         }
     })
-}
-
-/// Percent-decoding that leaves malformed escapes as they are, as Envoy does.
-pub fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = (bytes[at] == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|pair| Some(hex(pair[0])? << 4 | hex(pair[1])?));
-        match escape {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 fn cookies_match(matchers: &[CookieMatcher], request: &RouteRequest<'_>) -> bool {
     let header = request.headers.value(&HeaderKey::Name(header::COOKIE));
     let text = header.as_deref().unwrap_or_default();
-    matchers.iter().all(|matcher| {
-        cookie(text, &matcher.name).is_some_and(|value| matcher.value.matches(value)) != matcher.invert
-    })
+    matchers
+        .iter()
+        .all(|matcher| cookie(text, &matcher.name).is_some_and(|value| matcher.value.matches(value)) != matcher.invert)
 }
 
 /// The value of the first cookie of this name in a Cookie header.

@@ -170,7 +170,8 @@ impl Walk {
         }
         if name.ends_with(".TypedStruct") {
             let any = Any { type_url: type_url.into(), value: bytes::Bytes::copy_from_slice(value) };
-            let resolved = meltemi_proto::json::resolve_typed_struct(&any).map_err(|error| self.fault(&error.to_string()))?;
+            let resolved =
+                meltemi_proto::json::resolve_typed_struct(&any).map_err(|error| self.fault(&error.to_string()))?;
             if let Some(message) = message(resolved.type_url.rsplit('/').next().unwrap_or_default()) {
                 return self.message(&resolved.value, message, visit);
             }

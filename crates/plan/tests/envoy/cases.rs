@@ -1,7 +1,8 @@
 use super::*;
 
 pub fn all() -> Vec<(&'static str, Value, Verdict)> {
-    [hosts(), matches(), actions(), headers(), managers(), filters(), chains(), clusters(), balancing(), health()].concat()
+    [hosts(), matches(), actions(), headers(), managers(), filters(), chains(), clusters(), balancing(), health()]
+        .concat()
 }
 
 type Cases = Vec<(&'static str, Value, Verdict)>;
@@ -9,8 +10,16 @@ type Cases = Vec<(&'static str, Value, Verdict)>;
 fn hosts() -> Cases {
     vec![
         ("no routes", with_hcm(""), Accept),
-        ("duplicate domain", with_hosts("- { name: a, domains: [a.com] }\n- { name: b, domains: [A.com] }", ""), Refuse("appears twice")),
-        ("two catch-alls", with_hosts("- { name: a, domains: [\"*\"] }\n- { name: b, domains: [\"*\"] }", ""), Refuse("appears twice")),
+        (
+            "duplicate domain",
+            with_hosts("- { name: a, domains: [a.com] }\n- { name: b, domains: [A.com] }", ""),
+            Refuse("appears twice"),
+        ),
+        (
+            "two catch-alls",
+            with_hosts("- { name: a, domains: [\"*\"] }\n- { name: b, domains: [\"*\"] }", ""),
+            Refuse("appears twice"),
+        ),
         ("wildcard domains", with_hosts("- { name: a, domains: [\"*.a.com\", \"a.*\", \"*-x.a.com\"] }", ""), Accept),
         ("no domain", with_hosts("- { name: a, domains: [] }", ""), Refuse("domains")),
         ("no host name", with_hosts("- { name: \"\", domains: [a] }", ""), Refuse("name")),
@@ -23,7 +32,11 @@ fn hosts() -> Cases {
             ),
             Accept,
         ),
-        ("hedging", with_hosts("- { name: a, domains: [a], hedge_policy: { hedge_on_per_try_timeout: true } }", ""), Unsupported("hedging")),
+        (
+            "hedging",
+            with_hosts("- { name: a, domains: [a], hedge_policy: { hedge_on_per_try_timeout: true } }", ""),
+            Unsupported("hedging"),
+        ),
     ]
 }
 
@@ -35,22 +48,58 @@ fn matches() -> Cases {
         ("empty regex", with_match("safe_regex: { regex: \"\" }"), Refuse("regex")),
         ("bad regex", with_match("safe_regex: { regex: \"(\" }"), Refuse("safe_regex")),
         ("separated prefix", with_match("path_separated_prefix: /a/b"), Accept),
-        ("separated prefix with a slash at the end", with_match("path_separated_prefix: /a/"), Refuse("path_separated_prefix")),
-        ("separated prefix with a query", with_match("path_separated_prefix: \"/a?b\""), Refuse("path_separated_prefix")),
+        (
+            "separated prefix with a slash at the end",
+            with_match("path_separated_prefix: /a/"),
+            Refuse("path_separated_prefix"),
+        ),
+        (
+            "separated prefix with a query",
+            with_match("path_separated_prefix: \"/a?b\""),
+            Refuse("path_separated_prefix"),
+        ),
         ("connect", with_match("connect_matcher: {}"), Accept),
         ("no path", with_match("case_sensitive: true"), Refuse("path_specifier")),
         ("grpc", with_match("prefix: /\ngrpc: {}"), Accept),
         ("tls context", with_match("prefix: /\ntls_context: { presented: true, validated: false }"), Accept),
         ("runtime fraction", with_match("prefix: /\nruntime_fraction: { default_value: { numerator: 5 } }"), Accept),
-        ("query parameters", with_match("prefix: /\nquery_parameters: [{ name: a, string_match: { exact: b } }, { name: c, present_match: true }]"), Accept),
+        (
+            "query parameters",
+            with_match(
+                "prefix: /\nquery_parameters: [{ name: a, string_match: { exact: b } }, { name: c, present_match: true }]",
+            ),
+            Accept,
+        ),
         ("query parameter without a name", with_match("prefix: /\nquery_parameters: [{ name: \"\" }]"), Refuse("name")),
-        ("header kinds", with_match(
-            "prefix: /\nheaders: [{ name: a, string_match: { exact: b, ignore_case: true } }, { name: b, present_match: false }, { name: c, range_match: { start: 1, end: 5 } }, { name: d, string_match: { safe_regex: { regex: x } }, invert_match: true, treat_missing_header_as_empty: true }]",
-        ), Accept),
-        ("empty prefix of a header", with_match("prefix: /\nheaders: [{ name: a, string_match: { prefix: \"\" } }]"), Refuse("prefix")),
-        ("header without a name", with_match("prefix: /\nheaders: [{ name: \"\", present_match: true }]"), Refuse("name")),
-        ("header name with a space", with_match("prefix: /\nheaders: [{ name: \"a b\", present_match: true }]"), NEVER_MATCHES),
-        ("metadata", with_match("prefix: /\ndynamic_metadata: [{ filter: f, path: [{ key: k }], value: { string_match: { exact: v } } }]"), Accept),
+        (
+            "header kinds",
+            with_match(
+                "prefix: /\nheaders: [{ name: a, string_match: { exact: b, ignore_case: true } }, { name: b, present_match: false }, { name: c, range_match: { start: 1, end: 5 } }, { name: d, string_match: { safe_regex: { regex: x } }, invert_match: true, treat_missing_header_as_empty: true }]",
+            ),
+            Accept,
+        ),
+        (
+            "empty prefix of a header",
+            with_match("prefix: /\nheaders: [{ name: a, string_match: { prefix: \"\" } }]"),
+            Refuse("prefix"),
+        ),
+        (
+            "header without a name",
+            with_match("prefix: /\nheaders: [{ name: \"\", present_match: true }]"),
+            Refuse("name"),
+        ),
+        (
+            "header name with a space",
+            with_match("prefix: /\nheaders: [{ name: \"a b\", present_match: true }]"),
+            NEVER_MATCHES,
+        ),
+        (
+            "metadata",
+            with_match(
+                "prefix: /\ndynamic_metadata: [{ filter: f, path: [{ key: k }], value: { string_match: { exact: v } } }]",
+            ),
+            Accept,
+        ),
     ]
 }
 
@@ -59,35 +108,136 @@ const NEVER_MATCHES: Verdict = Unsupported("not a header name");
 
 fn actions() -> Cases {
     vec![
-        ("timeouts", with_action("timeout: 0s\nidle_timeout: 5s\nmax_stream_duration: { max_stream_duration: 3s, grpc_timeout_header_max: 0s }"), Accept),
+        (
+            "timeouts",
+            with_action(
+                "timeout: 0s\nidle_timeout: 5s\nmax_stream_duration: { max_stream_duration: 3s, grpc_timeout_header_max: 0s }",
+            ),
+            Accept,
+        ),
         ("negative timeout", with_action("timeout: -1s"), Refuse("timeout")),
         ("prefix rewrite", with_action("prefix_rewrite: /b"), Accept),
-        ("two rewrites", with_action("prefix_rewrite: /b\nregex_rewrite: { pattern: { regex: a }, substitution: b }"), Refuse("prefix_rewrite")),
-        ("regex rewrite", with_action("regex_rewrite: { pattern: { regex: \"^/(.*)$\" }, substitution: \"/x/\\\\1\" }"), Accept),
-        ("regex rewrite of a missing group", with_action("regex_rewrite: { pattern: { regex: a }, substitution: \"\\\\1\" }"), Unsupported("substitution")),
+        (
+            "two rewrites",
+            with_action("prefix_rewrite: /b\nregex_rewrite: { pattern: { regex: a }, substitution: b }"),
+            Refuse("prefix_rewrite"),
+        ),
+        (
+            "regex rewrite",
+            with_action("regex_rewrite: { pattern: { regex: \"^/(.*)$\" }, substitution: \"/x/\\\\1\" }"),
+            Accept,
+        ),
+        (
+            "regex rewrite of a missing group",
+            with_action("regex_rewrite: { pattern: { regex: a }, substitution: \"\\\\1\" }"),
+            Unsupported("substitution"),
+        ),
         ("host rewrites", with_action("host_rewrite_literal: h\nappend_x_forwarded_host: true"), Accept),
-        ("retry", with_action("retry_policy: { retry_on: \"5xx,reset,nonsense\", num_retries: 3, per_try_timeout: 1s, retry_host_predicate: [{ name: envoy.retry_host_predicates.previous_hosts, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate } }], host_selection_retry_max_attempts: 5 }"), Accept),
-        ("back-off upside down", with_action("retry_policy: { retry_on: 5xx, retry_back_off: { base_interval: 2s, max_interval: 1s } }"), Refuse("max_interval")),
-        ("retry priority", with_action("retry_policy: { retry_on: 5xx, retry_priority: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 2 } } }"), Accept),
-        ("hash policies", with_action("hash_policy: [{ header: { header_name: h }, terminal: true }, { cookie: { name: c, ttl: 0s, path: / } }, { connection_properties: { source_ip: true } }, { query_parameter: { name: q } }]"), Accept),
+        (
+            "retry",
+            with_action(
+                "retry_policy: { retry_on: \"5xx,reset,nonsense\", num_retries: 3, per_try_timeout: 1s, retry_host_predicate: [{ name: envoy.retry_host_predicates.previous_hosts, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate } }], host_selection_retry_max_attempts: 5 }",
+            ),
+            Accept,
+        ),
+        (
+            "back-off upside down",
+            with_action("retry_policy: { retry_on: 5xx, retry_back_off: { base_interval: 2s, max_interval: 1s } }"),
+            Refuse("max_interval"),
+        ),
+        (
+            "retry priority",
+            with_action(
+                "retry_policy: { retry_on: 5xx, retry_priority: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 2 } } }",
+            ),
+            Accept,
+        ),
+        (
+            "hash policies",
+            with_action(
+                "hash_policy: [{ header: { header_name: h }, terminal: true }, { cookie: { name: c, ttl: 0s, path: / } }, { connection_properties: { source_ip: true } }, { query_parameter: { name: q } }]",
+            ),
+            Accept,
+        ),
         ("cookie without a name", with_action("hash_policy: [{ cookie: { name: \"\" } }]"), Refuse("name")),
-        ("mirror", with_action("request_mirror_policies: [{ cluster: one, runtime_fraction: { default_value: { numerator: 50 } }, disable_shadow_host_suffix_append: true }]"), Accept),
+        (
+            "mirror",
+            with_action(
+                "request_mirror_policies: [{ cluster: one, runtime_fraction: { default_value: { numerator: 50 } }, disable_shadow_host_suffix_append: true }]",
+            ),
+            Accept,
+        ),
         ("upgrade", with_action("upgrade_configs: [{ upgrade_type: websocket, enabled: false }]"), Accept),
-        ("connect config of websocket", with_action("upgrade_configs: [{ upgrade_type: websocket, connect_config: {} }]"), Refuse("connect_config")),
-        ("duplicate upgrade", with_action("upgrade_configs: [{ upgrade_type: websocket }, { upgrade_type: WEBSOCKET }]"), Refuse("upgrade")),
-        ("internal redirect", with_action("internal_redirect_policy: { max_internal_redirects: 2, redirect_response_codes: [302, 307] }"), Accept),
+        (
+            "connect config of websocket",
+            with_action("upgrade_configs: [{ upgrade_type: websocket, connect_config: {} }]"),
+            Refuse("connect_config"),
+        ),
+        (
+            "duplicate upgrade",
+            with_action("upgrade_configs: [{ upgrade_type: websocket }, { upgrade_type: WEBSOCKET }]"),
+            Refuse("upgrade"),
+        ),
+        (
+            "internal redirect",
+            with_action("internal_redirect_policy: { max_internal_redirects: 2, redirect_response_codes: [302, 307] }"),
+            Accept,
+        ),
         ("priority", with_action("priority: HIGH\ncluster_not_found_response_code: NOT_FOUND"), Accept),
-        ("rate limits", with_action("rate_limits: [{ actions: [{ remote_address: {} }] }]"), Unsupported("rate limiting")),
+        (
+            "rate limits",
+            with_action("rate_limits: [{ actions: [{ remote_address: {} }] }]"),
+            Unsupported("rate limiting"),
+        ),
         ("unknown cluster", with_routes("- match: { prefix: / }\n  route: { cluster: nobody }"), EnvoyStricter),
-        ("weighted", with_routes("- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ name: one, weight: 90 }, { name: one, weight: 10 }] } }"), Accept),
-        ("weights of zero", with_routes("- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ name: one, weight: 0 }] } }"), Refuse("weights")),
-        ("weighted without a name", with_routes("- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ weight: 1 }] } }"), Refuse("name")),
-        ("redirect", with_routes("- match: { prefix: / }\n  redirect: { https_redirect: true, port_redirect: 8443, response_code: PERMANENT_REDIRECT, strip_query: true, prefix_rewrite: /x }"), Accept),
-        ("direct response", with_routes("- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: hi } }"), Accept),
+        (
+            "weighted",
+            with_routes(
+                "- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ name: one, weight: 90 }, { name: one, weight: 10 }] } }",
+            ),
+            Accept,
+        ),
+        (
+            "weights of zero",
+            with_routes(
+                "- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ name: one, weight: 0 }] } }",
+            ),
+            Refuse("weights"),
+        ),
+        (
+            "weighted without a name",
+            with_routes("- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ weight: 1 }] } }"),
+            Refuse("name"),
+        ),
+        (
+            "redirect",
+            with_routes(
+                "- match: { prefix: / }\n  redirect: { https_redirect: true, port_redirect: 8443, response_code: PERMANENT_REDIRECT, strip_query: true, prefix_rewrite: /x }",
+            ),
+            Accept,
+        ),
+        (
+            "direct response",
+            with_routes("- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: hi } }"),
+            Accept,
+        ),
         ("status of 99", with_routes("- match: { prefix: / }\n  direct_response: { status: 99 }"), Refuse("status")),
-        ("body too long", with_routes(&format!("- match: {{ prefix: / }}\n  direct_response: {{ status: 200, body: {{ inline_string: {} }} }}", "x".repeat(4097))), Refuse("4097 bytes")),
+        (
+            "body too long",
+            with_routes(&format!(
+                "- match: {{ prefix: / }}\n  direct_response: {{ status: 200, body: {{ inline_string: {} }} }}",
+                "x".repeat(4097)
+            )),
+            Refuse("4097 bytes"),
+        ),
         ("no action", with_routes("- match: { prefix: / }"), Refuse("action")),
-        ("filter override of an unknown type", with_routes("- match: { prefix: / }\n  route: { cluster: one }\n  typed_per_filter_config: { x: { \"@type\": type.googleapis.com/google.protobuf.Duration, value: 1s } }"), Refuse("Duration")),
+        (
+            "filter override of an unknown type",
+            with_routes(
+                "- match: { prefix: / }\n  route: { cluster: one }\n  typed_per_filter_config: { x: { \"@type\": type.googleapis.com/google.protobuf.Duration, value: 1s } }",
+            ),
+            Refuse("Duration"),
+        ),
     ]
 }
 
@@ -98,7 +248,9 @@ fn headers() -> Cases {
         ))
     };
     let remove = |key: &str| {
-        with_routes(&format!("- match: {{ prefix: / }}\n  route: {{ cluster: one }}\n  request_headers_to_remove: [\"{key}\"]"))
+        with_routes(&format!(
+            "- match: {{ prefix: / }}\n  route: {{ cluster: one }}\n  request_headers_to_remove: [\"{key}\"]"
+        ))
     };
     vec![
         ("add", add("x", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %REQ(:path)% 100%%"), Accept),
@@ -124,25 +276,97 @@ fn managers() -> Cases {
         ))
     };
     vec![
-        ("options", with_hcm("use_remote_address: true\nxff_num_trusted_hops: 1\nnormalize_path: true\nmerge_slashes: true\nserver_name: me\nvia: v\nstream_idle_timeout: 0s\nupgrade_configs: [{ upgrade_type: websocket }]\npath_with_escaped_slashes_action: REJECT_REQUEST\nforward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: { subject: true, uri: true }"), Accept),
-        ("both ways to strip the port", with_hcm("strip_matching_host_port: true\nstrip_any_host_port: true"), Refuse("strip_any_host_port")),
+        (
+            "options",
+            with_hcm(
+                "use_remote_address: true\nxff_num_trusted_hops: 1\nnormalize_path: true\nmerge_slashes: true\nserver_name: me\nvia: v\nstream_idle_timeout: 0s\nupgrade_configs: [{ upgrade_type: websocket }]\npath_with_escaped_slashes_action: REJECT_REQUEST\nforward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: { subject: true, uri: true }",
+            ),
+            Accept,
+        ),
+        (
+            "both ways to strip the port",
+            with_hcm("strip_matching_host_port: true\nstrip_any_host_port: true"),
+            Refuse("strip_any_host_port"),
+        ),
         ("header limit of zero", with_hcm("max_request_headers_kb: 0"), Refuse("max_request_headers_kb")),
         ("header limit too large", with_hcm("max_request_headers_kb: 9000"), Refuse("max_request_headers_kb")),
-        ("small window", with_hcm("http2_protocol_options: { initial_stream_window_size: 1000 }"), Refuse("initial_stream_window_size")),
-        ("no streams", with_hcm("http2_protocol_options: { max_concurrent_streams: 0 }"), Refuse("max_concurrent_streams")),
-        ("http1 options", with_hcm("http_protocol_options: { accept_http_10: true, default_host_for_http_10: h, header_key_format: { proper_case_words: {} } }"), Accept),
-        ("chunked length", with_hcm("http_protocol_options: { allow_chunked_length: true }"), Unsupported("allow_chunked_length")),
+        (
+            "small window",
+            with_hcm("http2_protocol_options: { initial_stream_window_size: 1000 }"),
+            Refuse("initial_stream_window_size"),
+        ),
+        (
+            "no streams",
+            with_hcm("http2_protocol_options: { max_concurrent_streams: 0 }"),
+            Refuse("max_concurrent_streams"),
+        ),
+        (
+            "http1 options",
+            with_hcm(
+                "http_protocol_options: { accept_http_10: true, default_host_for_http_10: h, header_key_format: { proper_case_words: {} } }",
+            ),
+            Accept,
+        ),
+        (
+            "chunked length",
+            with_hcm("http_protocol_options: { allow_chunked_length: true }"),
+            Unsupported("allow_chunked_length"),
+        ),
         ("percent above 100", with_hcm("tracing: { random_sampling: { value: 101 } }"), Refuse("random_sampling")),
-        ("custom tags", with_hcm("tracing: { custom_tags: [{ tag: a, literal: { value: v } }, { tag: b, request_header: { name: h } }, { tag: c, environment: { name: E } }] }"), Accept),
-        ("text log", log("{ text_format_source: { inline_string: \"%REQ(X)% %DURATION% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%\\n\" } }"), Accept),
+        (
+            "custom tags",
+            with_hcm(
+                "tracing: { custom_tags: [{ tag: a, literal: { value: v } }, { tag: b, request_header: { name: h } }, { tag: c, environment: { name: E } }] }",
+            ),
+            Accept,
+        ),
+        (
+            "text log",
+            log(
+                "{ text_format_source: { inline_string: \"%REQ(X)% %DURATION% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%\\n\" } }",
+            ),
+            Accept,
+        ),
         ("json log", log("{ json_format: { a: \"%RESPONSE_CODE%\", b: { c: [\"%PROTOCOL%\", 1, true] } } }"), Accept),
         ("log with an unknown command", log("{ text_format_source: { inline_string: \"%NOPE%\" } }"), Refuse("NOPE")),
-        ("log with a bad duration", log("{ text_format_source: { inline_string: \"%COMMON_DURATION(A:B:ms)%\" } }"), Unsupported("COMMON_DURATION")),
-        ("log filters", with_hcm("access_log:\n- name: f\n  filter: { and_filter: { filters: [{ status_code_filter: { comparison: { op: GE, value: { default_value: 500, runtime_key: k } } } }, { response_flag_filter: { flags: [UH, NR] } }] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }"), Accept),
-        ("log filter with one part", with_hcm("access_log:\n- name: f\n  filter: { and_filter: { filters: [{ not_health_check_filter: {} }] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }"), Refuse("at least two")),
-        ("log filter with an unknown flag", with_hcm("access_log:\n- name: f\n  filter: { response_flag_filter: { flags: [ZZ] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }"), Refuse("ZZ")),
-        ("local reply", with_hcm("local_reply_config: { mappers: [{ filter: { status_code_filter: { comparison: { op: EQ, value: { default_value: 404, runtime_key: k } } } }, status_code: 410, body: { inline_string: gone } }], body_format: { json_format: { m: \"%LOCAL_REPLY_BODY%\" } } }"), Accept),
-        ("mapper without a filter", with_hcm("local_reply_config: { mappers: [{ status_code: 410 }] }"), Refuse("filter")),
+        (
+            "log with a bad duration",
+            log("{ text_format_source: { inline_string: \"%COMMON_DURATION(A:B:ms)%\" } }"),
+            Unsupported("COMMON_DURATION"),
+        ),
+        (
+            "log filters",
+            with_hcm(
+                "access_log:\n- name: f\n  filter: { and_filter: { filters: [{ status_code_filter: { comparison: { op: GE, value: { default_value: 500, runtime_key: k } } } }, { response_flag_filter: { flags: [UH, NR] } }] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }",
+            ),
+            Accept,
+        ),
+        (
+            "log filter with one part",
+            with_hcm(
+                "access_log:\n- name: f\n  filter: { and_filter: { filters: [{ not_health_check_filter: {} }] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }",
+            ),
+            Refuse("at least two"),
+        ),
+        (
+            "log filter with an unknown flag",
+            with_hcm(
+                "access_log:\n- name: f\n  filter: { response_flag_filter: { flags: [ZZ] } }\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }",
+            ),
+            Refuse("ZZ"),
+        ),
+        (
+            "local reply",
+            with_hcm(
+                "local_reply_config: { mappers: [{ filter: { status_code_filter: { comparison: { op: EQ, value: { default_value: 404, runtime_key: k } } } }, status_code: 410, body: { inline_string: gone } }], body_format: { json_format: { m: \"%LOCAL_REPLY_BODY%\" } } }",
+            ),
+            Accept,
+        ),
+        (
+            "mapper without a filter",
+            with_hcm("local_reply_config: { mappers: [{ status_code: 410 }] }"),
+            Refuse("filter"),
+        ),
     ]
 }
 
@@ -153,44 +377,133 @@ fn filters() -> Cases {
     let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault";
     let limit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
     let mut two_routers = with_hcm("");
-    let chain = &mut two_routers["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"];
+    let chain = &mut two_routers["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        ["http_filters"];
     let router = chain[0].clone();
     chain.as_array_mut().unwrap().push(router);
     let mut none = with_hcm("");
-    none["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] = yaml("[]");
+    none["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] =
+        yaml("[]");
     vec![
         ("two routers", two_routers, Refuse("router")),
         // Envoy takes the chain and never answers.
         ("no filters", none, Unsupported("router")),
-        ("fault", typed("fault", fault, ", delay: { fixed_delay: 1s, percentage: { numerator: 10 } }, abort: { http_status: 503, percentage: { numerator: 1, denominator: MILLION } }"), Accept),
+        (
+            "fault",
+            typed(
+                "fault",
+                fault,
+                ", delay: { fixed_delay: 1s, percentage: { numerator: 10 } }, abort: { http_status: 503, percentage: { numerator: 1, denominator: MILLION } }",
+            ),
+            Accept,
+        ),
         ("abort with 99", typed("fault", fault, ", abort: { http_status: 99 }"), Refuse("http_status")),
         ("delay of zero", typed("fault", fault, ", delay: { fixed_delay: 0s }"), Refuse("fixed_delay")),
         ("cors", typed("cors", "envoy.extensions.filters.http.cors.v3.Cors", ""), Accept),
-        ("rbac", typed("rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", ", rules: { action: DENY, policies: { p: { permissions: [{ any: true }, { not_rule: { header: { name: a, present_match: true } } }], principals: [{ authenticated: { principal_name: { exact: spiffe://x } } }] } } }"), Accept),
-        ("rbac without principals", typed("rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", ", rules: { policies: { p: { permissions: [{ any: true }] } } }"), Refuse("principals")),
-        ("rbac with any: false", typed("rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", ", rules: { policies: { p: { permissions: [{ any: false }], principals: [{ any: true }] } } }"), Refuse("any")),
-        ("local rate limit", typed("l", limit, ", stat_prefix: l, token_bucket: { max_tokens: 10, tokens_per_fill: 10, fill_interval: 1s }"), Accept),
-        ("local rate limit too quick", typed("l", limit, ", stat_prefix: l, token_bucket: { max_tokens: 10, fill_interval: 0.001s }"), EnvoyStricter),
+        (
+            "rbac",
+            typed(
+                "rbac",
+                "envoy.extensions.filters.http.rbac.v3.RBAC",
+                ", rules: { action: DENY, policies: { p: { permissions: [{ any: true }, { not_rule: { header: { name: a, present_match: true } } }], principals: [{ authenticated: { principal_name: { exact: spiffe://x } } }] } } }",
+            ),
+            Accept,
+        ),
+        (
+            "rbac without principals",
+            typed(
+                "rbac",
+                "envoy.extensions.filters.http.rbac.v3.RBAC",
+                ", rules: { policies: { p: { permissions: [{ any: true }] } } }",
+            ),
+            Refuse("principals"),
+        ),
+        (
+            "rbac with any: false",
+            typed(
+                "rbac",
+                "envoy.extensions.filters.http.rbac.v3.RBAC",
+                ", rules: { policies: { p: { permissions: [{ any: false }], principals: [{ any: true }] } } }",
+            ),
+            Refuse("any"),
+        ),
+        (
+            "local rate limit",
+            typed(
+                "l",
+                limit,
+                ", stat_prefix: l, token_bucket: { max_tokens: 10, tokens_per_fill: 10, fill_interval: 1s }",
+            ),
+            Accept,
+        ),
+        (
+            "local rate limit too quick",
+            typed("l", limit, ", stat_prefix: l, token_bucket: { max_tokens: 10, fill_interval: 0.001s }"),
+            EnvoyStricter,
+        ),
         ("local rate limit without a prefix", typed("l", limit, ""), Refuse("stat_prefix")),
-        ("header mutation", typed("h", "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", ", mutations: { request_mutations: [{ remove: a }, { append: { header: { key: b, value: \"%REQ(c)%\" } } }] }"), Accept),
-        ("lua", typed("lua", "envoy.extensions.filters.http.lua.v3.Lua", ", default_source_code: { inline_string: \"\" }"), Unsupported("Lua")),
+        (
+            "header mutation",
+            typed(
+                "h",
+                "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                ", mutations: { request_mutations: [{ remove: a }, { append: { header: { key: b, value: \"%REQ(c)%\" } } }] }",
+            ),
+            Accept,
+        ),
+        (
+            "lua",
+            typed("lua", "envoy.extensions.filters.http.lua.v3.Lua", ", default_source_code: { inline_string: \"\" }"),
+            Unsupported("Lua"),
+        ),
         ("without a config", with_filter("{ name: x }"), Refuse("typed_config")),
-        ("typed struct", with_filter("{ name: fault, typed_config: { \"@type\": type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault, value: { abort: { http_status: 503, percentage: { numerator: 1 } } } } }"), Accept),
+        (
+            "typed struct",
+            with_filter(
+                "{ name: fault, typed_config: { \"@type\": type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault, value: { abort: { http_status: 503, percentage: { numerator: 1 } } } } }",
+            ),
+            Accept,
+        ),
     ]
 }
 
 fn chains() -> Cases {
     vec![
         ("one chain", with_chains(&["{}"]), Accept),
-        ("equal matches", with_chains(&["{ destination_port: 80 }", "{ destination_port: 80 }"]), Refuse("same filter_chain_match")),
-        ("overlapping lists", with_chains(&["{ server_names: [a, b] }", "{ server_names: [b, c] }"]), Refuse("same filter_chain_match")),
-        ("different matches", with_chains(&["{ destination_port: 80 }", "{ prefix_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }", "{ server_names: [\"*.a.com\"], transport_protocol: tls, application_protocols: [h2] }", "{ source_type: EXTERNAL, source_ports: [1, 2] }"]), Accept),
+        (
+            "equal matches",
+            with_chains(&["{ destination_port: 80 }", "{ destination_port: 80 }"]),
+            Refuse("same filter_chain_match"),
+        ),
+        (
+            "overlapping lists",
+            with_chains(&["{ server_names: [a, b] }", "{ server_names: [b, c] }"]),
+            Refuse("same filter_chain_match"),
+        ),
+        (
+            "different matches",
+            with_chains(&[
+                "{ destination_port: 80 }",
+                "{ prefix_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }",
+                "{ server_names: [\"*.a.com\"], transport_protocol: tls, application_protocols: [h2] }",
+                "{ source_type: EXTERNAL, source_ports: [1, 2] }",
+            ]),
+            Accept,
+        ),
         ("partial wildcard", with_chains(&["{ server_names: [\"a*.com\"] }"]), Refuse("partial wildcards")),
         ("bare wildcard", with_chains(&["{ server_names: [\"*\"] }"]), Refuse("partial wildcards")),
         ("port too large", with_chains(&["{ destination_port: 70000 }"]), Refuse("port")),
-        ("bad prefix", with_chains(&["{ prefix_ranges: [{ address_prefix: nonsense, prefix_len: 8 }] }"]), Refuse("not an IP address")),
+        (
+            "bad prefix",
+            with_chains(&["{ prefix_ranges: [{ address_prefix: nonsense, prefix_len: 8 }] }"]),
+            Refuse("not an IP address"),
+        ),
         ("suffix", with_chains(&["{ address_suffix: \"1\" }"]), Refuse("address_suffix")),
-        ("no chains", bootstrap("- { name: l, address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }", ONE_CLUSTER), Refuse("filter_chains")),
+        (
+            "no chains",
+            bootstrap("- { name: l, address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }", ONE_CLUSTER),
+            Refuse("filter_chains"),
+        ),
     ]
 }
 
@@ -198,24 +511,107 @@ fn clusters() -> Cases {
     vec![
         ("static", with_cluster(ENDPOINT), Accept),
         ("static by name", with_cluster(&ENDPOINT.replace("127.0.0.1", "example.com")), Refuse("not an IP address")),
-        ("strict dns", with_cluster(&format!("type: STRICT_DNS\n{}", ENDPOINT.replace("127.0.0.1", "localhost"))), Accept),
-        ("logical dns with two", with_cluster("type: LOGICAL_DNS\nload_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: a, port_value: 1 } } } }, { endpoint: { address: { socket_address: { address: b, port_value: 1 } } } }] }] }"), Refuse("single endpoint")),
+        (
+            "strict dns",
+            with_cluster(&format!("type: STRICT_DNS\n{}", ENDPOINT.replace("127.0.0.1", "localhost"))),
+            Accept,
+        ),
+        (
+            "logical dns with two",
+            with_cluster(
+                "type: LOGICAL_DNS\nload_assignment: { cluster_name: one, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: a, port_value: 1 } } } }, { endpoint: { address: { socket_address: { address: b, port_value: 1 } } } }] }] }",
+            ),
+            Refuse("single endpoint"),
+        ),
         ("original dst", with_cluster("type: ORIGINAL_DST\nlb_policy: CLUSTER_PROVIDED"), Accept),
         ("original dst with round robin", with_cluster("type: ORIGINAL_DST"), Refuse("CLUSTER_PROVIDED")),
-        ("static with cluster provided", with_cluster(&format!("lb_policy: CLUSTER_PROVIDED\n{ENDPOINT}")), Refuse("CLUSTER_PROVIDED")),
-        ("no connect time", bootstrap("", &format!("- {{ name: one, connect_timeout: 0s, {ENDPOINT} }}")), Refuse("connect_timeout")),
-        ("http2", with_cluster(&format!("typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http2_protocol_options: {{}} }} }} }}\n{ENDPOINT}")), Accept),
-        ("no protocol", with_cluster(&format!("typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions }} }}\n{ENDPOINT}")), Refuse("upstream_protocol_options")),
-        ("breakers", with_cluster(&format!("circuit_breakers: {{ thresholds: [{{ max_connections: 1, retry_budget: {{ budget_percent: {{ value: 25 }}, min_retry_concurrency: 1 }} }}, {{ priority: HIGH, max_requests: 5 }}] }}\n{ENDPOINT}")), Accept),
-        ("budget above 100", with_cluster(&format!("circuit_breakers: {{ thresholds: [{{ retry_budget: {{ budget_percent: {{ value: 125 }} }} }}] }}\n{ENDPOINT}")), Refuse("percentage")),
-        ("outlier detection", with_cluster(&format!("outlier_detection: {{ consecutive_5xx: 3, interval: 1s, base_ejection_time: 1s, max_ejection_percent: 50, enforcing_success_rate: 0 }}\n{ENDPOINT}")), Accept),
-        ("ejection above 100", with_cluster(&format!("outlier_detection: {{ max_ejection_percent: 101 }}\n{ENDPOINT}")), Refuse("max_ejection_percent")),
-        ("transport matches", with_cluster(&format!("transport_socket_matches: [{{ name: a, match: {{ k: v }}, transport_socket: {{ name: envoy.transport_sockets.raw_buffer, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }}]\n{ENDPOINT}")), Accept),
-        ("tls", with_cluster(&format!("transport_socket: {{ name: envoy.transport_sockets.tls, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: a.com, common_tls_context: {{ alpn_protocols: [h2] }} }} }}\n{ENDPOINT}")), Accept),
-        ("long sni", with_cluster(&format!("transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {} }} }}\n{ENDPOINT}", "a".repeat(256))), Refuse("sni")),
-        ("weight of zero", with_cluster(&ENDPOINT.replace("lb_endpoints: [{ ", "lb_endpoints: [{ load_balancing_weight: 0, ")), Refuse("load_balancing_weight")),
-        ("priority", with_cluster(&ENDPOINT.replace("endpoints: [{ lb", "endpoints: [{ priority: 129, lb")), Refuse("priority")),
-        ("no cluster name in the assignment", with_cluster(&ENDPOINT.replace("cluster_name: one", "cluster_name: \"\"")), Refuse("cluster_name")),
+        (
+            "static with cluster provided",
+            with_cluster(&format!("lb_policy: CLUSTER_PROVIDED\n{ENDPOINT}")),
+            Refuse("CLUSTER_PROVIDED"),
+        ),
+        (
+            "no connect time",
+            bootstrap("", &format!("- {{ name: one, connect_timeout: 0s, {ENDPOINT} }}")),
+            Refuse("connect_timeout"),
+        ),
+        (
+            "http2",
+            with_cluster(&format!(
+                "typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http2_protocol_options: {{}} }} }} }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "no protocol",
+            with_cluster(&format!(
+                "typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions }} }}\n{ENDPOINT}"
+            )),
+            Refuse("upstream_protocol_options"),
+        ),
+        (
+            "breakers",
+            with_cluster(&format!(
+                "circuit_breakers: {{ thresholds: [{{ max_connections: 1, retry_budget: {{ budget_percent: {{ value: 25 }}, min_retry_concurrency: 1 }} }}, {{ priority: HIGH, max_requests: 5 }}] }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "budget above 100",
+            with_cluster(&format!(
+                "circuit_breakers: {{ thresholds: [{{ retry_budget: {{ budget_percent: {{ value: 125 }} }} }}] }}\n{ENDPOINT}"
+            )),
+            Refuse("percentage"),
+        ),
+        (
+            "outlier detection",
+            with_cluster(&format!(
+                "outlier_detection: {{ consecutive_5xx: 3, interval: 1s, base_ejection_time: 1s, max_ejection_percent: 50, enforcing_success_rate: 0 }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "ejection above 100",
+            with_cluster(&format!("outlier_detection: {{ max_ejection_percent: 101 }}\n{ENDPOINT}")),
+            Refuse("max_ejection_percent"),
+        ),
+        (
+            "transport matches",
+            with_cluster(&format!(
+                "transport_socket_matches: [{{ name: a, match: {{ k: v }}, transport_socket: {{ name: envoy.transport_sockets.raw_buffer, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }}]\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "tls",
+            with_cluster(&format!(
+                "transport_socket: {{ name: envoy.transport_sockets.tls, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: a.com, common_tls_context: {{ alpn_protocols: [h2] }} }} }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "long sni",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {} }} }}\n{ENDPOINT}",
+                "a".repeat(256)
+            )),
+            Refuse("sni"),
+        ),
+        (
+            "weight of zero",
+            with_cluster(&ENDPOINT.replace("lb_endpoints: [{ ", "lb_endpoints: [{ load_balancing_weight: 0, ")),
+            Refuse("load_balancing_weight"),
+        ),
+        (
+            "priority",
+            with_cluster(&ENDPOINT.replace("endpoints: [{ lb", "endpoints: [{ priority: 129, lb")),
+            Refuse("priority"),
+        ),
+        (
+            "no cluster name in the assignment",
+            with_cluster(&ENDPOINT.replace("cluster_name: one", "cluster_name: \"\"")),
+            Refuse("cluster_name"),
+        ),
     ]
 }
 
@@ -223,17 +619,57 @@ fn balancing() -> Cases {
     let cluster = |fields: &str| with_cluster(&format!("{fields}\n{ENDPOINT}"));
     vec![
         ("least request", cluster("lb_policy: LEAST_REQUEST\nleast_request_lb_config: { choice_count: 3 }"), Accept),
-        ("choice of one", cluster("lb_policy: LEAST_REQUEST\nleast_request_lb_config: { choice_count: 1 }"), Refuse("choice_count")),
-        ("ring", cluster("lb_policy: RING_HASH\nring_hash_lb_config: { minimum_ring_size: 10, maximum_ring_size: 20, hash_function: MURMUR_HASH_2 }"), Accept),
-        ("ring upside down", cluster("lb_policy: RING_HASH\nring_hash_lb_config: { minimum_ring_size: 20, maximum_ring_size: 10 }"), Refuse("ring_size")),
+        (
+            "choice of one",
+            cluster("lb_policy: LEAST_REQUEST\nleast_request_lb_config: { choice_count: 1 }"),
+            Refuse("choice_count"),
+        ),
+        (
+            "ring",
+            cluster(
+                "lb_policy: RING_HASH\nring_hash_lb_config: { minimum_ring_size: 10, maximum_ring_size: 20, hash_function: MURMUR_HASH_2 }",
+            ),
+            Accept,
+        ),
+        (
+            "ring upside down",
+            cluster("lb_policy: RING_HASH\nring_hash_lb_config: { minimum_ring_size: 20, maximum_ring_size: 10 }"),
+            Refuse("ring_size"),
+        ),
         ("maglev", cluster("lb_policy: MAGLEV\nmaglev_lb_config: { table_size: 1021 }"), Accept),
         ("maglev not prime", cluster("lb_policy: MAGLEV\nmaglev_lb_config: { table_size: 1000 }"), Refuse("prime")),
-        ("extension", cluster("load_balancing_policy: { policies: [{ typed_extension_config: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin } } }] }"), Accept),
-        ("extension ring", cluster("load_balancing_policy: { policies: [{ typed_extension_config: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash, hash_function: XX_HASH, minimum_ring_size: 64 } } }] }"), Accept),
+        (
+            "extension",
+            cluster(
+                "load_balancing_policy: { policies: [{ typed_extension_config: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin } } }] }",
+            ),
+            Accept,
+        ),
+        (
+            "extension ring",
+            cluster(
+                "load_balancing_policy: { policies: [{ typed_extension_config: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash, hash_function: XX_HASH, minimum_ring_size: 64 } } }] }",
+            ),
+            Accept,
+        ),
         ("no policy", cluster("load_balancing_policy: { policies: [] }"), Refuse("policies")),
-        ("subsets", cluster("lb_subset_config: { fallback_policy: ANY_ENDPOINT, subset_selectors: [{ keys: [version] }] }"), Accept),
-        ("locality weighted", cluster("common_lb_config: { locality_weighted_lb_config: {}, healthy_panic_threshold: { value: 0 } }"), Accept),
-        ("slow start", cluster("round_robin_lb_config: { slow_start_config: { slow_start_window: 10s, aggression: { default_value: 2, runtime_key: k } } }"), Accept),
+        (
+            "subsets",
+            cluster("lb_subset_config: { fallback_policy: ANY_ENDPOINT, subset_selectors: [{ keys: [version] }] }"),
+            Accept,
+        ),
+        (
+            "locality weighted",
+            cluster("common_lb_config: { locality_weighted_lb_config: {}, healthy_panic_threshold: { value: 0 } }"),
+            Accept,
+        ),
+        (
+            "slow start",
+            cluster(
+                "round_robin_lb_config: { slow_start_config: { slow_start_window: 10s, aggression: { default_value: 2, runtime_key: k } } }",
+            ),
+            Accept,
+        ),
     ]
 }
 
@@ -241,14 +677,50 @@ fn health() -> Cases {
     let check = |fields: &str| with_cluster(&format!("health_checks: [{{ {fields} }}]\n{ENDPOINT}"));
     let base = "timeout: 1s, interval: 1s, unhealthy_threshold: 2, healthy_threshold: 1";
     vec![
-        ("http", check(&format!("{base}, http_health_check: {{ path: /h, expected_statuses: [{{ start: 200, end: 300 }}] }}")), Accept),
-        ("tcp", check(&format!("{base}, tcp_health_check: {{ send: {{ text: \"00ff\" }}, receive: [{{ text: \"01\" }}] }}")), Accept),
-        ("tcp not hexadecimal", check(&format!("{base}, tcp_health_check: {{ send: {{ text: xyz }} }}")), Refuse("hexadecimal")),
-        ("grpc", with_cluster(&format!("health_checks: [{{ {base}, grpc_health_check: {{}} }}]\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http2_protocol_options: {{}} }} }} }}\n{ENDPOINT}")), Accept),
-        ("no threshold", check("timeout: 1s, interval: 1s, healthy_threshold: 1, tcp_health_check: {}"), Refuse("unhealthy_threshold")),
-        ("no interval", check("timeout: 1s, unhealthy_threshold: 2, healthy_threshold: 1, tcp_health_check: {}"), Refuse("interval")),
+        (
+            "http",
+            check(&format!(
+                "{base}, http_health_check: {{ path: /h, expected_statuses: [{{ start: 200, end: 300 }}] }}"
+            )),
+            Accept,
+        ),
+        (
+            "tcp",
+            check(&format!(
+                "{base}, tcp_health_check: {{ send: {{ text: \"00ff\" }}, receive: [{{ text: \"01\" }}] }}"
+            )),
+            Accept,
+        ),
+        (
+            "tcp not hexadecimal",
+            check(&format!("{base}, tcp_health_check: {{ send: {{ text: xyz }} }}")),
+            Refuse("hexadecimal"),
+        ),
+        (
+            "grpc",
+            with_cluster(&format!(
+                "health_checks: [{{ {base}, grpc_health_check: {{}} }}]\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{ http2_protocol_options: {{}} }} }} }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "no threshold",
+            check("timeout: 1s, interval: 1s, healthy_threshold: 1, tcp_health_check: {}"),
+            Refuse("unhealthy_threshold"),
+        ),
+        (
+            "no interval",
+            check("timeout: 1s, unhealthy_threshold: 2, healthy_threshold: 1, tcp_health_check: {}"),
+            Refuse("interval"),
+        ),
         ("no checker", check(base), Refuse("health_checker")),
-        ("statuses of 99", check(&format!("{base}, http_health_check: {{ path: /h, expected_statuses: [{{ start: 99, end: 300 }}] }}")), Refuse("expected_statuses")),
+        (
+            "statuses of 99",
+            check(&format!(
+                "{base}, http_health_check: {{ path: /h, expected_statuses: [{{ start: 99, end: 300 }}] }}"
+            )),
+            Refuse("expected_statuses"),
+        ),
         ("no path", check(&format!("{base}, http_health_check: {{ path: \"\" }}")), Refuse("path")),
     ]
 }

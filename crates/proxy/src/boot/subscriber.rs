@@ -141,7 +141,8 @@ impl Subscriber {
             types::CLUSTER => configurator.remove_cluster(name),
             types::LISTENER => configurator.remove_listener(name),
             types::ROUTE => configurator.remove_routes(name),
-            // Endpoints and secrets go with what names them.
+            types::ENDPOINT => configurator.assignment_absent(name),
+            // Secrets go with what names them.
             _ => {}
         }
     }

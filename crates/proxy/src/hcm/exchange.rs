@@ -14,7 +14,7 @@ use meltemi_plan::{
     route::{DirectResponse, RouteConfiguration, TlsRequirement},
 };
 
-use super::{Context, reply, request, response};
+use super::{Context, local_reply, reply, request, response};
 use crate::{
     router::{self, redirect},
     world::World,
@@ -82,8 +82,8 @@ impl Exchange<'_> {
         self.info.remote = admitted.remote;
         self.expect_continue();
         self.info.is_grpc = self.request.is_grpc();
-        self.check_upgrade()?;
         let (host, route) = self.find_route()?;
+        self.check_upgrade(&route)?;
         self.info.virtual_host = Some(Arc::clone(&host));
         self.info.route = Some(Arc::clone(&route));
         self.trace();
@@ -94,9 +94,7 @@ impl Exchange<'_> {
             RouteAction::Forward(forward) => router::forward(self, &host, &route, forward).await,
             RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
             RouteAction::DirectResponse(direct) => Err(Box::new(self.direct_response(direct))),
-            RouteAction::NonForwarding => {
-                Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found")))
-            }
+            RouteAction::NonForwarding => Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found"))),
         }
     }
 
@@ -113,22 +111,27 @@ impl Exchange<'_> {
         }
     }
 
-    /// An upgrade that nothing allows is refused.
-    fn check_upgrade(&mut self) -> Result<(), Box<LocalReply>> {
+    /// An upgrade or CONNECT that neither the connection manager nor the route allows is refused.
+    fn check_upgrade(&mut self, route: &Route) -> Result<(), Box<LocalReply>> {
         let kind = match &self.request.upgrade {
-            Some(kind) => kind.to_ascii_lowercase(),
+            Some(kind) => kind.as_str(),
+            None if self.request.method == Method::CONNECT => "connect",
             None => return Ok(()),
         };
-        let configured = self.context.http.plan.upgrades.iter().find(|upgrade| *upgrade.kind == *kind);
-        match configured {
-            Some(upgrade) if upgrade.enabled => Ok(()),
-            // A route may still allow it.
-            Some(_) => Ok(()),
-            None => {
-                self.stream.close_after_response();
-                Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")))
-            }
+        let of_route = route.forward().map_or(&[][..], |forward| &forward.upgrades);
+        let of_route = of_route.iter().find(|upgrade| upgrade.kind.eq_ignore_ascii_case(kind));
+        let upgrades = &self.context.http.plan.upgrades;
+        let general = upgrades.iter().find(|upgrade| upgrade.kind.eq_ignore_ascii_case(kind));
+        let allowed = match (of_route, general) {
+            (Some(route), Some(_)) => route.enabled,
+            (None, Some(general)) => general.enabled,
+            (_, None) => false,
+        };
+        if allowed || !matches!(route.action, RouteAction::Forward(_)) {
+            return Ok(());
         }
+        self.stream.close_after_response();
+        Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")))
     }
 
     fn find_route(&mut self) -> Result<(Arc<VirtualHost>, Arc<Route>), Box<LocalReply>> {
@@ -149,7 +152,7 @@ impl Exchange<'_> {
             path: &self.request.path,
             headers: &view,
             random: self.random,
-            is_connect: self.request.method == Method::CONNECT,
+            is_connect: self.request.method == Method::CONNECT && self.request.upgrade.is_none(),
             tls_presented: tls.is_some_and(|tls| tls.peer.is_some()),
             tls_validated: tls.is_some_and(|tls| tls.peer.is_some()),
             metadata: None,
@@ -183,6 +186,7 @@ impl Exchange<'_> {
             self.stream.abort();
             return;
         }
+        let reply = local_reply::customize(&self.context.http.plan.local_reply, reply, &self.request, &mut self.info);
         let (mut head, body) = reply::render(&reply, Some(&self.request));
         self.apply_response_rules(&mut head);
         self.filters.on_response(&mut head, &mut self.info);
@@ -250,7 +254,13 @@ impl Exchange<'_> {
     }
 
     pub fn parts(&mut self) -> StreamParts<'_> {
-        StreamParts { stream: self.stream, deadline: self.deadline, info: &mut self.info, filters: &mut self.filters, trailers: &mut self.trailers }
+        StreamParts {
+            stream: self.stream,
+            deadline: self.deadline,
+            info: &mut self.info,
+            filters: &mut self.filters,
+            trailers: &mut self.trailers,
+        }
     }
 
     fn end(&mut self) {

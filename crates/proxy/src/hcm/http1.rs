@@ -15,7 +15,6 @@ enum Event {
     Closed,
     Idle,
     HeadersTimeout,
-    Draining,
 }
 
 /// Envoy's `delayed_close_timeout`.
@@ -49,7 +48,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
             }
             Event::Refused(violation) => reply::refuse(&context, &mut stream, violation).await,
             Event::HeadersTimeout => reply::headers_timeout(&context, &mut stream).await,
-            Event::Closed | Event::Idle | Event::Draining => return,
+            Event::Closed | Event::Idle => return,
         }
         let ServerStream::H1(server) = &mut stream else { return };
         if server.next() == h1::Next::Close {
@@ -67,6 +66,7 @@ async fn next_event(
     let plan = &context.http.plan;
     let mut armed = false;
     let mut began = false;
+    let mut draining = false;
     poll_fn(|cx| {
         match server.poll_request(cx) {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Event::Request(head)),
@@ -77,8 +77,11 @@ async fn next_event(
         }
         context.handle.register(cx);
         let partial = server.has_partial_request();
-        if context.handle.is_draining() && !partial {
-            return Poll::Ready(Event::Draining);
+        if context.handle.is_draining() && !partial && !draining {
+            // A request may be on its way: its answer will say that the connection closes. Only silence ends it sooner.
+            draining = true;
+            armed = true;
+            deadline.set(Some(Instant::now() + plan.drain_timeout));
         }
         if partial && !began {
             began = true;

@@ -41,7 +41,9 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
     let mut deadline = Deadline::new();
     let mut drained = false;
     let mut requests = 0u32;
-    while let Some(accepted) = next_request(&context, &mut connection, &mut deadline, (&active, oldest, &mut drained)).await {
+    while let Some(accepted) =
+        next_request(&context, &mut connection, &mut deadline, (&active, oldest, &mut drained)).await
+    {
         requests += 1;
         if plan.max_requests_per_connection > 0 && requests >= plan.max_requests_per_connection && !drained {
             drained = true;

@@ -7,6 +7,7 @@
 mod exchange;
 mod http1;
 mod http2;
+mod local_reply;
 mod path;
 mod reply;
 mod request;
@@ -123,3 +124,6 @@ async fn sniff_preface(context: &Context, stream: &mut Stream) -> Option<bool> {
     stream.unread(buffer.freeze());
     found
 }
+
+#[cfg(test)]
+mod tests;

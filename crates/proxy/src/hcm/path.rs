@@ -29,7 +29,9 @@ pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -
         current = unescape_slashes(&current);
     }
     if dots && needs_dots(&current) {
-        let Some(clean) = remove_dots(&decode_unreserved(&current.replace('\\', "/"))) else { return Normalized::Rejected };
+        let Some(clean) = remove_dots(&decode_unreserved(&current.replace('\\', "/"))) else {
+            return Normalized::Rejected;
+        };
         current = clean;
     }
     if merge && current.contains("//") {

@@ -224,7 +224,8 @@ fn forwarded_address(headers: &Headers, skip: usize) -> Option<(Address, bool)> 
     let list = headers.joined(&name::X_FORWARDED_FOR)?;
     let list = std::str::from_utf8(&list).ok()?;
     let entry = list.rsplit(',').nth(skip)?.trim();
-    let address = entry.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| entry.parse::<SocketAddr>()).ok()?;
+    let address =
+        entry.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| entry.parse::<SocketAddr>()).ok()?;
     Some((Address::Socket(address), !list.contains(',')))
 }
 

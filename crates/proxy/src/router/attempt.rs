@@ -170,8 +170,10 @@ pub(super) async fn run(
             hash: target.hash,
             original_dst: target.original_dst,
             override_host: None,
+            metadata: target.metadata_match.as_ref(),
             previous: retries.tried(),
             reselect: retries.reselect(),
+            metadata: target.metadata.as_ref(),
         },
     );
     let Ok(endpoint) = picked else { return Attempted::Failed(Failure::NoHealthyHost) };
@@ -192,8 +194,7 @@ pub(super) async fn run(
     let traffic = &target.cluster.stats.traffic;
     traffic.upstream_rq_total().inc();
     traffic.upstream_rq_active().inc();
-    let active =
-        Active { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit };
+    let active = Active { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit };
     match converse(exchange, sending, timers, &mut upstream).await {
         Ok(head) => {
             timers.response_began();
@@ -327,11 +328,7 @@ fn is_interim(head: &ResponseHead) -> bool {
     head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn expire(
-    cx: &mut Context<'_>,
-    deadline: &mut meltemi_net::timer::Deadline,
-    timers: &Timers,
-) -> Poll<Attempted> {
+fn expire(cx: &mut Context<'_>, deadline: &mut meltemi_net::timer::Deadline, timers: &Timers) -> Poll<Attempted> {
     loop {
         if deadline.poll(cx).is_pending() {
             return Poll::Pending;

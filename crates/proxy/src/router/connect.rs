@@ -39,7 +39,8 @@ pub(super) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
 
 impl Destination {
     fn pool(&self, worker: &Worker) -> Rc<Pool> {
-        let transport = self.transport ^ self.cluster.plan.fingerprint.rotate_left(8) ^ (self.endpoint.transport as u64) << 32;
+        let transport =
+            self.transport ^ self.cluster.plan.fingerprint.rotate_left(8) ^ (self.endpoint.transport as u64) << 32;
         let key = Key { endpoint: self.endpoint.id, transport, mode: self.mode };
         worker.pools.pool(key, || Rc::new(options(&self.cluster.plan)))
     }
@@ -70,7 +71,8 @@ impl Destination {
             };
             match permit {
                 Some(permit) => {
-                    let connect = connect(Arc::clone(&self.cluster), Arc::clone(&self.endpoint), self.tls.clone(), permit);
+                    let connect =
+                        connect(Arc::clone(&self.cluster), Arc::clone(&self.endpoint), self.tls.clone(), permit);
                     return pool.open(connect).await.map_err(Failure::Connect);
                 }
                 None => {
@@ -135,8 +137,7 @@ async fn connect(
     let traffic = &cluster.stats.traffic;
     traffic.upstream_cx_total().inc();
     traffic.upstream_cx_active().inc();
-    let counted =
-        Counted { cluster: Arc::clone(&cluster), opened: started, _active: active, _permit: permit };
+    let counted = Counted { cluster: Arc::clone(&cluster), opened: started, _active: active, _permit: permit };
     let stream = open(&cluster.plan, &endpoint.address, tls.as_deref()).await.inspect_err(|error| {
         traffic.upstream_cx_connect_fail().inc();
         let outcome = match error {
@@ -150,7 +151,7 @@ async fn connect(
     })?;
     traffic.upstream_cx_connect_ms().record_ms(started.elapsed());
     let note = stream.client_tls().map(|session| {
-        let info: Rc<dyn Any> = Rc::new(chain::tls_info(session, None));
+        let info: Rc<dyn Any> = Rc::new(chain::tls_info(session, None, tls.as_ref().and_then(|tls| tls.local())));
         info
     });
     Ok(Connected { stream, guard: Box::new(counted), note })
@@ -165,7 +166,8 @@ pub(super) fn tls_of(stream: &ClientStream) -> Option<TlsInfo> {
 pub async fn open(plan: &plan::Cluster, address: &Address, tls: Option<&ClientTls>) -> Result<Stream, ConnectError> {
     let whole = async {
         let options = connect_options(plan, address);
-        let stream = meltemi_net::connect(address, &options).await.map_err(|error| ConnectError::Io(io_text(&error)))?;
+        let stream =
+            meltemi_net::connect(address, &options).await.map_err(|error| ConnectError::Io(io_text(&error)))?;
         let Some(tls) = tls else { return Ok(stream) };
         let connector = tokio_rustls::TlsConnector::from(tls.config());
         match connector.connect(tls.server_name(), stream).await {
@@ -207,7 +209,8 @@ pub(crate) fn tls_context(
     let Transport::Tls(base) = cluster.transport(endpoint) else { return (None, 0) };
     let protocol = if mode == Mode::Http2 { Protocol::Http2 } else { Protocol::Http11 };
     let alpn = alpn.and_then(|overrides| overrides.offered(protocol));
-    let sni = cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority)).filter(|sni| !sni.is_empty());
+    let sni =
+        cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority)).filter(|sni| !sni.is_empty());
     let (tls, id) = worker.transports.tls(base, protocol, alpn, sni);
     (Some(tls), id)
 }

@@ -93,7 +93,8 @@ impl Failure {
             Self::Connect(ConnectError::Io(text)) => {
                 // The kernel's word is for the log, not for the client.
                 let (status, body, _) = reset("remote connection failure", None, retried);
-                let (_, _, details) = reset("remote connection failure", Some(format!("delayed connect error: {text}")), retried);
+                let (_, _, details) =
+                    reset("remote connection failure", Some(format!("delayed connect error: {text}")), retried);
                 (status, body, details)
             }
             Self::Reset(reason) => reset(reset_text(*reason), None, retried),
@@ -105,7 +106,8 @@ impl Failure {
 }
 
 fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
-    let timeout = |details: &'static str| (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".into(), details.into());
+    let timeout =
+        |details: &'static str| (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".into(), details.into());
     match expired {
         Expired::Request => timeout("response_timeout"),
         Expired::PerTry => timeout("upstream_per_try_timeout"),
@@ -115,11 +117,7 @@ fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'stati
     }
 }
 
-fn reset(
-    reason: &str,
-    transport: Option<String>,
-    retried: bool,
-) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
+fn reset(reason: &str, transport: Option<String>, retried: bool) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
     let which = if retried { "retried and the latest reset reason" } else { "reset reason" };
     let mut body = format!("upstream connect error or disconnect/reset before headers. {which}: {reason}");
     let mut details = format!("upstream_reset_before_response_started{{{}", reason.replace(' ', "_"));

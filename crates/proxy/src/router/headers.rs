@@ -25,7 +25,8 @@ pub(super) fn finalize(
 ) {
     if let Some(routes) = &exchange.routes {
         let weighted = target.weighted_cluster().map(|w| &w.request_headers);
-        let mut levels = [weighted, Some(&route.request_headers), Some(&host.request_headers), Some(&routes.request_headers)];
+        let mut levels =
+            [weighted, Some(&route.request_headers), Some(&host.request_headers), Some(&routes.request_headers)];
         if routes.most_specific_header_mutations_wins {
             levels.reverse();
         }

@@ -24,8 +24,8 @@ use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_plan::{Route, VirtualHost, route::Forward};
 use tokio::time::Instant;
 
-pub use connect::{Destination, open};
 pub(crate) use connect::tls_context;
+pub use connect::{Destination, open};
 pub use failure::Failure;
 
 use crate::hcm::Exchange;

@@ -20,7 +20,11 @@ use super::{
 use crate::hcm::Exchange;
 
 /// The most specific policy that exists.
-pub(super) fn policy(forward: &Forward, host: &VirtualHost, cluster: &meltemi_plan::Cluster) -> Option<Arc<RetryPolicy>> {
+pub(super) fn policy(
+    forward: &Forward,
+    host: &VirtualHost,
+    cluster: &meltemi_plan::Cluster,
+) -> Option<Arc<RetryPolicy>> {
     forward.retry_policy.clone().or_else(|| host.retry_policy.clone()).or_else(|| cluster.http.retry_policy.clone())
 }
 
@@ -70,7 +74,8 @@ impl Retries {
             self.left = most;
         }
         if let Some(codes) = headers.remove(&name::X_ENVOY_RETRIABLE_STATUS_CODES) {
-            let codes = codes.to_str().unwrap_or_default().split(',').filter_map(|code| code.trim().parse::<u16>().ok());
+            let codes =
+                codes.to_str().unwrap_or_default().split(',').filter_map(|code| code.trim().parse::<u16>().ok());
             self.status_codes.extend(codes);
         }
     }

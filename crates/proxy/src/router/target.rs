@@ -6,6 +6,8 @@ use http::StatusCode;
 use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
 use meltemi_plan::{
     HeaderLookup,
+    common::Value,
+    common::Value,
     route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedCluster, WeightedClusters, WeightedName},
 };
 use meltemi_upstream::{Cluster, RoutingPriority};
@@ -20,6 +22,10 @@ pub struct Target {
     pub hash: Option<u64>,
     pub original_dst: Option<std::net::SocketAddr>,
     pub priority: RoutingPriority,
+    /// Wanted endpoint metadata, for subset load balancing.
+    pub metadata_match: Option<Value>,
+    /// What metadata hosts must have, where the cluster has subsets.
+    pub metadata: Option<Value>,
 }
 
 impl Target {
@@ -32,7 +38,7 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
     let view = RequestFields(&exchange.request);
     let hash = hash(exchange, &forward.hash_policy);
     let by_header = |key| view.value(key).and_then(|v| String::from_utf8(v.into_owned()).ok()).map(Arc::<str>::from);
-    let mut weighted = None;
+    let mut weighted: Option<(Arc<WeightedClusters>, usize)> = None;
     let name = match &forward.cluster {
         ClusterSpec::Named(name) => Some(Arc::clone(name)),
         ClusterSpec::Header(key) => by_header(key),
@@ -59,13 +65,28 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
         return Err(super::bare(status, "cluster_not_found", ResponseFlags::NO_CLUSTER));
     };
     exchange.info.upstream.cluster = Some(Arc::clone(&cluster.plan));
+    let chosen = weighted.as_ref().and_then(|(all, index): &(Arc<WeightedClusters>, usize)| all.clusters.get(*index));
+    let metadata = cluster.plan.subsets.as_ref().and_then(|_| {
+        merged(forward.metadata_match.as_ref(), chosen.and_then(|chosen| chosen.metadata_match.as_ref()))
+    });
     Ok(Target {
+        metadata,
         cluster,
         weighted,
         hash,
         original_dst: exchange.context.connection.local.socket(),
         priority: if forward.high_priority { RoutingPriority::High } else { RoutingPriority::Default },
     })
+}
+
+/// A weighted cluster's criteria add to its route's, and win.
+fn merged(route: Option<&Value>, weighted: Option<&Value>) -> Option<Value> {
+    let (Some(Value::Object(route)), Some(Value::Object(weighted))) = (route, weighted) else {
+        return weighted.or(route).cloned();
+    };
+    let mut all = route.clone();
+    all.extend(weighted.clone());
+    Some(Value::Object(all))
 }
 
 fn xx_hash(bytes: &[u8]) -> u64 {

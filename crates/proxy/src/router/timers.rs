@@ -112,7 +112,10 @@ impl Timers {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        [self.request_due, self.per_try_due, self.per_try_idle_due, self.idle_due, self.max_due].into_iter().flatten().min()
+        [self.request_due, self.per_try_due, self.per_try_idle_due, self.idle_due, self.max_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What ran out by `now`; the widest first, because it cannot be retried.

@@ -33,7 +33,12 @@ pub(super) fn terminates(exchange: &Exchange<'_>, forward: &Forward) -> bool {
 pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Result<(), Box<LocalReply>> {
     exchange.info.upstream.attempts = 1;
     let worker = Rc::clone(&exchange.context.worker);
-    let context = PickContext { hash: target.hash, original_dst: target.original_dst, ..PickContext::default() };
+    let context = PickContext {
+        hash: target.hash,
+        original_dst: target.original_dst, metadata: target.metadata_match.as_ref(),
+        metadata: target.metadata.as_ref(),
+        ..PickContext::default()
+    };
     let fail = |failure: Failure| Box::new(failure.reply(false));
     let endpoint = worker.pick(&target.cluster, &context).map_err(|_| fail(Failure::NoHealthyHost))?;
     exchange.info.upstream.host = Some(endpoint.address.clone());

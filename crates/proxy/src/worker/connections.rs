@@ -69,6 +69,10 @@ impl ConnectionHandle {
         }
     }
 
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+
     /// The connection should finish. Call [`Self::register`] first from the task that is to be woken.
     pub fn is_draining(&self) -> bool {
         self.draining.get()

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use meltemi_net::{Address, Keepalive, ListenOptions, Listener};
 use meltemi_plan as plan;
 use tokio::sync::Notify;
@@ -168,6 +169,15 @@ async fn accept(
     connections: Rc<Connections>,
     stop: Rc<Stop>,
 ) {
+    let serve = |(stream, peer)| {
+        let listener = current.borrow().clone();
+        let handle = connections.add(worker.next_connection_id());
+        if stop.stopped.get() {
+            // Accepted after the others were asked to finish.
+            handle.drain();
+        }
+        tokio::task::spawn_local(chain::serve(Rc::clone(&worker), listener, stream, peer, handle));
+    };
     let mut burst = 0;
     while !stop.stopped.get() {
         let accepted = tokio::select! {
@@ -176,11 +186,7 @@ async fn accept(
             () = stop.notify.notified() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let listener = current.borrow().clone();
-                let handle = connections.add(worker.next_connection_id());
-                tokio::task::spawn_local(chain::serve(Rc::clone(&worker), listener, stream, peer, handle));
-            }
+            Ok(accepted) => serve(accepted),
             Err(error) => {
                 tracing::debug!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -191,13 +197,19 @@ async fn accept(
             tokio::task::yield_now().await;
         }
     }
+    // Closing the socket would reset what the kernel has already accepted for us.
+    while let Some(Ok(accepted)) = socket.accept().now_or_never() {
+        serve(accepted);
+    }
 }
 
 fn listen_options(listener: &plan::Listener, address: &plan::Address) -> Result<ListenOptions, String> {
     let address = match address {
         plan::Address::Socket(address) => Address::Socket(*address),
         plan::Address::Pipe { path, .. } => Address::Unix(Arc::new(path.to_path_buf())),
-        plan::Address::Name { .. } | plan::Address::Internal { .. } => return Err(format!("{address}: not a socket address")),
+        plan::Address::Name { .. } | plan::Address::Internal { .. } => {
+            return Err(format!("{address}: not a socket address"));
+        }
     };
     let mut options = ListenOptions::new(address);
     // Workers always share the port: without it only one of them could accept.
@@ -205,8 +217,7 @@ fn listen_options(listener: &plan::Listener, address: &plan::Address) -> Result<
     options.transparent = listener.transparent;
     options.freebind = listener.freebind;
     options.backlog = listener.backlog.unwrap_or(options.backlog);
-    options.keepalive =
-        listener.keepalive.map(|k| Keepalive { probes: k.probes, time: k.time, interval: k.interval });
+    options.keepalive = listener.keepalive.map(|k| Keepalive { probes: k.probes, time: k.time, interval: k.interval });
     for option in &listener.socket_options {
         apply_option(&mut options, option)?;
     }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meltemi_model::{Node, NodeDescription, ServiceKey};
@@ -67,9 +67,13 @@ impl Source for Fake {
     fn affected(&self, _: &Snapshot, change: &Change, _: &Node, type_url: &str) -> Affected {
         match type_url {
             _ if change.full => Affected::Everything,
-            ENDPOINT => Affected::Hosts(change.endpoints.iter().map(|key| key.hostname.clone()).collect()),
+            ENDPOINT | CLUSTER => Affected::Hosts(change.endpoints.iter().map(|key| key.hostname.clone()).collect()),
             _ => Affected::Nothing,
         }
+    }
+
+    fn names_of(&self, _: &Snapshot, _: &Node, _: &str, hosts: &BTreeSet<Arc<str>>) -> Option<BTreeSet<Arc<str>>> {
+        Some(hosts.iter().map(|host| format!("outbound|80||{host}").into()).collect())
     }
 }
 
@@ -87,6 +91,12 @@ fn world() -> World {
 impl World {
     fn change(&self, change: Change) {
         self.pusher.push(self.pusher.snapshot(), change, Instant::now());
+    }
+
+    /// A change that reaches all, such as of a service, though only of one host.
+    fn endpoints_change_for_everyone(&self, host: &str) {
+        let key = ServiceKey::new("default", host);
+        self.change(Change { endpoints: [key.clone()].into(), services: [key].into(), ..Change::default() });
     }
 
     fn endpoints_change(&self, host: &str) {
@@ -113,6 +123,7 @@ impl Proxy {
         let (sender, responses) = mpsc::channel(64);
         let description = NodeDescription {
             id: format!("sidecar~10.0.0.1~{name}.default~default.svc.cluster.local"),
+            user_agent: user_agent.to_owned(),
             ..Default::default()
         };
         let peer =
@@ -190,7 +201,8 @@ async fn endpoint_change_costs_one_assignment_for_each_proxy_that_watches_it() {
     world.endpoints_change(HOST_A);
     let said = [proxies[0].settle().await, proxies[1].settle().await, proxies[2].settle().await];
     assert_eq!(said, [vec![format!("eds {A}")], vec![format!("eds {A}")], vec![]]);
-    assert_eq!(world.fake.take_asked(), [format!("one.default eds {A}"), format!("two.default eds {A}")]);
+    let asked = ["one", "two"].map(|proxy| ["cds", "eds"].map(|kind| format!("{proxy}.default {kind} {A}")));
+    assert_eq!(world.fake.take_asked(), asked.concat());
     // Nobody watches this one.
     world.endpoints_change("c.default.svc.cluster.local");
     assert_eq!(proxies[0].settle().await, [""; 0]);
@@ -200,11 +212,34 @@ async fn endpoint_change_costs_one_assignment_for_each_proxy_that_watches_it() {
     proxies[0].settle().await;
     world.endpoints_change(HOST_A);
     proxies[1].settle().await;
-    assert_eq!(world.fake.take_asked(), [format!("two.default eds {A}")]);
+    assert_eq!(world.fake.take_asked(), ["cds", "eds"].map(|kind| format!("two.default {kind} {A}")));
     drop(proxies);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(world.pusher.0.index.lock().is_empty() && world.pusher.clients().is_empty());
     assert_eq!(world.pusher.stats().connections.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clusters_of_one_host_come_and_go_without_looking_at_others() {
+    let world = world();
+    world.fake.set("cds", A, 1);
+    world.fake.set("cds", B, 1);
+    let mut proxy = Proxy::connect(&world, "one", Variant::Delta);
+    proxy.subscribe(CLUSTER, &["*"]);
+    proxy.settle().await;
+    world.fake.take_asked();
+    for (version, expected) in
+        [(Some(2), format!("cds {A}")), (None, format!("cds -{A}")), (Some(3), format!("cds {A}"))]
+    {
+        match version {
+            Some(version) => world.fake.set("cds", A, version),
+            None => world.fake.remove("cds", A),
+        }
+        world.endpoints_change_for_everyone(HOST_A);
+        assert_eq!(proxy.settle().await, [expected]);
+        let asked = world.fake.take_asked();
+        assert!(!asked.iter().any(|asked| asked.contains('*')) || version.is_none(), "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +328,7 @@ async fn clusters_stay_while_the_routes_without_them_are_refused() {
     assert_eq!(proxy.settle().await, ["rds r"]);
     let status = &world.pusher.clients()[0].types[ROUTE];
     assert_eq!(status.rejection.as_deref(), Some("no"));
-    assert_eq!(world.pusher.stats().rejects.value(), 1);
+    assert_eq!(world.pusher.stats().rejects(), 1);
     proxy.refuses = None;
     world.fake.set("rds", "r", 3);
     world.change(Change::everything());

@@ -40,6 +40,11 @@ impl Stamp {
         self.bytes
     }
 
+    /// Changed so recently that it may be changing still.
+    pub fn is_young(&self) -> bool {
+        self.racy
+    }
+
     /// True if the file is certainly the one that was stamped.
     pub fn is_unchanged(&self, now: &Stamp) -> bool {
         !self.racy && Stamp { racy: false, ..*now } == *self
@@ -62,8 +67,8 @@ pub(super) struct Listing {
     pub truncated: bool,
 }
 
-/// Finds every `.yaml`, `.yml` and `.json` file below a folder; hidden entries (also Kubernetes' `..data`) are passed over,
-/// links are followed. A path to a file yields that file, whatever its name.
+/// Finds every `.yaml`, `.yml` and `.json` file below a folder; hidden entries (also Kubernetes' `..data`) are passed
+/// over, links are followed. A path to a file yields that file, whatever its name.
 pub(super) fn list(root: &Path, max_files: usize) -> Listing {
     let mut listing = Listing::default();
     match std::fs::metadata(root) {

@@ -72,8 +72,8 @@ impl Loader {
         &self.problems
     }
 
-    /// Looks through the folder. True if a file, or what is wrong with one, may have changed. `set` stays the same `Arc`
-    /// when nothing in force changed.
+    /// Looks through the folder. True if a file, or what is wrong with one, may have changed. `set` stays the same
+    /// `Arc` when nothing in force changed.
     pub fn reload(&mut self) -> bool {
         let listing = folder::list(&self.root, self.options.max_files);
         let mut problems = Vec::new();
@@ -151,6 +151,8 @@ impl FileState {
         };
         self.stamp = Some(stamp);
         match text {
+            // Most likely a write that has only truncated so far: looked at again when it is no longer young.
+            Ok(text) if text.is_empty() && !self.objects.is_empty() && stamp.is_young() => false,
             Ok(text) => {
                 let content = Some(hash(0, &text));
                 let changed = content != self.content;

@@ -175,3 +175,32 @@ async fn a_single_file_can_be_the_store() {
     fs::rename(&next_version, &file).expect("rename");
     assert_eq!(next(&mut changes).await, (vec![key("a")], vec![]));
 }
+
+#[tokio::test]
+async fn a_file_that_is_only_truncated_so_far_is_not_taken_for_empty() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, rule("a", "one")).expect("write");
+    let store = FileStore::open_with(dir.path(), quick()).expect("open");
+    let mut changes = store.changes();
+    fs::write(&file, "").expect("truncate");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(hosts(&store.snapshot()), [("a".into(), "one".into())]);
+    // Two seconds later it is empty on purpose.
+    assert_eq!(next(&mut changes).await, (vec![], vec![key("a")]));
+}
+
+#[tokio::test]
+async fn of_many_quick_writes_of_one_length_the_last_is_in_force() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, rule("a", "v000")).expect("write");
+    let store = FileStore::open_with(dir.path(), quick()).expect("open");
+    for version in 1..=200 {
+        fs::write(&file, rule("a", &format!("v{version:03}"))).expect("write");
+        if version % 20 == 0 {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+    until(|| hosts(&store.snapshot()) == [("a".into(), "v200".into())]).await;
+}

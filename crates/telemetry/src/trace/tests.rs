@@ -98,3 +98,17 @@ fn sampling_decisions() {
     check(Sampling { random: 100, ..none }, false, false, 100, TraceReason::NotTraced);
     check(Sampling { overall: 0, ..Sampling::default() }, true, true, 0, TraceReason::NotTraced);
 }
+
+#[test]
+fn no_header_panics() {
+    let alphabet: Vec<char> = "0123456789abcdefABCDEF-dé 1".chars().collect();
+    for _ in 0..50_000 {
+        let length = rand::random::<u8>() as usize % 80;
+        let text: String = (0..length).map(|_| alphabet[rand::random::<u8>() as usize % alphabet.len()]).collect();
+        for (format, name) in [(Propagation::W3c, "traceparent"), (Propagation::B3Single, "b3")] {
+            if let Some(context) = extract(format, &[(name, &text)]) {
+                assert!(context.trace_id != 0 && context.span_id != 0, "{text}");
+            }
+        }
+    }
+}

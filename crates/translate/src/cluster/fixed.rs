@@ -32,7 +32,7 @@ pub fn passthrough(kind: PassthroughKind, common: &Common) -> Cluster {
     };
     let mut cluster = Cluster {
         name: name.into(),
-        alt_stat_name: metadata::stat_name(names::PASSTHROUGH_CLUSTER),
+        alt_stat_name: metadata::stat_name(name),
         cluster_discovery_type: Some(discovery(cluster::DiscoveryType::OriginalDst)),
         lb_policy: cluster::LbPolicy::ClusterProvided as i32,
         ..Cluster::default()

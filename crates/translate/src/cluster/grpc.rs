@@ -2,6 +2,7 @@
 
 use super::input::OutboundCluster;
 use super::{fixed, outbound, tls};
+use crate::wire::exact;
 use meltemi_config::networking::{ClientTlsMode, LoadBalancerSettings};
 use meltemi_model::Resolution;
 use meltemi_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -11,7 +12,9 @@ use meltemi_proto::envoy::config::core::v3::{TransportSocket, transport_socket};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CertificateProviderInstance, CombinedCertificateValidationContext, ValidationContextType,
 };
-use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{CommonTlsContext, UpstreamTlsContext};
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, UpstreamTlsContext,
+};
 use meltemi_proto::pack_upstream_tls_context;
 
 /// The certificate provider of the bootstrap that the agent writes.
@@ -63,7 +66,10 @@ fn load_balancing(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>
 fn mutual(input: &OutboundCluster) -> TransportSocket {
     let instance =
         |name: &str| CertificateProviderInstance { instance_name: PROVIDER.into(), certificate_name: name.into() };
-    let validation = tls::expect_names(tls::identities(input).iter().map(String::as_str));
+    let validation = CertificateValidationContext {
+        match_subject_alt_names: tls::identities(input).iter().map(|name| exact(name)).collect(),
+        ..CertificateValidationContext::default()
+    };
     let common = CommonTlsContext {
         // The deprecated fields are the ones that every gRPC release reads.
         tls_certificate_certificate_provider_instance: Some(instance("default")),

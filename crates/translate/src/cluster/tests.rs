@@ -62,7 +62,6 @@ fn is_http2(cluster: &Cluster) -> bool {
     }
 }
 
-#[allow(deprecated)]
 fn names_expected(context: &UpstreamTlsContext) -> Vec<String> {
     use meltemi_proto::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
     let Some(ValidationContextType::CombinedValidationContext(combined)) =
@@ -70,8 +69,8 @@ fn names_expected(context: &UpstreamTlsContext) -> Vec<String> {
     else {
         panic!("no combined validation")
     };
-    let matchers = combined.default_validation_context.unwrap().match_subject_alt_names;
-    let exact = matchers.into_iter().map(|matcher| match matcher.match_pattern {
+    let matchers = combined.default_validation_context.unwrap().match_typed_subject_alt_names;
+    let exact = matchers.into_iter().map(|own| match own.matcher.unwrap().match_pattern {
         Some(MatchPattern::Exact(name)) => name,
         other => panic!("{other:?}"),
     });

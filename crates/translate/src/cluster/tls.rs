@@ -19,11 +19,14 @@ use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuff
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
 };
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
+    CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsParameters,
+    UpstreamTlsContext,
 };
 use meltemi_proto::{Any, pack_upstream_tls_context, prost_types::Struct};
+use std::net::IpAddr;
 use std::time::Duration;
 
 const AGENT_CLUSTER: &str = "sds-grpc";
@@ -116,12 +119,20 @@ pub fn identities(input: &OutboundCluster) -> Vec<String> {
     names
 }
 
-/// A validation context that asks for one of these names.
-pub fn expect_names<'a>(names: impl Iterator<Item = &'a str>) -> CertificateValidationContext {
-    // The field that Istio and gRPC still read; Envoy takes it as names of any type.
-    #[allow(deprecated)]
+/// A validation context that asks for one of these names: URIs, addresses or DNS names, as each looks.
+fn expect_names<'a>(names: impl Iterator<Item = &'a str>) -> CertificateValidationContext {
+    let typed = names.map(|name| {
+        let kind = if name.contains("://") {
+            SanType::Uri
+        } else if name.parse::<IpAddr>().is_ok() {
+            SanType::IpAddress
+        } else {
+            SanType::Dns
+        };
+        SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(exact(name)), ..SubjectAltNameMatcher::default() }
+    });
     CertificateValidationContext {
-        match_subject_alt_names: names.map(exact).collect(),
+        match_typed_subject_alt_names: typed.collect(),
         ..CertificateValidationContext::default()
     }
 }

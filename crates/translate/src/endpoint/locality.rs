@@ -2,7 +2,7 @@
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{LocalityDistribute, LocalityFailover, LocalityLbSetting, TrafficPolicy};
-use meltemi_model::{Endpoint, Labels, Locality, Node, Service, Snapshot};
+use meltemi_model::{Endpoint, Labels, Locality, Node, Service, Snapshot, TrafficDistribution};
 use meltemi_proto::envoy::config::endpoint::v3::LocalityLbEndpoints;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ const NETWORK: &str = "topology.istio.io/network";
 const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const SUB_ZONE: &str = "topology.istio.io/subzone";
+const HOST: &str = "kubernetes.io/hostname";
 
 /// The locality settings of one cluster, with what of the proxy they look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,17 +29,19 @@ impl LocalityView {
     pub fn settings(mesh: &MeshConfig, service: &Service, policy: Option<&TrafficPolicy>) -> Option<Self> {
         let own =
             policy.and_then(|policy| policy.load_balancer.as_ref()).and_then(|lb| lb.locality_lb_setting.as_ref());
-        let near;
-        let (settings, forced) = match (own, service.prefer_close) {
+        let order: &[&str] = match service.distribution {
+            TrafficDistribution::Any => &[],
+            TrafficDistribution::PreferSameZone => &[NETWORK, REGION, ZONE],
+            TrafficDistribution::PreferSameNode => &[NETWORK, REGION, ZONE, SUB_ZONE, HOST],
+        };
+        let near = LocalityLbSetting {
+            failover_priority: order.iter().map(|key| Arc::from(*key)).collect(),
+            ..LocalityLbSetting::default()
+        };
+        let (settings, forced) = match (own, order) {
             (Some(own), _) => (own, false),
-            (None, true) => {
-                near = LocalityLbSetting {
-                    failover_priority: [NETWORK, REGION, ZONE].map(Arc::from).to_vec(),
-                    ..LocalityLbSetting::default()
-                };
-                (&near, true)
-            }
-            (None, false) => (mesh.locality_lb_setting.as_ref()?, false),
+            (None, []) => (mesh.locality_lb_setting.as_ref()?, false),
+            (None, _) => (&near, true),
         };
         if settings.enabled == Some(false) {
             return None;
@@ -70,7 +73,7 @@ impl LocalityView {
         for (key, value) in &mut view.failover_priority {
             if value.is_none() {
                 *value = Some(
-                    topology(key, &own, node.network())
+                    topology(key, &own, node.network(), node.node_name())
                         .or_else(|| node.labels.get(&**key).cloned())
                         .unwrap_or_default(),
                 );
@@ -148,7 +151,8 @@ impl LocalityView {
 
     fn label_priority(&self, endpoint: &Endpoint) -> u32 {
         let shared = self.failover_priority.iter().take_while(|(key, value)| {
-            let own = topology(key, &endpoint.locality, &endpoint.network).or_else(|| label(&endpoint.labels, key));
+            let own = topology(key, &endpoint.locality, &endpoint.network, &endpoint.node_name)
+                .or_else(|| label(&endpoint.labels, key));
             own == *value
         });
         (self.failover_priority.len() - shared.count()) as u32
@@ -227,12 +231,13 @@ fn proxy_locality(snapshot: &Snapshot, node: &Node) -> Locality {
     endpoints.map(|endpoint| endpoint.locality.clone()).find(|locality| !locality.is_empty()).unwrap_or_default()
 }
 
-fn topology(key: &str, locality: &Locality, network: &str) -> Option<Arc<str>> {
+fn topology(key: &str, locality: &Locality, network: &str, node: &str) -> Option<Arc<str>> {
     match key {
         NETWORK => Some(network.into()),
         REGION => Some(locality.region.clone()),
         ZONE => Some(locality.zone.clone()),
         SUB_ZONE => Some(locality.sub_zone.clone()),
+        HOST => Some(node.into()),
         _ => None,
     }
 }

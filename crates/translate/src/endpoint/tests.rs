@@ -24,6 +24,10 @@ status: {{podIP: {ip}, conditions: [{{type: Ready, status: '{ready}'}}]}}
 }
 
 fn shop(rest: &str) -> Snapshot {
+    mesh(&documents(rest))
+}
+
+fn documents(rest: &str) -> String {
     let service = "
 apiVersion: v1
 kind: Service
@@ -34,7 +38,7 @@ spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 80
         + &pod("b", "10.0.0.2", "v1", "eu.b.x", true)
         + &pod("c", "10.0.0.3", "v2", "us.a.x", true)
         + &pod("d", "10.0.0.4", "v2", "eu.a.x", false);
-    mesh(&format!("{service}{pods}---\n{rest}"))
+    format!("{service}{pods}---\n{rest}")
 }
 
 fn rule(spec: &str) -> String {
@@ -101,6 +105,13 @@ fn the_user_can_order_by_labels() {
         of(&snapshot, ""),
         ["0 eu/a 1: 10.0.0.4!", "1 us/a 1: 10.0.0.3", "2 eu/a 1: 10.0.0.1", "2 eu/b 1: 10.0.0.2"]
     );
+}
+
+#[test]
+fn a_service_can_ask_for_its_own_zone() {
+    let near = "spec: {trafficDistribution: PreferClose, clusterIP: 10.96.0.1,";
+    let snapshot = mesh(&documents("").replace("spec: {clusterIP: 10.96.0.1,", near));
+    assert_eq!(of(&snapshot, ""), ["0 eu/a 2: 10.0.0.1 10.0.0.4!", "1 eu/b 1: 10.0.0.2", "2 us/a 1: 10.0.0.3"]);
 }
 
 #[test]

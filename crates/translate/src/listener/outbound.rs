@@ -171,18 +171,26 @@ impl<'a> Table<'a> {
             offer.binds = wildcards();
             return self.place(&offer, kind);
         }
+        let addresses = self.view.addresses(offer.service);
         let (ranges, addresses): (Vec<_>, Vec<_>) =
-            self.view.addresses(offer.service).iter().map(ToString::to_string).partition(|a| a.contains('/'));
-        if !addresses.is_empty() {
-            offer.binds = addresses;
-            self.place(&offer, kind);
-        } else if ranges.is_empty() {
+            addresses.iter().map(|address| single(address)).partition(|address| address.contains('/'));
+        // Declared addresses stand for themselves; those of a Kubernetes Service are one address in two families.
+        let groups: Vec<Vec<String>> = match offer.service.registry {
+            RegistryKind::External => addresses.into_iter().map(|address| vec![address]).collect(),
+            RegistryKind::Kubernetes if addresses.is_empty() => Vec::new(),
+            RegistryKind::Kubernetes => vec![addresses],
+        };
+        if groups.is_empty() && ranges.is_empty() {
             offer.binds = wildcards();
+            return self.place(&offer, kind);
+        }
+        for binds in groups {
+            offer.binds = binds;
             self.place(&offer, kind);
         }
-        if !ranges.is_empty() {
+        for range in ranges {
             offer.binds = self.view.profile.addresses.wildcards().iter().map(ToString::to_string).collect();
-            offer.cidrs = ranges;
+            offer.cidrs = vec![range];
             self.place(&offer, kind);
         }
     }
@@ -278,6 +286,12 @@ impl<'a> Offer<'a> {
             rules: self.rules,
         }
     }
+}
+
+/// A range of one address is that address.
+fn single(address: &str) -> String {
+    let whole = if address.contains(':') { "/128" } else { "/32" };
+    address.strip_suffix(whole).unwrap_or(address).to_owned()
 }
 
 fn clash(current: Kind, new: Kind) -> bool {

@@ -129,3 +129,14 @@ fn the_port_is_that_of_the_gateway_s_workload() {
     assert_eq!(mesh.names(&router(), type_urls::LISTENER), ["0.0.0.0_8080"]);
     assert_eq!(mesh.names(&router(), type_urls::ROUTE), ["http.8080"]);
 }
+
+#[test]
+fn a_claim_of_a_token_is_matched_in_metadata_and_not_as_a_header() {
+    let spec = "hosts: [x.example.com], http: [{match: [{headers: {'@request.auth.claims.group': {exact: admin}}}], \
+                route: [{destination: {host: a}}]}]";
+    let config = mesh(HTTP, spec).resource(&router(), type_urls::ROUTE, "http.80");
+    let matches = at(&config, "virtual_hosts.0.routes.0.match");
+    assert_eq!(matches["headers"], Value::Null);
+    assert_eq!(at(matches, "dynamic_metadata.0.filter"), "envoy.filters.http.jwt_authn");
+    assert_eq!(at(matches, "dynamic_metadata.0.path.1.key"), "group");
+}

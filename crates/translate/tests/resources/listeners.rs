@@ -250,3 +250,82 @@ fn replicas_share_their_outbound_listeners_and_keep_their_own_inbound_side() {
     assert_eq!(names, mesh.names(&replica, type_urls::LISTENER));
     assert_eq!(mesh.listener(&node, "virtualInbound"), mesh.listener(&replica, "virtualInbound"));
 }
+
+#[test]
+fn every_address_of_a_service_entry_is_captured() {
+    let documents = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: default}\n\
+        spec: {hosts: [db.example.com], addresses: [1.2.3.4, 1.2.3.5/32, 10.9.0.0/16, 10.8.0.0/16],\n\
+        ports: [{number: 5432, name: tcp, protocol: TCP}], resolution: STATIC, endpoints: [{address: 9.9.9.9}]}\n";
+    let mesh = Mesh::new(documents);
+    let outbound: Vec<_> =
+        mesh.names(&sidecar(), type_urls::LISTENER).into_iter().filter(|name| !name.starts_with("virtual")).collect();
+    assert_eq!(outbound, ["0.0.0.0_5432", "1.2.3.4_5432", "1.2.3.5_5432"]);
+    let ranges = mesh.listener(&sidecar(), "0.0.0.0_5432");
+    let prefixes: Vec<_> = ranges["filter_chains"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chain| at(chain, "filter_chain_match.prefix_ranges.0.address_prefix").clone())
+        .collect();
+    assert_eq!(prefixes, [json!("10.9.0.0"), json!("10.8.0.0")]);
+}
+
+#[test]
+fn a_sidecar_s_own_ports_lead_to_what_it_imports() {
+    let documents = service("a", "10.1.0.1", 80, "http")
+        + &service("b", "10.1.0.2", 80, "http")
+        + "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s, namespace: default}\n\
+           spec:\n  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n  ingress:\n  - port: {number: 9080, protocol: HTTP, name: http}\n    \
+           defaultEndpoint: 127.0.0.1:8080\n  egress:\n  - port: {number: 80, protocol: HTTP, name: http}\n    hosts: [./a.default.svc.cluster.local]\n";
+    let mesh = Mesh::new(&documents);
+    assert_eq!(mesh.names(&sidecar(), type_urls::LISTENER), ["0.0.0.0_80", "virtualOutbound", "virtualInbound"]);
+    let config = mesh.resource(&sidecar(), type_urls::ROUTE, "80");
+    let names: Vec<_> = config["virtual_hosts"].as_array().unwrap().iter().map(|host| host["name"].clone()).collect();
+    assert_eq!(names, [json!("a.default.svc.cluster.local:80"), json!("block_all")]);
+    let inbound = mesh.listener(&sidecar(), "virtualInbound").to_string();
+    assert!(inbound.contains("inbound|9080||"), "{inbound}");
+    let outbound = mesh.listener(&sidecar(), "virtualOutbound");
+    assert_eq!(at(&outbound, "filter_chains.1.filters.1.typed_config.cluster"), "BlackHoleCluster");
+}
+
+#[test]
+fn settings_of_the_mesh_and_the_proxy_reach_the_connection_manager() {
+    let documents = service("web", "10.1.0.1", 80, "http");
+    let outbound = |mesh: &str, metadata: Value| {
+        let mut with = metadata.as_object().cloned().unwrap();
+        with.insert("LABELS".into(), json!({"app": "client"}));
+        let node = node("sidecar", Value::Object(with));
+        let listener = Mesh::with_config(mesh, &documents).listener(&node, "0.0.0.0_80");
+        manager(at(&listener, "filter_chains.0")).clone()
+    };
+    let headers = "defaultConfig: {proxyHeaders: {server: {disabled: true}, requestId: {disabled: true}, \
+                   xForwardedPort: {enabled: true}, envoyDebugHeaders: {disabled: true}}}";
+    let cases: [(&str, Value, &str, Value); 9] = [
+        ("{}", json!({}), "server_name", Value::Null),
+        (headers, json!({}), "server_header_transformation", json!("PASS_THROUGH")),
+        (headers, json!({}), "generate_request_id", json!(false)),
+        (headers, json!({}), "append_x_forwarded_port", json!(true)),
+        (headers, json!({"PROXY_CONFIG": {"proxyHeaders": {}}}), "generate_request_id", Value::Null),
+        ("pathNormalization: {normalization: MERGE_SLASHES}", json!({}), "merge_slashes", json!(true)),
+        ("pathNormalization: {normalization: NONE}", json!({}), "normalize_path", json!(false)),
+        ("{}", json!({"IDLE_TIMEOUT": "30s"}), "common_http_protocol_options.idle_timeout", json!("30s")),
+        ("{enableTracing: false}", json!({}), "tracing", Value::Null),
+    ];
+    for (mesh, metadata, path, expected) in cases {
+        assert_eq!(at(&outbound(mesh, metadata.clone()), path), &expected, "{path} with {mesh} and {metadata}");
+    }
+    let tags = outbound("{}", json!({"MESH_ID": "m"}))["tracing"]["custom_tags"].to_string();
+    assert!(tags.contains(r#""tag":"istio.mesh_id""#) && tags.contains(r#""value":"m""#), "{tags}");
+}
+
+#[test]
+fn an_explicit_proxy_port_is_a_listener_of_its_own() {
+    let mesh = Mesh::with_config("{proxyHttpPort: 15080}", &service("web", "10.1.0.1", 80, "http"));
+    let listener = mesh.listener(&sidecar(), "127.0.0.1_15080");
+    let hcm = manager(at(&listener, "filter_chains.0"));
+    assert_eq!(at(hcm, "rds.route_config_name"), "http_proxy");
+    assert_eq!(at(hcm, "http_protocol_options.allow_absolute_url"), true);
+    let config = mesh.resource(&sidecar(), type_urls::ROUTE, "http_proxy");
+    let domains = at(&config, "virtual_hosts.0.domains").to_string();
+    assert!(domains.contains(r#""web""#) && domains.contains(r#""web:80""#), "{domains}");
+}

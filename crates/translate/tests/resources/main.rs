@@ -5,4 +5,3 @@ mod gateways;
 mod listeners;
 mod mesh;
 mod routes;
-mod scale;

@@ -273,3 +273,13 @@ fn a_proxyless_client_gets_plain_routes_by_host_and_port() {
     assert_eq!(route["max_stream_duration"]["max_stream_duration"], "0s");
     assert_eq!(route["max_grpc_timeout"], Value::Null);
 }
+
+#[test]
+fn a_route_that_the_proxy_asks_for_in_vain_is_empty_or_absent() {
+    let mesh = Mesh::new(&service("a", "10.1.0.1", 80, "http"));
+    let unused = mesh.resource(&sidecar(), meltemi_translate::type_urls::ROUTE, "9999");
+    assert_eq!(at(&unused, "virtual_hosts.0.name"), "allow_any");
+    let gone = mesh.resource(&sidecar(), meltemi_translate::type_urls::ROUTE, "gone.default.svc.cluster.local:80");
+    assert_eq!(gone["virtual_hosts"], Value::Null);
+    assert_eq!(mesh.find(&sidecar(), meltemi_translate::type_urls::ROUTE, "http.80"), None);
+}

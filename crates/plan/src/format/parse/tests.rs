@@ -38,11 +38,20 @@ fn commands_and_literals_alternate() {
     );
     check(
         "%METADATA(UPSTREAM_HOST:istio:workload)%",
-        &[command(Operator::Metadata { of: MetadataOf::UpstreamHost, namespace: "istio".into(), path: vec!["workload".into()] })],
+        &[command(Operator::Metadata {
+            of: MetadataOf::UpstreamHost,
+            namespace: "istio".into(),
+            path: vec!["workload".into()],
+        })],
     );
     check(
         "%FILTER_STATE(wasm.upstream_peer:PLAIN)%",
-        &[command(Operator::FilterState { key: "wasm.upstream_peer".into(), plain: true, field: None, upstream: false })],
+        &[command(Operator::FilterState {
+            key: "wasm.upstream_peer".into(),
+            plain: true,
+            field: None,
+            upstream: false,
+        })],
     );
 }
 
@@ -60,8 +69,22 @@ fn istios_default_format_is_read() {
 #[test]
 fn bad_formats_are_refused() {
     for text in [
-        "%", "50% off", "%REQ%", "%REQ()%", "%REQ(a%", "%REQ(a):x%", "%NOPE%", "%protocol%", "%PROTOCOL(x)%", "%PROTOCOL",
-        "%COMMON_DURATION(a:b)%", "%METADATA(X:y)%", "%REQ(a b)%", "%GRPC_STATUS(x)%", "%FILTER_STATE(a:b)%", "%PATH(X)%",
+        "%",
+        "50% off",
+        "%REQ%",
+        "%REQ()%",
+        "%REQ(a%",
+        "%REQ(a):x%",
+        "%NOPE%",
+        "%protocol%",
+        "%PROTOCOL(x)%",
+        "%PROTOCOL",
+        "%COMMON_DURATION(a:b)%",
+        "%METADATA(X:y)%",
+        "%REQ(a b)%",
+        "%GRPC_STATUS(x)%",
+        "%FILTER_STATE(a:b)%",
+        "%PATH(X)%",
     ] {
         assert!(Format::parse(text).is_err(), "{text}");
     }

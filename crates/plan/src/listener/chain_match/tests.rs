@@ -68,9 +68,16 @@ fn the_most_specific_entry_of_each_level_wins() {
     assert_eq!(find(&prefixes, &Facts { destination: "11.0.0.1:80", ..FACTS }), Some(0));
 
     let names = [any(), server(&["a.b.com"]), server(&["*.b.com"]), server(&["*.com"])];
-    for (name, expected) in
-        [("a.b.com", 1), ("x.b.com", 2), ("y.x.b.com", 2), ("x.c.com", 3), ("b.com", 3), ("com", 0), ("", 0), (".b.com", 2)]
-    {
+    for (name, expected) in [
+        ("a.b.com", 1),
+        ("x.b.com", 2),
+        ("y.x.b.com", 2),
+        ("x.c.com", 3),
+        ("b.com", 3),
+        ("com", 0),
+        ("", 0),
+        (".b.com", 2),
+    ] {
         assert_eq!(find(&names, &Facts { name, ..FACTS }), Some(expected), "{name}");
     }
 
@@ -79,7 +86,11 @@ fn the_most_specific_entry_of_each_level_wins() {
     assert_eq!(find(&transports, &Facts { transport: "tls", ..FACTS }), Some(1));
 
     let alpn = [any(), protocols(&["h2"]), protocols(&["http/1.1", "http/1.0"])];
-    assert_eq!(find(&alpn, &Facts { protocols: &["x", "http/1.1", "h2"], ..FACTS }), Some(2), "the client's order counts");
+    assert_eq!(
+        find(&alpn, &Facts { protocols: &["x", "http/1.1", "h2"], ..FACTS }),
+        Some(2),
+        "the client's order counts"
+    );
     assert_eq!(find(&alpn, &Facts { protocols: &["x"], ..FACTS }), Some(0));
 }
 

@@ -6,7 +6,8 @@ struct Headers(Vec<(&'static str, &'static str)>);
 
 impl HeaderLookup for Headers {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
-        let values: Vec<&str> = self.0.iter().filter(|(name, _)| *name == key.as_str()).map(|(_, value)| *value).collect();
+        let values: Vec<&str> =
+            self.0.iter().filter(|(name, _)| *name == key.as_str()).map(|(_, value)| *value).collect();
         (!values.is_empty()).then(|| values.join(",").into_bytes().into())
     }
 }
@@ -81,9 +82,7 @@ fn the_first_route_whose_path_matches_wins() {
 
 #[test]
 fn a_host_is_chosen_before_its_routes() {
-    let host = |name: &str, domains: &[&str]| {
-        json!({ "name": name, "domains": domains, "routes": [{ "name": name, "match": { "prefix": "/x" }, "route": { "cluster": "c" } }] })
-    };
+    let host = |name: &str, domains: &[&str]| json!({ "name": name, "domains": domains, "routes": [{ "name": name, "match": { "prefix": "/x" }, "route": { "cluster": "c" } }] });
     let mut document = json!({ "virtual_hosts": [host("any", &["*"]), host("wild", &["*.b.com"]), host("exact", &["a.b.com", "a.b.com:8080"])] });
     let find = |plan: &RouteConfiguration, host: &str, path: &str| {
         let headers = Headers(vec![]);
@@ -156,7 +155,8 @@ fn query_cookies_and_grpc() {
     check(query(json!({ "name": "a" })), "/?a", &[], true);
     check(query(json!({ "name": "a" })), "/?b=a", &[], false);
     check(query(json!({ "name": "a", "present_match": false })), "/?b", &[], true);
-    check(query(json!({ "name": "a", "string_match": { "exact": "x y" } })), "/?z=1&a=x%20y", &[], true);
+    check(query(json!({ "name": "a", "string_match": { "exact": "x%20y" } })), "/?z=1&a=x%20y", &[], true);
+    check(query(json!({ "name": "a", "string_match": { "exact": "x y" } })), "/?z=1&a=x%20y", &[], false);
     check(query(json!({ "name": "a", "string_match": { "exact": "1" } })), "/?a=2&a=1", &[], false);
     let cookies = json!({ "cookies": [{ "name": "c", "string_match": { "exact": "1" } }] });
     check(cookies.clone(), "/", &[("cookie", "b=2; c=1")], true);
@@ -174,7 +174,11 @@ fn fractions_follow_the_streams_random_value() {
     ]));
     let headers = Headers(vec![]);
     for (random, expected) in [(0, "0"), (24, "0"), (25, "1"), (99, "1"), (100, "0")] {
-        assert_eq!(name(&plan, &RouteRequest { random, ..request("/", &headers) }).as_deref(), Some(expected), "{random}");
+        assert_eq!(
+            name(&plan, &RouteRequest { random, ..request("/", &headers) }).as_deref(),
+            Some(expected),
+            "{random}"
+        );
     }
 }
 
@@ -197,9 +201,12 @@ fn path_parameters_are_ignored_when_asked() {
 
 #[test]
 fn weights_divide_the_random_values() {
-    let plan = plan(json!({ "virtual_hosts": [{ "name": "v", "domains": ["*"], "routes": [{ "match": { "prefix": "/" }, "route": {
-        "weighted_clusters": { "clusters": [{ "name": "a", "weight": 1 }, { "name": "b", "weight": 0 }, { "name": "c", "weight": 3 }] } } }] }] }));
-    let super::super::ClusterSpec::Weighted(weighted) = &plan.virtual_hosts[0].routes[0].forward().unwrap().cluster else {
+    let plan = plan(
+        json!({ "virtual_hosts": [{ "name": "v", "domains": ["*"], "routes": [{ "match": { "prefix": "/" }, "route": {
+        "weighted_clusters": { "clusters": [{ "name": "a", "weight": 1 }, { "name": "b", "weight": 0 }, { "name": "c", "weight": 3 }] } } }] }] }),
+    );
+    let super::super::ClusterSpec::Weighted(weighted) = &plan.virtual_hosts[0].routes[0].forward().unwrap().cluster
+    else {
         panic!("not weighted");
     };
     let picks: Vec<u32> = (0..5).map(|value| weighted.pick(value).weight).collect();

@@ -1,0 +1,513 @@
+//! Whole exchanges over loopback: a worker with a static configuration, scripted hosts, plain sockets as clients.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use meltemi_filters::{Context, LocalNode};
+use meltemi_proto::{Any, envoy::config::bootstrap::v3::Bootstrap};
+use meltemi_telemetry::Registry;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::LocalSet,
+};
+
+use crate::{
+    configurator::{Configurator, Held},
+    worker::{self, Feed, Phase},
+};
+
+fn held<P>(plan: Arc<P>) -> Held<P> {
+    Held { plan, body: Arc::new(Any::default()), version: Arc::default(), updated: SystemTime::now(), fixed: true }
+}
+
+/// A worker running in the test's own local set.
+struct Running {
+    port: u16,
+    phase: watch::Sender<Phase>,
+    configurator: Configurator,
+    worker: tokio::task::JoinHandle<()>,
+}
+
+const LISTENER: &str = r#"
+  listeners:
+  - name: l
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: h
+          drain_timeout: 0.3s
+          upgrade_configs: [{upgrade_type: websocket}]
+          route_config:
+            name: r
+            validate_clusters: false
+            virtual_hosts:
+            - {name: v, domains: ["*"], include_request_attempt_count: true, routes: [ROUTES]}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"#;
+
+fn cluster(name: &str, ports: &[u16], extra: &str) -> String {
+    let endpoints: Vec<String> = ports
+        .iter()
+        .map(|port| {
+            format!("{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}")
+        })
+        .collect();
+    format!(
+        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, {extra} load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{}]}}]}}}}\n",
+        endpoints.join(", ")
+    )
+}
+
+fn parse(listener: &str, clusters: &str) -> meltemi_plan::Bootstrap {
+    let text = format!("static_resources:{listener}  clusters:\n{clusters}");
+    let proto: Bootstrap = meltemi_proto::json::from_text(&text).unwrap();
+    meltemi_plan::bootstrap(&proto).unwrap()
+}
+
+async fn start_listener(listener: &str, clusters: &str) -> Running {
+    let plan = parse(listener, clusters);
+    let registry = Registry::new();
+    let mut configurator = Configurator::new(registry.clone());
+    for cluster in plan.clusters {
+        configurator.set_cluster(held(cluster)).unwrap();
+    }
+    for listener in plan.listeners {
+        configurator.set_listener(held(listener)).unwrap();
+    }
+    configurator.publish();
+    let (status, mut statuses) = mpsc::channel(8);
+    let phase = watch::Sender::new(Phase::Serving);
+    let filters = Context::new(&registry, LocalNode::new("node", "cluster", &serde_json::Value::Null));
+    let feed = Feed { worlds: configurator.subscribe(), phase: phase.subscribe(), status: Some(status), filters };
+    let worker = tokio::task::spawn_local(worker::run(0, feed));
+    let bound = statuses.recv().await.unwrap().result.unwrap();
+    Running { port: bound.socket().unwrap().port(), phase, configurator, worker }
+}
+
+async fn start(routes: &str, clusters: &str) -> Running {
+    start_listener(&LISTENER.replace("ROUTES", routes), clusters).await
+}
+
+/// What a scripted host saw.
+#[derive(Default)]
+struct Seen {
+    connections: Cell<usize>,
+    requests: RefCell<Vec<String>>,
+}
+
+/// A host that answers the n-th request (over all its connections) with `answer(n)`; `None` closes without an answer.
+async fn host(answer: impl Fn(usize) -> Option<String> + 'static) -> (u16, Rc<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Rc::new(Seen::default());
+    let (record, answer) = (Rc::clone(&seen), Rc::new(answer));
+    tokio::task::spawn_local(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            record.connections.set(record.connections.get() + 1);
+            let (record, answer) = (Rc::clone(&record), Rc::clone(&answer));
+            tokio::task::spawn_local(async move {
+                while let Some(request) = read_message(&mut stream).await {
+                    let n = record.requests.borrow().len();
+                    record.requests.borrow_mut().push(request);
+                    match answer(n) {
+                        Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                        None => return,
+                    }
+                }
+            });
+        }
+    });
+    (port, seen)
+}
+
+/// A head and its body, by `content-length` or chunks; `None` at the end of the stream.
+async fn read_message(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut byte = [0];
+        if stream.read(&mut byte).await.ok()? == 0 {
+            return None;
+        }
+        bytes.push(byte[0]);
+        if bytes.ends_with(b"\r\n\r\n") {
+            break;
+        }
+    }
+    let head = String::from_utf8(bytes.clone()).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    if let Some(length) = length {
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        bytes.extend_from_slice(&body);
+    } else if head.contains("transfer-encoding: chunked") {
+        while !bytes.ends_with(b"\r\n0\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.ok()?;
+            bytes.push(byte[0]);
+        }
+    }
+    Some(String::from_utf8(bytes).unwrap())
+}
+
+fn ok(body: &str) -> Option<String> {
+    Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn status(code: u16) -> Option<String> {
+    Some(format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\n\r\n"))
+}
+
+async fn connect(running: &Running) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", running.port)).await.unwrap()
+}
+
+async fn ask(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), read_message(stream)).await.unwrap().unwrap()
+}
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+macro_rules! local_test {
+    ($(#[$meta:meta])* async fn $name:ident() $body:block) => {
+        $(#[$meta])*
+        #[tokio::test]
+        async fn $name() {
+            LocalSet::new().run_until(async $body).await;
+        }
+    };
+}
+
+local_test! {
+async fn keep_alive_connections_are_reused_on_both_sides() {
+    let (port, seen) = host(|n| ok(&n.to_string())).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    for n in 0..5 {
+        let answer = ask(&mut client, GET).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&format!("\r\n\r\n{n}")), "{answer}");
+        assert!(answer.contains("server: envoy\r\n") && answer.contains("x-envoy-upstream-service-time: "), "{answer}");
+    }
+    assert_eq!(seen.connections.get(), 1);
+    let request = seen.requests.borrow()[0].clone();
+    for part in ["host: a\r\n", "x-request-id: ", "x-forwarded-proto: http\r\n", "x-envoy-attempt-count: 1\r\n"] {
+        assert!(request.contains(part), "{part} in {request}");
+    }
+}
+}
+
+local_test! {
+async fn a_retry_sends_the_whole_body_again() {
+    let (port, seen) = host(|n| if n < 2 { status(503) } else { ok("done") }).await;
+    let route = "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_on: 5xx, num_retries: 3, \
+                 retry_back_off: {base_interval: 0.001s}}}}";
+    let running = start(route, &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    assert!(answer.ends_with("done"), "{answer}");
+    let requests = seen.requests.borrow();
+    assert_eq!(requests.len(), 3);
+    assert!(requests.iter().all(|request| request.ends_with("3\r\nabc\r\n0\r\n\r\n")), "{requests:?}");
+    assert!(requests[2].contains("x-envoy-attempt-count: 3\r\n"));
+}
+}
+
+local_test! {
+async fn retries_end_and_the_last_answer_is_passed_on() {
+    let (port, seen) = host(|_| status(503)).await;
+    let route = "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_on: 5xx, num_retries: 2, \
+                 retry_back_off: {base_interval: 0.001s}}}}";
+    let running = start(route, &cluster("c", &[port], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(seen.requests.borrow().len(), 3);
+}
+}
+
+local_test! {
+async fn a_host_that_closes_without_an_answer_is_a_503_with_the_reason() {
+    let (port, _) = host(|_| None).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    let body = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with(body), "{answer}");
+}
+}
+
+local_test! {
+async fn a_connection_that_closed_while_idle_costs_no_request() {
+    let (port, seen) = host(|n| {
+        let close = if n % 2 == 0 { "connection: close\r\n" } else { "" };
+        Some(format!("HTTP/1.1 200 OK\r\n{close}content-length: 0\r\n\r\n"))
+    }).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    for _ in 0..6 {
+        assert!(ask(&mut client, GET).await.starts_with("HTTP/1.1 200 OK"));
+    }
+    assert!(seen.connections.get() >= 3);
+}
+}
+
+local_test! {
+async fn timeouts_are_504_and_leave_the_client_connection_open() {
+    let (port, _) = host(|n| if n == 0 { Some(String::new()) } else { ok("late") }).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c, timeout: 0.1s}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.ends_with("upstream request timeout"), "{answer}");
+    assert!(ask(&mut client, GET).await.ends_with("late"));
+}
+}
+
+local_test! {
+async fn drain_finishes_what_is_open_and_closes_what_is_idle() {
+    let (port, _) = host(|_| ok("x")).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let (mut idle, mut busy) = (connect(&running).await, connect(&running).await);
+    ask(&mut idle, GET).await;
+    busy.write_all(b"GET /x HTTP/1.1\r\nHo").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.phase.send_replace(Phase::Draining);
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), idle.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.is_empty());
+    let answer = ask(&mut busy, "st: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close\r\n"), "{answer}");
+    drop((busy, idle));
+    tokio::time::timeout(Duration::from_secs(5), running.worker).await.unwrap().unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", running.port)).await.is_err(), "nothing listens any more");
+}
+}
+
+local_test! {
+async fn a_mirror_sees_the_request_under_its_shadow_name() {
+    let ((main, _), (shadow, seen)) = (host(|_| ok("main")).await, host(|_| ok("shadow")).await);
+    let route = "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{cluster: m}]}}";
+    let running = start(route, &(cluster("c", &[main], "") + &cluster("m", &[shadow], ""))).await;
+    let request = "POST /x HTTP/1.1\r\nHost: a:81\r\nContent-Length: 4\r\n\r\nbody";
+    assert!(ask(&mut connect(&running).await, request).await.ends_with("main"));
+    for _ in 0..100 {
+        if !seen.requests.borrow().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let requests = seen.requests.borrow();
+    assert!(requests[0].contains("host: a-shadow:81\r\n") && requests[0].ends_with("body"), "{requests:?}");
+}
+}
+
+local_test! {
+async fn a_websocket_becomes_a_tunnel() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let request = read_message(&mut stream).await.unwrap();
+        assert!(request.contains("upgrade: websocket\r\n"), "{request}");
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await.unwrap();
+        let mut buffer = [0; 4];
+        stream.read_exact(&mut buffer).await.unwrap();
+        stream.write_all(&[b"echo ", &buffer[..]].concat()).await.unwrap();
+    });
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("upgrade: websocket\r\n"), "{answer}");
+    client.write_all(b"ping").await.unwrap();
+    let mut echoed = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut echoed)).await.unwrap().unwrap();
+    assert_eq!(echoed, b"echo ping");
+}
+}
+
+local_test! {
+async fn http2_on_both_sides_passes_trailers() {
+    use meltemi_http::{Frame, Headers, Method, RequestHead, ServerStream, h2, pool};
+    use std::future::poll_fn;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::ServerConnection::handshake(stream.into(), &h2::Options::default()).await.unwrap();
+        while let Ok(Some(accepted)) = poll_fn(|cx| connection.poll_accept(cx)).await {
+            tokio::task::spawn_local(async move {
+                let mut stream = ServerStream::H2(Box::new(accepted.stream));
+                let mut body = 0;
+                while let Some(Frame::Data(data)) = poll_fn(|cx| stream.poll_frame(cx)).await.unwrap() {
+                    body += data.len();
+                }
+                stream.send_head(&meltemi_http::ResponseHead::new(http::StatusCode::OK), false);
+                stream.send_frame(Frame::Data(body.to_string().into()));
+                let mut trailers = Headers::new();
+                trailers.append(meltemi_http::name::GRPC_STATUS, http::HeaderValue::from_static("0"));
+                stream.send_frame(Frame::Trailers(trailers));
+                stream.finish();
+                poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
+            });
+        }
+    });
+    let protocol = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
+        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
+        explicit_http_config: {http2_protocol_options: {}}}},";
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], protocol)).await;
+    let pools = pool::Pools::new();
+    let key = pool::Key { endpoint: 1, transport: 0, mode: pool::Mode::Http2 };
+    let pool = pools.pool(key, Default::default);
+    let proxy = running.port;
+    let exchange = |size: usize| {
+        let pool = Rc::clone(&pool);
+        async move {
+            let connect = async move {
+                let stream = TcpStream::connect(("127.0.0.1", proxy)).await.unwrap().into();
+                Ok(pool::Connected { stream, guard: Box::new(()), note: None })
+            };
+            let mut stream = match pool.try_stream() {
+                Some(stream) => stream,
+                None => pool.open(connect).await.unwrap(),
+            };
+            let mut head = RequestHead::new(Method::POST, "a", "/s/m");
+            head.headers.append(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+            stream.send_head(&head, false).unwrap();
+            stream.send_frame(Frame::Data(vec![b'x'; size].into()));
+            stream.finish();
+            let mut flushed = false;
+            let head = poll_fn(|cx| {
+                flushed = flushed || stream.poll_flush(cx).is_ready();
+                stream.poll_response(cx)
+            }).await.unwrap();
+            assert_eq!(head.status, http::StatusCode::OK);
+            let mut body = Vec::new();
+            let mut status = None;
+            while let Some(frame) = poll_fn(|cx| stream.poll_frame(cx)).await.unwrap() {
+                match frame {
+                    Frame::Data(data) => body.extend_from_slice(&data),
+                    Frame::Trailers(trailers) => status = trailers.get_str("grpc-status").map(str::to_owned),
+                }
+            }
+            assert_eq!((String::from_utf8(body).unwrap(), status.as_deref()), (size.to_string(), Some("0")));
+        }
+    };
+    // More than a window, and several at once.
+    let several = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::join!(exchange(3), exchange(2_000_000), exchange(0), exchange(70_000))
+    });
+    several.await.unwrap();
+    drop(running.configurator);
+}
+}
+
+local_test! {
+async fn a_tcp_proxy_relays_and_passes_half_close() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.unwrap();
+        stream.write_all(format!("got {all}").as_bytes()).await.unwrap();
+    });
+    let listener = r#"
+  listeners:
+  - name: l
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: c}
+"#;
+    let running = start_listener(listener, &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    client.write_all(b"hello").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, "got hello");
+}
+}
+
+local_test! {
+async fn bodies_stream_without_waiting_for_their_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"first\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap();
+            seen.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").await.unwrap();
+        let mut rest = [0; 5];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"0\r\n\r\n");
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"5\r\nhello\r\n") {
+        let mut byte = [0];
+        tokio::time::timeout(Duration::from_secs(5), client.read_exact(&mut byte)).await.unwrap().unwrap();
+        seen.push(byte[0]);
+    }
+    client.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut rest = [0; 5];
+    tokio::time::timeout(Duration::from_secs(5), client.read_exact(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(&rest, b"0\r\n\r\n");
+}
+}
+
+local_test! {
+async fn an_update_of_the_listener_loses_no_request() {
+    let (port, _) = host(|_| ok("x")).await;
+    let routes = "{match: {prefix: /}, route: {cluster: c}}";
+    let mut running = start(routes, &cluster("c", &[port], "")).await;
+    let stop = Rc::new(Cell::new(false));
+    let clients: Vec<_> = (0..4).map(|_| {
+        let (stop, proxy) = (Rc::clone(&stop), running.port);
+        tokio::task::spawn_local(async move {
+            let mut served = 0;
+            while !stop.get() {
+                let mut stream = TcpStream::connect(("127.0.0.1", proxy)).await.unwrap();
+                loop {
+                    let answer = ask(&mut stream, GET).await;
+                    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+                    served += 1;
+                    if answer.contains("connection: close") || stop.get() {
+                        break;
+                    }
+                }
+            }
+            served
+        })
+    }).collect();
+    for n in 0..10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let listener = LISTENER.replace("ROUTES", routes).replace("stat_prefix: h", &format!("stat_prefix: h{n}"));
+        let plan = parse(&listener, &cluster("c", &[port], ""));
+        running.configurator.set_listener(held(plan.listeners[0].clone())).unwrap();
+        running.configurator.publish();
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stop.set(true);
+    for client in clients {
+        assert!(client.await.unwrap() > 10);
+    }
+}
+}
