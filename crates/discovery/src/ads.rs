@@ -24,7 +24,7 @@ use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpConnectInfo;
-use tonic::{Extensions, Request, Status, Streaming};
+use tonic::{Code, Extensions, Request, Status, Streaming};
 
 use crate::secure::{SecureInfo, SecureListener};
 use crate::{State, node};
@@ -114,7 +114,9 @@ impl AdsService {
                 _ = stopped.wait_for(|stopped| *stopped) => Err(Status::unavailable("shutting down")),
             };
             if let Err(status) = served {
-                tracing::warn!(peer = arrival.address, %status, "ADS stream ended");
+                if status.code() != Code::Unavailable {
+                    tracing::warn!(peer = arrival.address, %status, "ADS stream refused");
+                }
                 let _ = fail.send(status).await;
             }
         });

@@ -271,6 +271,7 @@ impl Pool {
             && shared.connection.active() < most
             && (limit == 0 || shared.streams.get() < limit)
             && !self.is_expired(shared.opened)
+            && shared.connection.is_open()
     }
 
     /// Opens a connection and returns a stream on it, or on one that came free meanwhile. For HTTP/2 and ALPN the connection is
@@ -416,7 +417,7 @@ impl Pool {
         let mut gone = Vec::new();
         self.idle.borrow_mut().retain_mut(|idle| {
             let keep = idle.client.client.is_idle_and_open()
-                && !limit.is_some_and(|limit| now.duration_since(idle.since) >= limit)
+                && limit.is_none_or(|limit| now.duration_since(idle.since) < limit)
                 && !self.is_expired(idle.client.facts.opened);
             if !keep {
                 gone.push(());
@@ -535,3 +536,6 @@ impl Drop for Lease {
         self.put_back(false);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,12 +70,12 @@ mod tests {
         let mut deadline = Deadline::new();
         let (short, long) = (Duration::from_millis(20), Duration::from_millis(60));
         deadline.set(Some(start + short));
-        poll_fn(|cx| Poll::Ready(assert!(deadline.poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
         deadline.set(Some(start + long));
         poll_fn(|cx| deadline.poll(cx)).await;
         assert!(start.elapsed() >= long);
         deadline.set(Some(start + Duration::from_secs(100)));
-        poll_fn(|cx| Poll::Ready(assert!(deadline.poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
         deadline.set(Some(start + long + short));
         poll_fn(|cx| deadline.poll(cx)).await;
         assert!(start.elapsed() >= long + short && start.elapsed() < Duration::from_secs(50));

@@ -169,8 +169,12 @@ impl Pusher {
             }
         };
         let snapshot = self.snapshot();
-        let response = connection.respond(&*self.0.source, &snapshot, &type_url, &affected);
         connection.started(&snapshot);
+        // A proxy that resumes may still route to clusters that are gone.
+        let response = match &*type_url {
+            CLUSTER => connection.respond_clusters(&*self.0.source, &snapshot, &affected),
+            _ => connection.respond(&*self.0.source, &snapshot, &type_url, &affected),
+        };
         // A proxy that resumes may have been told of other clusters than it held; it waits for their endpoints.
         let endpoints =
             (*type_url == *CLUSTER).then(|| self.respond_endpoints(connection, &snapshot, Affected::Nothing)).flatten();

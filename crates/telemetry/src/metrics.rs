@@ -148,9 +148,33 @@ struct GroupCells {
     scope: Scope,
     specs: Cow<'static, [Spec]>,
     /// Offset of each spec's first cell from the range's base.
-    offsets: Vec<u32>,
+    offsets: Arc<[u32]>,
     /// `None` when all cells were taken at creation: it then counts nothing.
     range: Option<cells::Range>,
+}
+
+/// The offset of each spec and their sum. Lists of specs that live in the program, such as a cluster's, share one table
+/// however many groups there are of them.
+fn offsets(specs: &Cow<'static, [Spec]>) -> (Arc<[u32]>, u32) {
+    type Table = Vec<(&'static [Spec], Arc<[u32]>)>;
+    static SHARED: Mutex<Table> = Mutex::new(Vec::new());
+    let len = specs.iter().map(|s| s.kind.cells()).sum();
+    let compute = || {
+        let mut next = 0;
+        let one = |s: &Spec| {
+            next += s.kind.cells();
+            next - s.kind.cells()
+        };
+        specs.iter().map(one).collect::<Arc<[u32]>>()
+    };
+    let Cow::Borrowed(list) = specs else { return (compute(), len) };
+    let mut shared = SHARED.lock();
+    if let Some((_, known)) = shared.iter().find(|(known, _)| std::ptr::eq(*known, *list)) {
+        return (known.clone(), len);
+    }
+    let offsets = compute();
+    shared.push((list, offsets.clone()));
+    (offsets, len)
 }
 
 /// Metrics that share a scope. Cheap to clone.
@@ -165,12 +189,7 @@ impl std::fmt::Debug for Group {
 
 impl Group {
     fn new(scope: Scope, specs: Cow<'static, [Spec]>) -> Self {
-        let mut offsets = Vec::with_capacity(specs.len());
-        let mut len = 0;
-        for spec in specs.iter() {
-            offsets.push(len);
-            len += spec.kind.cells();
-        }
+        let (offsets, len) = offsets(&specs);
         let range = cells::Range::new(len);
         Self(Arc::new(GroupCells { scope, specs, offsets, range }))
     }

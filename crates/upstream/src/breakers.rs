@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use meltemi_plan::cluster::{CircuitBreakers, Thresholds};
-use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Group, Registry, Spec};
+
+use crate::stats::Names;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -74,14 +75,17 @@ pub struct Breakers {
 }
 
 impl Breakers {
-    pub fn new(registry: &Registry, cluster: &str, config: &CircuitBreakers) -> Arc<Self> {
-        let level = |name: &str, thresholds: &Thresholds| {
-            let mut scope = Scope::envoy("cluster", "envoy_cluster_name", cluster);
-            scope.text = format!("{}circuit_breakers.{name}.", scope.text).into();
-            scope.prometheus = format!("envoy_cluster_circuit_breakers_{name}_").into();
-            Level::new(thresholds.clone(), registry.group(scope, GAUGES))
+    pub(crate) fn new(registry: &Registry, names: &Names, config: &CircuitBreakers) -> Arc<Self> {
+        let level = |part, prometheus, thresholds: &Thresholds| {
+            Level::new(thresholds.clone(), registry.group(names.part(part, prometheus), GAUGES))
         };
-        Arc::new(Self { levels: [level("default", &config.default), level("high", &config.high)] })
+        let (default, high) = (&config.default, &config.high);
+        Arc::new(Self {
+            levels: [
+                level("circuit_breakers.default.", "envoy_cluster_circuit_breakers_default_", default),
+                level("circuit_breakers.high.", "envoy_cluster_circuit_breakers_high_", high),
+            ],
+        })
     }
 
     /// Under new thresholds: what is in use goes on counting only if they are equal.

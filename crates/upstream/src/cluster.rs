@@ -26,7 +26,7 @@ use crate::members::{self, HostGroup, Lifecycle};
 use crate::original_dst::OriginalDst;
 use crate::outlier::{Detector, Outcome};
 use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
-use crate::stats::{ClusterStats, OutlierStats, scope};
+use crate::stats::{ClusterStats, Names, OutlierStats};
 use crate::subset::Subsets;
 
 /// How bytes reach an endpoint.
@@ -112,16 +112,18 @@ impl Cluster {
         registry: &Registry,
         previous: Option<&Self>,
     ) -> Arc<Self> {
-        let stat_name = plan.stat_name.clone();
-        let previous_stats = previous.filter(|p| p.plan.stat_name == stat_name);
-        let stats = previous_stats.map_or_else(|| ClusterStats::new(registry, &stat_name), |p| p.stats.clone());
+        let names = Names::new(&plan.stat_name);
+        let previous_stats = previous.filter(|p| p.plan.stat_name == plan.stat_name);
+        let stats = previous_stats.map_or_else(|| ClusterStats::new(registry, &names), |p| p.stats.clone());
         let breakers = match previous_stats {
             Some(p) => Breakers::next(&p.breakers, &plan.breakers),
-            None => Breakers::new(registry, &stat_name, &plan.breakers),
+            None => Breakers::new(registry, &names, &plan.breakers),
         };
         let outlier = plan.outlier.clone().map(|config| {
             let stats = previous_stats.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
-            let stats = stats.unwrap_or_else(|| OutlierStats::new(registry, scope(&stat_name, "outlier_detection.")));
+            let stats = stats.unwrap_or_else(|| {
+                OutlierStats::new(registry, names.part("outlier_detection.", "envoy_cluster_outlier_detection_"))
+            });
             Detector::new(config, stats)
         });
         let shape = adapt::shape(&plan);

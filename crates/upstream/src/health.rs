@@ -16,14 +16,17 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::endpoint::{Endpoint, Fault};
-use crate::stats::{HealthCheckStats, scope};
+use crate::stats::{HealthCheckStats, Names};
 pub(crate) use probe::{Answer, exchange_h2, parse_status};
 
 /// Keeps one loop for each host that the cluster has.
 pub(crate) async fn run(cluster: Weak<Cluster>) {
     let Some(strong) = cluster.upgrade() else { return };
     let mut changes = strong.changed.subscribe();
-    let stats = HealthCheckStats::new(&strong.registry, scope(&strong.plan.stat_name, "health_check."));
+    let stats = HealthCheckStats::new(
+        &strong.registry,
+        Names::new(&strong.plan.stat_name).part("health_check.", "envoy_cluster_health_check_"),
+    );
     drop(strong);
     let mut loops = JoinSet::new();
     let mut running: HashMap<u64, Vec<tokio::task::AbortHandle>> = HashMap::new();

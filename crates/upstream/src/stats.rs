@@ -175,11 +175,23 @@ stats! {
     }
 }
 
-pub(crate) fn scope(cluster: &str, part: &str) -> Scope {
-    let mut scope = Scope::envoy("cluster", "envoy_cluster_name", cluster);
-    scope.text = format!("{}{part}", scope.text).into();
-    scope.prometheus = format!("envoy_cluster_{}", part.replace('.', "_")).into();
-    scope
+/// How a cluster's groups are named; they share one label.
+#[derive(Clone, Debug)]
+pub(crate) struct Names(Scope);
+
+impl Names {
+    pub fn new(stat_name: &str) -> Self {
+        Self(Scope::envoy("cluster", "envoy_cluster_name", stat_name))
+    }
+
+    /// `part` ends in a dot, `prometheus` is the whole prefix.
+    pub fn part(&self, part: &str, prometheus: &'static str) -> Scope {
+        Scope {
+            text: format!("{}{part}", self.0.text).into(),
+            prometheus: prometheus.into(),
+            labels: self.0.labels.clone(),
+        }
+    }
 }
 
 /// All of a cluster's metrics.
@@ -190,12 +202,9 @@ pub struct ClusterStats {
 }
 
 impl ClusterStats {
-    /// `name` is the cluster's `alt_stat_name`, else its name.
-    pub fn new(registry: &Registry, name: &str) -> Self {
-        Self {
-            traffic: TrafficStats::new(registry, scope(name, "")),
-            membership: MembershipStats::new(registry, scope(name, "")),
-        }
+    pub(crate) fn new(registry: &Registry, names: &Names) -> Self {
+        let scope = || names.part("", "envoy_cluster_");
+        Self { traffic: TrafficStats::new(registry, scope()), membership: MembershipStats::new(registry, scope()) }
     }
 }
 
@@ -232,7 +241,7 @@ mod tests {
     #[test]
     fn responses_count_by_class_and_code() {
         let registry = Registry::new();
-        let stats = ClusterStats::new(&registry, "c");
+        let stats = ClusterStats::new(&registry, &Names::new("c"));
         [200, 200, 503, 299, 999].into_iter().for_each(|status| stats.traffic.response(status));
         let by = |label: &'static str, value: &'static str| {
             let text = registry.prometheus(&Default::default());

@@ -450,7 +450,7 @@ fn target_parts(
     let rest = &target[scheme_end + 3..];
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let authority =
-        authority(head, rest[..end].as_bytes()).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
+        authority(head, &rest.as_bytes()[..end]).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
     let path = match rest.as_bytes().get(end) {
         Some(b'/') => piece(&rest[end..])?,
         Some(_) => ByteStr::from(format!("/{}", &rest[end..])),

@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Ends the exchange; the response must have been flushed.
-    pub fn next(&mut self) -> Next {
+    pub fn end_exchange(&mut self) -> Next {
         if !self.keep_alive || !self.reader.is_done() {
             return Next::Close;
         }

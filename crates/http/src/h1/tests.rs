@@ -298,7 +298,7 @@ async fn pipelined_requests_are_answered_in_order_and_one_at_a_time() {
     assert!(poll_once(|cx| server.poll_closed(cx)).is_pending(), "a pipelined request is not a close");
     server.send_head(&ResponseHead::new(StatusCode::OK), true);
     poll_fn(|cx| server.poll_flush(cx)).await.unwrap();
-    assert_eq!(server.next(), Next::Request);
+    assert_eq!(server.end_exchange(), Next::Request);
     let head = poll_fn(|cx| server.poll_request(cx)).await.unwrap().unwrap();
     assert_eq!(head.path, "/2");
     let mut reply = [0; 38];
@@ -314,7 +314,7 @@ async fn a_response_before_the_request_ended_closes_the_connection() {
     poll_fn(|cx| server.poll_request(cx)).await.unwrap().unwrap();
     server.send_head(&ResponseHead::new(StatusCode::FORBIDDEN), true);
     poll_fn(|cx| server.poll_flush(cx)).await.unwrap();
-    assert_eq!(server.next(), Next::Close);
+    assert_eq!(server.end_exchange(), Next::Close);
     let mut reply = vec![0; 200];
     let n = peer.read(&mut reply).await.unwrap();
     assert!(String::from_utf8_lossy(&reply[..n]).contains("connection: close\r\n"));

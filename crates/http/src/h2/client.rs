@@ -1,11 +1,11 @@
 //! The side that sends requests.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::{Error, Frame, RequestHead, ResetReason, ResponseHead, pool::Connecti
 
 /// A shared upstream connection. Cloned into each stream; the task that drives it belongs to the pool.
 pub struct ClientConnection {
-    send: client::SendRequest<Bytes>,
+    send: RefCell<client::SendRequest<Bytes>>,
     facts: Rc<ConnectionFacts>,
     active: Rc<Cell<usize>>,
     buffer_bytes: usize,
@@ -40,7 +40,7 @@ pub async fn handshake(
         .handshake(stream)
         .await?;
     let connection =
-        ClientConnection { send, facts, active: Rc::new(Cell::new(0)), buffer_bytes: options.buffer_bytes };
+        ClientConnection { send: RefCell::new(send), facts, active: Rc::new(Cell::new(0)), buffer_bytes: options.buffer_bytes };
     Ok((connection, Driver(driver)))
 }
 
@@ -62,14 +62,20 @@ impl ClientConnection {
 
     /// Streams that the peer allows at once.
     pub fn max_streams(&self) -> usize {
-        self.send.current_max_send_streams()
+        self.send.borrow().current_max_send_streams()
+    }
+
+    /// The peer has neither closed nor said GOAWAY.
+    pub fn is_open(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.send.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// A stream on this connection; nothing is sent yet.
     pub fn stream(&self) -> ClientStream {
         self.active.set(self.active.get() + 1);
         ClientStream {
-            connection: self.send.clone(),
+            connection: self.send.borrow().clone(),
             pending: None,
             state: State::Idle,
             send: None,

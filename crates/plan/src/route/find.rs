@@ -4,7 +4,6 @@ use super::{CookieMatcher, PathRule, QueryMatcher, Route, RouteConfiguration, Ro
 use crate::header::{HeaderKey, HeaderMatcher};
 use http::header;
 use meltemi_matchers::FullRegex;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 impl RouteConfiguration {

@@ -102,6 +102,8 @@ impl Subscriber {
 
     fn set(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {
         let body: &Any = &resource.body;
+        // Decoding drops fields that are too new for our types; they are refused like any other that has no effect.
+        meltemi_plan::support::check_resource(type_url, &body.value).map_err(|e| e.to_string())?;
         let mut configurator = self.state.configurator.lock();
         match type_url {
             types::CLUSTER => {

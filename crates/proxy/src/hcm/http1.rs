@@ -51,7 +51,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
             Event::Closed | Event::Idle => return,
         }
         let ServerStream::H1(server) = &mut stream else { return };
-        if server.next() == h1::Next::Close {
+        if server.end_exchange() == h1::Next::Close {
             return close(server, plan.delayed_close_timeout.unwrap_or(DELAYED_CLOSE), &mut deadline).await;
         }
     }

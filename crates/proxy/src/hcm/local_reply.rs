@@ -26,10 +26,7 @@ pub(super) fn customize(
     }
     info.response_code = Some(reply.status.as_u16());
     let scope = Scope { request: Some(request), ..Scope::new(info) };
-    let mapper = config
-        .mappers
-        .iter()
-        .find(|mapper| access_log::passes(&mapper.filter, &scope));
+    let mapper = config.mappers.iter().find(|mapper| access_log::passes(&mapper.filter, &scope));
     let mut body_format = config.body_format.as_ref();
     if let Some(mapper) = mapper {
         body_format = mapper.body_format.as_ref().or(body_format);

@@ -179,10 +179,11 @@ fn forwarding(context: &Context, plan: &Hcm, head: &mut RequestHead) -> Admitted
             headers.insert(name::X_ENVOY_EXTERNAL_ADDRESS, value);
         }
     }
-    if plan.append_x_forwarded_port && !headers.contains(&name::X_FORWARDED_PORT) {
-        if let Some(address) = connection.local.socket() {
-            headers.append(name::X_FORWARDED_PORT, HeaderValue::from(address.port()));
-        }
+    if plan.append_x_forwarded_port
+        && !headers.contains(&name::X_FORWARDED_PORT)
+        && let Some(address) = connection.local.socket()
+    {
+        headers.append(name::X_FORWARDED_PORT, HeaderValue::from(address.port()));
     }
     Admitted { remote: remote.unwrap_or_else(|| connection.remote.clone()), internal }
 }
@@ -215,7 +216,8 @@ fn remove_internal(headers: &mut Headers, edge: bool) {
             name::X_ENVOY_DOWNSTREAM_SERVICE_NODE,
             name::X_ENVOY_ORIGINAL_PATH,
         ];
-        !always.contains(name) && !(edge && at_edge.contains(name))
+        let theirs = always.contains(name) || (edge && at_edge.contains(name));
+        !theirs
     });
 }
 

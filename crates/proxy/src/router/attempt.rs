@@ -173,7 +173,6 @@ pub(super) async fn run(
             metadata: target.metadata_match.as_ref(),
             previous: retries.tried(),
             reselect: retries.reselect(),
-            metadata: target.metadata.as_ref(),
         },
     );
     let Ok(endpoint) = picked else { return Attempted::Failed(Failure::NoHealthyHost) };

@@ -74,7 +74,12 @@ pub async fn forward(
                 }
                 exchange.info.upstream.transport_failure = failure.transport_failure().map(Into::into);
                 let retried = exchange.info.upstream.attempts > 1;
-                return Err(Box::new(failure.reply(retried)));
+                let mut reply = failure.reply(retried);
+                if reply.status == StatusCode::GATEWAY_TIMEOUT && !sending.request_done() {
+                    // It was the client who kept us waiting.
+                    reply.status = StatusCode::REQUEST_TIMEOUT;
+                }
+                return Err(Box::new(reply));
             }
             Attempted::DownstreamGone => return gone(exchange),
         }

@@ -7,7 +7,6 @@ use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
 use meltemi_plan::{
     HeaderLookup,
     common::Value,
-    common::Value,
     route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedCluster, WeightedClusters, WeightedName},
 };
 use meltemi_upstream::{Cluster, RoutingPriority};
@@ -24,8 +23,6 @@ pub struct Target {
     pub priority: RoutingPriority,
     /// Wanted endpoint metadata, for subset load balancing.
     pub metadata_match: Option<Value>,
-    /// What metadata hosts must have, where the cluster has subsets.
-    pub metadata: Option<Value>,
 }
 
 impl Target {
@@ -65,12 +62,13 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
         return Err(super::bare(status, "cluster_not_found", ResponseFlags::NO_CLUSTER));
     };
     exchange.info.upstream.cluster = Some(Arc::clone(&cluster.plan));
-    let chosen = weighted.as_ref().and_then(|(all, index): &(Arc<WeightedClusters>, usize)| all.clusters.get(*index));
-    let metadata = cluster.plan.subsets.as_ref().and_then(|_| {
-        merged(forward.metadata_match.as_ref(), chosen.and_then(|chosen| chosen.metadata_match.as_ref()))
-    });
+    let entry = weighted.as_ref().and_then(|(all, index): &(Arc<WeightedClusters>, usize)| all.clusters.get(*index));
+    let metadata_match =
+        cluster.plan.subsets.as_ref().and_then(|_| {
+            merged(forward.metadata_match.as_ref(), entry.and_then(|entry| entry.metadata_match.as_ref()))
+        });
     Ok(Target {
-        metadata,
+        metadata_match,
         cluster,
         weighted,
         hash,

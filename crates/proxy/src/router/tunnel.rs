@@ -35,8 +35,8 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     let worker = Rc::clone(&exchange.context.worker);
     let context = PickContext {
         hash: target.hash,
-        original_dst: target.original_dst, metadata: target.metadata_match.as_ref(),
-        metadata: target.metadata.as_ref(),
+        original_dst: target.original_dst,
+        metadata: target.metadata_match.as_ref(),
         ..PickContext::default()
     };
     let fail = |failure: Failure| Box::new(failure.reply(false));

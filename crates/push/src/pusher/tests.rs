@@ -407,3 +407,22 @@ async fn resumed_envoy_gets_all_endpoints_since_it_may_be_warming() {
         assert_eq!(second.settle().await, expected, "{user_agent}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn resumed_proxy_keeps_gone_clusters_until_its_routes_do_without_them() {
+    let world = world();
+    world.fake.set("cds", "old", 1);
+    world.fake.set("rds", "r", 1);
+    let mut first = Proxy::connect(&world, "one", Variant::Delta);
+    first.subscribe(CLUSTER, &["*"]);
+    first.subscribe(ROUTE, &["r"]);
+    first.settle().await;
+    let mut second = Proxy::connect(&world, "one", Variant::Delta);
+    std::mem::swap(&mut first.session, &mut second.session);
+    drop(first);
+    world.fake.remove("cds", "old");
+    world.fake.set("cds", "new", 1);
+    world.fake.set("rds", "r", 2);
+    second.session.connected();
+    assert_eq!(second.settle().await, ["cds new", "rds r", "cds -old"]);
+}

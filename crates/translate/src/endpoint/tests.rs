@@ -85,7 +85,8 @@ fn endpoints_are_grouped_by_locality() {
 fn a_subset_has_the_endpoints_with_its_labels() {
     let snapshot = shop(&rule("subsets: [{name: v2, labels: {version: v2}}]"));
     assert_eq!(of(&snapshot, "v2"), ["0 eu/a 1: 10.0.0.4!", "0 us/a 1: 10.0.0.3"]);
-    assert_eq!(of(&snapshot, "nobody"), [""; 0]);
+    let unknown = Assignments::inputs(&snapshot, &sidecar("10.9.9.9", "shop"), &names::outbound(80, "nobody", HOST));
+    assert!(unknown.is_none(), "no assignment is better than an empty one");
 }
 
 #[test]

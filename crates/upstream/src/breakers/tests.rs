@@ -17,7 +17,7 @@ fn envoy_defaults() -> Thresholds {
 fn breakers(thresholds: Thresholds) -> (Registry, Arc<Breakers>) {
     let registry = Registry::new();
     let config = CircuitBreakers { default: thresholds, high: envoy_defaults(), per_host_max_connections: None };
-    let breakers = Breakers::new(&registry, "c", &config);
+    let breakers = Breakers::new(&registry, &Names::new("c"), &config);
     (registry, breakers)
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::header::HeaderLookup;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 struct Headers(Vec<(&'static str, &'static str)>);
 
