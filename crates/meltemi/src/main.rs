@@ -46,7 +46,7 @@ enum Command {
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
-    Iptables(iptables::Arguments),
+    Iptables(Box<iptables::Arguments>),
     /// Check Kubernetes and Istio documents
     Validate(inspect::Validate),
     /// Print the version

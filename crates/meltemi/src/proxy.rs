@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, default_level: &str, json: bool) -> anyhow::Re
     let logging = Arc::new(arguments.logging(default_level, json)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.role.as_deref() {
-        None => runtime.block_on(arguments.from_bootstrap(logging)),
+        None => runtime.block_on(arguments.serve_bootstrap(logging)),
         Some(role) => {
             let role = if role == "sidecar" { Role::Sidecar } else { Role::Router };
             let variables = meltemi_agent::environment::Variables::of_process();
@@ -177,7 +177,7 @@ impl Arguments {
         Ok(bootstrap)
     }
 
-    async fn from_bootstrap(&self, logging: Arc<Logging>) -> anyhow::Result<()> {
+    async fn serve_bootstrap(&self, logging: Arc<Logging>) -> anyhow::Result<()> {
         let mut options = Options::new(&self.bootstrap()?)?;
         if let Some(concurrency) = self.concurrency {
             options.concurrency = concurrency.max(1);

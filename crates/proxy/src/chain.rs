@@ -72,7 +72,7 @@ pub async fn serve(
     };
     let (mut listener, mut handed_over) = (listener, false);
     loop {
-        if let Err(refused) = inspect(&listener, &mut stream, &mut inspected).await {
+        if let Err(refused) = Box::pin(inspect(&listener, &mut stream, &mut inspected)).await {
             return tracing::debug!(listener = %listener.plan.name, %peer, %refused, "connection closed");
         }
         let next = if listener.plan.use_original_dst && !handed_over {
@@ -90,7 +90,7 @@ pub async fn serve(
         return tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
     };
     handle.set_chain(chain.plan.fingerprint);
-    let stream = match secure(&chain, stream).await {
+    let stream = match Box::pin(secure(&chain, stream)).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed"),
     };
@@ -311,7 +311,7 @@ async fn run_filters(
             }
             NetworkFilter::TcpProxy(proxy) => {
                 let Some(info) = admitted(&rules, info, &chain) else { return };
-                return tcp_proxy::serve(worker, (&chain, proxy), stream, info, handle).await;
+                return Box::pin(tcp_proxy::serve(worker, (&chain, proxy), stream, info, handle)).await;
             }
             NetworkFilter::DirectResponse(body) => return answer(&mut stream, body).await,
             NetworkFilter::Echo => return echo(&mut stream).await,

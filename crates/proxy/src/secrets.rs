@@ -84,7 +84,7 @@ fn san_matcher(matcher: &PlanSan) -> SanMatcher {
         (SanKind::Uri | SanKind::Any, San::Uri(text))
         | (SanKind::Dns | SanKind::Any, San::Dns(text))
         | (SanKind::Email | SanKind::Any, San::Email(text)) => matcher.matches(text),
-        (SanKind::IpAddress | SanKind::Any, San::Ip(ip)) => matcher.matches(&ip.to_string()),
+        (SanKind::IpAddress | SanKind::Any, San::Ip(ip)) => matcher.matches(ip.to_string()),
         _ => false,
     })
 }

@@ -153,28 +153,27 @@ struct GroupCells {
     range: Option<cells::Range>,
 }
 
-/// The offset of each spec and their sum. Lists of specs that live in the program, such as a cluster's, share one table
-/// however many groups there are of them.
-fn offsets(specs: &Cow<'static, [Spec]>) -> (Arc<[u32]>, u32) {
+/// The offset of each spec's first cell.
+fn offsets(specs: &[Spec]) -> Arc<[u32]> {
+    let mut next = 0;
+    let one = |s: &Spec| {
+        next += s.kind.cells();
+        next - s.kind.cells()
+    };
+    specs.iter().map(one).collect()
+}
+
+/// The same for a list that lives in the program, such as a cluster's: one table however many groups there are of it.
+fn shared_offsets(list: &'static [Spec]) -> Arc<[u32]> {
     type Table = Vec<(&'static [Spec], Arc<[u32]>)>;
     static SHARED: Mutex<Table> = Mutex::new(Vec::new());
-    let len = specs.iter().map(|s| s.kind.cells()).sum();
-    let compute = || {
-        let mut next = 0;
-        let one = |s: &Spec| {
-            next += s.kind.cells();
-            next - s.kind.cells()
-        };
-        specs.iter().map(one).collect::<Arc<[u32]>>()
-    };
-    let Cow::Borrowed(list) = specs else { return (compute(), len) };
     let mut shared = SHARED.lock();
-    if let Some((_, known)) = shared.iter().find(|(known, _)| std::ptr::eq(*known, *list)) {
-        return (known.clone(), len);
+    if let Some((_, known)) = shared.iter().find(|(known, _)| std::ptr::eq(*known, list)) {
+        return known.clone();
     }
-    let offsets = compute();
+    let offsets = offsets(list);
     shared.push((list, offsets.clone()));
-    (offsets, len)
+    offsets
 }
 
 /// Metrics that share a scope. Cheap to clone.
@@ -189,8 +188,11 @@ impl std::fmt::Debug for Group {
 
 impl Group {
     fn new(scope: Scope, specs: Cow<'static, [Spec]>) -> Self {
-        let (offsets, len) = offsets(&specs);
-        let range = cells::Range::new(len);
+        let offsets = match &specs {
+            Cow::Borrowed(list) => shared_offsets(list),
+            Cow::Owned(list) => offsets(list),
+        };
+        let range = cells::Range::new(specs.iter().map(|s| s.kind.cells()).sum());
         Self(Arc::new(GroupCells { scope, specs, offsets, range }))
     }
 

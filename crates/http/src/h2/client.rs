@@ -39,8 +39,12 @@ pub async fn handshake(
         .max_send_buffer_size(options.buffer_bytes)
         .handshake(stream)
         .await?;
-    let connection =
-        ClientConnection { send: RefCell::new(send), facts, active: Rc::new(Cell::new(0)), buffer_bytes: options.buffer_bytes };
+    let connection = ClientConnection {
+        send: RefCell::new(send),
+        facts,
+        active: Rc::new(Cell::new(0)),
+        buffer_bytes: options.buffer_bytes,
+    };
     Ok((connection, Driver(driver)))
 }
 

@@ -61,10 +61,13 @@ async fn the_last_connection_returned_is_the_first_used() {
         let (first, second) = (a.facts().id, b.facts().id);
         drop(b);
         drop(a);
-        assert_eq!(pool.try_stream().unwrap().facts().id, first);
-        // That one went back unused, so it is not known to be clean and was closed.
-        assert_eq!((pool.connections(), live.get()), (1, 1));
-        assert_eq!(pool.try_stream().unwrap().facts().id, second);
+        let (one, two) = (pool.try_stream().unwrap(), pool.try_stream().unwrap());
+        assert_eq!((one.facts().id, two.facts().id), (first, second));
+        assert!(pool.try_stream().is_none());
+        // What went unused is as clean as before.
+        drop((one, two));
+        assert_eq!((pool.connections(), live.get()), (2, 2));
+        assert!(pool.try_stream().is_some());
     };
     LocalSet::new().run_until(test).await;
 }

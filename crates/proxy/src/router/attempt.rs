@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -233,7 +232,8 @@ async fn stream(
     if let Some(stream) = ready {
         return Ok(stream);
     }
-    let mut opening = pin!(destination.wait_for_stream(&pool));
+    // Boxed: only a request that opens a connection pays for its state.
+    let mut opening = Box::pin(destination.wait_for_stream(&pool));
     exchange.deadline.set(timers.due());
     let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
     poll_fn(|cx| {

@@ -45,7 +45,7 @@ pub async fn forward(
     let mut timers = timers::Timers::new(exchange, forward, &retries);
     headers::timeouts(exchange, &timers);
     if tunnel::terminates(exchange, forward) {
-        return tunnel::serve(exchange, &target).await;
+        return Box::pin(tunnel::serve(exchange, &target)).await;
     }
     let buffer = host.retry_buffer_limit.or(route.retry_buffer_limit);
     let mirrors = mirror::start(exchange, host, forward);
