@@ -335,9 +335,9 @@ fn proto_value(value: &Value) -> ProtoValue {
         Value::Bool(b) => Kind::BoolValue(*b),
         Value::Number(n) => Kind::NumberValue(n.as_f64().unwrap_or_default()),
         Value::String(s) => Kind::StringValue(s.clone()),
-        Value::Array(list) => Kind::ListValue(meltemi_proto::prost_types::ListValue {
-            values: list.iter().map(proto_value).collect(),
-        }),
+        Value::Array(list) => {
+            Kind::ListValue(meltemi_proto::prost_types::ListValue { values: list.iter().map(proto_value).collect() })
+        }
         Value::Object(map) => Kind::StructValue(proto_struct(map)),
     };
     ProtoValue { kind: Some(kind) }

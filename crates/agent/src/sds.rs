@@ -6,7 +6,9 @@
 use crate::identity::WorkloadSecret;
 use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
-use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate};
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, Secret, TlsCertificate,
+};
 use meltemi_proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };

@@ -101,9 +101,9 @@ async fn keep_running(
     let mut backoff = Backoff::new(FIRST_RESTART, LONGEST_RESTART);
     loop {
         let started = Instant::now();
-        let mut child = command(settings, options, bootstrap_file).spawn().map_err(|e| {
-            io::Error::new(e.kind(), format!("cannot start {}: {e}", options.binary.display()))
-        })?;
+        let mut child = command(settings, options, bootstrap_file)
+            .spawn()
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot start {}: {e}", options.binary.display())))?;
         let status: ExitStatus = tokio::select! {
             status = child.wait() => status?,
             () = &mut stop => return end(settings, child).await,
@@ -140,7 +140,9 @@ async fn drain_listeners(admin_port: u16) -> io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", admin_port)).await?;
     stream
-        .write_all(b"POST /drain_listeners?graceful HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .write_all(
+            b"POST /drain_listeners?graceful HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
         .await?;
     let mut status_line = [0; 12];
     stream.read_exact(&mut status_line).await?;

@@ -68,7 +68,8 @@ impl ControlPlane {
     /// The roots come from the file, which the operator mounts, until the authority has given its own bundle.
     fn endpoint(&self, address: &str, secret: Option<&WorkloadSecret>) -> Result<Endpoint, ControlPlaneError> {
         let scheme = if self.plaintext { "http" } else { "https" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|e| connect_error(address, &e))?;
+        let endpoint =
+            Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|e| connect_error(address, &e))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)

@@ -38,7 +38,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    println!("| services | proxies | scoped | change | proxies reached | time ms median [min-max] | CPU ms median [min-max] | RSS MiB |");
+    println!(
+        "| services | proxies | scoped | change | proxies reached | time ms median [min-max] | CPU ms median [min-max] | RSS MiB |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for services in &arguments.services {
         run(&arguments, *services).await.with_context(|| format!("{services} services"))?;

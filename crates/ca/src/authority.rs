@@ -2,8 +2,8 @@
 
 use meltemi_tls::{CertError, Identity, SpiffeId, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use std::fs;
 use std::io::Write;
@@ -45,11 +45,7 @@ pub struct AuthorityOptions {
 
 impl AuthorityOptions {
     pub fn new(trust_domain: TrustDomain) -> Self {
-        Self {
-            trust_domain,
-            default_ttl: Duration::from_secs(24 * 3600),
-            max_ttl: Duration::from_secs(90 * 24 * 3600),
-        }
+        Self { trust_domain, default_ttl: Duration::from_secs(24 * 3600), max_ttl: Duration::from_secs(90 * 24 * 3600) }
     }
 }
 
@@ -99,7 +95,13 @@ impl Authority {
         let root = read(&dir.join("root-cert.pem"))?;
         let chain = read(&dir.join("cert-chain.pem"))?;
         let intermediates = split_pem(&chain);
-        Self::from_pem(&read(&dir.join("ca-cert.pem"))?, &read(&dir.join("ca-key.pem"))?, &intermediates, &root, options)
+        Self::from_pem(
+            &read(&dir.join("ca-cert.pem"))?,
+            &read(&dir.join("ca-key.pem"))?,
+            &intermediates,
+            &root,
+            options,
+        )
     }
 
     fn from_pem(
@@ -142,7 +144,8 @@ impl Authority {
 
     /// Signs the public key of `csr` (PEM PKCS#10, whose own signature proves possession) for `id`.
     pub fn sign(&self, csr: &str, id: &SpiffeId, ttl: Option<Duration>) -> Result<Issued, AuthorityError> {
-        let request = CertificateSigningRequestParams::from_pem(csr).map_err(|e| AuthorityError::Request(e.to_string()))?;
+        let request =
+            CertificateSigningRequestParams::from_pem(csr).map_err(|e| AuthorityError::Request(e.to_string()))?;
         let uri = id.to_string().try_into().map_err(invalid("identity"))?;
         self.issue(&request.public_key, vec![SanType::URI(uri)], ttl.unwrap_or(self.options.default_ttl))
     }
@@ -196,11 +199,7 @@ fn new_root(trust_domain: &TrustDomain) -> Result<(String, String), AuthorityErr
 /// The certificates of a PEM bundle, one text each.
 fn split_pem(bundle: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----";
-    bundle
-        .split_inclusive(END)
-        .filter(|block| block.contains(END))
-        .map(|block| format!("{}\n", block.trim()))
-        .collect()
+    bundle.split_inclusive(END).filter(|block| block.contains(END)).map(|block| format!("{}\n", block.trim())).collect()
 }
 
 fn read(path: &Path) -> Result<String, AuthorityError> {

@@ -42,7 +42,8 @@ impl TokenIssuer {
     /// With a new P-256 key that lives as long as this value.
     pub fn generate(issuer: &str) -> Result<Self, TokenError> {
         let pair = KeyPair::generate().map_err(|e| TokenError::Key(e.to_string()))?;
-        let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).map_err(|e| TokenError::Key(e.to_string()))?;
+        let key =
+            EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).map_err(|e| TokenError::Key(e.to_string()))?;
         Ok(Self { key, public_pem: pair.public_key_pem(), issuer: issuer.to_owned() })
     }
 
@@ -99,7 +100,8 @@ impl TokenVerifier {
             .map_err(|e| TokenError::Refused(e.to_string()))?
             .claims;
         let subject = claims.sub.strip_prefix(SUBJECT_PREFIX).and_then(|rest| rest.split_once(':'));
-        let (namespace, account) = subject.ok_or_else(|| TokenError::Refused("subject is no service account".to_owned()))?;
+        let (namespace, account) =
+            subject.ok_or_else(|| TokenError::Refused("subject is no service account".to_owned()))?;
         SpiffeId::new(self.trust_domain.clone(), namespace, account).map_err(|e| TokenError::Refused(e.to_string()))
     }
 }

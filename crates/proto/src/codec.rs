@@ -32,8 +32,10 @@ pub fn decode<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, DecodeErro
 
 /// Decodes a `google.protobuf.Struct`, as peers exchange it outside any `Any`.
 pub fn decode_struct(bytes: &[u8]) -> Result<prost_types::Struct, DecodeError> {
-    prost_types::Struct::decode(bytes)
-        .map_err(|cause| DecodeError::Malformed { message: "google.protobuf.Struct".to_owned(), cause: cause.to_string() })
+    prost_types::Struct::decode(bytes).map_err(|cause| DecodeError::Malformed {
+        message: "google.protobuf.Struct".to_owned(),
+        cause: cause.to_string(),
+    })
 }
 
 /// Encodes `message`. Equal messages give equal bytes.

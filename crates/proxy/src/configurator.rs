@@ -140,7 +140,8 @@ impl Configurator {
     /// An endpoint update: every cluster of this service takes it at once.
     pub fn set_assignment(&mut self, service: Arc<str>, held: Held<LoadAssignment>) {
         for slot in self.clusters.values() {
-            let watches = matches!(&slot.held.plan.kind, ClusterKind::Eds { service_name, .. } if *service_name == service);
+            let watches =
+                matches!(&slot.held.plan.kind, ClusterKind::Eds { service_name, .. } if *service_name == service);
             if watches {
                 slot.active.iter().chain(&slot.warming).for_each(|cluster| cluster.assign(&held.plan));
             }
@@ -272,7 +273,12 @@ impl Configurator {
             routes: self.routes.iter().filter_map(|(n, s)| Some((n.clone(), s.active.clone()?))).collect(),
             clusters: self.clusters.values().filter_map(|slot| slot.active.clone()).collect::<ClusterSet>(),
         };
-        tracing::debug!(generation, listeners = world.listeners.len(), clusters = world.clusters.len(), "configuration published");
+        tracing::debug!(
+            generation,
+            listeners = world.listeners.len(),
+            clusters = world.clusters.len(),
+            "configuration published"
+        );
         self.publisher.send_replace(Arc::new(world));
     }
 

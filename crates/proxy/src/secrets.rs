@@ -8,13 +8,13 @@ mod tests;
 
 use meltemi_plan::common::DataSource;
 use meltemi_plan::tls::{
-    SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion, Validation as PlanValidation,
-    ValidationContext,
+    SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
+    Validation as PlanValidation, ValidationContext,
 };
 use meltemi_plan::{DownstreamTls, UpstreamTls};
 use meltemi_tls::{
-    CertError, CertSlot, ClientOptions, ClientTls, Identity, San, SanMatcher, ServerOptions, ServerTls, TrustAnchors, TrustSlot,
-    Validation,
+    CertError, CertSlot, ClientOptions, ClientTls, Identity, San, SanMatcher, ServerOptions, ServerTls, TrustAnchors,
+    TrustSlot, Validation,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -112,7 +112,11 @@ impl SecretStore {
                 Ok(false)
             }
             SecretKind::Validation(context) => {
-                let anchors = if context.accept_untrusted && context.trusted_ca.is_none() { None } else { Some(anchors(context)?) };
+                let anchors = if context.accept_untrusted && context.trusted_ca.is_none() {
+                    None
+                } else {
+                    Some(anchors(context)?)
+                };
                 let slots = self.slots(&secret.name);
                 if let Some(anchors) = anchors {
                     slots.trust.set(anchors);
@@ -151,7 +155,11 @@ impl SecretStore {
             PlanValidation::None => return Ok(None),
             PlanValidation::Static(context) => {
                 // Without anchors nothing is verified, as by Envoy; names alone would prove nothing.
-                if context.trusted_ca.is_none() && !context.system_roots && context.hashes.is_empty() && context.spki.is_empty() {
+                if context.trusted_ca.is_none()
+                    && !context.system_roots
+                    && context.hashes.is_empty()
+                    && context.spki.is_empty()
+                {
                     return Ok(None);
                 }
                 let slot = match anchors(context) {
@@ -218,7 +226,9 @@ pub fn names(common: &TlsCommon) -> impl Iterator<Item = (&Arc<str>, Option<&mel
         SecretRef::Inline(_) => None,
     });
     let validation = match &common.validation {
-        PlanValidation::Sds { name, source } | PlanValidation::Combined { name, source, .. } => Some((name, source.as_ref())),
+        PlanValidation::Sds { name, source } | PlanValidation::Combined { name, source, .. } => {
+            Some((name, source.as_ref()))
+        }
         PlanValidation::None | PlanValidation::Static(_) => None,
     };
     certificates.chain(validation)

@@ -60,8 +60,7 @@ impl Identity {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, CertError> {
         let leaf = chain.first().ok_or(CertError::NoCertificate)?;
         let info = cert_info(leaf)?;
-        let signer =
-            crate::provider().key_provider.load_private_key(key).map_err(|e| CertError::Key(e.to_string()))?;
+        let signer = crate::provider().key_provider.load_private_key(key).map_err(|e| CertError::Key(e.to_string()))?;
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
@@ -94,8 +93,7 @@ pub(crate) fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'st
 }
 
 fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
     let time = |t: x509_parser::time::ASN1Time| {
         u64::try_from(t.timestamp()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
     };

@@ -76,8 +76,10 @@ impl PeerInfo {
     /// SHA-256 of the certificate in lower-case hex, the `Hash` part of XFCC.
     pub fn sha256_hex(&self) -> String {
         let provider = crate::provider();
-        let mut hashes = provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
-        let sha256 = hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
+        let mut hashes =
+            provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
+        let sha256 =
+            hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
         hex(sha256.hash(&self.der).as_ref())
     }
 }

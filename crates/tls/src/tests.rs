@@ -42,8 +42,7 @@ fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String>
     });
     let connection = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, near);
-    let client_side =
-        stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).map_err(|e| e.to_string());
+    let client_side = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).map_err(|e| e.to_string());
     drop(stream);
     let server_side = serving.join().unwrap();
     client_side.and(server_side)
@@ -72,8 +71,7 @@ fn pair(server_slot: Arc<CertSlot>, trust: Arc<TrustSlot>, client_slot: Arc<Cert
 fn mutual_tls_tells_the_server_who_the_client_is() {
     let ca = Authority::new("root");
     let trust = TrustSlot::new(ca.anchors());
-    let (server, client) =
-        pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(ca.identity(CLIENT)));
+    let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(ca.identity(CLIENT)));
     let peer = handshake(&server, &client).unwrap();
     assert_eq!(peer.spiffe(), Some(CLIENT));
     assert_eq!(peer.sha256_hex().len(), 64);
@@ -95,8 +93,7 @@ fn a_server_of_another_name_is_refused() {
 fn a_client_of_another_root_is_refused() {
     let (ca, stranger) = (Authority::new("root"), Authority::new("stranger"));
     let trust = TrustSlot::new(ca.anchors());
-    let (server, client) =
-        pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(stranger.identity(CLIENT)));
+    let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(stranger.identity(CLIENT)));
     assert!(handshake(&server, &client).is_err());
 }
 

@@ -102,8 +102,8 @@ impl Validation {
         if self.sans.is_empty() && self.certificate_hashes.is_empty() {
             return Ok(());
         }
-        let info = PeerInfo::from_certificate(leaf)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let info =
+            PeerInfo::from_certificate(leaf).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         if !self.certificate_hashes.is_empty() && !self.certificate_hashes.contains(&info.sha256_hex()) {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }

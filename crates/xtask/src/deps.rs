@@ -29,10 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["net", "telemetry"]),
     ("upstream", &["http", "matchers", "net", "plan", "telemetry", "tls"]),
     ("filters", &["http", "matchers", "net", "plan", "proto", "telemetry", "tls"]),
-    (
-        "proxy",
-        &["filters", "http", "matchers", "net", "plan", "proto", "telemetry", "tls", "upstream", "xds"],
-    ),
+    ("proxy", &["filters", "http", "matchers", "net", "plan", "proto", "telemetry", "tls", "upstream", "xds"]),
     ("agent", &["plan", "proto", "telemetry", "tls", "xds"]),
     ("netfilter", &[]),
     ("local", &["config", "netfilter", "store"]),

@@ -43,14 +43,26 @@ pub fn run() -> Result<()> {
     let protos = envoy_protos()?;
     let patched = root().join("target/patched-protos");
     let shadowed = protos.join("data-plane-api").join(SHADOWED);
-    let text = std::fs::read_to_string(&shadowed)?
-        .replace(" common.dynamic_forward_proxy.v3.DnsCacheConfig", " .envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig");
+    let text = std::fs::read_to_string(&shadowed)?.replace(
+        " common.dynamic_forward_proxy.v3.DnsCacheConfig",
+        " .envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig",
+    );
     std::fs::create_dir_all(patched.join(SHADOWED).parent().context("no parent")?)?;
     std::fs::write(patched.join(SHADOWED), text)?;
 
     let own = root().join("crates/proto/protos");
     let mut includes = vec![patched, own.clone()];
-    for name in ["data-plane-api", "xds", "googleapis", "protoc-gen-validate", "cel-spec/proto", "cel-spec", "opentelemetry-proto", "client_model", "ratelimit/api"] {
+    for name in [
+        "data-plane-api",
+        "xds",
+        "googleapis",
+        "protoc-gen-validate",
+        "cel-spec/proto",
+        "cel-spec",
+        "opentelemetry-proto",
+        "client_model",
+        "ratelimit/api",
+    ] {
         let dir = protos.join(name);
         if dir.is_dir() {
             includes.push(dir);

@@ -13,7 +13,8 @@ fn settings() -> Settings {
 #[test]
 fn both_bootstraps_are_valid_messages() {
     for json in [envoy(&settings(), &Sockets::below(Path::new("/run/x"))), own(&settings())] {
-        let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap = meltemi_proto::json::from_value(&json).unwrap();
+        let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =
+            meltemi_proto::json::from_value(&json).unwrap();
         let node = message.node.unwrap();
         assert_eq!(node.id, "sidecar~10.0.0.7~a-b-c.default~default.svc.cluster.local");
         assert_eq!(node.locality.unwrap().sub_zone, "rack1");

@@ -260,10 +260,9 @@ fn relay_to(ip: &str, target: SocketAddr) -> Relay {
     std::thread::spawn(move || {
         for client in accepting.incoming().map_while(Result::ok) {
             let Ok(server) = std::net::TcpStream::connect(target) else { continue };
-            for (mut from, mut to) in [
-                (client.try_clone().expect("clone"), server.try_clone().expect("clone")),
-                (server, client),
-            ] {
+            for (mut from, mut to) in
+                [(client.try_clone().expect("clone"), server.try_clone().expect("clone")), (server, client)]
+            {
                 std::thread::spawn(move || {
                     // The copy ends with either side.
                     let _ = std::io::copy(&mut from, &mut to);
@@ -297,7 +296,11 @@ fn our_proxy_obeys_our_discovery() {
 /// Python with grpcio, or the reason why there is none.
 fn python() -> Result<PathBuf, String> {
     let path = cache().join("venv/bin/python");
-    if path.exists() { Ok(path) } else { Err("skipped: no grpcio; scripts/install-test-deps.sh installs it".to_owned()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err("skipped: no grpcio; scripts/install-test-deps.sh installs it".to_owned())
+    }
 }
 
 const SPLIT: &str = r#"
@@ -332,7 +335,8 @@ fn proxyless_client_follows_the_split(client: &mut Command) -> Result<(), String
         let address = free_address();
         let mut command = Command::new(&python);
         command.args([script, "grpc-server", version, &address.port().to_string()]);
-        let mut process = Process::start(if version == "v1" { "server-v1" } else { "server-v2" }, &mut command, dir.path());
+        let mut process =
+            Process::start(if version == "v1" { "server-v1" } else { "server-v2" }, &mut command, dir.path());
         process.wait_listening(address);
         servers.push(process);
         endpoints.push((SocketAddr::new(ip.parse().expect("an address"), address.port()), version));

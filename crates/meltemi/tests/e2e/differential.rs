@@ -17,8 +17,20 @@ const REQUESTS: usize = 40;
 
 const HOSTS: &[&str] = &["a.example", "b.example", "api.b.example", "deep.api.b.example", "www.c", "www.other", "none"];
 const DOMAINS: &[&str] = &["a.example", "a.example:8080", "*.b.example", "api.b.example", "www.*", "*"];
-const PATHS: &[&str] =
-    &["/", "/a", "/a/b", "/a/b/c?x=1", "/ab", "/b?x=2&y=3", "/B", "/c/1234/d", "/c/x/d?debug", "/a//b", "/a/./b", "/a%20b"];
+const PATHS: &[&str] = &[
+    "/",
+    "/a",
+    "/a/b",
+    "/a/b/c?x=1",
+    "/ab",
+    "/b?x=2&y=3",
+    "/B",
+    "/c/1234/d",
+    "/c/x/d?debug",
+    "/a//b",
+    "/a/./b",
+    "/a%20b",
+];
 const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"];
 
 struct Generator {
@@ -106,8 +118,14 @@ impl Generator {
             ("response_headers_to_add", "response_headers_to_remove")
         };
         if self.chance(35) {
-            let value = self.pick(&["fixed", "%PROTOCOL%", "%REQ(x-one)%", "a%%b", "%REQ(x-missing?x-two)%", "%REQ(:PATH):3%"]);
-            let action = self.pick(&["APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT", "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS"]);
+            let value =
+                self.pick(&["fixed", "%PROTOCOL%", "%REQ(x-one)%", "a%%b", "%REQ(x-missing?x-two)%", "%REQ(:PATH):3%"]);
+            let action = self.pick(&[
+                "APPEND_IF_EXISTS_OR_ADD",
+                "ADD_IF_ABSENT",
+                "OVERWRITE_IF_EXISTS_OR_ADD",
+                "OVERWRITE_IF_EXISTS",
+            ]);
             let key = self.pick(&["x-one", "x-added", "x-backend-header"]);
             into[add] = json!([{ "header": { "key": key, "value": value }, "append_action": action }]);
         }
@@ -118,10 +136,11 @@ impl Generator {
 
     fn rewrite(&mut self, matched: &Value, action: &mut Value) {
         match self.random.random_range(0..5) {
-            0 if matched.get("safe_regex").is_none() => action["prefix_rewrite"] = json!(self.pick(&["/", "/new", "/new/"])),
+            0 if matched.get("safe_regex").is_none() => {
+                action["prefix_rewrite"] = json!(self.pick(&["/", "/new", "/new/"]))
+            }
             1 => {
-                action["regex_rewrite"] =
-                    json!({ "pattern": { "regex": "/([a-z]+)/?" }, "substitution": self.pick(&["/\\1-x/", "/y", "\\0\\0"]) })
+                action["regex_rewrite"] = json!({ "pattern": { "regex": "/([a-z]+)/?" }, "substitution": self.pick(&["/\\1-x/", "/y", "\\0\\0"]) })
             }
             _ => {}
         }
@@ -129,7 +148,8 @@ impl Generator {
             0 => action["host_rewrite_literal"] = json!("rewritten.example"),
             1 => action["host_rewrite_header"] = json!("x-one"),
             2 => {
-                action["host_rewrite_path_regex"] = json!({ "pattern": { "regex": "^/([a-z]+).*$" }, "substitution": "\\1.example" })
+                action["host_rewrite_path_regex"] =
+                    json!({ "pattern": { "regex": "^/([a-z]+).*$" }, "substitution": "\\1.example" })
             }
             _ => {}
         }
@@ -191,7 +211,8 @@ impl Generator {
             action["strip_query"] = json!(true);
         }
         if self.chance(50) {
-            action["response_code"] = json!(self.pick(&["FOUND", "SEE_OTHER", "TEMPORARY_REDIRECT", "PERMANENT_REDIRECT"]));
+            action["response_code"] =
+                json!(self.pick(&["FOUND", "SEE_OTHER", "TEMPORARY_REDIRECT", "PERMANENT_REDIRECT"]));
         }
         action
     }
@@ -268,7 +289,8 @@ impl Generator {
         });
         if self.chance(40) {
             manager["server_name"] = json!("istio-envoy");
-            manager["server_header_transformation"] = json!(self.pick(&["OVERWRITE", "APPEND_IF_ABSENT", "PASS_THROUGH"]));
+            manager["server_header_transformation"] =
+                json!(self.pick(&["OVERWRITE", "APPEND_IF_ABSENT", "PASS_THROUGH"]));
         }
         if self.chance(20) {
             manager["strip_matching_host_port"] = json!(true);
@@ -307,7 +329,9 @@ impl Generator {
         }
         match self.random.random_range(0..4) {
             0 if matches!(method, "POST" | "PUT") => request += "content-length: 5\r\n\r\nhello",
-            1 if matches!(method, "POST" | "PUT") => request += "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            1 if matches!(method, "POST" | "PUT") => {
+                request += "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            }
             _ if matches!(method, "POST" | "PUT") => request += "content-length: 0\r\n\r\n",
             _ => request += "\r\n",
         }
@@ -401,7 +425,8 @@ fn run_seed(seed: u64, setup: &Setup, envoy: &std::path::Path) -> Vec<String> {
     let mut generator = Generator { random: StdRng::seed_from_u64(seed), routes: 0 };
     let (theirs, ours) = (free_address(), free_address());
     let text = generator.configuration(setup, theirs).to_string();
-    let our_text = text.replace(&format!("\"port_value\":{}", theirs.port()), &format!("\"port_value\":{}", ours.port()));
+    let our_text =
+        text.replace(&format!("\"port_value\":{}", theirs.port()), &format!("\"port_value\":{}", ours.port()));
     let (their_file, our_file) = (dir.path().join("envoy.json"), dir.path().join("meltemi.json"));
     std::fs::write(&their_file, &text).expect("write");
     std::fs::write(&our_file, our_text).expect("write");

@@ -88,7 +88,11 @@ fn gateway_of(manifests: &Path) -> String {
             let field = |key: &str| {
                 document.lines().find_map(|line| line.trim().strip_prefix(key)).map(|value| value.trim().to_owned())
             };
-            return format!("{}/{}", field("namespace:").unwrap_or_else(|| "default".to_owned()), field("name:").expect("a name"));
+            return format!(
+                "{}/{}",
+                field("namespace:").unwrap_or_else(|| "default".to_owned()),
+                field("name:").expect("a name")
+            );
         }
     }
     panic!("the sample has no Gateway");

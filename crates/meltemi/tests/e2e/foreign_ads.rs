@@ -9,7 +9,11 @@ use std::process::Command;
 
 fn python() -> Result<PathBuf, String> {
     let path = cache().join("venv/bin/python");
-    if path.exists() { Ok(path) } else { Err("skipped: no xds-protos; scripts/install-test-deps.sh installs it".to_owned()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err("skipped: no xds-protos; scripts/install-test-deps.sh installs it".to_owned())
+    }
 }
 
 fn socket(address: SocketAddr) -> Value {
@@ -67,7 +71,11 @@ fn our_proxy_obeys(api_type: &str) -> Result<(), String> {
     let file = dir.path().join("resources.json");
     write(&file, &resources(listen, one.address, "/"));
     let mut command = Command::new(python);
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/peers.py"), "ads-server", &ads.port().to_string()]);
+    command.args([
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/peers.py"),
+        "ads-server",
+        &ads.port().to_string(),
+    ]);
     command.arg(&file);
     let mut server = Process::start("ads-server", &mut command, dir.path());
     server.wait_listening(ads);
@@ -77,7 +85,8 @@ fn our_proxy_obeys(api_type: &str) -> Result<(), String> {
     command.args(["proxy", "-c"]).arg(&boot).args(["--concurrency", "1"]);
     let mut proxy = Process::start("meltemi", &mut command, dir.path());
     proxy.wait_listening(listen);
-    let served = |path: &str| get(listen, "any", path).map(|a| (a.status, a.text().lines().next().unwrap_or("").to_owned()));
+    let served =
+        |path: &str| get(listen, "any", path).map(|a| (a.status, a.text().lines().next().unwrap_or("").to_owned()));
     let expect = |path: &str, status: u16, text: &str| match served(path) {
         Ok((found, body)) if found == status && body.contains(text) => Ok(()),
         other => Err(format!("{other:?}")),

@@ -40,7 +40,8 @@ fn run_client(target: SocketAddr, stop: &AtomicBool, sent: &AtomicU64) -> Vec<St
     let mut failures = Vec::new();
     let mut connection: Option<BufReader<TcpStream>> = None;
     while !stop.load(Ordering::Relaxed) {
-        let mut reader = connection.take().unwrap_or_else(|| BufReader::new(TcpStream::connect(target).expect("connect")));
+        let mut reader =
+            connection.take().unwrap_or_else(|| BufReader::new(TcpStream::connect(target).expect("connect")));
         sent.fetch_add(1, Ordering::Relaxed);
         match ask(&mut reader) {
             Ok(answer) if answer.status == 200 => {

@@ -187,8 +187,15 @@ impl Backend {
 }
 
 /// Headers that two proxies may rightly give other values.
-pub const VOLATILE: &[&str] =
-    &["x-request-id", "x-envoy-upstream-service-time", "date", "x-forwarded-for", "x-b3-traceid", "x-b3-spanid", "traceparent"];
+pub const VOLATILE: &[&str] = &[
+    "x-request-id",
+    "x-envoy-upstream-service-time",
+    "date",
+    "x-forwarded-for",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "traceparent",
+];
 
 fn serve(name: &str, stream: TcpStream, attempts: &Mutex<BTreeMap<String, u32>>) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;

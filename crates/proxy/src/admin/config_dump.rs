@@ -29,8 +29,12 @@ pub async fn config_dump(State(state): State<Arc<AdminState>>, Query(parameters)
     sections.extend([listeners(&configurator, &keep), routes(&configurator, &keep), secrets(&configurator, &keep)]);
     drop(configurator);
     let Some(wanted) = parameters.get("resource") else { return pretty(&json!({ "configs": sections })) };
-    let found: Vec<Value> =
-        sections.iter().filter_map(|section| section.get(wanted)).flat_map(|list| list.as_array().cloned()).flatten().collect();
+    let found: Vec<Value> = sections
+        .iter()
+        .filter_map(|section| section.get(wanted))
+        .flat_map(|list| list.as_array().cloned())
+        .flatten()
+        .collect();
     if found.is_empty() {
         return (StatusCode::NOT_FOUND, format!("{wanted} not found in config dump\n")).into_response();
     }
@@ -137,7 +141,9 @@ pub fn address(address: &meltemi_plan::Address) -> Value {
         meltemi_plan::Address::Socket(socket) => {
             json!({ "socket_address": { "address": socket.ip().to_string(), "port_value": socket.port() } })
         }
-        meltemi_plan::Address::Name { host, port } => json!({ "socket_address": { "address": &**host, "port_value": port } }),
+        meltemi_plan::Address::Name { host, port } => {
+            json!({ "socket_address": { "address": &**host, "port_value": port } })
+        }
         meltemi_plan::Address::Pipe { path, .. } => json!({ "pipe": { "path": path.display().to_string() } }),
         meltemi_plan::Address::Internal { listener, endpoint } => {
             json!({ "envoy_internal_address": { "server_listener_name": &**listener, "endpoint_id": &**endpoint } })

@@ -53,7 +53,8 @@ pub fn set_levels(logging: &Logging, parameters: &BTreeMap<String, String>) -> R
             "level" => set(None, value)?,
             "paths" => {
                 for pair in value.split(',') {
-                    let (component, level) = pair.split_once(':').ok_or_else(|| format!("{pair:?} is not component:level"))?;
+                    let (component, level) =
+                        pair.split_once(':').ok_or_else(|| format!("{pair:?} is not component:level"))?;
                     set(Some(component), level)?;
                 }
             }

@@ -9,7 +9,8 @@ use meltemi_xds::client::{self, Target};
 /// None: everything is static.
 pub fn from_bootstrap(options: &Options) -> Result<Option<client::Options>, RunError> {
     let Some(ads) = &options.bootstrap.ads else { return Ok(None) };
-    let wrong = |reason: &str| RunError::Bootstrap(format!("dynamic_resources.ads_config: cluster {:?} {reason}", ads.cluster));
+    let wrong =
+        |reason: &str| RunError::Bootstrap(format!("dynamic_resources.ads_config: cluster {:?} {reason}", ads.cluster));
     let cluster = options.bootstrap.clusters.iter().find(|cluster| cluster.name == ads.cluster);
     let cluster = cluster.ok_or_else(|| wrong("is not a static cluster"))?;
     let address = cluster.static_addresses().next().ok_or_else(|| wrong("has no endpoint"))?;

@@ -27,7 +27,8 @@ pub struct Subscriber {
     /// Types of which a first response was applied.
     seen: BTreeSet<Arc<str>>,
     /// Local secrets as last installed.
-    installed: std::collections::BTreeMap<Arc<str>, meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret>,
+    installed:
+        std::collections::BTreeMap<Arc<str>, meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret>,
 }
 
 enum Step {
@@ -97,7 +98,10 @@ impl Subscriber {
         }
         let text = describe(&refused);
         tracing::warn!(type_url = %type_url, reason = text, "configuration refused");
-        reply.answer(Outcome::PartlyRejected { names: refused.into_iter().map(|(name, _)| name).collect(), message: text });
+        reply.answer(Outcome::PartlyRejected {
+            names: refused.into_iter().map(|(name, _)| name).collect(),
+            message: text,
+        });
     }
 
     fn set(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {

@@ -17,10 +17,7 @@ fn certificate() -> TlsCertificate {
 fn context(names: &[&str]) -> Secret {
     let key = KeyPair::generate().unwrap();
     let root = CertificateParams::default().self_signed(&key).unwrap();
-    let matcher = |name: &&str| PlanSan {
-        kind: SanKind::Uri,
-        matcher: meltemi_matchers::StringMatcher::exact(name),
-    };
+    let matcher = |name: &&str| PlanSan { kind: SanKind::Uri, matcher: meltemi_matchers::StringMatcher::exact(name) };
     let context = ValidationContext {
         trusted_ca: Some(DataSource::Inline(root.pem().into())),
         sans: names.iter().map(matcher).collect(),
