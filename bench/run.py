@@ -386,7 +386,7 @@ def load(case, port, seconds):
     total, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
     bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
     bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", out))
-    quantile = lambda q: micros(re.search(rf"{q}%\s+(\S+)", out).group(1))
+    quantile = lambda q: micros(re.search(rf"^\s+{q}%\s+(\S+)", out, re.M).group(1))
     return int(total), bad, float(took), quantile(50), quantile(99)
 
 
@@ -421,7 +421,7 @@ def peers_for(case, meltemi, wanted):
 def start_backend(case, meltemi):
     port = free_port()
     if case == "grpc":
-        process = start([meltemi, "echo", "--bare", "--port", str(port)], 0, "backend.log")
+        process = start([meltemi, "echo", "--http", str(port), "--address", "127.0.0.1", "--log-level", "error"], 0, "backend.log")
     else:
         process = start(["nginx", "-p", WORK, "-c", write(f"backend-{port}.conf", backend_config(port))], 0, "backend.log")
     if not wait_port(port, process):

@@ -215,11 +215,14 @@ impl StreamInfo {
         }
     }
 
+    pub fn weighted_cluster(&self) -> Option<&meltemi_plan::route::WeightedCluster> {
+        self.weighted.as_ref().and_then(|(all, index)| all.clusters.get(*index))
+    }
+
     /// The most specific override of a filter: weighted cluster, route, virtual host, configuration.
     pub fn filter_override(&self, filter: &str) -> Option<&meltemi_plan::FilterOverride> {
-        let weighted = self.weighted.as_ref().and_then(|(all, index)| all.clusters.get(*index));
         let levels = [
-            weighted.map(|w| &w.per_filter),
+            self.weighted_cluster().map(|w| &w.per_filter),
             self.route.as_deref().map(|r| &r.per_filter),
             self.virtual_host.as_deref().map(|v| &v.per_filter),
             self.route_configuration.as_deref().map(|c| &c.per_filter),

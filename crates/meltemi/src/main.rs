@@ -5,6 +5,7 @@
 mod echo;
 mod inspect;
 mod iptables;
+mod memory;
 mod proxy;
 mod support;
 mod up;

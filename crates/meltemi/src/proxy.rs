@@ -102,6 +102,20 @@ pub fn run(arguments: &Arguments, default_level: &str, json: bool) -> anyhow::Re
     }
 }
 
+/// How often what configuration changes have freed goes back to the system.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Gives memory back once the first configuration is in force, and from time to time after. Never resolves.
+pub async fn give_memory_back(state: Arc<meltemi_proxy::admin::AdminState>) {
+    let mut initialized = state.initialized.subscribe();
+    // The sender is part of the state that we hold.
+    let _ = initialized.wait_for(|initialized| *initialized).await;
+    loop {
+        crate::memory::give_back();
+        tokio::time::sleep(GIVE_BACK_INTERVAL).await;
+    }
+}
+
 /// Resolves at SIGTERM or SIGINT.
 pub async fn told_to_stop() {
     let signals =
@@ -120,14 +134,13 @@ pub async fn told_to_stop() {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<serde_json::Value> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    parse(&text).with_context(|| path.display().to_string())
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
-/// JSON is YAML.
-fn parse(text: &str) -> anyhow::Result<serde_json::Value> {
-    Ok(serde_saphyr::from_str(text)?)
+/// The document alone, so that an error has its line.
+fn alone(path: &Path) -> anyhow::Result<Bootstrap> {
+    meltemi_proto::json::from_text(&read(path)?).with_context(|| path.display().to_string())
 }
 
 /// As Envoy merges `--config-yaml`: objects field by field, lists one after the other, all else replaced.
@@ -159,14 +172,20 @@ impl Arguments {
     }
 
     fn bootstrap(&self) -> anyhow::Result<Bootstrap> {
-        let mut document = match &self.config_path {
-            Some(path) => read(path)?,
-            None => serde_json::Value::Null,
+        let value = |text: &str| meltemi_proto::json::value_from_text(text);
+        let mut bootstrap = match (&self.config_path, &self.config_yaml) {
+            (Some(path), None) => alone(path)?,
+            (path, text) => {
+                let mut document = match path {
+                    Some(path) => value(&read(path)?).with_context(|| path.display().to_string())?,
+                    None => serde_json::Value::Null,
+                };
+                if let Some(text) = text {
+                    merge(&mut document, value(text).context("--config-yaml")?);
+                }
+                meltemi_proto::json::from_value(&document).context("bootstrap")?
+            }
         };
-        if let Some(text) = &self.config_yaml {
-            merge(&mut document, parse(text).context("--config-yaml")?);
-        }
-        let mut bootstrap: Bootstrap = meltemi_proto::json::from_value(&document).context("bootstrap")?;
         let node = bootstrap.node.get_or_insert_default();
         if let Some(id) = &self.service_node {
             node.id.clone_from(id);
@@ -191,6 +210,10 @@ impl Arguments {
             println!("configuration OK");
             return Ok(());
         }
-        Ok(proxy.run(told_to_stop()).await?)
+        let memory = give_memory_back(proxy.state());
+        tokio::select! {
+            done = proxy.run(told_to_stop()) => Ok(done?),
+            () = memory => Ok(()),
+        }
     }
 }

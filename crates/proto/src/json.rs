@@ -18,7 +18,7 @@ mod tests;
 
 pub use structs::{struct_from_value, struct_to_value};
 
-use std::sync::LazyLock;
+use std::sync::{PoisonError, RwLock};
 
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -27,10 +27,24 @@ use serde_json::Value;
 use crate::xds::r#type::v3::TypedStruct;
 use crate::{Any, udpa};
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(include_bytes!("descriptors.bin").as_slice())
-        .expect("the committed descriptors are well-formed")
-});
+/// Decoded, the descriptors take some 30 MB, so they are decoded when first needed and may be given back.
+static POOL: RwLock<Option<DescriptorPool>> = RwLock::new(None);
+
+fn pool() -> DescriptorPool {
+    if let Some(pool) = &*POOL.read().unwrap_or_else(PoisonError::into_inner) {
+        return pool.clone();
+    }
+    let pool = DescriptorPool::decode(include_bytes!("descriptors.bin").as_slice())
+        .expect("the committed descriptors are well-formed");
+    *POOL.write().unwrap_or_else(PoisonError::into_inner) = Some(pool.clone());
+    pool
+}
+
+/// Gives the memory of the descriptors back until JSON is next read or written. For processes that convert at start and then
+/// serve for weeks.
+pub fn release_descriptors() {
+    *POOL.write().unwrap_or_else(PoisonError::into_inner) = None;
+}
 
 /// Whether fields that Envoy's API marks sensitive (private keys, passwords, tokens) are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +94,11 @@ pub fn from_text<M: Message + Name + Default>(text: &str) -> Result<M, JsonError
     from_value(&value).map_err(|error| text::locate(error, text))
 }
 
+/// JSON or YAML text as a value.
+pub fn value_from_text(text: &str) -> Result<Value, JsonError> {
+    text::parse(text)
+}
+
 /// Reads a packed message from JSON with `@type`.
 pub fn any_from_value(value: &Value) -> Result<Any, JsonError> {
     let (type_url, bytes) = read::any(value, &mut path::Path::default())?;
@@ -112,7 +131,7 @@ pub fn is_known(type_url: &str) -> bool {
 }
 
 fn descriptor(full_name: &str) -> Option<MessageDescriptor> {
-    POOL.get_message_by_name(full_name)
+    pool().get_message_by_name(full_name)
 }
 
 impl JsonError {

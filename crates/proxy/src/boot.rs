@@ -110,6 +110,7 @@ impl Proxy {
             tracing::info!(%path, %reason, "has no effect here");
         }
         configurator.publish();
+        meltemi_proto::json::release_descriptors();
         let (quit, stop) = mpsc::channel(1);
         let state = AdminState {
             configurator: Mutex::new(configurator),

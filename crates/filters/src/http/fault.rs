@@ -32,6 +32,9 @@ const ABORT: HeaderName = HeaderName::from_static("x-envoy-fault-abort-request")
 const ABORT_GRPC: HeaderName = HeaderName::from_static("x-envoy-fault-abort-grpc-request");
 const ABORT_PERCENTAGE: HeaderName = HeaderName::from_static("x-envoy-fault-abort-request-percentage");
 
+/// The body of an abort that brings none of its own.
+const ABORTED: &str = "fault filter abort";
+
 struct Shared {
     active: AtomicU32,
     stats: FaultStats,
@@ -98,7 +101,7 @@ impl Fault {
             return Flow::Continue;
         }
         self.shared.stats.aborts_injected().inc();
-        let body = config.abort.as_ref().map_or("", |a| &*a.body).to_owned();
+        let body = config.abort.as_ref().map(|a| &*a.body).filter(|body| !body.is_empty()).unwrap_or(ABORTED).to_owned();
         let mut reply = LocalReply::new(StatusCode::OK, body, "fault_filter_abort");
         reply.flags = ResponseFlags::FAULT_INJECTED;
         match abort {

@@ -133,8 +133,17 @@ fn put_status_line(out: &mut BytesMut, status: StatusCode, protocol: Protocol) {
     out.extend_from_slice(if protocol == Protocol::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// Envoy's words, which differ from the registry's for a few codes.
+pub(super) fn reason(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        203 => "Non-Authoritative Information",
+        418 | 451 => "Unknown",
+        _ => status.canonical_reason().unwrap_or("Unknown"),
+    }
 }
 
 /// An interim response with its fields.

@@ -342,6 +342,9 @@ impl Fields {
         if self.chunked && bodiless {
             return Err(Violation::EncodingNotAllowed);
         }
+        if bodiless && self.length.is_some_and(|n| n > 0) {
+            return Err(Violation::LengthNotAllowed);
+        }
         let tunnel = *to == Method::CONNECT && status.is_success();
         if bodiless || tunnel {
             self.headers.remove(&header::CONTENT_LENGTH);

@@ -57,7 +57,7 @@ rules! {
     EncodingRepeated: "6.1", BAD_REQUEST, "http1.invalid_transfer_encoding", "more than one Transfer-Encoding";
     EncodingInHttp10: "6.1", BAD_REQUEST, "http1.transfer_encoding_not_allowed", "Transfer-Encoding in HTTP/1.0";
     EncodingNotAllowed: "6.1", BAD_REQUEST, "http1.transfer_encoding_not_allowed", "Transfer-Encoding in a 1xx, 204 or CONNECT message";
-    LengthNotAllowed: "9110 8.6", BAD_REQUEST, "http1.content_length_not_allowed", "Content-Length in a CONNECT request";
+    LengthNotAllowed: "9110 8.6", BAD_REQUEST, "http1.content_length_not_allowed", "Content-Length over zero in a CONNECT request, or in a 1xx or 204 response";
     ConnectionRejected: "9110 7.6.1", BAD_REQUEST, "http1.connection_header_rejected", "Connection names a field that must not be dropped";
     ChunkSize: "7.1", BAD_REQUEST, "http1.codec_error", "chunk size is not plain hexadecimal or too large";
     ChunkExtension: "7.1.1", BAD_REQUEST, "http1.codec_error", "chunk extension malformed or too long";

@@ -119,6 +119,9 @@ fn response_framing() {
         ("HTTP/1.1 204 No Content\r\n\r\n", &get, Ok(Known(0))),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", &get, Ok(Known(0))),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", &Method::CONNECT, Ok(Known(0))),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", &get, Ok(Known(0))),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", &get, Err(Violation::LengthNotAllowed)),
+        ("HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n", &get, Err(Violation::LengthNotAllowed)),
         ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", &get, Err(Violation::EncodingNotAllowed)),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -369,6 +372,35 @@ async fn a_truncated_body_is_an_error_and_the_connection_is_not_reused() {
     assert!(matches!(poll_fn(|cx| client.poll_frame(cx)).await, Ok(Some(Frame::Data(d))) if d == "ab"));
     assert!(matches!(poll_fn(|cx| client.poll_frame(cx)).await, Err(Error::Truncated)));
     assert!(!client.recycle());
+}
+
+#[tokio::test]
+async fn a_connection_with_bytes_after_the_response_is_not_reused() {
+    for answer in ["HTTP/1.1 304 Not Modified\r\n\r\nbody", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nbody"] {
+        let (near, mut peer) = Stream::pair(4096);
+        let mut client = Client::new(near, Limits::default());
+        client.send_head(&RequestHead::new(Method::GET, "a", "/"), true);
+        poll_fn(|cx| client.poll_flush(cx)).await.unwrap();
+        peer.write_all(answer.as_bytes()).await.unwrap();
+        poll_fn(|cx| client.poll_response(cx)).await.unwrap();
+        assert!(client.response_ended() && !client.recycle(), "{answer:?}");
+    }
+    let (near, mut peer) = Stream::pair(4096);
+    let mut client = Client::new(near, Limits::default());
+    client.send_head(&RequestHead::new(Method::GET, "a", "/"), true);
+    poll_fn(|cx| client.poll_flush(cx)).await.unwrap();
+    peer.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n").await.unwrap();
+    poll_fn(|cx| client.poll_response(cx)).await.unwrap();
+    assert!(client.recycle());
+    peer.write_all(b"late").await.unwrap();
+    assert!(!client.is_idle_and_open(), "what comes unasked would be read as the next answer");
+}
+
+#[test]
+fn reason_phrases_are_envoys() {
+    for (code, expected) in [(200, "OK"), (203, "Non-Authoritative Information"), (418, "Unknown"), (599, "Unknown")] {
+        assert_eq!(super::encode::reason(StatusCode::from_u16(code).unwrap()), expected);
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     if settings.dns_capture {
         names(&settings, &control_plane, &keeper, node).await;
     }
+    spawn_local(super::give_memory_back(proxy.state()));
     Ok(proxy.run(told_to_stop()).await?)
 }
 

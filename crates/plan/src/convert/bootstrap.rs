@@ -26,6 +26,9 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
         if source == ConfigSource::Ads && ads.is_none() {
             return refuse(format!("dynamic_resources.{field}: needs ads_config"));
         }
+        if source != ConfigSource::Ads {
+            return refuse(format!("dynamic_resources.{field}: only ADS is supported"));
+        }
         Ok(Some(source))
     };
     Ok(Bootstrap {

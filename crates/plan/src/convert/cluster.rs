@@ -3,8 +3,7 @@
 use super::cluster_http::upstream_http;
 use super::common::{
     KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, metadata, numeric,
-    optional_duration, percent, positive, required, resolve, socket_option, structure, timeout_or, unknown_type,
-    unpack,
+    optional_duration, percent, positive, required, resolve, structure, timeout_or, unknown_type, unpack,
 };
 use super::health::health_check;
 use super::lb::{common_lb, lb_policy};
@@ -22,7 +21,6 @@ use meltemi_proto::envoy::extensions::clusters::dns::v3::DnsCluster;
 use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +138,7 @@ fn custom_cluster(
         Family::All => DnsFamily::All,
     };
     if let Some(resolver) = &config.typed_dns_resolver_config {
-        dns_resolver(resolver, &mut dns).at("typed_config.typed_dns_resolver_config")?;
+        dns_resolver(resolver).at("typed_config.typed_dns_resolver_config")?;
     }
     let kind = if config.all_addresses_in_single_endpoint { ClusterKind::LogicalDns } else { ClusterKind::StrictDns };
     Ok((kind, dns))
@@ -209,7 +207,10 @@ fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
         failure_max = duration_or(rate.max_interval.as_ref(), failure_base.saturating_mul(10))
             .at("dns_failure_refresh_rate.max_interval")?;
     }
-    let mut dns = DnsSettings {
+    if let Some(resolver) = &value.typed_dns_resolver_config {
+        dns_resolver(resolver).at("typed_dns_resolver_config")?;
+    }
+    Ok(DnsSettings {
         refresh_rate,
         jitter: duration_or(value.dns_jitter.as_ref(), Duration::ZERO).at("dns_jitter")?,
         failure_base,
@@ -222,44 +223,20 @@ fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
             Family::V4Preferred => DnsFamily::V4Preferred,
             Family::All => DnsFamily::All,
         },
-        resolvers: resolvers(&value.dns_resolvers).at("dns_resolvers")?,
-        use_tcp: value.use_tcp_for_dns_lookups,
+        resolvers: Vec::new(),
+        use_tcp: false,
         no_search_domain: false,
-    };
-    if let Some(config) = &value.dns_resolution_config {
-        dns.resolvers = resolvers(&config.resolvers).at("dns_resolution_config")?;
-        resolver_options(config.dns_resolver_options.as_ref(), &mut dns);
-    }
-    if let Some(resolver) = &value.typed_dns_resolver_config {
-        dns_resolver(resolver, &mut dns).at("typed_dns_resolver_config")?;
-    }
-    Ok(dns)
-}
-
-fn resolvers(values: &[core::Address]) -> Result<Vec<SocketAddr>> {
-    list(values, "resolvers", |value| {
-        super::common::address(value)?.socket().ok_or_else(|| PlanError::new("is not an IP address"))
     })
 }
 
-fn resolver_options(value: Option<&core::DnsResolverOptions>, dns: &mut DnsSettings) {
-    if let Some(options) = value {
-        dns.use_tcp = options.use_tcp_for_dns_lookups;
-        dns.no_search_domain = options.no_default_search_domain;
-    }
-}
-
-fn dns_resolver(value: &core::TypedExtensionConfig, dns: &mut DnsSettings) -> Result<()> {
+/// The system's resolver is what there is; one that only names itself changes nothing.
+fn dns_resolver(value: &core::TypedExtensionConfig) -> Result<()> {
     use meltemi_proto::envoy::extensions::network::dns_resolver::getaddrinfo::v3::GetAddrInfoDnsResolverConfig;
     let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
-    if any.is::<CaresDnsResolverConfig>() {
-        let config: CaresDnsResolverConfig = unpack(&any)?;
-        dns.resolvers = resolvers(&config.resolvers).at("typed_config")?;
-        resolver_options(config.dns_resolver_options.as_ref(), dns);
-        return Ok(());
+    match any.is::<CaresDnsResolverConfig>() || any.is::<GetAddrInfoDnsResolverConfig>() {
+        true => Ok(()),
+        false => unknown_type(&any).at("typed_config"),
     }
-    // The system's resolver is what there is anyway.
-    if any.is::<GetAddrInfoDnsResolverConfig>() { Ok(()) } else { unknown_type(&any).at("typed_config") }
 }
 
 fn breakers(value: Option<&proto::CircuitBreakers>) -> Result<CircuitBreakers> {
@@ -273,11 +250,6 @@ fn breakers(value: Option<&proto::CircuitBreakers>) -> Result<CircuitBreakers> {
             core::RoutingPriority::High => built.high = converted,
         }
     }
-    built.per_host_max_connections = value
-        .per_host_thresholds
-        .iter()
-        .find(|each| each.priority == core::RoutingPriority::Default as i32)
-        .and_then(|each| each.max_connections);
     Ok(built)
 }
 
@@ -361,7 +333,7 @@ fn bind_config(value: &core::BindConfig) -> Result<BindConfig> {
         source: value.source_address.as_ref().map(numeric).transpose().at("source_address")?,
         extra_sources,
         freebind: value.freebind.unwrap_or(false),
-        socket_options: list(&value.socket_options, "socket_options", socket_option)?,
+        socket_options: Vec::new(),
     })
 }
 

@@ -2,14 +2,12 @@
 
 use super::cluster::idle_timeout;
 use super::common::{KIB, resolve, timeout_or, unpack};
-use super::filter::http_filter;
 use super::hcm::{http1_options, http2_options};
 use super::header::header_name;
 use super::retry::retry_policy;
 use super::route_action::hash_policies;
 use crate::cluster::{UpstreamHttp, UpstreamProtocol};
 use crate::error::{At, Result, refuse};
-use crate::filter::HttpFilter;
 use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
@@ -33,14 +31,13 @@ struct Options {
 
 pub(crate) fn upstream_http(value: &proto::Cluster) -> Result<UpstreamHttp> {
     let path = format!("typed_extension_protocol_options[{EXTENSION:?}]");
-    let mut filters = Vec::new();
     let mut retry = None;
     let mut hash_policy = Vec::new();
     let options = match value.typed_extension_protocol_options.get(EXTENSION) {
         Some(any) => {
             let any = resolve(any).at(&path)?;
             let config: http::HttpProtocolOptions = unpack(&any).at(&path)?;
-            filters = upstream_filters(&config.http_filters).at(&path)?;
+            check_filters(&config.http_filters).at(&path)?;
             retry = config.retry_policy.as_ref().map(retry_policy).transpose().at("retry_policy").at(&path)?;
             hash_policy = hash_policies(&config.hash_policy).at(&path)?;
             typed(config).at(&path)?
@@ -70,7 +67,7 @@ pub(crate) fn upstream_http(value: &proto::Cluster) -> Result<UpstreamHttp> {
         auto_sni: options.upstream.auto_sni,
         auto_sni_header,
         auto_san_validation: options.upstream.auto_san_validation,
-        filters,
+        filters: Vec::new(),
         retry_policy: retry.map(Arc::new),
         hash_policy,
     })
@@ -131,21 +128,13 @@ fn legacy(value: &proto::Cluster) -> Result<Options> {
     })
 }
 
-/// Upstream HTTP filters end with the codec filter, which is implied here.
-fn upstream_filters(values: &[hcm::HttpFilter]) -> Result<Vec<HttpFilter>> {
-    let mut filters = Vec::new();
+/// Only the codec filter, which is implied here.
+fn check_filters(values: &[hcm::HttpFilter]) -> Result<()> {
     for (index, value) in values.iter().enumerate() {
-        if let Some(hcm::http_filter::ConfigType::TypedConfig(any)) = &value.config_type
-            && any.is::<UpstreamCodec>()
-        {
-            if index + 1 != values.len() {
-                return refuse(format!("http_filters[{index}]: the codec filter must be the last"));
-            }
-            continue;
-        }
-        if let Some(filter) = http_filter(value).at_index("http_filters", index)? {
-            filters.push(filter);
+        match &value.config_type {
+            Some(hcm::http_filter::ConfigType::TypedConfig(any)) if any.is::<UpstreamCodec>() => {}
+            _ => return refuse("upstream HTTP filters are not supported").at_index("http_filters", index),
         }
     }
-    Ok(filters)
+    Ok(())
 }

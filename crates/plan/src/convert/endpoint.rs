@@ -1,12 +1,8 @@
 //! Load assignments.
 
-use super::common::{
-    address, enumeration, fingerprint, fraction, list, optional_duration, port, required, shared_metadata,
-};
-use crate::common::{Address, Fraction};
-use crate::endpoint::{
-    DropOverload, Endpoint, EndpointHealth, EndpointHealthCheck, LoadAssignment, Locality, LocalityEndpoints,
-};
+use super::common::{address, enumeration, fingerprint, list, port, required, shared_metadata};
+use crate::common::Address;
+use crate::endpoint::{Endpoint, EndpointHealth, EndpointHealthCheck, LoadAssignment, Locality, LocalityEndpoints};
 use crate::error::{At, Result, refuse};
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::endpoint::v3 as proto;
@@ -40,14 +36,8 @@ pub(crate) fn unchecked(value: &proto::ClusterLoadAssignment) -> Result<LoadAssi
         localities: list(&value.endpoints, "endpoints", locality_endpoints)?,
         overprovisioning_factor,
         weighted_priority_health: policy.weighted_priority_health,
-        drop_overloads: list(&policy.drop_overloads, "drop_overloads", |drop| {
-            Ok(DropOverload {
-                category: drop.category.as_str().into(),
-                fraction: drop.drop_percentage.as_ref().map_or(Ok(Fraction::NEVER), fraction).at("drop_percentage")?,
-            })
-        })
-        .at("policy")?,
-        stale_after: optional_duration(policy.endpoint_stale_after.as_ref()).at("policy.endpoint_stale_after")?,
+        drop_overloads: Vec::new(),
+        stale_after: None,
         fingerprint: 0,
     })
 }
@@ -101,9 +91,7 @@ fn endpoint(value: &proto::LbEndpoint) -> Result<Endpoint> {
     };
     Ok(Endpoint {
         address: endpoint_address(required(&host.address, "endpoint.address")?).at("endpoint.address")?,
-        additional_addresses: list(&host.additional_addresses, "endpoint.additional_addresses", |additional| {
-            required(&additional.address, "address").and_then(endpoint_address).at("address")
-        })?,
+        additional_addresses: Vec::new(),
         hostname: host.hostname.as_str().into(),
         weight: match value.load_balancing_weight {
             Some(0) => return refuse("load_balancing_weight: must be greater than zero"),

@@ -31,6 +31,10 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
     if value.stat_prefix.is_empty() {
         return refuse("stat_prefix: is required");
     }
+    // The walk for unsupported fields takes a wrapper of false for unset.
+    if value.add_proxy_protocol_connection_state == Some(false) {
+        return refuse("add_proxy_protocol_connection_state: PROXY protocol's addresses always count");
+    }
     let common = value.common_http_protocol_options.unwrap_or_default();
     let times = Times::of(value, &common)?;
     let log_options = value.access_log_options.unwrap_or_default();
@@ -73,7 +77,7 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         represent_ipv4_as_mapped: value.represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         append_x_forwarded_port: value.append_x_forwarded_port,
         append_local_overload: value.append_local_overload,
-        proxy_protocol_connection_state: value.add_proxy_protocol_connection_state.unwrap_or(true),
+        proxy_protocol_connection_state: true,
         forward_client_cert: forward_client_cert(value.forward_client_cert_details)
             .at("forward_client_cert_details")?,
         client_cert_details: client_cert_details(value.set_current_client_cert_details.as_ref()),
@@ -255,11 +259,10 @@ fn upgrade(value: &part::UpgradeConfig) -> Result<Upgrade> {
     if value.upgrade_type.is_empty() {
         return refuse("upgrade_type: is required");
     }
-    let filters = if value.filters.is_empty() { None } else { Some(http_filters(&value.filters, "filters")?) };
     Ok(Upgrade {
         kind: value.upgrade_type.to_ascii_lowercase().into(),
         enabled: value.enabled.unwrap_or(true),
-        filters,
+        filters: None,
     })
 }
 
@@ -289,28 +292,17 @@ fn local_reply(value: Option<&proto::LocalReplyConfig>) -> Result<LocalReplyConf
 }
 
 pub(crate) fn http1_options(value: Option<&core::Http1ProtocolOptions>) -> Result<Http1Options> {
-    use core::http1_protocol_options::header_key_format::HeaderFormat;
-    use meltemi_proto::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
     let value = value.cloned().unwrap_or_default();
-    let header_case = match value.header_key_format.as_ref().and_then(|format| format.header_format.as_ref()) {
-        None => HeaderCase::Lower,
-        Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
-        Some(HeaderFormat::StatefulFormatter(extension)) => {
-            let any = required(&extension.typed_config, "typed_config")
-                .and_then(resolve)
-                .at("header_key_format.stateful_formatter")?;
-            if !any.is::<PreserveCaseFormatterConfig>() {
-                return unknown_type(&any).at("header_key_format.stateful_formatter.typed_config");
-            }
-            HeaderCase::Preserve
-        }
-    };
+    // The walk for unsupported fields takes a wrapper of false for unset.
+    if value.allow_absolute_url == Some(false) {
+        return refuse("allow_absolute_url: absolute URLs are always allowed");
+    }
     Ok(Http1Options {
-        allow_absolute_url: value.allow_absolute_url.unwrap_or(true),
+        allow_absolute_url: true,
         accept_http_10: value.accept_http_10,
         default_host_for_http_10: value.default_host_for_http_10.as_str().into(),
         enable_trailers: value.enable_trailers,
-        header_case,
+        header_case: HeaderCase::Lower,
         stream_error_on_invalid: value.override_stream_error_on_invalid_http_message,
         send_fully_qualified_url: value.send_fully_qualified_url,
         allow_custom_methods: value.allow_custom_methods,

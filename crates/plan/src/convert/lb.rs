@@ -3,7 +3,7 @@
 use super::common::{duration, duration_or, enumeration, percent, required, resolve, unpack};
 use super::route_action::hash_policies;
 use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, SlowStart};
-use crate::error::{At, PlanError, Result, refuse};
+use crate::error::{At, Result, refuse};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::core::v3 as core;
@@ -232,15 +232,12 @@ pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Resul
         hash_balance_factor: legacy_hashing.and_then(|hashing| hashing.hash_balance_factor),
         hash_policy: Vec::new(),
     });
-    if hashing.hash_balance_factor.is_some_and(|factor| factor < 100) {
-        return Err(PlanError::new("must be at least 100").under("hash_balance_factor"));
-    }
     Ok(CommonLb {
         healthy_panic_threshold: percent(config.healthy_panic_threshold.as_ref(), 50.0)
             .at("healthy_panic_threshold")?,
         locality: extension.locality.unwrap_or(own),
         use_hostname_for_hashing: hashing.use_hostname_for_hashing,
-        hash_balance_factor: hashing.hash_balance_factor.unwrap_or(0),
+        hash_balance_factor: 0,
         hash_policy: hash_policies(&hashing.hash_policy)?,
         close_connections_on_host_set_change: config.close_connections_on_host_set_change,
         ignore_new_hosts_until_first_hc: config.ignore_new_hosts_until_first_hc,

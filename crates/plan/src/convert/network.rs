@@ -5,16 +5,14 @@ use super::common::{
     data_source, duration, enumeration, lb_match, list, optional_duration, positive, required, resolve, timeout_or,
     unknown_type, unpack,
 };
-use super::{filter, hcm, istio, rbac};
+use super::{hcm, istio, rbac};
 use crate::common::DataSource;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
-use crate::format::Format;
-use crate::listener::{FilterStateValue, NetworkFilter, NetworkRbac};
-use crate::tcp_proxy::{ConnectMode, ConnectionRateLimit, TcpCluster, TcpProxy, TcpWeighted};
+use crate::listener::{NetworkFilter, NetworkRbac};
+use crate::tcp_proxy::{ConnectMode, TcpCluster, TcpProxy, TcpWeighted};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::listener::v3 as listener;
-use meltemi_proto::envoy::extensions::filters::common::set_filter_state::v3 as state;
 use meltemi_proto::envoy::extensions::filters::network as ext;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
 use std::sync::Arc;
@@ -76,17 +74,10 @@ fn config(any: &Any) -> Result<NetworkFilter> {
         NetworkFilter::MetadataExchange(Arc::new(istio::metadata_exchange(&unpack(any)?)?))
     } else if any.is::<meltemi_proto::stats::PluginConfig>() {
         NetworkFilter::IstioStats(Arc::new(istio::stats(&unpack(any)?)?))
-    } else if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
-        NetworkFilter::ConnectionRateLimit(Arc::new(connection_rate_limit(&unpack(any)?)?))
     } else if any.is::<ext::direct_response::v3::Config>() {
         NetworkFilter::DirectResponse(direct_response(&unpack(any)?)?)
     } else if any.is::<ext::echo::v3::Echo>() {
         NetworkFilter::Echo
-    } else if any.is::<ext::set_filter_state::v3::Config>() {
-        let config: ext::set_filter_state::v3::Config = unpack(any)?;
-        NetworkFilter::SetFilterState(list(&config.on_new_connection, "on_new_connection", filter_state)?.into())
-    } else if any.is::<ext::sni_cluster::v3::SniCluster>() {
-        NetworkFilter::SniCluster
     } else {
         return unknown_type(any);
     })
@@ -130,10 +121,7 @@ fn connect_mode(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<ConnectMode> {
     use ext::tcp_proxy::v3::UpstreamConnectMode as Mode;
     match enumeration::<Mode>(value.upstream_connect_mode).at("upstream_connect_mode")? {
         Mode::Immediate => Ok(ConnectMode::Immediate),
-        Mode::OnDownstreamData => match value.max_early_data_bytes {
-            Some(max_early_data) => Ok(ConnectMode::OnDownstreamData { max_early_data }),
-            None => refuse("max_early_data_bytes: is required with ON_DOWNSTREAM_DATA"),
-        },
+        Mode::OnDownstreamData => refuse("upstream_connect_mode: ON_DOWNSTREAM_DATA is not supported"),
         // The handshake is over before a network filter runs here, so this is what `IMMEDIATE` does.
         Mode::OnDownstreamTlsHandshake => Ok(ConnectMode::Immediate),
     }
@@ -190,37 +178,10 @@ fn network_rbac(value: &ext::rbac::v3::Rbac) -> Result<NetworkRbac> {
     })
 }
 
-fn connection_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<ConnectionRateLimit> {
-    let bucket = required(&value.token_bucket, "token_bucket")?;
-    Ok(ConnectionRateLimit {
-        stat_prefix: value.stat_prefix.as_str().into(),
-        bucket: filter::token_bucket(bucket).at("token_bucket")?,
-    })
-}
-
 fn direct_response(value: &ext::direct_response::v3::Config) -> Result<bytes::Bytes> {
     match value.response.as_ref().map(data_source).transpose().at("response")? {
         None => Ok(bytes::Bytes::new()),
         Some(DataSource::Inline(bytes)) => Ok(bytes),
         Some(DataSource::File { .. } | DataSource::Environment(_)) => refuse("response: only inline data is supported"),
     }
-}
-
-fn filter_state(value: &state::FilterStateValue) -> Result<FilterStateValue> {
-    use meltemi_proto::envoy::config::core::v3::substitution_format_string::Format as Kind;
-    let state::filter_state_value::Key::ObjectKey(key) = required(&value.key, "object_key")?;
-    let state::filter_state_value::Value::FormatString(format) = required(&value.value, "format_string")?;
-    let text = match required(&format.format, "format_string.text_format")? {
-        Kind::TextFormat(text) => text.clone(),
-        Kind::TextFormatSource(source) => {
-            super::access_log::inline_text(source).at("format_string.text_format_source")?
-        }
-        Kind::JsonFormat(_) => return refuse("format_string.json_format: is not supported"),
-    };
-    Ok(FilterStateValue {
-        key: key.as_str().into(),
-        value: Format::parse(&text).at("format_string")?,
-        skip_if_empty: value.skip_if_empty,
-        shared_with_upstream: value.shared_with_upstream != 0,
-    })
 }

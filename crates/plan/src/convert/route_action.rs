@@ -6,16 +6,16 @@ use super::common::{
     runtime_fraction,
 };
 use super::filter::per_filter;
-use super::header::{header_mutation, header_names, header_rules};
+use super::header::header_rules;
 use super::retry::retry_policy;
 use crate::common::{DataSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::format::Format;
 use crate::header::HeaderKey;
 use crate::route::{
-    ClusterSpec, DirectResponse, Forward, HashBy, HashPolicy, HostRewrite, InternalRedirect, MaxStreamDuration,
-    MirrorCluster, MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom,
-    WeightedCluster, WeightedClusters, WeightedName,
+    ClusterSpec, DirectResponse, Forward, HashBy, HashPolicy, HostRewrite, MaxStreamDuration, MirrorCluster,
+    MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom, WeightedCluster,
+    WeightedClusters, WeightedName,
 };
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::route::v3 as proto;
@@ -57,7 +57,7 @@ pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<
         hash_policy: hash_policies(&value.hash_policy)?,
         high_priority: priority == core::RoutingPriority::High,
         upgrades: upgrades(value)?,
-        internal_redirect: internal_redirect(value)?,
+        internal_redirect: None,
         max_grpc_timeout: optional_duration(value.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
         grpc_timeout_offset: optional_duration(value.grpc_timeout_offset.as_ref()).at("grpc_timeout_offset")?,
     })
@@ -194,7 +194,7 @@ fn mirror(value: &action::RequestMirrorPolicy) -> Result<MirrorPolicy> {
         shadow_suffix: !value.disable_shadow_host_suffix_append,
         trace_sampled: value.trace_sampled,
         host_rewrite: non_empty(&value.host_rewrite_literal),
-        header_mutations: list(&value.request_headers_mutations, "request_headers_mutations", header_mutation)?,
+        header_mutations: Vec::new(),
     })
 }
 
@@ -253,33 +253,8 @@ fn upgrade(value: &action::UpgradeConfig) -> Result<RouteUpgrade> {
         kind: kind.into(),
         enabled: value.enabled.unwrap_or(true),
         terminate_connect: value.connect_config.is_some(),
-        allow_post: value.connect_config.as_ref().is_some_and(|connect| connect.allow_post),
+        allow_post: false,
     })
-}
-
-fn internal_redirect(value: &proto::RouteAction) -> Result<Option<InternalRedirect>> {
-    let Some(policy) = &value.internal_redirect_policy else {
-        // The deprecated pair of fields.
-        let handled = action::InternalRedirectAction::HandleInternalRedirect as i32;
-        return Ok((value.internal_redirect_action == handled).then(|| InternalRedirect {
-            max: value.max_internal_redirects.unwrap_or(1),
-            codes: vec![302],
-            allow_cross_scheme: false,
-            copy_headers: Vec::new(),
-        }));
-    };
-    let codes = list(&policy.redirect_response_codes, "redirect_response_codes", |code| match code {
-        301 | 302 | 303 | 307 | 308 => Ok(*code as u16),
-        other => refuse(format!("{other} is not a redirect")),
-    })
-    .at("internal_redirect_policy")?;
-    Ok(Some(InternalRedirect {
-        max: policy.max_internal_redirects.unwrap_or(1),
-        codes: if codes.is_empty() { vec![302] } else { codes },
-        allow_cross_scheme: policy.allow_cross_scheme_redirect,
-        copy_headers: header_names(&policy.response_headers_to_copy, "response_headers_to_copy")
-            .at("internal_redirect_policy")?,
-    }))
 }
 
 pub(crate) fn redirect(value: &proto::RedirectAction) -> Result<Redirect> {

@@ -1,19 +1,15 @@
 //! Transport sockets of both sides.
 
-use super::common::{enumeration, required, resolve, structure, unknown_type, unpack};
+use super::common::{required, resolve, structure, unknown_type};
 use super::tls::{downstream_tls, upstream_tls};
-use crate::cluster::{ProxyProtocolVersion, TransportMatch, TransportSocket};
+use crate::cluster::{TransportMatch, TransportSocket};
 use crate::error::{At, Result, refuse};
 use crate::tls::DownstreamTls;
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::cluster;
 use meltemi_proto::envoy::config::core::v3 as core;
-use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
-
-/// Sockets inside sockets: deeper nesting is no configuration that anyone writes.
-const MAX_DEPTH: usize = 4;
 
 fn typed(value: &core::TransportSocket) -> Result<Option<Any>> {
     match value.config_type.as_ref() {
@@ -37,13 +33,6 @@ pub(crate) fn downstream(value: &core::TransportSocket) -> Result<Option<Downstr
 }
 
 pub(crate) fn upstream(value: &core::TransportSocket) -> Result<TransportSocket> {
-    upstream_at(value, 0)
-}
-
-fn upstream_at(value: &core::TransportSocket, depth: usize) -> Result<TransportSocket> {
-    if depth == MAX_DEPTH {
-        return refuse("is nested too deeply");
-    }
     let Some(any) = typed(value)? else { return Ok(TransportSocket::Plain) };
     if any.is::<RawBuffer>() {
         return Ok(TransportSocket::Plain);
@@ -52,24 +41,7 @@ fn upstream_at(value: &core::TransportSocket, depth: usize) -> Result<TransportS
         let context = meltemi_proto::unpack_upstream_tls_context(&any)?;
         return upstream_tls(&context).map(|tls| TransportSocket::Tls(tls.into())).at("typed_config");
     }
-    if any.is::<ProxyProtocolUpstreamTransport>() {
-        return proxy_protocol(&unpack(&any)?, depth).at("typed_config");
-    }
     unknown_type(&any).at("typed_config")
-}
-
-fn proxy_protocol(value: &ProxyProtocolUpstreamTransport, depth: usize) -> Result<TransportSocket> {
-    use core::proxy_protocol_config::Version;
-    let version = value.config.as_ref().map_or(0, |config| config.version);
-    let version = match enumeration::<Version>(version).at("config.version")? {
-        Version::V1 => ProxyProtocolVersion::V1,
-        Version::V2 => ProxyProtocolVersion::V2,
-    };
-    let inner = required(&value.transport_socket, "transport_socket")?;
-    Ok(TransportSocket::ProxyProtocol {
-        version,
-        inner: Box::new(upstream_at(inner, depth + 1).at("transport_socket")?),
-    })
 }
 
 pub(crate) fn transport_match(value: &cluster::TransportSocketMatch) -> Result<TransportMatch> {

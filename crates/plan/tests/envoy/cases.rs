@@ -150,7 +150,7 @@ fn actions() -> Cases {
             with_action(
                 "retry_policy: { retry_on: 5xx, retry_priority: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 2 } } }",
             ),
-            Accept,
+            Unsupported("retry_priority"),
         ),
         (
             "hash policies",
@@ -181,7 +181,7 @@ fn actions() -> Cases {
         (
             "internal redirect",
             with_action("internal_redirect_policy: { max_internal_redirects: 2, redirect_response_codes: [302, 307] }"),
-            Accept,
+            Unsupported("internal redirects"),
         ),
         ("priority", with_action("priority: HIGH\ncluster_not_found_response_code: NOT_FOUND"), Accept),
         (
@@ -303,8 +303,32 @@ fn managers() -> Cases {
         (
             "http1 options",
             with_hcm(
-                "http_protocol_options: { accept_http_10: true, default_host_for_http_10: h, header_key_format: { proper_case_words: {} } }",
+                "http_protocol_options: { accept_http_10: true, default_host_for_http_10: h, enable_trailers: true }",
             ),
+            Accept,
+        ),
+        (
+            "header case",
+            with_hcm("http_protocol_options: { header_key_format: { proper_case_words: {} } }"),
+            Unsupported("header_key_format"),
+        ),
+        (
+            "relative URLs only",
+            with_hcm("http_protocol_options: { allow_absolute_url: false }"),
+            Unsupported("absolute"),
+        ),
+        ("request timeout", with_hcm("request_timeout: 3s"), Unsupported("request_timeout")),
+        ("no request timeout", with_hcm("request_timeout: 0s"), Accept),
+        (
+            "filters of an upgrade",
+            with_hcm(
+                "upgrade_configs: [{ upgrade_type: websocket, filters: [{ name: envoy.filters.http.router, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }] }]",
+            ),
+            Unsupported("upgrade_configs[0].filters"),
+        ),
+        (
+            "keepalive of HTTP/2",
+            with_hcm("http2_protocol_options: { connection_keepalive: { interval: 30s, timeout: 5s } }"),
             Accept,
         ),
         (
@@ -523,6 +547,35 @@ fn clusters() -> Cases {
             ),
             Refuse("single endpoint"),
         ),
+        (
+            "hosts' own limits",
+            with_cluster(&format!(
+                "circuit_breakers: {{ per_host_thresholds: [{{ max_connections: 1 }}] }}\n{ENDPOINT}"
+            )),
+            Unsupported("per_host_thresholds"),
+        ),
+        (
+            "more addresses of an endpoint",
+            with_cluster(&ENDPOINT.replace(
+                "endpoint: { address",
+                "endpoint: { additional_addresses: [{ address: { socket_address: { address: 127.0.0.2, port_value: 1 } } }], address",
+            )),
+            Unsupported("additional_addresses"),
+        ),
+        (
+            "proxy protocol",
+            with_cluster(&format!(
+                "transport_socket: {{ name: p, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, transport_socket: {{ name: envoy.transport_sockets.raw_buffer, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }} }}\n{ENDPOINT}"
+            )),
+            Unsupported("ProxyProtocolUpstreamTransport"),
+        ),
+        (
+            "socket options",
+            with_cluster(&format!(
+                "upstream_bind_config: {{ source_address: {{ address: 127.0.0.1, port_value: 0 }}, socket_options: [{{ level: 1, name: 2, int_value: 3 }}] }}\n{ENDPOINT}"
+            )),
+            Unsupported("socket_options"),
+        ),
         ("original dst", with_cluster("type: ORIGINAL_DST\nlb_policy: CLUSTER_PROVIDED"), Accept),
         ("original dst with round robin", with_cluster("type: ORIGINAL_DST"), Refuse("CLUSTER_PROVIDED")),
         (
@@ -650,6 +703,23 @@ fn balancing() -> Cases {
             cluster(
                 "load_balancing_policy: { policies: [{ typed_extension_config: { name: x, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash, hash_function: XX_HASH, minimum_ring_size: 64 } } }] }",
             ),
+            Accept,
+        ),
+        (
+            "bounded loads",
+            cluster(
+                "lb_policy: RING_HASH\ncommon_lb_config: { consistent_hashing_lb_config: { hash_balance_factor: 150 } }",
+            ),
+            Unsupported("hash_balance_factor"),
+        ),
+        (
+            "zone-aware",
+            cluster("common_lb_config: { zone_aware_lb_config: { min_cluster_size: 3 } }"),
+            Unsupported("zone-aware"),
+        ),
+        (
+            "fail on panic",
+            cluster("common_lb_config: { zone_aware_lb_config: { fail_traffic_on_panic: true } }"),
             Accept,
         ),
         ("no policy", cluster("load_balancing_policy: { policies: [] }"), Refuse("policies")),

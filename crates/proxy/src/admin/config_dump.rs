@@ -28,6 +28,7 @@ pub async fn config_dump(State(state): State<Arc<AdminState>>, Query(parameters)
     }
     sections.extend([listeners(&configurator, &keep), routes(&configurator, &keep), secrets(&configurator, &keep)]);
     drop(configurator);
+    meltemi_proto::json::release_descriptors();
     let Some(wanted) = parameters.get("resource") else { return pretty(&json!({ "configs": sections })) };
     let found: Vec<Value> = sections
         .iter()

@@ -6,13 +6,14 @@ use http::{StatusCode, header};
 use meltemi_filters::{
     Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo, headers as rules,
 };
-use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream};
+use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, name};
 use meltemi_net::timer::Deadline;
 use meltemi_plan::{
     Route, RouteAction, RouteRequest, VirtualHost,
     common::DataSource,
-    route::{DirectResponse, RouteConfiguration, TlsRequirement},
+    route::{DirectResponse, TlsRequirement},
 };
+use meltemi_upstream::Cluster;
 
 use super::{Context, local_reply, reply, request, response};
 use crate::{
@@ -31,7 +32,8 @@ pub struct Exchange<'a> {
     pub request: RequestHead,
     /// One number for every decision by chance, so that repeated ones agree.
     pub random: u64,
-    pub routes: Option<Arc<RouteConfiguration>>,
+    /// The route's cluster, if there is one by that name.
+    pub cluster: Option<Arc<Cluster>>,
     /// As it was sent.
     pub response: Option<ResponseHead>,
     /// The response's, as they passed.
@@ -59,7 +61,7 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
         stream,
         deadline,
         request: head,
-        routes: None,
+        cluster: None,
         response: None,
         trailers: None,
     };
@@ -83,9 +85,10 @@ impl Exchange<'_> {
         self.expect_continue();
         self.info.is_grpc = self.request.is_grpc();
         let (host, route) = self.find_route()?;
+        if let Some(forward) = route.forward() {
+            router::resolve(self, forward);
+        }
         self.check_upgrade(&route)?;
-        self.info.virtual_host = Some(Arc::clone(&host));
-        self.info.route = Some(Arc::clone(&route));
         self.trace();
         if let Flow::Reply(reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
             return Err(reply);
@@ -158,12 +161,19 @@ impl Exchange<'_> {
             metadata: None,
         };
         let host = routes.find_host(&query).ok_or_else(not_found)?;
-        if host.require_tls != TlsRequirement::None && self.request.scheme != meltemi_http::Scheme::Https {
+        let needs_tls = match host.require_tls {
+            TlsRequirement::None => false,
+            TlsRequirement::ExternalOnly => self.request.headers.get_str(&name::X_ENVOY_INTERNAL) != Some("true"),
+            TlsRequirement::All => true,
+        };
+        if needs_tls && self.request.scheme != meltemi_http::Scheme::Https {
             return Err(Box::new(redirect::to_https(&self.request)));
         }
         let route = routes.find_route(host, &query).ok_or_else(not_found)?;
         let found = (Arc::clone(host), Arc::clone(route));
-        self.routes = Some(routes);
+        self.info.virtual_host = Some(Arc::clone(host));
+        self.info.route = Some(Arc::clone(route));
+        self.info.route_configuration = Some(routes);
         Ok(found)
     }
 
@@ -175,7 +185,11 @@ impl Exchange<'_> {
             None => String::new(),
         };
         let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        LocalReply::new(status, body, "direct_response")
+        let mut reply = LocalReply::new(status, body, "direct_response");
+        if status == StatusCode::CREATED || status.is_redirection() {
+            redirect::locate(&mut reply, &redirect::here(&self.request));
+        }
+        reply
     }
 
     /// Sends a local reply. After response headers have gone there is nothing left but to break the stream.
@@ -197,18 +211,22 @@ impl Exchange<'_> {
         self.flush().await;
     }
 
-    /// The route's, virtual host's and configuration's response header rules.
+    /// The weighted cluster's, route's, virtual host's and configuration's response header rules.
     pub fn apply_response_rules(&mut self, head: &mut ResponseHead) {
-        let (Some(routes), Some(host), Some(route)) = (&self.routes, &self.info.virtual_host, &self.info.route) else {
+        let info = &self.info;
+        let (Some(routes), Some(host), Some(route)) = (&info.route_configuration, &info.virtual_host, &info.route)
+        else {
             return;
         };
-        let mut order = [&route.response_headers, &host.response_headers, &routes.response_headers];
+        let weighted = info.weighted_cluster().map(|weighted| &weighted.response_headers);
+        let mut order =
+            [weighted, Some(&route.response_headers), Some(&host.response_headers), Some(&routes.response_headers)];
         if routes.most_specific_header_mutations_wins {
             order.reverse();
         }
-        for level in order {
+        for level in order.into_iter().flatten() {
             if !level.is_empty() {
-                rules::apply_to_response(level, head, Some(&self.request), &self.info);
+                rules::apply_to_response(level, head, Some(&self.request), info);
             }
         }
     }

@@ -61,7 +61,8 @@ impl Failure {
                 ResponseFlags::UPSTREAM_REQUEST_TIMEOUT
             }
             Self::Expired(Expired::StreamIdle) => ResponseFlags::STREAM_IDLE_TIMEOUT,
-            Self::Expired(Expired::MaxDuration) => ResponseFlags::UPSTREAM_MAX_STREAM_DURATION,
+            // Envoy names it in the details alone.
+            Self::Expired(Expired::MaxDuration) => ResponseFlags::NONE,
         }
     }
 
@@ -97,7 +98,11 @@ impl Failure {
                     reset("remote connection failure", Some(format!("delayed connect error: {text}")), retried);
                 (status, body, details)
             }
-            Self::Reset(reason) => reset(reset_text(*reason), None, retried),
+            Self::Reset(reason) => {
+                let (status, body, details) = reset(reset_text(*reason), None, retried);
+                let bad = *reason == ResetReason::Protocol;
+                (if bad { StatusCode::BAD_GATEWAY } else { status }, body, details)
+            }
             Self::Unsupported => reset("local reset", None, retried),
             Self::Expired(expired) => expired_reply(*expired),
         };
@@ -113,7 +118,9 @@ fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'stati
         Expired::PerTry => timeout("upstream_per_try_timeout"),
         Expired::PerTryIdle => timeout("upstream_per_try_idle_timeout"),
         Expired::StreamIdle => (StatusCode::GATEWAY_TIMEOUT, "stream timeout".into(), "stream_idle_timeout".into()),
-        Expired::MaxDuration => timeout("upstream_max_stream_duration_reached"),
+        Expired::MaxDuration => {
+            (StatusCode::GATEWAY_TIMEOUT, "downstream duration timeout".into(), "max_duration_timeout".into())
+        }
     }
 }
 

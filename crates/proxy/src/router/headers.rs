@@ -6,13 +6,14 @@ use http::HeaderValue;
 use meltemi_filters::{RequestFields, Tracer, headers as rules};
 use meltemi_http::{ByteStr, RequestHead, name};
 use meltemi_plan::{
-    HeaderLookup, Route, VirtualHost,
+    HeaderKey, HeaderLookup, Route, VirtualHost,
     route::{Forward, HostRewrite, PathRewrite},
 };
 
 use meltemi_upstream::Endpoint;
+use tokio::time::Instant;
 
-use super::{target::Target, timers::Timers};
+use super::timers::Timers;
 use crate::hcm::{self, Exchange};
 
 /// Header rules, then host and path; done once, before the first attempt.
@@ -21,10 +22,9 @@ pub(super) fn finalize(
     host: &Arc<VirtualHost>,
     route: &Arc<Route>,
     forward: &Forward,
-    target: &Target,
 ) {
-    if let Some(routes) = &exchange.routes {
-        let weighted = target.weighted_cluster().map(|w| &w.request_headers);
+    if let Some(routes) = &exchange.info.route_configuration {
+        let weighted = exchange.info.weighted_cluster().map(|w| &w.request_headers);
         let mut levels =
             [weighted, Some(&route.request_headers), Some(&host.request_headers), Some(&routes.request_headers)];
         if routes.most_specific_header_mutations_wins {
@@ -36,7 +36,7 @@ pub(super) fn finalize(
             }
         }
     }
-    rewrite_host(exchange, forward, target);
+    rewrite_host(exchange, forward);
     rewrite_path(exchange, route, forward);
     if let Some(tracer) = &exchange.context.http.tracer {
         tracer.inject(&mut exchange.request, &exchange.info);
@@ -44,20 +44,26 @@ pub(super) fn finalize(
     }
 }
 
-fn rewrite_host(exchange: &mut Exchange<'_>, forward: &Forward, target: &Target) {
+fn rewrite_host(exchange: &mut Exchange<'_>, forward: &Forward) {
     let request = &exchange.request;
-    let literal = target.weighted_cluster().and_then(|w| w.host_rewrite.as_deref()).map(ByteStr::from);
+    let literal = exchange.info.weighted_cluster().and_then(|w| w.host_rewrite.as_deref()).map(ByteStr::from);
     let rewritten = literal.or_else(|| match &forward.host_rewrite {
         HostRewrite::None | HostRewrite::Auto => None,
         HostRewrite::Literal(format) => Some(ByteStr::from(text(exchange, format))),
-        HostRewrite::Header(key) => {
-            RequestFields(request).value(key).and_then(|v| std::str::from_utf8(&v).ok().map(ByteStr::from))
-        }
+        HostRewrite::Header(key) => first_value(request, key),
         HostRewrite::PathRegex(rewrite) => Some(ByteStr::from(rewrite.apply_str(request.path_only()))),
     });
     if let Some(host) = rewritten.filter(|host| !host.is_empty()) {
         set_host(&mut exchange.request, host, forward.append_x_forwarded_host);
     }
+}
+
+/// Of a repeated header the first counts, where other uses join them.
+fn first_value(request: &RequestHead, key: &HeaderKey) -> Option<ByteStr> {
+    let HeaderKey::Name(name) = key else {
+        return RequestFields(request).value(key).and_then(|v| std::str::from_utf8(&v).ok().map(ByteStr::from));
+    };
+    request.headers.get_str(name).map(ByteStr::copy_from)
 }
 
 /// Changes the authority, and says what it was if asked to.
@@ -110,11 +116,11 @@ fn propagate_decorator(exchange: &mut Exchange<'_>) {
     }
 }
 
-/// `x-envoy-expected-rq-timeout-ms`.
+/// `x-envoy-expected-rq-timeout-ms`, for each attempt anew.
 pub(super) fn timeouts(exchange: &mut Exchange<'_>, timers: &Timers) {
-    let expected = timers.expected();
+    let expected = timers.expected(Instant::now());
     if let Some(expected) = expected.filter(|_| !exchange.context.http.suppress_envoy_headers()) {
-        let ms = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        let ms = u64::try_from(expected.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         exchange.request.headers.insert(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(ms));
     }
 }

@@ -81,7 +81,7 @@ fn wake(queue: &mut Queue) {
 
 /// Starts the mirrors that a request's route asks for: the route's, else the host's, else the configuration's.
 pub(super) fn start(exchange: &Exchange<'_>, host: &VirtualHost, forward: &Forward) -> Mirrors {
-    let of_routes = exchange.routes.as_ref().map_or(&[][..], |routes| &routes.mirrors);
+    let of_routes = exchange.info.route_configuration.as_ref().map_or(&[][..], |routes| &routes.mirrors);
     let policies = [&forward.mirrors[..], &host.mirrors[..], of_routes].into_iter().find(|list| !list.is_empty());
     let mut mirrors = Mirrors::default();
     for policy in policies.unwrap_or_default() {

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 pub(crate) use connect::tls_context;
 pub use connect::{Destination, open};
 pub use failure::Failure;
+pub(crate) use target::resolve;
 
 use crate::hcm::Exchange;
 use attempt::{Attempted, Sending};
@@ -39,11 +40,10 @@ pub async fn forward(
     forward: &Forward,
 ) -> Result<(), Box<LocalReply>> {
     let target = target::choose(exchange, forward)?;
-    headers::finalize(exchange, host, route, forward, &target);
+    headers::finalize(exchange, host, route, forward);
     let policy = retry::policy(forward, host, &target.cluster.plan);
     let mut retries = retry::Retries::new(policy, exchange);
     let mut timers = timers::Timers::new(exchange, forward, &retries);
-    headers::timeouts(exchange, &timers);
     if tunnel::terminates(exchange, forward) {
         return Box::pin(tunnel::serve(exchange, &target)).await;
     }
@@ -54,6 +54,7 @@ pub async fn forward(
     loop {
         exchange.info.upstream.attempts += 1;
         headers::attempt(exchange, host);
+        headers::timeouts(exchange, &timers);
         match attempt::run(exchange, &target, &mut sending, &mut timers, &retries).await {
             Attempted::Response(answer) => {
                 if let Some(wait) = retries.after_response(exchange, &target, &answer, &sending) {

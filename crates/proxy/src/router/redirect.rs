@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 use meltemi_filters::LocalReply;
-use meltemi_http::RequestHead;
+use meltemi_http::{RequestHead, name};
 use meltemi_plan::{
     Route,
     route::{Redirect, RedirectPath, find::without_port},
@@ -16,40 +16,48 @@ pub fn reply(exchange: &Exchange<'_>, redirect: &Redirect, route: &Route) -> Loc
     let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme.as_str());
     let host = host(request, redirect, scheme);
     let path = path(exchange, redirect, route);
-    moved(redirect.status, &format!("{scheme}://{host}{path}"))
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    moved(redirect.status, &format!("{scheme}://{host}{slash}{path}"))
+}
+
+/// Where the request is now, in full.
+pub fn here(request: &RequestHead) -> String {
+    format!("{}://{}{}", request.scheme.as_str(), request.authority, request.path)
 }
 
 /// The answer to a plain request where the virtual host requires TLS.
 pub fn to_https(request: &RequestHead) -> LocalReply {
-    let bare = without_port(&request.authority);
-    moved(301, &format!("https://{bare}{}", request.path))
+    moved(301, &format!("https://{}{}", request.authority, request.path))
 }
 
 fn moved(status: u16, location: &str) -> LocalReply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
     let mut reply = LocalReply::new(status, "", "direct_response");
-    if let Ok(value) = HeaderValue::from_str(location) {
-        reply.headers.append(header::LOCATION, value);
-    }
+    locate(&mut reply, location);
     reply
 }
 
-fn host(request: &RequestHead, redirect: &Redirect, scheme: &str) -> String {
-    let current = request.authority.as_str();
-    let bare = without_port(current);
-    let host = redirect.host.as_deref().unwrap_or(bare);
-    let own_port = current.get(bare.len() + 1..).filter(|_| redirect.host.is_none());
-    match (redirect.port, own_port) {
-        (Some(port), _) => format!("{host}:{port}"),
-        // A change of scheme leaves the old scheme's default port behind.
-        (None, Some(port)) if redirect.scheme.is_some() && is_default(port, scheme) => host.to_owned(),
-        (None, Some(port)) => format!("{host}:{port}"),
-        (None, None) => host.to_owned(),
+/// Sets `location`.
+pub fn locate(reply: &mut LocalReply, location: &str) {
+    if let Ok(value) = HeaderValue::from_str(location) {
+        reply.headers.append(header::LOCATION, value);
     }
 }
 
-fn is_default(port: &str, new_scheme: &str) -> bool {
-    matches!((port, new_scheme), ("80", "https") | ("443", "http"))
+fn host(request: &RequestHead, redirect: &Redirect, scheme: &str) -> String {
+    let own = || {
+        let old_scheme = request.headers.get_str(&name::X_FORWARDED_PROTO).unwrap_or_default();
+        own_host(&request.authority, (old_scheme, scheme), redirect.port.is_some())
+    };
+    let host = redirect.host.as_deref().unwrap_or_else(own);
+    redirect.port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The request's own host. Its port goes where another takes its place, and where it is the default of a scheme that is left.
+fn own_host<'a>(authority: &'a str, (old, new): (&str, &str), replaced: bool) -> &'a str {
+    let bare = without_port(authority);
+    let left = old != new && matches!((old, &authority[bare.len()..]), ("http", ":80") | ("https", ":443"));
+    if replaced || left { bare } else { authority }
 }
 
 fn path(exchange: &Exchange<'_>, redirect: &Redirect, route: &Route) -> String {
@@ -66,5 +74,27 @@ fn path(exchange: &Exchange<'_>, redirect: &Redirect, route: &Route) -> String {
         }
         RedirectPath::Prefix(prefix) => format!("{prefix}{}{query}", &only[route.matcher.path.matched_len(only)..]),
         RedirectPath::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_keeps_the_port_but_the_default_of_the_old_scheme() {
+        let cases = [
+            ("a:8080", ("http", "https"), false, "a:8080"),
+            ("a:80", ("http", "https"), false, "a"),
+            ("a:443", ("https", "http"), false, "a"),
+            ("a:443", ("http", "https"), false, "a:443"),
+            ("a:80", ("http", "http"), false, "a:80"),
+            ("a:8080", ("http", "https"), true, "a"),
+            ("[::1]:80", ("http", "https"), false, "[::1]"),
+            ("a", ("http", "https"), false, "a"),
+        ];
+        for (authority, schemes, replaced, expected) in cases {
+            assert_eq!(own_host(authority, schemes, replaced), expected, "{authority} {schemes:?} {replaced}");
+        }
     }
 }

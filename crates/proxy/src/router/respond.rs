@@ -40,25 +40,21 @@ pub(super) async fn send(
         exchange.stream.close_after_response();
         return Err(super::bare(answer.head.status, "websocket_handshake_unsuccessful", ResponseFlags::NONE));
     }
+    if exchange.request.upgrade.is_some() && !upgraded {
+        exchange.stream.close_after_response();
+    }
     let Answer { mut head, mut upstream, endpoint, active } = answer;
     let status = head.status.as_u16();
     let traffic = &target.cluster.stats.traffic;
     traffic.response(status);
     target.cluster.report(&endpoint, Outcome::Status(status_for_health(exchange, &head)));
     exchange.info.upstream.timing.first_byte_received = Some(std::time::Instant::now());
+    exchange.info.response_code = Some(status);
     exchange.info.set_details("via_upstream");
     upstream_headers(exchange, host, &mut head);
     if upgraded {
         upgrade_head(exchange, &upstream, &mut head);
         timers.upgraded();
-    }
-    if let Some(weighted) = target.weighted_cluster() {
-        meltemi_filters::headers::apply_to_response(
-            &weighted.response_headers,
-            &mut head,
-            Some(&exchange.request),
-            &exchange.info,
-        );
     }
     exchange.apply_response_rules(&mut head);
     exchange.filters.on_response(&mut head, &mut exchange.info);

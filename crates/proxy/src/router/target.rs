@@ -7,7 +7,7 @@ use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
 use meltemi_plan::{
     HeaderLookup,
     common::Value,
-    route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedCluster, WeightedClusters, WeightedName},
+    route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedName},
 };
 use meltemi_upstream::{Cluster, RoutingPriority};
 
@@ -16,8 +16,6 @@ use crate::hcm::Exchange;
 /// What all attempts of a request have in common.
 pub struct Target {
     pub cluster: Arc<Cluster>,
-    /// With the index of the chosen entry.
-    pub weighted: Option<(Arc<WeightedClusters>, usize)>,
     pub hash: Option<u64>,
     pub original_dst: Option<std::net::SocketAddr>,
     pub priority: RoutingPriority,
@@ -25,17 +23,10 @@ pub struct Target {
     pub metadata_match: Option<Value>,
 }
 
-impl Target {
-    pub fn weighted_cluster(&self) -> Option<&WeightedCluster> {
-        self.weighted.as_ref().and_then(|(clusters, index)| clusters.clusters.get(*index))
-    }
-}
-
-pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<Target, Box<LocalReply>> {
+/// Decides the cluster by the route. Done with the route itself, so that whatever answers instead can say whose request it was.
+pub(crate) fn resolve(exchange: &mut Exchange<'_>, forward: &Forward) {
     let view = RequestFields(&exchange.request);
-    let hash = hash(exchange, &forward.hash_policy);
     let by_header = |key| view.value(key).and_then(|v| String::from_utf8(v.into_owned()).ok()).map(Arc::<str>::from);
-    let mut weighted: Option<(Arc<WeightedClusters>, usize)> = None;
     let name = match &forward.cluster {
         ClusterSpec::Named(name) => Some(Arc::clone(name)),
         ClusterSpec::Header(key) => by_header(key),
@@ -45,11 +36,11 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
                 WeightRandom::Header(key) => {
                     by_header(key).and_then(|text| text.parse().ok()).unwrap_or(exchange.random)
                 }
-                WeightRandom::HashPolicy => hash.unwrap_or(exchange.random),
+                WeightRandom::HashPolicy => hash(exchange, &forward.hash_policy).unwrap_or(exchange.random),
             };
             let chosen = clusters.pick(value);
             let index = clusters.clusters.iter().position(|c| std::ptr::eq(c, chosen)).unwrap_or(0);
-            weighted = Some((Arc::clone(clusters), index));
+            exchange.info.weighted = Some((Arc::clone(clusters), index));
             match &chosen.cluster {
                 WeightedName::Named(name) => Some(Arc::clone(name)),
                 WeightedName::Header(key) => by_header(key),
@@ -57,12 +48,16 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
         }
     };
     let cluster = name.as_ref().and_then(|name| exchange.world.clusters.get(name)).cloned();
-    let Some(cluster) = cluster else {
+    exchange.info.upstream.cluster = cluster.as_ref().map(|cluster| Arc::clone(&cluster.plan));
+    exchange.cluster = cluster;
+}
+
+pub(super) fn choose(exchange: &Exchange<'_>, forward: &Forward) -> Result<Target, Box<LocalReply>> {
+    let Some(cluster) = exchange.cluster.clone() else {
         let status = StatusCode::from_u16(forward.cluster_not_found_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         return Err(super::bare(status, "cluster_not_found", ResponseFlags::NO_CLUSTER));
     };
-    exchange.info.upstream.cluster = Some(Arc::clone(&cluster.plan));
-    let entry = weighted.as_ref().and_then(|(all, index): &(Arc<WeightedClusters>, usize)| all.clusters.get(*index));
+    let entry = exchange.info.weighted_cluster();
     let metadata_match =
         cluster.plan.subsets.as_ref().and_then(|_| {
             merged(forward.metadata_match.as_ref(), entry.and_then(|entry| entry.metadata_match.as_ref()))
@@ -70,8 +65,7 @@ pub(super) fn choose(exchange: &mut Exchange<'_>, forward: &Forward) -> Result<T
     Ok(Target {
         metadata_match,
         cluster,
-        weighted,
-        hash,
+        hash: hash(exchange, &forward.hash_policy),
         original_dst: exchange.context.connection.local.socket(),
         priority: if forward.high_priority { RoutingPriority::High } else { RoutingPriority::Default },
     })

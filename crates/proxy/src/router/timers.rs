@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use meltemi_http::name;
-use meltemi_plan::route::Forward;
+use meltemi_http::{Headers, name};
+use meltemi_plan::route::{Forward, MaxStreamDuration};
 use tokio::time::Instant;
 
 use super::retry::Retries;
@@ -38,21 +38,19 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub fn new(exchange: &Exchange<'_>, forward: &Forward, retries: &Retries) -> Self {
-        let headers = &exchange.request.headers;
-        let millis = |key| headers.get_str(&key).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        let mut request = forward.timeout;
-        if let Some(max) = forward.max_grpc_timeout.filter(|_| exchange.info.is_grpc) {
-            request = grpc_timeout(exchange, max, forward.grpc_timeout_offset);
-        }
+    /// Takes the headers that ask for timeouts: they are for this hop.
+    pub fn new(exchange: &mut Exchange<'_>, forward: &Forward, retries: &Retries) -> Self {
+        let mut request = of_route(forward, &exchange.request.headers, exchange.info.is_grpc);
+        let headers = &mut exchange.request.headers;
+        let mut millis = |key| headers.remove(&key)?.to_str().ok()?.parse().ok().map(Duration::from_millis);
         if let Some(asked) = millis(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) {
             request = Some(asked);
         }
         let per_try = millis(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(retries.per_try_timeout());
         let non_zero = |d: &Duration| !d.is_zero();
         let request = request.filter(non_zero);
-        let stream_max = forward.max_stream_duration.as_ref().and_then(|m| m.duration);
         let plan = &exchange.context.http.plan;
+        let stream_max = forward.max_stream_duration.as_ref().and_then(|max| of_stream(max, headers));
         Self {
             request,
             // A try that may take longer than the whole has no limit of its own.
@@ -68,9 +66,12 @@ impl Timers {
         }
     }
 
-    /// What the next hop may expect.
-    pub fn expected(&self) -> Option<Duration> {
-        self.per_try.or(self.request)
+    /// What the next hop may expect of an attempt that begins now: less with each, as the request's time goes by.
+    pub fn expected(&self, now: Instant) -> Option<Duration> {
+        let whole = self.per_try.or(self.request)?;
+        let left = self.request_due.map_or(whole, |due| due.saturating_duration_since(now));
+        // None left would read as no limit.
+        Some(whole.min(left.max(Duration::from_millis(1))))
     }
 
     pub fn start(&mut self, now: Instant, request_done: bool) {
@@ -138,15 +139,35 @@ fn after(now: Instant, limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|limit| now.checked_add(limit))
 }
 
-/// `grpc-timeout`, within `max` (zero: any), less the offset. Without the header there is no limit but `max`.
-fn grpc_timeout(exchange: &Exchange<'_>, max: Duration, offset: Option<Duration>) -> Option<Duration> {
-    let asked = exchange.request.headers.get_str(&name::GRPC_TIMEOUT).and_then(parse_grpc_timeout);
-    let asked = asked.unwrap_or(Duration::ZERO);
-    let limited = if !max.is_zero() && (asked.is_zero() || asked > max) { max } else { asked };
-    Some(match offset {
-        Some(offset) if offset < limited => limited - offset,
-        Some(_) | None => limited,
-    })
+/// The limit of the whole response. A route that limits streams has none.
+fn of_route(forward: &Forward, headers: &Headers, is_grpc: bool) -> Option<Duration> {
+    if forward.max_stream_duration.is_some() {
+        return None;
+    }
+    match forward.max_grpc_timeout.filter(|_| is_grpc) {
+        Some(max) => Some(grpc_timeout(asked(headers), max, forward.grpc_timeout_offset)),
+        None => forward.timeout,
+    }
+}
+
+/// The limit of a stream: by its `grpc-timeout` where the route looks at it.
+fn of_stream(max: &MaxStreamDuration, headers: &Headers) -> Option<Duration> {
+    let (Some(asked), Some(limit)) = (asked(headers), max.grpc_timeout_max) else { return max.duration };
+    let limited = if limit.is_zero() { asked } else { asked.min(limit) };
+    Some(limited.saturating_sub(max.grpc_timeout_offset.unwrap_or_default()))
+}
+
+fn asked(headers: &Headers) -> Option<Duration> {
+    headers.get_str(&name::GRPC_TIMEOUT).and_then(parse_grpc_timeout)
+}
+
+/// `grpc-timeout` less the offset, within `max` (zero: any). Without the header there is no limit but `max`.
+fn grpc_timeout(asked: Option<Duration>, max: Duration, offset: Option<Duration>) -> Duration {
+    let mut asked = asked.unwrap_or(Duration::ZERO);
+    if let Some(offset) = offset.filter(|offset| *offset < asked) {
+        asked -= offset;
+    }
+    if !max.is_zero() && (asked.is_zero() || asked > max) { max } else { asked }
 }
 
 /// Up to 8 digits and a unit.
