@@ -15,8 +15,11 @@ use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt as _;
 
+/// A parser under test.
+pub type Target = fn(&[u8]);
+
 /// Name and function of every target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("xds", xds),
     ("bootstrap", bootstrap),
     ("http1", http1),

@@ -267,7 +267,7 @@ pub struct UpstreamHttp {
     pub auto_sni: bool,
     pub auto_sni_header: Option<http::HeaderName>,
     pub auto_san_validation: bool,
-    /// Upstream HTTP filters; the codec filter is not among them.
+    /// Upstream HTTP filters: none so far but the codec filter, which is implied.
     pub filters: Vec<HttpFilter>,
     pub retry_policy: Option<Arc<RetryPolicy>>,
     pub hash_policy: Vec<HashPolicy>,

@@ -124,8 +124,6 @@ pub struct Upgrade {
     /// Lower case: `websocket`, `connect`.
     pub kind: Arc<str>,
     pub enabled: bool,
-    /// `None`: the connection manager's own filters.
-    pub filters: Option<Vec<HttpFilter>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -172,9 +170,6 @@ pub struct Hcm {
     pub route: RouteSource,
     pub http_filters: Vec<HttpFilter>,
     pub access_logs: Vec<AccessLog>,
-    pub access_log_flush_interval: Option<Duration>,
-    pub log_on_new_request: bool,
-    pub log_on_tunnel_established: bool,
     pub tracing: Option<Tracing>,
     pub http1: Http1Options,
     pub http2: Http2Options,
@@ -183,7 +178,6 @@ pub struct Hcm {
     pub max_connection_duration: Option<Duration>,
     pub max_stream_duration: Option<Duration>,
     pub stream_idle_timeout: Option<Duration>,
-    pub request_timeout: Option<Duration>,
     pub request_headers_timeout: Option<Duration>,
     pub drain_timeout: Duration,
     pub delayed_close_timeout: Option<Duration>,
@@ -199,17 +193,13 @@ pub struct Hcm {
     pub scheme_overwrite: Option<Arc<str>>,
     pub scheme_match_upstream: bool,
     pub via: Option<Arc<str>>,
-    pub add_user_agent: bool,
 
     pub use_remote_address: bool,
     pub xff_trusted_hops: u32,
     pub skip_xff_append: bool,
     pub internal_addresses: InternalAddresses,
-    pub represent_ipv4_as_mapped: bool,
     pub append_x_forwarded_port: bool,
     pub append_local_overload: bool,
-    /// Whether PROXY protocol's addresses decide the scheme and count as the connection's.
-    pub proxy_protocol_connection_state: bool,
     pub forward_client_cert: ForwardClientCert,
     pub client_cert_details: ClientCertDetails,
 

@@ -138,9 +138,6 @@ pub struct FilterStateValue {
 pub struct NetworkRbac {
     pub stat_prefix: Arc<str>,
     pub rules: RbacFilter,
-    /// Evaluate on all data instead of once.
-    pub continuous: bool,
-    pub delay_deny: Option<Duration>,
 }
 
 /// Istio's ALPN-negotiated exchange of peer metadata.

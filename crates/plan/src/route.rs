@@ -8,7 +8,6 @@ use crate::filter::PerFilter;
 use crate::format::Format;
 use crate::hcm::BodyFormat;
 use crate::header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
-use http::HeaderName;
 use meltemi_matchers::{DomainTrie, FullRegex, RegexRewrite, StringMatcher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,6 @@ pub struct RouteConfiguration {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     pub request_headers: HeaderRules,
     pub response_headers: HeaderRules,
-    pub internal_only_headers: Vec<HeaderName>,
     /// Header rules run configuration → host → route, so that the route's win. Default is the other way round.
     pub most_specific_header_mutations_wins: bool,
     pub max_direct_response_body: usize,
@@ -56,7 +54,6 @@ pub struct VirtualHost {
     pub mirrors: Vec<Arc<MirrorPolicy>>,
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
-    pub include_is_timeout_retry_header: bool,
     pub retry_buffer_limit: Option<u64>,
     pub virtual_clusters: Vec<VirtualCluster>,
     pub per_filter: PerFilter,
@@ -178,7 +175,6 @@ pub struct Forward {
     pub hash_policy: Vec<HashPolicy>,
     pub high_priority: bool,
     pub upgrades: Vec<RouteUpgrade>,
-    pub internal_redirect: Option<InternalRedirect>,
     /// `None`: `grpc-timeout` is not looked at.
     pub max_grpc_timeout: Option<Duration>,
     pub grpc_timeout_offset: Option<Duration>,
@@ -262,15 +258,6 @@ pub struct RouteUpgrade {
     pub enabled: bool,
     /// CONNECT is terminated here: its payload goes to the endpoint as plain TCP.
     pub terminate_connect: bool,
-    pub allow_post: bool,
-}
-
-#[derive(Debug, Clone)]
-pub struct InternalRedirect {
-    pub max: u32,
-    pub codes: Vec<u16>,
-    pub allow_cross_scheme: bool,
-    pub copy_headers: Vec<HeaderName>,
 }
 
 #[derive(Debug, Clone)]
@@ -281,7 +268,6 @@ pub struct MirrorPolicy {
     pub shadow_suffix: bool,
     pub trace_sampled: Option<bool>,
     pub host_rewrite: Option<Arc<str>>,
-    pub header_mutations: Vec<crate::header::HeaderMutation>,
 }
 
 #[derive(Debug, Clone)]
@@ -387,27 +373,9 @@ pub struct RetryPolicy {
     pub retriable_request_headers: Vec<HeaderMatcher>,
     pub backoff_base: Duration,
     pub backoff_max: Duration,
-    pub rate_limited_backoff: Option<RateLimitedBackoff>,
     /// Do not pick a host that was tried already.
     pub avoid_previous_hosts: bool,
-    /// Do not pick a host with this metadata under `envoy.lb`.
-    pub omit_host_metadata: Option<Value>,
-    /// After so many updates previously tried priorities are left out.
-    pub previous_priorities: Option<u32>,
     pub host_selection_attempts: u32,
-    pub refresh_cluster: bool,
-}
-
-#[derive(Debug, Clone)]
-pub struct RateLimitedBackoff {
-    pub headers: Vec<(HeaderKey, ResetFormat)>,
-    pub max: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ResetFormat {
-    Seconds,
-    UnixTimestamp,
 }
 
 #[derive(Debug, Clone)]

@@ -14,9 +14,6 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     pub max_downstream_duration: Option<Duration>,
     pub access_logs: Vec<AccessLog>,
-    pub access_log_flush_interval: Option<Duration>,
-    pub log_on_connected: bool,
-    pub log_on_start: bool,
     pub max_connect_attempts: u32,
     /// Base and maximum of the back-off between connect attempts.
     pub backoff: Option<(Duration, Duration)>,

@@ -101,7 +101,8 @@ impl Fault {
             return Flow::Continue;
         }
         self.shared.stats.aborts_injected().inc();
-        let body = config.abort.as_ref().map(|a| &*a.body).filter(|body| !body.is_empty()).unwrap_or(ABORTED).to_owned();
+        let body =
+            config.abort.as_ref().map(|a| &*a.body).filter(|body| !body.is_empty()).unwrap_or(ABORTED).to_owned();
         let mut reply = LocalReply::new(StatusCode::OK, body, "fault_filter_abort");
         reply.flags = ResponseFlags::FAULT_INJECTED;
         match abort {

@@ -37,17 +37,12 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
     }
     let common = value.common_http_protocol_options.unwrap_or_default();
     let times = Times::of(value, &common)?;
-    let log_options = value.access_log_options.unwrap_or_default();
-    let flush = log_options.access_log_flush_interval.as_ref().or(value.access_log_flush_interval.as_ref());
     Ok(Hcm {
         stat_prefix: value.stat_prefix.as_str().into(),
         codec: codec(value.codec_type).at("codec_type")?,
         route: route_source(value)?,
         http_filters: http_filters(&value.http_filters, "http_filters")?,
         access_logs: access_logs(&value.access_log, "access_log")?,
-        access_log_flush_interval: optional_duration(flush).at("access_log_flush_interval")?,
-        log_on_new_request: log_options.flush_access_log_on_new_request || value.flush_access_log_on_new_request,
-        log_on_tunnel_established: log_options.flush_log_on_tunnel_successfully_established,
         tracing: value.tracing.as_ref().map(tracing).transpose().at("tracing")?,
         http1: http1_options(value.http_protocol_options.as_ref()).at("http_protocol_options")?,
         http2: http2_options(value.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
@@ -55,7 +50,6 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         max_connection_duration: times.max_connection,
         max_stream_duration: times.max_stream,
         stream_idle_timeout: times.stream_idle,
-        request_timeout: times.request,
         request_headers_timeout: times.request_headers,
         drain_timeout: times.drain,
         delayed_close_timeout: times.delayed_close,
@@ -69,15 +63,12 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         scheme_overwrite: scheme(value),
         scheme_match_upstream: value.scheme_header_transformation.as_ref().is_some_and(|scheme| scheme.match_upstream),
         via: non_empty(&value.via),
-        add_user_agent: value.add_user_agent.unwrap_or(false),
         use_remote_address: value.use_remote_address.unwrap_or(false),
         xff_trusted_hops: value.xff_num_trusted_hops,
         skip_xff_append: value.skip_xff_append,
         internal_addresses: internal_addresses(value).at("internal_address_config")?,
-        represent_ipv4_as_mapped: value.represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         append_x_forwarded_port: value.append_x_forwarded_port,
         append_local_overload: value.append_local_overload,
-        proxy_protocol_connection_state: true,
         forward_client_cert: forward_client_cert(value.forward_client_cert_details)
             .at("forward_client_cert_details")?,
         client_cert_details: client_cert_details(value.set_current_client_cert_details.as_ref()),
@@ -103,7 +94,6 @@ struct Times {
     max_connection: Option<Duration>,
     max_stream: Option<Duration>,
     stream_idle: Option<Duration>,
-    request: Option<Duration>,
     request_headers: Option<Duration>,
     drain: Duration,
     delayed_close: Option<Duration>,
@@ -119,7 +109,6 @@ impl Times {
                 .at(within)?,
             max_stream: timeout_or(common.max_stream_duration.as_ref(), None).at("max_stream_duration").at(within)?,
             stream_idle: timeout_or(value.stream_idle_timeout.as_ref(), Some(STREAM_IDLE)).at("stream_idle_timeout")?,
-            request: timeout_or(value.request_timeout.as_ref(), None).at("request_timeout")?,
             request_headers: timeout_or(value.request_headers_timeout.as_ref(), None).at("request_headers_timeout")?,
             drain: duration_or(value.drain_timeout.as_ref(), Duration::from_secs(5)).at("drain_timeout")?,
             delayed_close: timeout_or(value.delayed_close_timeout.as_ref(), Some(Duration::from_secs(1)))
@@ -259,11 +248,7 @@ fn upgrade(value: &part::UpgradeConfig) -> Result<Upgrade> {
     if value.upgrade_type.is_empty() {
         return refuse("upgrade_type: is required");
     }
-    Ok(Upgrade {
-        kind: value.upgrade_type.to_ascii_lowercase().into(),
-        enabled: value.enabled.unwrap_or(true),
-        filters: None,
-    })
+    Ok(Upgrade { kind: value.upgrade_type.to_ascii_lowercase().into(), enabled: value.enabled.unwrap_or(true) })
 }
 
 fn local_reply(value: Option<&proto::LocalReplyConfig>) -> Result<LocalReplyConfig> {

@@ -15,10 +15,6 @@ pub(crate) fn header_name(name: &str) -> Result<HeaderName> {
         .map_err(|_| PlanError::new(format!("{name:?} is not a header name")))
 }
 
-pub(crate) fn header_names(names: &[String], field: &str) -> Result<Vec<HeaderName>> {
-    list(names, field, |name| header_name(name))
-}
-
 pub(crate) fn header_matcher(value: &route::HeaderMatcher) -> Result<HeaderMatcher> {
     use route::header_matcher::HeaderMatchSpecifier as Kind;
     let key = HeaderKey::parse(&value.name).at("name")?;

@@ -88,8 +88,6 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
     if value.stat_prefix.is_empty() {
         return refuse("stat_prefix: is required");
     }
-    let options = value.access_log_options.unwrap_or_default();
-    let flush = options.access_log_flush_interval.as_ref().or(value.access_log_flush_interval.as_ref());
     let hashes =
         list(&value.hash_policy, "hash_policy", |policy| match required(&policy.policy_specifier, "source_ip")? {
             PolicySpecifier::SourceIp(_) => Ok(()),
@@ -106,9 +104,6 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
         max_downstream_duration: optional_duration(value.max_downstream_connection_duration.as_ref())
             .at("max_downstream_connection_duration")?,
         access_logs: access_logs(&value.access_log, "access_log")?,
-        access_log_flush_interval: optional_duration(flush).at("access_log_flush_interval")?,
-        log_on_connected: options.flush_access_log_on_connected || value.flush_access_log_on_connected,
-        log_on_start: options.flush_access_log_on_start,
         max_connect_attempts,
         backoff: value.backoff_options.as_ref().map(backoff).transpose().at("backoff_options")?,
         hash_source_ip: !hashes.is_empty(),
@@ -160,11 +155,9 @@ fn tcp_cluster(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpCluster> {
 }
 
 fn network_rbac(value: &ext::rbac::v3::Rbac) -> Result<NetworkRbac> {
-    use ext::rbac::v3::rbac::EnforcementType;
     if value.stat_prefix.is_empty() {
         return refuse("stat_prefix: is required");
     }
-    let enforcement = enumeration::<EnforcementType>(value.enforcement_type).at("enforcement_type")?;
     Ok(NetworkRbac {
         stat_prefix: value.stat_prefix.as_str().into(),
         rules: RbacFilter {
@@ -173,8 +166,6 @@ fn network_rbac(value: &ext::rbac::v3::Rbac) -> Result<NetworkRbac> {
             rules_stat_prefix: "".into(),
             shadow_rules_stat_prefix: value.shadow_rules_stat_prefix.as_str().into(),
         },
-        continuous: enforcement == EnforcementType::Continuous,
-        delay_deny: optional_duration(value.delay_deny.as_ref()).at("delay_deny")?,
     })
 }
 

@@ -27,16 +27,12 @@ pub(crate) fn retry_policy(value: &proto::RetryPolicy) -> Result<RetryPolicy> {
         retriable_request_headers: header_matchers(&value.retriable_request_headers, "retriable_request_headers")?,
         backoff_base,
         backoff_max,
-        rate_limited_backoff: None,
         avoid_previous_hosts: false,
-        omit_host_metadata: None,
-        previous_priorities: None,
         host_selection_attempts: match value.host_selection_retry_max_attempts {
             0 => 1,
             attempts => u32::try_from(attempts)
                 .map_err(|_| PlanError::new("is out of range").under("host_selection_retry_max_attempts"))?,
         },
-        refresh_cluster: false,
     };
     for (index, predicate) in value.retry_host_predicate.iter().enumerate() {
         host_predicate(predicate, &mut policy).at_index("retry_host_predicate", index)?;

@@ -5,7 +5,7 @@ use super::common::{
     string_matcher,
 };
 use super::filter::per_filter;
-use super::header::{header_matchers, header_names, header_rules};
+use super::header::{header_matchers, header_rules};
 use super::rbac::metadata_matcher;
 use super::retry::retry_policy;
 use super::route_action::{direct_response, forward, mirrors, redirect};
@@ -59,7 +59,6 @@ pub(crate) fn unchecked(value: &proto::RouteConfiguration) -> Result<RouteConfig
             &value.response_headers_to_remove,
             "response_headers",
         )?,
-        internal_only_headers: header_names(&value.internal_only_headers, "internal_only_headers")?,
         most_specific_header_mutations_wins: value.most_specific_header_mutations_wins,
         max_direct_response_body: max_body,
         mirrors: mirrors(&value.request_mirror_policies)?,
@@ -110,7 +109,6 @@ fn virtual_host(value: &proto::VirtualHost, context: &HostContext) -> Result<Vir
         mirrors: mirrors(&value.request_mirror_policies)?,
         include_request_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
-        include_is_timeout_retry_header: value.include_is_timeout_retry_header,
         retry_buffer_limit: buffer_limit(value.per_request_buffer_limit_bytes, value.request_body_buffer_limit),
         virtual_clusters: list(&value.virtual_clusters, "virtual_clusters", |cluster| {
             Ok(VirtualCluster {

@@ -57,7 +57,6 @@ pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<
         hash_policy: hash_policies(&value.hash_policy)?,
         high_priority: priority == core::RoutingPriority::High,
         upgrades: upgrades(value)?,
-        internal_redirect: None,
         max_grpc_timeout: optional_duration(value.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
         grpc_timeout_offset: optional_duration(value.grpc_timeout_offset.as_ref()).at("grpc_timeout_offset")?,
     })
@@ -194,7 +193,6 @@ fn mirror(value: &action::RequestMirrorPolicy) -> Result<MirrorPolicy> {
         shadow_suffix: !value.disable_shadow_host_suffix_append,
         trace_sampled: value.trace_sampled,
         host_rewrite: non_empty(&value.host_rewrite_literal),
-        header_mutations: Vec::new(),
     })
 }
 
@@ -253,7 +251,6 @@ fn upgrade(value: &action::UpgradeConfig) -> Result<RouteUpgrade> {
         kind: kind.into(),
         enabled: value.enabled.unwrap_or(true),
         terminate_connect: value.connect_config.is_some(),
-        allow_post: false,
     })
 }
 

@@ -17,12 +17,7 @@ use super::timers::Timers;
 use crate::hcm::{self, Exchange};
 
 /// Header rules, then host and path; done once, before the first attempt.
-pub(super) fn finalize(
-    exchange: &mut Exchange<'_>,
-    host: &Arc<VirtualHost>,
-    route: &Arc<Route>,
-    forward: &Forward,
-) {
+pub(super) fn finalize(exchange: &mut Exchange<'_>, host: &Arc<VirtualHost>, route: &Arc<Route>, forward: &Forward) {
     if let Some(routes) = &exchange.info.route_configuration {
         let weighted = exchange.info.weighted_cluster().map(|w| &w.request_headers);
         let mut levels =
