@@ -18,6 +18,8 @@ pub struct LocalReply {
     pub flags: ResponseFlags,
     /// For gRPC requests where the status is not to be derived from the HTTP one.
     pub grpc_status: Option<u32>,
+    /// The route's response header rules apply.
+    pub header_rules: bool,
 }
 
 impl LocalReply {
@@ -29,6 +31,7 @@ impl LocalReply {
             details: details.into(),
             flags: ResponseFlags::NONE,
             grpc_status: None,
+            header_rules: true,
         }
     }
 

@@ -345,7 +345,10 @@ impl Configurator {
             transports.push(match upstream_tls(socket) {
                 None => Transport::Plain,
                 Some(tls) => {
-                    let context = self.secrets.client_tls(tls).map_err(|e| format!("transport_socket: {e}"))?;
+                    let context = self
+                        .secrets
+                        .client_tls(tls, plan.http.auto_san_validation)
+                        .map_err(|e| format!("transport_socket: {e}"))?;
                     Transport::Tls(Arc::new(context))
                 }
             });

@@ -192,13 +192,14 @@ impl SecretStore {
         Ok(ServerTls::new(options)?)
     }
 
-    /// The client side of a transport socket.
-    pub fn client_tls(&mut self, plan: &UpstreamTls) -> Result<ClientTls, SecretError> {
+    /// The client side of a transport socket; `verify_sni` demands a certificate that names the server asked for.
+    pub fn client_tls(&mut self, plan: &UpstreamTls, verify_sni: bool) -> Result<ClientTls, SecretError> {
         let TlsCommon { min_version, max_version, cipher_suites, alpn, certificates, validation, .. } = &plan.common;
         let certificate = certificates.first().map(|c| self.certificate_slot(c)).transpose()?;
+        let validation = self.validation(validation)?.map(|v| Validation { server_name: verify_sni, ..v });
         let options = ClientOptions {
             certificate,
-            validation: self.validation(validation)?,
+            validation,
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
             sni: (!plan.sni.is_empty()).then(|| plan.sni.to_string()),
             min_version: version(*min_version),
@@ -215,6 +216,7 @@ fn validation(anchors: Arc<TrustSlot>, contexts: &[&Arc<ValidationContext>]) -> 
         anchors,
         sans: contexts.iter().flat_map(|c| c.sans.iter().map(san_matcher)).collect(),
         accept_untrusted: contexts.iter().any(|c| c.accept_untrusted),
+        server_name: false,
         certificate_hashes: contexts.iter().flat_map(|c| c.hashes.iter().map(hex)).collect(),
     }
 }

@@ -121,6 +121,33 @@ fn rotation_in_the_slot_serves_the_next_handshake() {
 }
 
 #[test]
+fn a_server_that_is_to_be_named_by_sni_is_refused_under_another_name() {
+    let ca = Authority::new("root");
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["right.example".to_owned()]).unwrap();
+    let leaf = params.signed_by(&key, &ca.0).unwrap();
+    let identity = Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let server = ServerTls::new(ServerOptions {
+        certificates: vec![CertSlot::new(identity)],
+        validation: Some(Validation { anchors: TrustSlot::new(ca.anchors()), ..Validation::default() }),
+        ..ServerOptions::default()
+    })
+    .unwrap();
+    let client = |sni: &str| {
+        let anchors = TrustSlot::new(ca.anchors());
+        ClientTls::new(ClientOptions {
+            certificate: Some(CertSlot::new(ca.identity(CLIENT))),
+            validation: Some(Validation { anchors, server_name: true, ..Validation::default() }),
+            sni: Some(sni.to_owned()),
+            ..ClientOptions::default()
+        })
+        .unwrap()
+    };
+    handshake(&server, &client("right.example")).unwrap();
+    assert!(handshake(&server, &client("wrong.example")).is_err());
+}
+
+#[test]
 fn an_empty_trust_slot_verifies_nobody() {
     let ca = Authority::new("root");
     let (server, client) =

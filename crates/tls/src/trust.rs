@@ -4,7 +4,7 @@ use crate::certificate::{CertError, certificates_from_pem};
 use crate::peer::{PeerInfo, San};
 use arc_swap::ArcSwapOption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -91,6 +91,8 @@ pub struct Validation {
     pub anchors: Arc<TrustSlot>,
     /// Empty: any name will do, once the chain verifies.
     pub sans: Vec<SanMatcher>,
+    /// The certificate must name the server asked for by SNI (Envoy's `auto_san_validation`). Of servers only.
+    pub server_name: bool,
     /// Envoy's `trust_chain_verification: ACCEPT_UNTRUSTED`: the chain is not verified; names still are.
     pub accept_untrusted: bool,
     /// SHA-256 fingerprints of acceptable leaves, lower-case hex; empty: any.
@@ -137,7 +139,7 @@ impl ServerCertVerifier for ServerVerifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -151,6 +153,9 @@ impl ServerCertVerifier for ServerVerifier {
                 now,
                 crate::provider().signature_verification_algorithms.all,
             )?;
+        }
+        if validation.server_name {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         }
         validation.check_names(end_entity)?;
         Ok(ServerCertVerified::assertion())

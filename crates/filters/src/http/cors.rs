@@ -84,6 +84,7 @@ fn allows(policy: &CorsPolicy, origin: &HeaderValue) -> bool {
 impl CorsMatch {
     fn preflight(&self, head: &RequestHead) -> Flow {
         let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
+        reply.header_rules = false;
         let policy = &self.policy;
         let mut add = |name: HeaderName, value: &str| {
             if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {

@@ -72,6 +72,18 @@ async fn faults() {
 }
 
 #[tokio::test]
+async fn an_abort_without_a_body_of_its_own_says_what_it_is() {
+    for (own, expected) in [("", "fault filter abort"), ("busy", "busy")] {
+        let mut config = fault(None, abort(FaultAbortBy::Http(418)), None);
+        config.abort.as_mut().unwrap().body = own.into();
+        let chain = chain(&testing::context(), vec![("f", HttpFilterConfig::Fault(Arc::new(config)))]);
+        let flow = chain.stream().on_request(&mut testing::request(&[]), &mut testing::info()).await;
+        let Flow::Reply(reply) = flow else { panic!("not aborted") };
+        assert_eq!(reply.body, expected);
+    }
+}
+
+#[tokio::test]
 async fn an_active_fault_counts_until_its_stream_ends() {
     let context = testing::context();
     let config = fault(None, abort(FaultAbortBy::Http(418)), Some(1));

@@ -142,6 +142,7 @@ pub(super) fn reason(status: StatusCode) -> &'static str {
     match status.as_u16() {
         203 => "Non-Authoritative Information",
         418 | 451 => "Unknown",
+        599 => "Last Unassigned Server Error Code",
         _ => status.canonical_reason().unwrap_or("Unknown"),
     }
 }

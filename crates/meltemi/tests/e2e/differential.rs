@@ -393,8 +393,14 @@ fn seen(answer: Answer, setup: &Setup, id: &str) -> Seen {
         })
         .collect();
     headers.sort();
-    let body = answer.text().replace(id, "ID");
+    let body = answer.text().replace(id, "ID").split('\n').map(rounded).collect::<Vec<_>>().join("\n");
     Seen { status: answer.status, headers, body, attempts: setup.one.attempts(id) + setup.two.attempts(id) }
+}
+
+/// The time left shrinks with each attempt by however long that took: alike to a quarter of a second.
+fn rounded(line: &str) -> String {
+    let left = line.strip_prefix("x-envoy-expected-rq-timeout-ms: ").and_then(|ms| ms.parse::<u64>().ok());
+    left.map_or_else(|| line.to_owned(), |ms| format!("expected timeout about {} ms", (ms + 125) / 250 * 250))
 }
 
 /// The request, and the lines of the two answers that are not the same.

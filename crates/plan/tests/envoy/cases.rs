@@ -491,9 +491,37 @@ fn filters() -> Cases {
     ]
 }
 
+/// A chain with this filter, given by its type and fields, in front of its TCP proxy.
+fn before_tcp_proxy(config: &str) -> Value {
+    let mut document = with_chains(&["{}"]);
+    let filters = &mut document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"];
+    let filter = format!("{{ name: first, typed_config: {{ \"@type\": type.googleapis.com/{config} }} }}");
+    filters.as_array_mut().unwrap().insert(0, yaml(&filter));
+    document
+}
+
 fn chains() -> Cases {
     vec![
         ("one chain", with_chains(&["{}"]), Accept),
+        (
+            "limit on connections",
+            before_tcp_proxy(
+                "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit, stat_prefix: l, token_bucket: { max_tokens: 1, fill_interval: 1s }",
+            ),
+            Unsupported("LocalRateLimit"),
+        ),
+        (
+            "cluster by SNI",
+            before_tcp_proxy("envoy.extensions.filters.network.sni_cluster.v3.SniCluster"),
+            Unsupported("SniCluster"),
+        ),
+        (
+            "filter state",
+            before_tcp_proxy(
+                "envoy.extensions.filters.network.set_filter_state.v3.Config, on_new_connection: [{ object_key: envoy.tcp_proxy.cluster, format_string: { text_format_source: { inline_string: one } } }]",
+            ),
+            Unsupported("set_filter_state"),
+        ),
         (
             "equal matches",
             with_chains(&["{ destination_port: 80 }", "{ destination_port: 80 }"]),

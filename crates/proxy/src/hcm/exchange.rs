@@ -90,7 +90,9 @@ impl Exchange<'_> {
         }
         self.check_upgrade(&route)?;
         self.trace();
-        if let Flow::Reply(reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
+        if let Flow::Reply(mut reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
+            // Envoy has no rules at hand for a filter's reply on a route that goes nowhere.
+            reply.header_rules &= route.forward().is_some();
             return Err(reply);
         }
         match &route.action {
@@ -202,7 +204,9 @@ impl Exchange<'_> {
         }
         let reply = local_reply::customize(&self.context.http.plan.local_reply, reply, &self.request, &mut self.info);
         let (mut head, body) = reply::render(&reply, Some(&self.request));
-        self.apply_response_rules(&mut head);
+        if reply.header_rules {
+            self.apply_response_rules(&mut head);
+        }
         self.filters.on_response(&mut head, &mut self.info);
         self.complete(&mut head);
         self.info.bytes_sent += body.len() as u64;

@@ -8,10 +8,10 @@ use meltemi_http::{ByteStr, Headers, Method, Protocol, RequestHead, Scheme, name
 use meltemi_net::Address;
 use meltemi_plan::{
     Hcm,
-    hcm::{ForwardClientCert, StripPort, UnderscoreAction},
+    hcm::{ClientCertDetails, ForwardClientCert, StripPort, UnderscoreAction},
 };
-
 use meltemi_telemetry::trace::TraceReason;
+use meltemi_tls::PeerInfo;
 
 use super::{
     Context,
@@ -317,13 +317,16 @@ fn client_certificate(context: &Context, plan: &Hcm, head: &mut RequestHead) {
     if !matches!(mode, ForwardClientCert::SanitizeSet | ForwardClientCert::AppendForward) {
         return;
     }
-    let tls = context.connection.tls.as_ref();
-    let mut parts = Vec::new();
-    if let Some(by) = tls.and_then(|tls| tls.local_uri_sans.first()) {
-        parts.push(format!("By={by}"));
+    let local = context.connection.tls.as_ref().map_or(&[][..], |tls| &tls.local_uri_sans);
+    if let Ok(value) = HeaderValue::from_str(&client_certificate_element(local, peer, plan.client_cert_details)) {
+        append_list(&mut head.headers, name::X_FORWARDED_CLIENT_CERT, &value);
     }
+}
+
+/// This hop's element of `x-forwarded-client-cert`: `By` is who we are, the rest is the peer.
+fn client_certificate_element(local: &[String], peer: &PeerInfo, details: ClientCertDetails) -> String {
+    let mut parts: Vec<String> = local.iter().map(|uri| format!("By={uri}")).collect();
     parts.push(format!("Hash={}", peer.sha256_hex()));
-    let details = plan.client_cert_details;
     if details.subject {
         parts.push(format!("Subject=\"{}\"", peer.subject.replace('\\', "\\\\").replace('"', "\\\"")));
     }
@@ -337,9 +340,7 @@ fn client_certificate(context: &Context, plan: &Hcm, head: &mut RequestHead) {
     if details.dns {
         parts.extend(peer.dns_sans.iter().map(|dns| format!("DNS={dns}")));
     }
-    if let Ok(value) = HeaderValue::from_str(&parts.join(";")) {
-        append_list(&mut head.headers, name::X_FORWARDED_CLIENT_CERT, &value);
-    }
+    parts.join(";")
 }
 
 #[cfg(test)]
@@ -370,5 +371,24 @@ mod tests {
         assert_eq!(at(&headers, 0), Some(("2.2.2.2:0".to_owned(), false)));
         assert_eq!(at(&headers, 1), Some(("1.1.1.1:0".to_owned(), false)));
         assert_eq!(at(&headers, 2), None);
+    }
+
+    #[test]
+    fn a_client_certificate_element_begins_with_who_we_are() {
+        let peer = PeerInfo {
+            subject: "CN=\"x\"".to_owned(),
+            uri_sans: vec!["spiffe://td/ns/a/sa/client".to_owned()],
+            dns_sans: vec!["client.test".to_owned()],
+            ..PeerInfo::default()
+        };
+        let hash = peer.sha256_hex();
+        let local = ["spiffe://td/ns/a/sa/server".to_owned()];
+        let details = ClientCertDetails { subject: true, uri: true, ..ClientCertDetails::default() };
+        let expected = format!(
+            "By=spiffe://td/ns/a/sa/server;Hash={hash};Subject=\"CN=\\\"x\\\"\";URI=spiffe://td/ns/a/sa/client"
+        );
+        assert_eq!(client_certificate_element(&local, &peer, details), expected);
+        let nothing = client_certificate_element(&[], &PeerInfo::default(), ClientCertDetails::default());
+        assert_eq!(nothing, format!("Hash={}", PeerInfo::default().sha256_hex()));
     }
 }

@@ -246,6 +246,85 @@ async fn a_host_that_closes_without_an_answer_is_a_503_with_the_reason() {
 }
 
 local_test! {
+async fn a_204_with_a_body_is_a_502_and_its_connection_is_not_reused() {
+    let answers = ["HTTP/1.1 204 X\r\ncontent-length: 2\r\n\r\nab", "HTTP/1.1 304 X\r\n\r\nab"];
+    let (port, seen) = host(move |n| answers.get(n).map(|text| (*text).to_owned()).or_else(|| ok("fine"))).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+    assert!(answer.ends_with("before headers. reset reason: protocol error"), "{answer}");
+    let answer = ask(&mut client, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 304 Not Modified\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let answer = ask(&mut client, GET).await;
+    assert!(answer.ends_with("\r\n\r\nfine"), "{answer}");
+    assert_eq!(seen.connections.get(), 3);
+}
+}
+
+local_test! {
+async fn a_route_that_limits_streams_has_no_timeout_of_its_own() {
+    let (port, seen) = host(|_| ok("")).await;
+    let route = "{match: {prefix: /}, route: {cluster: c, timeout: 7s, max_stream_duration: {max_stream_duration: 9s}}}";
+    let running = start(route, &cluster("c", &[port], "")).await;
+    ask(&mut connect(&running).await, GET).await;
+    let plain = start("{match: {prefix: /}, route: {cluster: c, timeout: 7s}}", &cluster("c", &[port], "")).await;
+    ask(&mut connect(&plain).await, GET).await;
+    let requests = seen.requests.borrow();
+    assert!(!requests[0].contains("x-envoy-expected-rq-timeout-ms"), "{}", requests[0]);
+    assert!(requests[1].contains("x-envoy-expected-rq-timeout-ms: 7000\r\n"), "{}", requests[1]);
+}
+}
+
+local_test! {
+async fn a_stream_that_lasts_too_long_is_a_504_that_says_so() {
+    let (port, _seen) = host(|_| Some(String::new())).await;
+    let route = "{match: {prefix: /}, route: {cluster: c, max_stream_duration: {max_stream_duration: 0.1s}}}";
+    let running = start(route, &cluster("c", &[port], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.ends_with("downstream duration timeout"), "{answer}");
+}
+}
+
+local_test! {
+async fn a_created_direct_response_says_where_and_an_answer_rule_sees_its_code() {
+    let (port, _seen) = host(|_| status(409)).await;
+    let rule = "response_headers_to_add: [{header: {key: x-code, value: '%RESPONSE_CODE%'}}]";
+    let routes = format!(
+        "{{match: {{path: /x}}, direct_response: {{status: 201}}, {rule}}}, {{match: {{prefix: /}}, route: {{cluster: c}}, {rule}}}"
+    );
+    let running = start(&routes, &cluster("c", &[port], "")).await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    assert!(answer.contains("location: http://a/x\r\n") && answer.contains("x-code: 0\r\n"), "{answer}");
+    let answer = ask(&mut client, "GET /y HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("x-code: 409\r\n"), "{answer}");
+}
+}
+
+local_test! {
+async fn a_redirect_rewrites_the_path_that_its_header_rules_see() {
+    let route = "{match: {prefix: /x}, redirect: {prefix_rewrite: /new, strip_query: true}, \
+        response_headers_to_add: [{header: {key: x-path, value: '%REQ(:PATH)%'}}]}";
+    let running = start(route, &cluster("c", &[1], "")).await;
+    let answer = ask(&mut connect(&running).await, "GET /x/y?q HTTP/1.1\r\nHost: a:8080\r\n\r\n").await;
+    assert!(answer.contains("location: http://a:8080/new/y\r\n"), "{answer}");
+    assert!(answer.contains("x-path: /new/y?q\r\n"), "{answer}");
+}
+}
+
+local_test! {
+async fn a_refused_upgrade_closes_the_connection() {
+    let (port, _seen) = host(|_| status(403)).await;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
+    let upgrade = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer = ask(&mut connect(&running).await, upgrade).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close\r\n"), "{answer}");
+}
+}
+
+local_test! {
 async fn a_connection_that_closed_while_idle_costs_no_request() {
     let (port, seen) = host(|n| {
         let close = if n % 2 == 0 { "connection: close\r\n" } else { "" };

@@ -49,7 +49,8 @@ fn rewrite_host(exchange: &mut Exchange<'_>, forward: &Forward) {
         HostRewrite::PathRegex(rewrite) => Some(ByteStr::from(rewrite.apply_str(request.path_only()))),
     });
     if let Some(host) = rewritten.filter(|host| !host.is_empty()) {
-        set_host(&mut exchange.request, host, forward.append_x_forwarded_host);
+        let say = says(exchange, forward);
+        set_host(&mut exchange.request, host, say);
     }
 }
 
@@ -61,18 +62,29 @@ fn first_value(request: &RequestHead, key: &HeaderKey) -> Option<ByteStr> {
     request.headers.get_str(name).map(ByteStr::copy_from)
 }
 
-/// Changes the authority, and says what it was if asked to.
-pub(super) fn set_host(request: &mut RequestHead, host: ByteStr, append_forwarded: bool) {
-    if append_forwarded
-        && request.authority != host
-        && let Ok(value) = HeaderValue::from_maybe_shared(request.authority.bytes().clone())
-    {
-        request.headers.append(name::X_FORWARDED_HOST, value);
-    }
-    if request.authority != host
-        && let Ok(value) = HeaderValue::from_maybe_shared(request.authority.bytes().clone())
-    {
-        request.headers.insert(name::X_ENVOY_ORIGINAL_HOST, value);
+/// What a change of the authority leaves behind.
+#[derive(Clone, Copy)]
+struct Says {
+    /// `x-envoy-original-host`.
+    original: bool,
+    /// The old host at the end of `x-forwarded-host`.
+    forwarded: bool,
+}
+
+fn says(exchange: &Exchange<'_>, forward: &Forward) -> Says {
+    Says { original: !exchange.context.http.suppress_envoy_headers(), forwarded: forward.append_x_forwarded_host }
+}
+
+/// Sets the authority, and says what it was even if that is the same, as Envoy does.
+fn set_host(request: &mut RequestHead, host: ByteStr, says: Says) {
+    if let Ok(old) = HeaderValue::from_maybe_shared(request.authority.bytes().clone()) {
+        let last = request.headers.get_str(&name::X_FORWARDED_HOST).and_then(|list| list.rsplit(',').next());
+        if says.forwarded && last.map(str::trim) != Some(request.authority.as_str()) {
+            request.headers.append(name::X_FORWARDED_HOST, old.clone());
+        }
+        if says.original {
+            request.headers.insert(name::X_ENVOY_ORIGINAL_HOST, old);
+        }
     }
     request.authority = host;
 }
@@ -90,10 +102,17 @@ fn rewrite_path(exchange: &mut Exchange<'_>, route: &Route, forward: &Forward) {
         PathRewrite::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
         PathRewrite::Format(format) => format!("{}{query}", text(exchange, format)),
     };
-    if let Ok(original) = HeaderValue::from_maybe_shared(request.path.bytes().clone()) {
-        exchange.request.headers.insert(name::X_ENVOY_ORIGINAL_PATH, original);
+    set_path(exchange, new);
+}
+
+/// Sets the path, and says what it was.
+pub(super) fn set_path(exchange: &mut Exchange<'_>, path: String) {
+    let says = !exchange.context.http.suppress_envoy_headers();
+    let request = &mut exchange.request;
+    if let (true, Ok(original)) = (says, HeaderValue::from_maybe_shared(request.path.bytes().clone())) {
+        request.headers.insert(name::X_ENVOY_ORIGINAL_PATH, original);
     }
-    exchange.request.path = ByteStr::from(new);
+    request.path = ByteStr::from(path);
 }
 
 fn text(exchange: &Exchange<'_>, format: &meltemi_plan::Format) -> String {
@@ -132,7 +151,45 @@ pub(super) fn attempt(exchange: &mut Exchange<'_>, host: &VirtualHost) {
 pub(super) fn auto_host(exchange: &mut Exchange<'_>, endpoint: &Endpoint) {
     let Some(route) = exchange.info.route.clone() else { return };
     let Some(forward) = route.forward() else { return };
-    if matches!(forward.host_rewrite, HostRewrite::Auto) && !endpoint.hostname.is_empty() {
-        set_host(&mut exchange.request, ByteStr::from(&*endpoint.hostname), forward.append_x_forwarded_host);
+    let auto = matches!(forward.host_rewrite, HostRewrite::Auto) && !endpoint.hostname.is_empty();
+    // Another attempt at the same name must not pass that name off as the original.
+    if auto && *exchange.request.authority != *endpoint.hostname {
+        let says = says(exchange, forward);
+        set_host(&mut exchange.request, ByteStr::from(&*endpoint.hostname), says);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Method;
+
+    #[test]
+    fn host_rewrite_by_header_takes_the_first_value() {
+        let mut request = RequestHead::new(Method::GET, "a", "/");
+        for value in ["one", "fixed"] {
+            request.headers.append(name::X_FORWARDED_HOST, HeaderValue::from_static(value));
+        }
+        assert_eq!(first_value(&request, &HeaderKey::Name(name::X_FORWARDED_HOST)).as_deref(), Some("one"));
+        assert_eq!(first_value(&request, &HeaderKey::Authority).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_rewritten_host_leaves_the_original_even_if_it_is_the_same() {
+        for host in ["a", "b"] {
+            let mut request = RequestHead::new(Method::GET, "a", "/");
+            set_host(&mut request, ByteStr::from(host), Says { original: true, forwarded: true });
+            assert_eq!(request.authority.as_str(), host);
+            assert_eq!(request.headers.get_str(&name::X_ENVOY_ORIGINAL_HOST), Some("a"));
+            assert_eq!(request.headers.get_str(&name::X_FORWARDED_HOST), Some("a"));
+        }
+    }
+
+    #[test]
+    fn the_forwarded_host_is_not_repeated() {
+        let mut request = RequestHead::new(Method::GET, "a", "/");
+        request.headers.append(name::X_FORWARDED_HOST, HeaderValue::from_static("z, a"));
+        set_host(&mut request, ByteStr::from("b"), Says { original: false, forwarded: true });
+        assert_eq!(request.headers.iter().count(), 1);
     }
 }

@@ -11,11 +11,12 @@ use meltemi_plan::{
 use crate::hcm::{self, Exchange};
 
 /// The answer of a redirect route.
-pub fn reply(exchange: &Exchange<'_>, redirect: &Redirect, route: &Route) -> LocalReply {
+pub fn reply(exchange: &mut Exchange<'_>, redirect: &Redirect, route: &Route) -> LocalReply {
+    rewrite(exchange, redirect, route);
     let request = &exchange.request;
     let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme.as_str());
     let host = host(request, redirect, scheme);
-    let path = path(exchange, redirect, route);
+    let path = path(exchange, redirect);
     let slash = if path.starts_with('/') { "" } else { "/" };
     moved(redirect.status, &format!("{scheme}://{host}{slash}{path}"))
 }
@@ -60,20 +61,32 @@ fn own_host<'a>(authority: &'a str, (old, new): (&str, &str), replaced: bool) ->
     if replaced || left { bare } else { authority }
 }
 
-fn path(exchange: &Exchange<'_>, redirect: &Redirect, route: &Route) -> String {
+/// Changes the request's own path, which header rules and logs see from here on.
+fn rewrite(exchange: &mut Exchange<'_>, redirect: &Redirect, route: &Route) {
+    let (only, query) = split(&exchange.request);
+    let new = match &redirect.path {
+        RedirectPath::Keep | RedirectPath::Full(_) => return,
+        RedirectPath::Prefix(prefix) => format!("{prefix}{}{query}", &only[route.matcher.path.matched_len(only)..]),
+        RedirectPath::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
+    };
+    super::headers::set_path(exchange, new);
+}
+
+fn split(request: &RequestHead) -> (&str, &str) {
+    request.path.as_str().split_at(request.path_only().len())
+}
+
+fn path(exchange: &Exchange<'_>, redirect: &Redirect) -> String {
     let request = &exchange.request;
-    let whole = request.path.as_str();
-    let (only, query) = whole.split_at(request.path_only().len());
+    let (only, query) = split(request);
     let query = if redirect.strip_query { "" } else { query };
     match &redirect.path {
-        RedirectPath::Keep => format!("{only}{query}"),
+        RedirectPath::Keep | RedirectPath::Prefix(_) | RedirectPath::Regex(_) => format!("{only}{query}"),
         RedirectPath::Full(format) => {
             let new = format.as_literal().map_or_else(|| hcm::text(format, request, &exchange.info), str::to_owned);
             // A path that brings a query keeps its own.
             if new.contains('?') { new } else { new + query }
         }
-        RedirectPath::Prefix(prefix) => format!("{prefix}{}{query}", &only[route.matcher.path.matched_len(only)..]),
-        RedirectPath::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
     }
 }
 

@@ -24,6 +24,7 @@ pub enum Expired {
     MaxDuration,
 }
 
+#[derive(Default)]
 pub(super) struct Timers {
     request: Option<Duration>,
     per_try: Option<Duration>,
@@ -207,5 +208,44 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse_grpc_timeout(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_expected_timeout_shrinks_with_the_time_that_is_left() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut timers = Timers { request: Some(ms(300)), ..Timers::default() };
+        assert_eq!(timers.expected(start), Some(ms(300)));
+        timers.request_sent(start);
+        assert_eq!(timers.expected(start + ms(100)), Some(ms(200)));
+        assert_eq!(timers.expected(start + ms(400)), Some(ms(1)), "none left must not read as no limit");
+        timers.per_try = Some(ms(50));
+        assert_eq!(timers.expected(start + ms(100)), Some(ms(50)));
+        assert_eq!(timers.expected(start + ms(280)), Some(ms(20)));
+        assert_eq!(Timers::default().expected(start), None);
+    }
+
+    #[test]
+    fn a_stream_may_be_limited_by_its_grpc_timeout() {
+        let ms = Duration::from_millis;
+        let limit = |max: Option<u64>, offset: Option<u64>| MaxStreamDuration {
+            duration: Some(ms(10)),
+            grpc_timeout_max: max.map(ms),
+            grpc_timeout_offset: offset.map(ms),
+        };
+        let mut headers = Headers::new();
+        assert_eq!(of_stream(&limit(Some(0), None), &headers), Some(ms(10)));
+        headers.append(name::GRPC_TIMEOUT, http::HeaderValue::from_static("500m"));
+        let cases = [
+            (limit(None, None), 10),
+            (limit(Some(0), None), 500),
+            (limit(Some(200), None), 200),
+            (limit(Some(0), Some(100)), 400),
+            (limit(Some(200), Some(300)), 0),
+        ];
+        for (max, expected) in cases {
+            assert_eq!(of_stream(&max, &headers), Some(ms(expected)), "{max:?}");
+        }
+        assert_eq!(grpc_timeout(Some(ms(500)), ms(450), Some(ms(100))), ms(400));
     }
 }
