@@ -5,5 +5,6 @@ mod control_plane;
 mod differential;
 mod fabric;
 mod foreign_ads;
+mod load_tools;
 mod lossless;
 mod support;
