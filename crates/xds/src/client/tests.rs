@@ -110,13 +110,27 @@ impl AggregatedDiscoveryService for Fake {
     }
 }
 
+/// Binds as soon as the server that had the address has let go of it, which ends in the background.
+async fn bind(address: &str) -> TcpListener {
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tokio::time::Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("{address}: {error}"),
+        }
+    }
+}
+
 /// Serves on a runtime of its own, so that dropping it drops the connections too.
 async fn serve(fake: &Fake, address: &str) -> (String, Runtime) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (fake, address) = (fake.clone(), address.to_owned());
     let (sender, bound) = tokio::sync::oneshot::channel();
     runtime.spawn(async move {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = bind(&address).await;
         sender.send(listener.local_addr().unwrap().to_string()).unwrap();
         let service = AggregatedDiscoveryServiceServer::new(fake);
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
