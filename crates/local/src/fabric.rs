@@ -35,6 +35,9 @@ const REPLACEMENT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_millis(700);
 /// How long the inside may take to end in order.
 const ENDING: Duration = Duration::from_millis(600);
+/// The last replica that became ready is an endpoint everywhere after so long: the watch of the folder takes 50 ms, the debounce
+/// 20, a push a few.
+const STILL: Duration = Duration::from_millis(500);
 const DISCOVERY_PORT: u16 = 15012;
 
 /// Runs until the host's process says stop.
@@ -99,6 +102,8 @@ struct Fabric<'a> {
     published: Option<(Ipv4Addr, Vec<Publish>)>,
     problems: BTreeSet<String>,
     announced: bool,
+    /// When the documents that discovery reads last changed.
+    synced: Instant,
 }
 
 impl Fabric<'_> {
@@ -140,6 +145,7 @@ impl Fabric<'_> {
             published: None,
             problems: BTreeSet::new(),
             announced: false,
+            synced: Instant::now(),
         };
         let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
         tokio::spawn(resolver::serve(socket, fabric.zone.clone()));
@@ -299,6 +305,7 @@ impl Fabric<'_> {
             changed
         });
         self.folder.sync(files)?;
+        self.synced = Instant::now();
         self.publish(ports);
         Ok(())
     }
@@ -362,7 +369,8 @@ impl Fabric<'_> {
         if changed {
             self.sync()?;
         }
-        if !self.announced && self.complete() && self.gateway_serves().await {
+        let still = self.synced.elapsed() >= STILL;
+        if !self.announced && still && self.complete() && self.gateway_serves().await {
             self.announced = true;
             let workloads: BTreeSet<_> = self.running.values().map(|running| running.replica.workload()).collect();
             report(&Event::Ready { workloads: workloads.len() });
