@@ -90,7 +90,7 @@ pub async fn serve(
         return tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
     };
     handle.set_chain(chain.plan.fingerprint);
-    let stream = match Box::pin(secure(&chain, stream)).await {
+    let stream = match Box::pin(secure(&chain, stream, inspected.hello.as_ref())).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed"),
     };
@@ -211,9 +211,10 @@ fn choose(listener: &LiveListener, inspected: &Inspected) -> Option<Rc<LiveChain
 /// Handshakes that take longer hold memory for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
-async fn secure(chain: &LiveChain, stream: Stream) -> std::io::Result<Stream> {
+async fn secure(chain: &LiveChain, stream: Stream, hello: Option<&ClientHello>) -> std::io::Result<Stream> {
     let Some(tls) = &chain.tls else { return Ok(stream) };
-    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
+    let config = hello.map_or_else(|| tls.config(), |hello| tls.config_for(&hello.alpn));
+    let accept = tokio_rustls::TlsAcceptor::from(config).accept(stream);
     let limit = chain.plan.transport_connect_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
     match tokio::time::timeout(limit, accept).await {
         Ok(accepted) => Ok(accepted?.into()),

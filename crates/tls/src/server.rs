@@ -38,6 +38,7 @@ impl Default for ServerOptions {
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
     certificates: Vec<Arc<CertSlot>>,
 }
 
@@ -59,7 +60,9 @@ impl ServerTls {
         // One ticket is what a client of ours uses; each costs an encryption and a write.
         config.send_tls13_tickets = 1;
         config.ignore_client_order = true;
-        Ok(Self { config: Arc::new(config), certificates: options.certificates })
+        let mut without_alpn = config.clone();
+        without_alpn.alpn_protocols.clear();
+        Ok(Self { config: Arc::new(config), without_alpn: Arc::new(without_alpn), certificates: options.certificates })
     }
 
     /// What this side presents now; the first of several.
@@ -69,6 +72,13 @@ impl ServerTls {
 
     pub fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// For a client that offers these protocols. Where none is ours the handshake goes on without one, as OpenSSL and
+    /// BoringSSL have it; RFC 7301 would have it fail, and a mesh client offers names such as `istio` alone.
+    pub fn config_for(&self, offered: &[Vec<u8>]) -> Arc<ServerConfig> {
+        let common = self.config.alpn_protocols.iter().any(|own| offered.contains(own));
+        if offered.is_empty() || common { self.config.clone() } else { self.without_alpn.clone() }
     }
 }
 

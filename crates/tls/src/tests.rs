@@ -196,3 +196,16 @@ fn unknown_cipher_suites_are_named() {
     let options = ServerOptions { cipher_suites: vec!["RC4-MD5".to_owned()], ..ServerOptions::default() };
     assert!(matches!(ServerTls::new(options), Err(CertError::CipherSuite(name)) if name == "RC4-MD5"));
 }
+
+#[test]
+fn a_client_whose_protocols_are_none_of_ours_gets_no_protocol_and_is_served() {
+    let alpn = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let server = ServerTls::new(ServerOptions { alpn: alpn.clone(), ..ServerOptions::default() }).unwrap();
+    let chosen = |offered: &[&[u8]]| {
+        let offered: Vec<_> = offered.iter().map(|name| name.to_vec()).collect();
+        server.config_for(&offered).alpn_protocols.clone()
+    };
+    assert_eq!(chosen(&[]), alpn);
+    assert_eq!(chosen(&[b"istio", b"h2"]), alpn);
+    assert_eq!(chosen(&[b"istio-peer-exchange", b"istio"]), Vec::<Vec<u8>>::new());
+}

@@ -159,15 +159,3 @@ impl ServerStream {
         }
     }
 }
-
-impl Drop for ServerStream {
-    /// A response that ended before its request did tells the peer to stop sending (RFC 9113 8.1).
-    fn drop(&mut self) {
-        if self.sender.is_finished()
-            && !self.ended
-            && let Some(send) = &mut self.send
-        {
-            send.send_reset(Reason::NO_ERROR);
-        }
-    }
-}

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use meltemi_filters::RequestFields;
+use meltemi_filters::{AlpnOverrides, RequestFields};
 use meltemi_http::{ByteStr, Frame, RequestHead};
 use meltemi_plan::{
     HeaderLookup, VirtualHost,
@@ -114,7 +114,8 @@ fn start_one(exchange: &Exchange<'_>, policy: &MirrorPolicy) -> Option<Rc<RefCel
     }
     let queue = Rc::new(RefCell::new(Queue::default()));
     let worker = Rc::clone(&exchange.context.worker);
-    let task = run(worker, cluster, head, Rc::clone(&queue));
+    let alpn = exchange.info.upstream.alpn.clone();
+    let task = run(worker, (cluster, alpn), head, Rc::clone(&queue));
     tokio::task::spawn_local(async move {
         let _ = tokio::time::timeout(TIMEOUT, task).await;
     });
@@ -127,10 +128,15 @@ fn shadowed(authority: &str) -> ByteStr {
     ByteStr::from(format!("{bare}-shadow{}", &authority[bare.len()..]))
 }
 
-async fn run(worker: Rc<Worker>, cluster: Arc<Cluster>, head: RequestHead, queue: Rc<RefCell<Queue>>) -> Option<()> {
+async fn run(
+    worker: Rc<Worker>,
+    (cluster, alpn): (Arc<Cluster>, Option<Arc<AlpnOverrides>>),
+    head: RequestHead,
+    queue: Rc<RefCell<Queue>>,
+) -> Option<()> {
     let endpoint = worker.pick(&cluster, &PickContext::default()).ok()?;
     let mode = connect::mode(&cluster.plan, head.protocol);
-    let (tls, transport) = connect::tls_context(&worker, &cluster, &endpoint, mode, (None, &head.authority));
+    let (tls, transport) = connect::tls_context(&worker, &cluster, &endpoint, mode, (alpn.as_deref(), &head.authority));
     let priority = RoutingPriority::Default;
     let destination = Destination { cluster, endpoint, priority, mode, tls, transport };
     let (pool, ready) = destination.try_stream(&worker);

@@ -8,13 +8,13 @@ use std::{
 use http::{HeaderValue, StatusCode, header};
 use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_http::{ClientStream, Error, Frame, Protocol, ServerStream, name};
-use meltemi_plan::VirtualHost;
+use meltemi_plan::{RouteAction, VirtualHost};
 use meltemi_upstream::Outcome;
 use tokio::time::Instant;
 
 use super::{
     attempt::{Answer, Sending, is_upgrade_answer},
-    target::Target,
+    target::{self, Target},
     timers::{Expired, Timers},
 };
 use crate::hcm::{Exchange, StreamParts};
@@ -52,6 +52,9 @@ pub(super) async fn send(
     exchange.info.response_code = Some(status);
     exchange.info.set_details("via_upstream");
     upstream_headers(exchange, host, &mut head);
+    if let Some(RouteAction::Forward(forward)) = exchange.info.route.as_ref().map(|route| &route.action) {
+        target::set_cookies(exchange, forward, &mut head.headers);
+    }
     if upgraded {
         upgrade_head(exchange, &upstream, &mut head);
         timers.upgraded();

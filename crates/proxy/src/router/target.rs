@@ -110,15 +110,52 @@ fn hash_of(exchange: &Exchange<'_>, by: &HashBy) -> Option<u64> {
                 None => Some(xx_hash(&value)),
             }
         }
-        HashBy::Cookie { name, .. } => {
-            let cookies = request.headers.joined(&http::header::COOKIE)?;
-            meltemi_plan::route::find::cookie(&cookies, name).map(xx_hash)
-        }
+        HashBy::Cookie { name, ttl, .. } => match cookie(exchange, name) {
+            Some(hash) => Some(hash),
+            None => ttl.map(|_| xx_hash(made_cookie(exchange).as_bytes())),
+        },
         HashBy::SourceIp => Some(xx_hash(exchange.info.remote.socket()?.ip().to_string().as_bytes())),
         HashBy::QueryParameter(name) => {
             let mut parameters = meltemi_plan::route::find::query_parameters(&request.path);
             parameters.find(|(key, _)| **key == **name).map(|(_, value)| xx_hash(value.as_bytes()))
         }
         HashBy::FilterState(key) => exchange.info.state(key).map(|value| xx_hash(value.as_bytes())),
+    }
+}
+
+/// The hash of a cookie that the client sent.
+fn cookie(exchange: &Exchange<'_>, name: &str) -> Option<u64> {
+    let cookies = exchange.request.headers.joined(&http::header::COOKIE)?;
+    meltemi_plan::route::find::cookie(&cookies, name).map(xx_hash)
+}
+
+/// The value of a cookie made here, from who speaks to whom, so that a connection keeps its host even where the client keeps no
+/// cookies.
+fn made_cookie(exchange: &Exchange<'_>) -> String {
+    let connection = &exchange.context.connection;
+    format!("{:016x}", xx_hash(format!("{}{}", connection.remote, connection.local).as_bytes()))
+}
+
+/// `set-cookie` for each cookie that the hash policy asks for and the client did not send.
+pub(super) fn set_cookies(exchange: &Exchange<'_>, forward: &Forward, headers: &mut meltemi_http::Headers) {
+    for policy in &forward.hash_policy {
+        let HashBy::Cookie { name, ttl: Some(ttl), path, attributes } = &policy.by else { continue };
+        if cookie(exchange, name).is_some() {
+            continue;
+        }
+        let mut text = format!("{name}=\"{}\"", made_cookie(exchange));
+        if !ttl.is_zero() {
+            text += &format!("; Max-Age={}", ttl.as_secs());
+        }
+        if !path.is_empty() {
+            text += &format!("; Path={path}");
+        }
+        for (key, value) in attributes {
+            text += &if value.is_empty() { format!("; {key}") } else { format!("; {key}={value}") };
+        }
+        text += "; HttpOnly";
+        if let Ok(value) = http::HeaderValue::from_str(&text) {
+            headers.append(http::header::SET_COOKIE, value);
+        }
     }
 }
