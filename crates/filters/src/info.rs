@@ -16,6 +16,7 @@ use meltemi_tls::PeerInfo;
 use crate::flags::ResponseFlags;
 use crate::http::AlpnOverrides;
 use crate::peer::Peer;
+use crate::tracing::AttemptSpan;
 
 /// TLS facts of one side of the proxy.
 #[derive(Clone, Debug, Default)]
@@ -173,6 +174,10 @@ pub struct StreamInfo {
     pub request_messages: u64,
     pub response_messages: u64,
     pub trace: Option<TraceContext>,
+    /// The attempt under way, or the last, if it has a span of its own.
+    pub attempt_span: Option<Box<AttemptSpan>>,
+    /// What the proxy at the other end calls this operation.
+    pub operation: Option<Box<str>>,
     /// `%FILTER_STATE(key)%` and `%DYNAMIC_METADATA(namespace:key)%` share this small list.
     pub state: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
@@ -211,6 +216,8 @@ impl StreamInfo {
             request_messages: 0,
             response_messages: 0,
             trace: None,
+            attempt_span: None,
+            operation: None,
             state: Vec::new(),
         }
     }

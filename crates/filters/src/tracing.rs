@@ -7,9 +7,9 @@ mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use meltemi_http::{HeaderName, HeaderValue, RequestHead, name};
+use meltemi_http::{HeaderName, HeaderValue, Headers, RequestHead, name};
 use meltemi_plan::tracing::{CustomTag, OtlpSampler, TagValue, Tracing, TracingProvider};
 use meltemi_plan::{Fraction, HeaderLookup, RouteAction};
 use meltemi_telemetry::TraceContext;
@@ -23,6 +23,14 @@ use crate::lookup::RequestFields;
 
 const CLIENT_TRACE_ID: HeaderName = HeaderName::from_static("x-client-trace-id");
 
+/// The span of one attempt, where the configuration asks for spans of their own (`spawn_upstream_span`).
+#[derive(Debug)]
+pub struct AttemptSpan {
+    context: TraceContext,
+    start: SystemTime,
+    began: Instant,
+}
+
 /// A connection manager's tracing, built once.
 pub struct Tracer {
     config: Arc<Tracing>,
@@ -34,6 +42,7 @@ pub struct Tracer {
     wide_ids: bool,
     always: bool,
     kind: SpanKind,
+    outbound: bool,
 }
 
 impl std::fmt::Debug for Tracer {
@@ -60,9 +69,11 @@ impl Tracer {
             }
             _ => (context.node.service_cluster.clone(), false),
         };
-        let kind = if direction == Direction::Outbound { SpanKind::Client } else { SpanKind::Server };
+        let outbound = direction == Direction::Outbound;
+        // With spans of its own for what it sends, a proxy is a hop by itself: it serves, and then is a client.
+        let kind = if outbound && !config.spawn_upstream_span { SpanKind::Client } else { SpanKind::Server };
         let config = config.clone();
-        Self { config, sink, service, node: context.node.id.clone(), read, written, wide_ids, always, kind }
+        Self { config, sink, service, node: context.node.id.clone(), read, written, wide_ids, always, kind, outbound }
     }
 
     /// Decides, once the route is known, whether this request is traced; `info.trace` then holds its span.
@@ -106,9 +117,68 @@ impl Tracer {
         }
     }
 
-    /// Puts the context on a request that goes upstream.
+    /// Opens the span of an attempt that is about to be made, and gives its context to the request.
+    pub fn begin_attempt(&self, head: &mut RequestHead, info: &mut StreamInfo) {
+        if !self.config.spawn_upstream_span {
+            return;
+        }
+        let Some(context) = info.trace.as_ref().map(TraceContext::child) else { return };
+        info.attempt_span = Some(Box::new(AttemptSpan { context, start: SystemTime::now(), began: Instant::now() }));
+        self.inject(head, info);
+    }
+
+    /// Closes the span of an attempt after which another is made.
+    pub fn abandon_attempt(&self, info: &mut StreamInfo) {
+        if let Some(attempt) = info.attempt_span.take() {
+            self.push_attempt(&attempt, info, None);
+        }
+    }
+
+    /// `status` is that of the answer that the client got; none where the attempt was given up.
+    fn push_attempt(&self, attempt: &AttemptSpan, info: &StreamInfo, status: Option<u16>) {
+        let Some(sink) = self.sink.as_ref().filter(|_| attempt.context.is_sampled()) else { return };
+        let upstream = &info.upstream;
+        let mut tags: Vec<(Cow<'static, str>, String)> = vec![("component".into(), "proxy".to_owned())];
+        let mut add = |key: &'static str, value: Option<String>| tags.extend(value.map(|v| (Cow::Borrowed(key), v)));
+        add("http.protocol", upstream.protocol.map(|protocol| protocol.as_str().to_owned()));
+        let address = upstream.host.as_ref().map(ToString::to_string);
+        add("upstream_address", address.clone());
+        add("peer.address", address);
+        add("upstream_cluster", upstream.cluster.as_ref().map(|cluster| cluster.name.to_string()));
+        add("upstream_cluster.name", upstream.cluster.as_ref().map(|cluster| cluster.stat_name.to_string()));
+        add("http.status_code", status.map(|status| status.to_string()));
+        add("response_flags", Some(info.flags.to_string()));
+        let retries = upstream.attempts.saturating_sub(1);
+        add("retry.count", (retries > 0).then(|| retries.to_string()));
+        let error = status.is_none_or(|status| status >= 500);
+        if error {
+            tags.push(("error".into(), "true".to_owned()));
+        }
+        let cluster = upstream.cluster.as_ref().map(|cluster| &*cluster.stat_name).unwrap_or_default();
+        let name = match &self.config.upstream_operation {
+            Some(format) => format::text(format, &Scope::new(info), Missing::Empty),
+            None => format!("router {cluster} egress"),
+        };
+        sink.push(Span {
+            context: attempt.context.clone(),
+            kind: SpanKind::Client,
+            name: name.into(),
+            service: self.service.clone(),
+            start: attempt.start,
+            duration: attempt.began.elapsed(),
+            tags,
+            error,
+            local: upstream.local.as_ref().and_then(|address| address.socket()),
+            remote: upstream.host.as_ref().and_then(|address| address.socket()),
+        });
+    }
+
+    /// Puts the context on a request that goes upstream: the attempt's, where it has a span of its own.
     pub fn inject(&self, head: &mut RequestHead, info: &StreamInfo) {
-        let Some(trace) = info.trace.as_ref().filter(|_| !self.config.no_context_propagation) else { return };
+        let attempt = info.attempt_span.as_ref().map(|attempt| &attempt.context);
+        let Some(trace) = attempt.or(info.trace.as_ref()).filter(|_| !self.config.no_context_propagation) else {
+            return;
+        };
         if self.read.contains(&Propagation::B3Single) {
             // We answer in several headers; the single one would contradict them.
             head.headers.remove(&name::B3);
@@ -124,6 +194,9 @@ impl Tracer {
     pub fn finish(&self, scope: &Scope<'_>) {
         let info = scope.info;
         let (Some(sink), Some(trace)) = (&self.sink, info.trace.as_ref().filter(|t| t.is_sampled())) else { return };
+        if let Some(attempt) = &info.attempt_span {
+            self.push_attempt(attempt, info, info.response_code);
+        }
         let error = info.response_code.is_none_or(|code| code >= 500) || info.grpc_status.is_some_and(|s| s != 0);
         let mut tags = self.standard_tags(scope);
         if error {
@@ -149,13 +222,16 @@ impl Tracer {
         });
     }
 
-    /// The route's decorator, else the configured format, else Envoy's `ingress` or `egress`.
+    /// What the other side calls it, else the route's decorator, else the configured format, else Envoy's `ingress` or `egress`.
     fn operation(&self, scope: &Scope<'_>) -> String {
+        if let Some(told) = &scope.info.operation {
+            return told.to_string();
+        }
         let decorated = scope.info.route.as_ref().and_then(|r| r.decorator.as_ref());
         match (decorated, &self.config.operation) {
             (Some(decorator), _) => decorator.operation.to_string(),
             (None, Some(format)) => format::text(format, scope, Missing::Empty),
-            (None, None) if self.kind == SpanKind::Client => "egress".to_owned(),
+            (None, None) if self.outbound => "egress".to_owned(),
             (None, None) => "ingress".to_owned(),
         }
     }
@@ -205,12 +281,45 @@ impl Tracer {
         tags
     }
 
-    /// `x-envoy-decorator-operation` for the request to a forwarded route, if the route propagates its decorator.
-    pub fn decorator(info: &StreamInfo) -> Option<&Arc<str>> {
-        let route = info.route.as_ref()?;
-        let decorator = route.decorator.as_ref().filter(|d| d.propagate)?;
-        matches!(route.action, RouteAction::Forward(_)).then_some(&decorator.operation)
+    /// The name of the operation as the client's proxy tells it is the server's span's, and nothing for the application.
+    pub fn take_operation(&self, headers: &mut Headers, info: &mut StreamInfo) {
+        if self.outbound {
+            return;
+        }
+        let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION).map(Box::from);
+        info.operation = told.filter(|operation: &Box<str>| !operation.is_empty());
+        headers.remove(&name::X_ENVOY_DECORATOR_OPERATION);
     }
+
+    /// Tells the server's proxy what this side calls the operation, if the route propagates its decorator.
+    pub fn tell_operation(&self, headers: &mut Headers, info: &StreamInfo) {
+        let told = propagated(info).filter(|_| self.outbound).and_then(|told| HeaderValue::from_str(told).ok());
+        if let Some(told) = told {
+            headers.insert(name::X_ENVOY_DECORATOR_OPERATION, told);
+        }
+    }
+
+    /// The other way round: a server's proxy that was told nothing tells, and the client's listens.
+    pub fn answer_operation(&self, headers: &mut Headers, info: &mut StreamInfo) {
+        if self.outbound {
+            let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION).map(Box::from);
+            if let Some(told) = told.filter(|operation: &Box<str>| !operation.is_empty()) {
+                info.operation = Some(told);
+            }
+            headers.remove(&name::X_ENVOY_DECORATOR_OPERATION);
+        } else if info.operation.is_none()
+            && let Some(told) = propagated(info).and_then(|told| HeaderValue::from_str(told).ok())
+        {
+            headers.insert(name::X_ENVOY_DECORATOR_OPERATION, told);
+        }
+    }
+}
+
+/// The decorator of a forwarded route that is not for this proxy alone.
+fn propagated(info: &StreamInfo) -> Option<&Arc<str>> {
+    let route = info.route.as_ref()?;
+    let decorator = route.decorator.as_ref().filter(|d| d.propagate)?;
+    matches!(route.action, RouteAction::Forward(_)).then_some(&decorator.operation)
 }
 
 /// The largest length up to `max` that ends on a character.

@@ -67,6 +67,53 @@ fn nothing_is_sampled_at_rate_zero_unless_forced() {
     assert!(sampled(&[("x-client-trace-id", "x")]));
 }
 
+/// What an exporter sends once nobody can add to it.
+async fn exported(exporter: meltemi_telemetry::export::Exporter) -> serde_json::Value {
+    let (sender, mut batches) = tokio::sync::mpsc::unbounded_channel();
+    exporter
+        .run(Box::new(move |bytes| {
+            let sender = sender.clone();
+            Box::pin(async move { sender.send(bytes).map_err(|e| e.to_string()) })
+        }))
+        .await;
+    serde_json::from_slice(&batches.recv().await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn each_attempt_has_a_span_of_its_own_where_asked_for() {
+    let context = testing::context();
+    let config = Arc::new(Tracing { spawn_upstream_span: true, ..zipkin(false) });
+    let tracer = Tracer::new(&config, Direction::Outbound, &context);
+    let (_, exporter) = context.next_exporter().await;
+    let (mut head, mut info) = (testing::request(&[]), testing::info());
+    info.response_code = Some(200);
+    tracer.begin(&head, &mut info);
+    tracer.inject(&mut head, &info);
+    let mut seen = Vec::new();
+    for attempt in 1..=2 {
+        info.upstream.attempts = attempt;
+        tracer.abandon_attempt(&mut info);
+        tracer.begin_attempt(&mut head, &mut info);
+        seen.push(head.headers.get_str(&HeaderName::from_static("x-b3-spanid")).unwrap().to_owned());
+    }
+    tracer.finish(&Scope { request: Some(&head), ..Scope::new(&info) });
+    drop((tracer, context));
+    let spans = exported(exporter).await;
+    let field = |index: usize, key: &str| spans[index][key].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        [field(0, "id"), field(1, "id")],
+        [seen[0].clone(), seen[1].clone()],
+        "hosts get the attempts' contexts"
+    );
+    for attempt in 0..2 {
+        assert_eq!((field(attempt, "parentId"), field(attempt, "kind")), (field(2, "id"), "CLIENT".to_owned()));
+        assert_eq!(field(attempt, "name"), "router  egress");
+    }
+    assert_eq!((&spans[0]["tags"]["error"], &spans[1]["tags"]["error"]), (&"true".into(), &serde_json::Value::Null));
+    assert_eq!((&spans[1]["tags"]["retry.count"], &spans[1]["tags"]["http.status_code"]), (&"1".into(), &"200".into()));
+    assert_eq!((field(2, "kind"), field(2, "name")), ("SERVER".to_owned(), "egress".to_owned()));
+}
+
 #[tokio::test]
 async fn a_finished_request_becomes_a_span() {
     let (tracer, context) = tracer(zipkin(false));
@@ -79,14 +126,7 @@ async fn a_finished_request_becomes_a_span() {
     tracer.begin(&head, &mut info);
     tracer.finish(&Scope { request: Some(&head), ..Scope::new(&info) });
     drop((tracer, context));
-    let (sender, mut batches) = tokio::sync::mpsc::unbounded_channel();
-    exporter
-        .run(Box::new(move |bytes| {
-            let sender = sender.clone();
-            Box::pin(async move { sender.send(bytes).map_err(|e| e.to_string()) })
-        }))
-        .await;
-    let spans: serde_json::Value = serde_json::from_slice(&batches.recv().await.unwrap()).unwrap();
+    let spans = exported(exporter).await;
     let tags = &spans[0]["tags"];
     let pairs = [
         ("component", "proxy"),
@@ -101,4 +141,24 @@ async fn a_finished_request_becomes_a_span() {
         assert_eq!(tags[tag], value, "{tag} in {tags}");
     }
     assert_eq!((&spans[0]["kind"], &spans[0]["name"]), (&"SERVER".into(), &"ingress".into()));
+}
+
+#[test]
+fn a_hop_has_one_name_which_the_application_does_not_see() {
+    let context = testing::context();
+    let tracer = |direction| Tracer::new(&Arc::new(zipkin(false)), direction, &context);
+    let (outbound, inbound) = (tracer(Direction::Outbound), tracer(Direction::Inbound));
+    let told = |headers: &Headers| headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION).map(str::to_owned);
+    // A server's span is called what its client says.
+    let (mut head, mut info) = (testing::request(&[("x-envoy-decorator-operation", "catalog:80/*")]), testing::info());
+    outbound.take_operation(&mut head.headers, &mut info);
+    assert_eq!(told(&head.headers).as_deref(), Some("catalog:80/*"), "not for a client's proxy");
+    inbound.take_operation(&mut head.headers, &mut info);
+    assert_eq!((told(&head.headers), info.operation.as_deref()), (None, Some("catalog:80/*")));
+    assert_eq!(inbound.operation(&Scope::new(&info)), "catalog:80/*");
+    // A client's span is called what a server answers that was told nothing.
+    let mut info = testing::info();
+    outbound
+        .answer_operation(&mut testing::request(&[("x-envoy-decorator-operation", "stock:80/*")]).headers, &mut info);
+    assert_eq!(outbound.operation(&Scope::new(&info)), "stock:80/*");
 }

@@ -237,6 +237,9 @@ impl Exchange<'_> {
 
     /// The last changes before a final head goes out.
     pub fn complete(&mut self, head: &mut ResponseHead) {
+        if let Some(tracer) = &self.context.http.tracer {
+            tracer.answer_operation(&mut head.headers, &mut self.info);
+        }
         response::complete(self.context, head, Some(&self.request), self.info.start_time);
         if self.context.handle.is_draining() {
             self.stream.close_after_response();
@@ -270,6 +273,7 @@ impl Exchange<'_> {
     fn trace(&mut self) {
         let Some(tracer) = &self.context.http.tracer else { return };
         let reason = tracer.begin(&self.request, &mut self.info);
+        tracer.take_operation(&mut self.request.headers, &mut self.info);
         if self.context.http.plan.request_id.pack_trace_reason {
             request::pack_trace_reason(&mut self.request.headers, reason);
         }

@@ -163,6 +163,9 @@ pub(super) async fn run(
     retries: &Retries,
 ) -> Attempted {
     let worker = Rc::clone(&exchange.context.worker);
+    if let Some(tracer) = &exchange.context.http.tracer {
+        tracer.abandon_attempt(&mut exchange.info);
+    }
     let picked = worker.pick(
         &target.cluster,
         &PickContext {
@@ -183,6 +186,9 @@ pub(super) async fn run(
         target.cluster.stats.traffic.upstream_rq_pending_overflow().inc();
         return Attempted::Failed(Failure::Overflow);
     };
+    if let Some(tracer) = &exchange.context.http.tracer {
+        tracer.begin_attempt(&mut exchange.request, &mut exchange.info);
+    }
     timers.begin_try(Instant::now());
     let mut upstream = match stream(exchange, target, &endpoint, timers).await {
         Ok(stream) => stream,

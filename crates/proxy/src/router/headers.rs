@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use meltemi_filters::{RequestFields, Tracer, headers as rules};
+use meltemi_filters::{RequestFields, headers as rules};
 use meltemi_http::{ByteStr, RequestHead, name};
 use meltemi_plan::{
     HeaderKey, HeaderLookup, Route, VirtualHost,
@@ -35,7 +35,7 @@ pub(super) fn finalize(exchange: &mut Exchange<'_>, host: &Arc<VirtualHost>, rou
     rewrite_path(exchange, route, forward);
     if let Some(tracer) = &exchange.context.http.tracer {
         tracer.inject(&mut exchange.request, &exchange.info);
-        propagate_decorator(exchange);
+        tracer.tell_operation(&mut exchange.request.headers, &exchange.info);
     }
 }
 
@@ -119,14 +119,6 @@ fn text(exchange: &Exchange<'_>, format: &meltemi_plan::Format) -> String {
     match format.as_literal() {
         Some(literal) => literal.to_owned(),
         None => hcm::text(format, &exchange.request, &exchange.info),
-    }
-}
-
-/// Tells the next proxy what this route calls the operation.
-fn propagate_decorator(exchange: &mut Exchange<'_>) {
-    let value = Tracer::decorator(&exchange.info).and_then(|operation| HeaderValue::from_str(operation).ok());
-    if let Some(value) = value {
-        exchange.request.headers.insert(name::X_ENVOY_DECORATOR_OPERATION, value);
     }
 }
 
