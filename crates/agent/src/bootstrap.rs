@@ -4,6 +4,10 @@ use crate::environment::Settings;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Linux's numbers for `setsockopt`, which Envoy takes as they are.
+const SOL_SOCKET: u32 = 1;
+const SO_MARK: u32 = 36;
+
 /// The Unix sockets that Envoy finds its control plane and its secrets on.
 #[derive(Clone, Debug)]
 pub struct Sockets {
@@ -32,9 +36,36 @@ pub fn node(settings: &Settings) -> Value {
     node
 }
 
+/// Istio ends a cluster's name in statistics so that names with dots can be told from what follows.
+fn stat_name(cluster: &str) -> String {
+    format!("{cluster};")
+}
+
+/// Istio's label of a cluster, and Envoy's own tags but that of clusters, which ends at the first dot.
+fn stats_tags() -> Value {
+    let own = [
+        "envoy.response_code",
+        "envoy.response_code_class",
+        "envoy.http_conn_manager_prefix",
+        "envoy.listener_address",
+        "envoy.tcp_prefix",
+        "envoy.virtual_host",
+        "envoy.virtual_cluster",
+        "envoy.worker_id",
+        "envoy.grpc_bridge_service",
+        "envoy.grpc_bridge_method",
+        "envoy.http_user_agent",
+        "envoy.ssl_cipher",
+        "envoy.rds_route_config",
+    ];
+    let cluster = json!({ "tag_name": "cluster_name", "regex": "^cluster\\.((.*?);\\.)" });
+    own.iter().map(|name| json!({ "tag_name": name })).chain([cluster]).collect()
+}
+
 fn pipe_cluster(name: &str, path: &Path) -> Value {
     json!({
         "name": name,
+        "alt_stat_name": stat_name(name),
         "type": "STATIC",
         "connect_timeout": "1s",
         "typed_extension_protocol_options": {
@@ -53,6 +84,7 @@ fn pipe_cluster(name: &str, path: &Path) -> Value {
 fn loopback_cluster(name: &str, port: u16) -> Value {
     json!({
         "name": name,
+        "alt_stat_name": stat_name(name),
         "type": "STATIC",
         "connect_timeout": "0.250s",
         "load_assignment": {
@@ -95,9 +127,10 @@ pub fn envoy(settings: &Settings, sockets: &Sockets) -> Value {
     let mut node = node(settings);
     // A stock Envoy has none of Istio's filters; discovery chooses the dialect by this key.
     node["metadata"]["DIALECT"] = json!("envoy");
-    json!({
+    let mut bootstrap = json!({
         "node": node,
         "admin": { "address": socket_address("127.0.0.1", settings.admin_port) },
+        "stats_config": { "use_all_default_tags": false, "stats_tags": stats_tags() },
         "layered_runtime": { "layers": [
             { "name": "global config", "static_layer": {
                 "overload.global_downstream_max_connections": "2147483647",
@@ -127,7 +160,17 @@ pub fn envoy(settings: &Settings, sockets: &Sockets) -> Value {
                 path_listener(settings.readiness_port, "/healthz/ready", "agent"),
             ],
         },
-    })
+    });
+    if let Some(mark) = settings.socket_mark {
+        bootstrap["cluster_manager"] = json!({ "upstream_bind_config": { "socket_options": [{
+            "description": "keeps what Envoy itself connects to out of capture",
+            "level": SOL_SOCKET,
+            "name": SO_MARK,
+            "int_value": mark,
+            "state": "STATE_PREBIND",
+        }] } });
+    }
+    bootstrap
 }
 
 /// The bootstrap of our own proxy: the node, the admin port and ADS. Its secrets, readiness and metrics come from the agent

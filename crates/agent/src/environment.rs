@@ -61,6 +61,8 @@ pub struct Settings {
     pub token_file: PathBuf,
     pub root_certificate_file: PathBuf,
     pub certificate_ttl: Duration,
+    /// A certificate is renewed when so much of its life is left (`SECRET_GRACE_PERIOD_RATIO`), give or take the jitter.
+    pub renewal: Renewal,
     pub concurrency: Option<u32>,
     pub admin_port: u16,
     pub status_port: u16,
@@ -76,6 +78,40 @@ pub struct Settings {
     /// The mark on our own sockets that capture rules leave alone, where user ids cannot tell them
     /// (`MELTEMI_SOCKET_MARK`).
     pub socket_mark: Option<u32>,
+}
+
+/// When a certificate is renewed, as shares of its life.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Renewal {
+    pub grace_ratio: f64,
+    /// So that a fleet does not renew in step.
+    pub jitter: f64,
+}
+
+impl Default for Renewal {
+    /// Istio's.
+    fn default() -> Self {
+        Self { grace_ratio: 0.5, jitter: 0.01 }
+    }
+}
+
+impl Renewal {
+    fn from_variables(vars: &Variables) -> Result<Self, EnvironmentError> {
+        let share = |name: &str, default: f64| match vars.number(name, default)? {
+            share if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err(invalid(name, vars.text(name).unwrap_or_default(), "not between 0 and 1")),
+        };
+        let Self { grace_ratio, jitter } = Self::default();
+        Ok(Self {
+            grace_ratio: share("SECRET_GRACE_PERIOD_RATIO", grace_ratio)?,
+            jitter: share("SECRET_GRACE_PERIOD_RATIO_JITTER", jitter)?,
+        })
+    }
+
+    /// The share of a certificate's life after which it is renewed; `random` is in [0, 1).
+    pub fn after(self, random: f64) -> f64 {
+        (1.0 - self.grace_ratio + (random * 2.0 - 1.0) * self.jitter).clamp(0.0, 1.0)
+    }
 }
 
 /// The parts of `PROXY_CONFIG` (Istio's ProxyConfig as YAML) that concern the agent.
@@ -161,6 +197,7 @@ impl Settings {
             token_file: vars.or("MELTEMI_TOKEN_FILE", "./var/run/secrets/tokens/istio-token").into(),
             root_certificate_file: vars.or("MELTEMI_ROOT_CERT_FILE", "./var/run/secrets/istio/root-cert.pem").into(),
             certificate_ttl: secret_ttl(&vars)?,
+            renewal: Renewal::from_variables(&vars)?,
             concurrency: proxy_config.concurrency,
             admin_port: proxy_config.proxy_admin_port.unwrap_or(15000),
             status_port: proxy_config.status_port.unwrap_or(15020),

@@ -1,5 +1,6 @@
-//! The workload's certificate: a key made here, a certificate asked of the authority, renewed at half life.
+//! The workload's certificate: a key made here, a certificate asked of the authority, renewed at half life unless told otherwise.
 
+use crate::environment::Renewal;
 use crate::upstream::{ControlPlane, ControlPlaneError};
 use meltemi_base::Backoff;
 use meltemi_proto::istio::v1::auth::IstioCertificateRequest;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Istio renews at half of the lifetime, give or take one percent, so that a fleet does not renew in step.
-const RENEWAL_JITTER: f64 = 0.01;
+/// Even where nothing of the life is to be left, or so little of it that a renewal would follow at once.
+const SOONEST_RENEWAL: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -47,17 +48,19 @@ pub struct IdentityKeeper {
     control_plane: Arc<ControlPlane>,
     spiffe_id: String,
     ttl: Duration,
+    renewal: Renewal,
     pub certificate: Arc<CertSlot>,
     pub trust: Arc<TrustSlot>,
     current: watch::Sender<Option<Arc<WorkloadSecret>>>,
 }
 
 impl IdentityKeeper {
-    pub fn new(control_plane: Arc<ControlPlane>, spiffe_id: String, ttl: Duration) -> Self {
+    pub fn new(control_plane: Arc<ControlPlane>, spiffe_id: String, ttl: Duration, renewal: Renewal) -> Self {
         Self {
             control_plane,
             spiffe_id,
             ttl,
+            renewal,
             certificate: CertSlot::empty(),
             trust: TrustSlot::empty(),
             current: watch::Sender::new(None),
@@ -69,7 +72,7 @@ impl IdentityKeeper {
         self.current.subscribe()
     }
 
-    /// Runs until dropped: the first certificate as soon as the authority gives one, then a new one at half life.
+    /// Runs until dropped: the first certificate as soon as the authority gives one, then a new one in time.
     pub async fn run(&self) {
         loop {
             let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
@@ -83,8 +86,8 @@ impl IdentityKeeper {
                     }
                 }
             };
-            let share = 0.5 + (rand_unit() * 2.0 - 1.0) * RENEWAL_JITTER;
-            tokio::time::sleep(lifetime.mul_f64(share)).await;
+            let wait = lifetime.mul_f64(self.renewal.after(rand_unit()));
+            tokio::time::sleep(wait.max(SOONEST_RENEWAL)).await;
         }
     }
 

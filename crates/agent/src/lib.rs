@@ -7,11 +7,12 @@
 pub mod bootstrap;
 pub mod dns;
 pub mod environment;
+pub mod envoy_admin;
 pub mod identity;
 pub mod sds;
 pub mod status;
 pub mod supervise;
 pub mod upstream;
 
-pub use environment::{EnvironmentError, Role, Settings};
+pub use environment::{EnvironmentError, Renewal, Role, Settings};
 pub use identity::{IdentityKeeper, WorkloadSecret};

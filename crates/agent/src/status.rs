@@ -6,26 +6,29 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+
+pub type Told<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the proxy beside this agent tells of itself.
 pub trait ProxyState: Send + Sync + 'static {
     /// Whether configuration has arrived and listeners serve; the reason otherwise.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> Told<'_, Result<(), String>>;
     /// Prometheus text.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> Told<'_, String>;
 }
 
 async fn ready(State(state): State<Arc<dyn ProxyState>>) -> Response {
-    match state.ready() {
+    match state.ready().await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
 }
 
 async fn metrics(State(state): State<Arc<dyn ProxyState>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics().await).into_response()
 }
 
 /// The routes of every status port; a port serves those that Istio has there and more does no harm.

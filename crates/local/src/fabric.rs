@@ -20,7 +20,7 @@ use crate::address::{FABRIC, Slot, Slots};
 use crate::docs::{self, Folder};
 use crate::error::LocalError;
 use crate::images::Images;
-use crate::pod::{self, Handle, Pod, Shared, Status, accepts};
+use crate::pod::{self, Expected, Handle, Pod, Shared, Status, accepts};
 use crate::process::{Program, stopped, supervise};
 use crate::protocol::{Event, Plan, Publish, STOP};
 use crate::resolver::{self, Zone};
@@ -35,9 +35,8 @@ const REPLACEMENT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_millis(700);
 /// How long the inside may take to end in order.
 const ENDING: Duration = Duration::from_millis(600);
-/// The last replica that became ready is an endpoint everywhere after so long: the watch of the folder takes 50 ms, the debounce
-/// 20, a push a few.
-const STILL: Duration = Duration::from_millis(500);
+/// How long the announcement waits, once every replica serves, for what proxies do not come to know or to listen on.
+const PATIENCE: Duration = Duration::from_secs(20);
 const DISCOVERY_PORT: u16 = 15012;
 
 /// Runs until the host's process says stop.
@@ -81,6 +80,8 @@ struct Running {
     slot: Slot,
     handle: Handle,
     ready: bool,
+    /// Up to which generation its proxy knows what is expected of it.
+    informed: u64,
     /// Since when it is no longer wanted.
     retired: Option<Instant>,
     stopping: bool,
@@ -102,8 +103,10 @@ struct Fabric<'a> {
     published: Option<(Ipv4Addr, Vec<Publish>)>,
     problems: BTreeSet<String>,
     announced: bool,
-    /// When the documents that discovery reads last changed.
-    synced: Instant,
+    /// What proxies must know before the announcement; dropped with it.
+    expected: Option<watch::Sender<Expected>>,
+    /// Since when everything serves but for what proxies do not know yet.
+    complete: Option<Instant>,
 }
 
 impl Fabric<'_> {
@@ -120,7 +123,9 @@ impl Fabric<'_> {
         let service_rules = watch::Sender::new(service_rules::restore_text(&[], &BTreeMap::new(), std::iter::empty()));
         let folder = Folder::create(plan.state.join("config"))?;
         let store = FileStore::open(&plan.manifests).map_err(|error| LocalError::Fabric(error.to_string()))?;
+        let expected = watch::Sender::new(Expected { generation: 1, ..Expected::default() });
         let shared = Shared {
+            expected: expected.subscribe(),
             state: plan.state.clone(),
             executable: executable.to_owned(),
             root_certificate: discovery.root_certificate.clone(),
@@ -130,7 +135,7 @@ impl Fabric<'_> {
             service_rules: service_rules.subscribe(),
         };
         let mut fabric = Fabric {
-            images: Images::new(plan.images.clone(), executable.to_owned()),
+            images: Images::new(plan.images.clone(), executable.to_owned()).with_envoy(plan.envoy.clone()),
             plan,
             credentials,
             folder,
@@ -145,7 +150,8 @@ impl Fabric<'_> {
             published: None,
             problems: BTreeSet::new(),
             announced: false,
-            synced: Instant::now(),
+            expected: Some(expected),
+            complete: None,
         };
         let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
         tokio::spawn(resolver::serve(socket, fabric.zone.clone()));
@@ -282,7 +288,15 @@ impl Fabric<'_> {
             shared: Arc::clone(&self.shared),
             statuses: self.statuses.clone(),
         })?;
-        Ok(Running { replica: Arc::clone(replica), slot, handle, ready: false, retired: None, stopping: false })
+        Ok(Running {
+            replica: Arc::clone(replica),
+            slot,
+            handle,
+            ready: false,
+            informed: 0,
+            retired: None,
+            stopping: false,
+        })
     }
 
     /// Writes the documents and names that follow from what is and what runs.
@@ -304,8 +318,16 @@ impl Fabric<'_> {
             *current = rules;
             changed
         });
+        if let Some(expected) = &self.expected {
+            let clusters = readiness::clusters(&self.objects, ready.iter().copied());
+            expected.send_if_modified(|expected| {
+                let changed = expected.clusters != clusters;
+                expected.generation += u64::from(changed);
+                expected.clusters = clusters;
+                changed
+            });
+        }
         self.folder.sync(files)?;
-        self.synced = Instant::now();
         self.publish(ports);
         Ok(())
     }
@@ -329,6 +351,10 @@ impl Fabric<'_> {
                     self.say(format!("{name}: {}", if ready { "serves" } else { "does not serve" }));
                 }
                 self.sync()
+            }
+            Status::Informed(generation) => {
+                running.informed = generation;
+                Ok(())
             }
             Status::Failed(message) if !self.announced => Err(LocalError::Fabric(message)),
             Status::Failed(message) => {
@@ -369,28 +395,55 @@ impl Fabric<'_> {
         if changed {
             self.sync()?;
         }
-        let still = self.synced.elapsed() >= STILL;
-        if !self.announced && still && self.complete() && self.gateway_serves().await {
-            self.announced = true;
-            let workloads: BTreeSet<_> = self.running.values().map(|running| running.replica.workload()).collect();
-            report(&Event::Ready { workloads: workloads.len() });
+        if !self.announced {
+            self.announce().await;
         }
         Ok(())
     }
 
-    fn complete(&self) -> bool {
-        self.wanted.iter().all(|key| self.running.get(key).is_some_and(|running| running.ready))
+    /// Once every replica serves, the gateway accepts, and every proxy knows all of it.
+    async fn announce(&mut self) {
+        if !self.complete() {
+            self.complete = None;
+            return;
+        }
+        let patient = self.complete.get_or_insert_with(Instant::now).elapsed() < PATIENCE;
+        let lacking = self.lacking().await;
+        if !lacking.is_empty() && patient {
+            return;
+        }
+        for text in lacking {
+            self.say(text);
+        }
+        (self.announced, self.expected) = (true, None);
+        let workloads: BTreeSet<_> = self.running.values().map(|running| running.replica.workload()).collect();
+        report(&Event::Ready { workloads: workloads.len() });
     }
 
-    /// Whether the gateway accepts on every port that a Gateway resource names.
-    async fn gateway_serves(&self) -> bool {
-        let Some((address, ports)) = &self.published else { return true };
+    /// What is not as it should be although every replica serves.
+    async fn lacking(&self) -> Vec<String> {
+        let generation = self.expected.as_ref().map_or(0, |expected| expected.borrow().generation);
+        let uninformed = self.running.values().filter(|running| {
+            running.replica.role != Role::Plain && !running.stopping && running.informed != generation
+        });
+        let mut lacking: Vec<_> = uninformed
+            .map(|running| {
+                let name = &running.replica.name;
+                format!("{name}: its proxy does not know every endpoint yet; first requests may fail")
+            })
+            .collect();
+        let Some((address, ports)) = &self.published else { return lacking };
+        // Without a route there is nothing to listen for on a port that is not HTTP.
         let named = docs::named_gateway_ports(&self.objects);
-        for publish in ports.iter().filter(|publish| named.contains(&publish.port)) {
+        for publish in ports.iter().filter(|publish| publish.http && named.contains(&publish.port)) {
             if !accepts(SocketAddr::from((*address, publish.target))).await {
-                return false;
+                lacking.push(format!("gateway port {}: the gateway does not listen", publish.port));
             }
         }
-        true
+        lacking
+    }
+
+    fn complete(&self) -> bool {
+        self.wanted.iter().all(|key| self.running.get(key).is_some_and(|running| running.ready))
     }
 }

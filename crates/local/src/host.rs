@@ -46,6 +46,8 @@ pub struct Options {
     pub https_port: Option<u16>,
     /// Image name to host program.
     pub images: BTreeMap<String, PathBuf>,
+    /// An Envoy to run as every proxy whose pod names no other.
+    pub envoy: Option<PathBuf>,
     pub verbose: bool,
     pub mesh_config: Option<PathBuf>,
     /// The running binary, which starts itself again for every part.
@@ -69,6 +71,7 @@ pub fn up(options: &Options) -> Result<(), LocalError> {
         manifests,
         state: state.path().to_owned(),
         images: options.images.clone(),
+        envoy: options.envoy.clone(),
         verbose: options.verbose,
         mesh_config: options.mesh_config.clone(),
     };
@@ -86,6 +89,7 @@ pub fn up(options: &Options) -> Result<(), LocalError> {
         forwarder: None,
         published: BTreeMap::new(),
         colour: std::io::stdout().is_terminal(),
+        ready: false,
         failure: None,
     };
     let outcome = runtime.block_on(session.attend(events));
@@ -125,7 +129,7 @@ fn manifests(manifests: &Manifests, state: &Path) -> Result<PathBuf, LocalError>
 
 /// Everything that can be known to be wrong before anything is started.
 fn check(options: &Options, manifests: &Path) -> Result<(), LocalError> {
-    let images = Images::new(options.images.clone(), options.executable.clone());
+    let images = Images::new(options.images.clone(), options.executable.clone()).with_envoy(options.envoy.clone());
     let loaded = documents::load(manifests)?;
     let workloads = crate::workload::desired(&loaded.objects, &images);
     let wrong: Vec<_> = loaded.errors.into_iter().chain(workloads.errors).collect();
@@ -185,6 +189,8 @@ struct Session<'a> {
     /// Gateway port to the host's.
     published: BTreeMap<u16, (Publish, SocketAddr)>,
     colour: bool,
+    /// Ports that come later are told one by one.
+    ready: bool,
     failure: Option<String>,
 }
 
@@ -265,6 +271,9 @@ impl Session<'_> {
                 forwarder.forward(listener, SocketAddr::from((address, publish.target)))?;
             }
             self.published.insert(publish.port, (*publish, local));
+            if self.ready {
+                self.tell(*publish, local);
+            }
         }
         Ok(())
     }
@@ -277,17 +286,22 @@ impl Session<'_> {
         }
     }
 
-    fn ready(&self, workloads: usize) {
+    fn tell(&self, publish: Publish, local: SocketAddr) {
+        let scheme = match (publish.http, publish.tls) {
+            (true, true) => "https",
+            (true, false) => "http",
+            (false, true) => "tls",
+            (false, false) => "tcp",
+        };
+        self.say(&format!("gateway port {}: {scheme}://{local}", publish.port));
+    }
+
+    fn ready(&mut self, workloads: usize) {
+        self.ready = true;
         let seconds = self.start.elapsed().as_secs_f64();
         self.say(&format!("{workloads} workloads serve after {seconds:.1} s; Ctrl-C ends them"));
-        for (port, (publish, local)) in self.published.iter().filter(|(port, _)| **port != 80) {
-            let scheme = match (publish.http, publish.tls) {
-                (true, true) => "https",
-                (true, false) => "http",
-                (false, true) => "tls",
-                (false, false) => "tcp",
-            };
-            self.say(&format!("gateway port {port}: {scheme}://{local}"));
+        for (publish, local) in self.published.values().filter(|(publish, _)| publish.port != 80) {
+            self.tell(*publish, *local);
         }
         if let Some((_, local)) = self.published.get(&80) {
             self.say(&format!("ready: http://{local}"));

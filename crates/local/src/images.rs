@@ -19,6 +19,7 @@ pub(crate) struct Invocation {
 pub(crate) struct Images {
     table: BTreeMap<String, PathBuf>,
     own: PathBuf,
+    envoy: Option<PathBuf>,
 }
 
 /// The name of our own image, whatever its registry and tag.
@@ -36,7 +37,31 @@ fn repository(image: &str) -> &str {
 impl Images {
     /// `own` is the running program: it stands for the image `meltemi`.
     pub fn new(table: BTreeMap<String, PathBuf>, own: PathBuf) -> Self {
-        Images { table, own }
+        Images { table, own, envoy: None }
+    }
+
+    /// The Envoy that is every proxy whose pod names no other; our own otherwise.
+    pub fn with_envoy(self, envoy: Option<PathBuf>) -> Self {
+        Images { envoy, ..self }
+    }
+
+    /// The Envoy that a pod's proxy is to be; none for our own. `image` is the pod's `sidecar.istio.io/proxyImage`; an error
+    /// where nothing stands for it, and then the pod gets what others get.
+    pub fn envoy(&self, image: Option<&str>) -> Result<Option<PathBuf>, String> {
+        let Some(image) = image else { return Ok(self.envoy.clone()) };
+        match self.program(image) {
+            Some(program) if program == self.own => Ok(None),
+            Some(program) => Ok(Some(program.to_owned())),
+            None => Err(format!(
+                "`{image}` is unknown on this machine; `--image {}=PATH` names an Envoy",
+                repository(image)
+            )),
+        }
+    }
+
+    /// The Envoy of pods that name none.
+    pub fn default_envoy(&self) -> Option<PathBuf> {
+        self.envoy.clone()
     }
 
     /// The program behind an image: the full name wins over the one without a tag, and that over the last word alone.

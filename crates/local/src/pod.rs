@@ -22,9 +22,11 @@ use crate::process::{Events, Program, stopped, supervise};
 use crate::workload::{Replica, Role};
 use crate::{namespaces, net};
 
+mod informed;
 mod probe;
 mod proxy;
 
+pub(crate) use informed::Expected;
 pub(crate) use proxy::SOCKET_MARK;
 
 /// What every replica shares.
@@ -38,12 +40,16 @@ pub(crate) struct Shared {
     pub discovery: watch::Receiver<bool>,
     /// For replicas outside of the mesh: [`crate::service_rules`] as they now are.
     pub service_rules: watch::Receiver<String>,
+    /// What proxies must know before the mesh is announced.
+    pub expected: watch::Receiver<Expected>,
 }
 
 /// What a replica tells its keeper: its key, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Status {
     Ready(bool),
+    /// Its proxy knows what was expected as of this generation.
+    Informed(u64),
     Failed(String),
     Ended,
 }
@@ -222,19 +228,25 @@ impl Pod {
                 supervise(program, events, stopping).await;
             });
         }
-        if self.replica.role == Role::Plain {
-            tasks.spawn(follow_services(
-                self.shared.service_rules.clone(),
-                stopping.clone(),
-                folder.join("xtables.lock"),
-            ));
-        }
+        // In the mesh only what the proxy itself dials by a service's address, and what capture leaves alone, comes here.
+        let pause = if self.replica.role == Role::Plain { Duration::ZERO } else { LAZY };
+        let lock = folder.join("xtables.lock");
+        tasks.spawn(follow_services(self.shared.service_rules.clone(), stopping.clone(), lock, pause));
         let watch = probe::watch(&self.replica, self.address(), |ready| {
             let told = self.statuses.try_send((self.replica.key(), Status::Ready(ready)));
             told.is_ok()
         });
+        let informed = async {
+            if self.replica.role != Role::Plain {
+                let tell =
+                    |generation| self.statuses.try_send((self.replica.key(), Status::Informed(generation))).is_ok();
+                informed::watch(self.shared.expected.clone(), tell).await;
+            }
+            std::future::pending::<()>().await
+        };
         tokio::select! {
             () = watch => {}
+            () = informed => {}
             () = stopped(&mut stopping) => {}
         }
         while tasks.join_next().await.is_some() {}
@@ -284,14 +296,26 @@ impl Pod {
     }
 }
 
-/// Keeps the way to services in this namespace up to date.
-async fn follow_services(mut rules: watch::Receiver<String>, mut stopping: watch::Receiver<bool>, lock: PathBuf) {
+/// How long a change of services may wait for others where few connections depend on it.
+const LAZY: Duration = Duration::from_millis(250);
+
+/// Keeps the way to services in this namespace up to date; each change waits a `pause` for more.
+async fn follow_services(
+    mut rules: watch::Receiver<String>,
+    mut stopping: watch::Receiver<bool>,
+    lock: PathBuf,
+    pause: Duration,
+) {
     let program = meltemi_netfilter::Program { flavour: None, lock_file: Some(lock) };
     let hooked = program.restore(Family::V4, &crate::service_rules::hook_text());
     if let Err(error) = hooked {
         return tracing::warn!(%error, "services are out of reach");
     }
     loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopped(&mut stopping) => return,
+        }
         let text = rules.borrow_and_update().clone();
         if let Err(error) = program.restore(Family::V4, &text) {
             tracing::warn!(%error, "services are out of reach");

@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub state: PathBuf,
     /// Image name to host program.
     pub images: BTreeMap<String, PathBuf>,
+    /// The Envoy that is every proxy whose pod names no other.
+    pub envoy: Option<PathBuf>,
     pub verbose: bool,
     pub mesh_config: Option<PathBuf>,
 }

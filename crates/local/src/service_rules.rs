@@ -1,7 +1,7 @@
 //! What kube-proxy does on Kubernetes: a service's address leads to one of its replicas.
 //!
-//! Only replicas outside of the mesh need it, since a proxy chooses by itself. The rules stand in each such replica's own
-//! network namespace, so that the client's address stays what it is.
+//! Replicas outside of the mesh need it, and proxies where they dial a service by its name (ServiceEntries resolved by DNS). The
+//! rules stand in each replica's own network namespace, after those of capture, so that the client's address stays what it is.
 //! Cost: as many rules as services have ports times replicas, rewritten whole at a change.
 
 use std::collections::BTreeMap;
@@ -50,12 +50,12 @@ pub(crate) fn hook_text() -> String {
     format!("*nat\n:{CHAIN} - [0:0]\n-A OUTPUT -j {CHAIN}\nCOMMIT\n")
 }
 
-fn selects(selector: &BTreeMap<Str, Str>, replica: &Replica) -> bool {
+pub(crate) fn selects(selector: &BTreeMap<Str, Str>, replica: &Replica) -> bool {
     let has = |(key, value): (&Str, &Str)| replica.labels.get(&**key).is_some_and(|have| **have == **value);
     !selector.is_empty() && selector.iter().all(has)
 }
 
-fn target(port: &KubeServicePort, replica: &Replica) -> Option<u16> {
+pub(crate) fn target(port: &KubeServicePort, replica: &Replica) -> Option<u16> {
     match &port.target_port {
         None | Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
         Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),

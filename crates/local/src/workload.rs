@@ -68,6 +68,8 @@ pub(crate) struct Replica {
     pub annotations: BTreeMap<String, String>,
     pub service_account: String,
     pub role: Role,
+    /// The Envoy that its proxy is; our own where there is none.
+    pub envoy: Option<std::path::PathBuf>,
     pub containers: Vec<ContainerPlan>,
     pub ports: Vec<NamedPort>,
 }
@@ -132,7 +134,7 @@ pub(crate) fn desired(objects: &[Object], images: &Images) -> Desired {
         desired.list.truncate(MAX_REPLICAS);
     }
     if !desired.list.is_empty() && !desired.list.iter().any(|replica| replica.role == Role::Router) {
-        desired.list.push(Arc::new(gateway()));
+        desired.list.push(Arc::new(gateway(images)));
     }
     desired
 }
@@ -176,7 +178,7 @@ fn template(object: &Object) -> Option<(i32, PodTemplate)> {
 }
 
 /// The gateway that stands in for Istio's default installation.
-fn gateway() -> Replica {
+fn gateway(images: &Images) -> Replica {
     let labels = [
         ("app", GATEWAY),
         ("istio", "ingressgateway"),
@@ -194,6 +196,7 @@ fn gateway() -> Replica {
         annotations: BTreeMap::new(),
         service_account: format!("{GATEWAY}-service-account"),
         role: Role::Router,
+        envoy: images.default_envoy(),
         containers: Vec::new(),
         ports: Vec::new(),
     }
@@ -251,6 +254,7 @@ impl Builder<'_> {
             annotations: strings(&template.metadata.annotations),
             service_account: template.spec.effective_service_account().to_owned(),
             role,
+            envoy: self.envoy(template, desired),
             containers,
             ports: ports(&template.spec),
         };
@@ -259,6 +263,18 @@ impl Builder<'_> {
             let name = self.pod_name(hash, ordinal);
             desired.list.push(Arc::new(Replica { name, ..replica.clone() }));
         }
+    }
+
+    /// The Envoy that the pod asks for; what every pod gets where nothing stands for that.
+    fn envoy(&self, template: &PodTemplate, desired: &mut Desired) -> Option<std::path::PathBuf> {
+        const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
+        let image = template.metadata.annotations.get(PROXY_IMAGE).map(|image| &**image);
+        self.images.envoy(image).unwrap_or_else(|message| {
+            let metadata = if matches!(self.object.spec, Spec::Pod(_)) { "metadata" } else { "spec.template.metadata" };
+            let path = format!("{metadata}.annotations.{PROXY_IMAGE}");
+            desired.warnings.push(self.wrong(&path, message).replacen("error", "warning", 1));
+            self.images.default_envoy()
+        })
     }
 
     fn pod_name(&self, hash: u64, ordinal: usize) -> String {

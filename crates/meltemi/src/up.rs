@@ -41,6 +41,10 @@ pub struct Arguments {
     /// Program of this machine that stands for an image; repeatable
     #[arg(long = "image", value_name = "NAME=PATH", value_parser = image)]
     images: Vec<(String, PathBuf)>,
+    /// Run this Envoy as every proxy, with our agent beside it; a pod's annotation sidecar.istio.io/proxyImage, which
+    /// --image resolves, wins
+    #[arg(long, value_name = "PATH", value_parser = program)]
+    envoy: Option<PathBuf>,
     /// A file with mesh settings (MeshConfig)
     #[arg(long = "mesh-config", visible_alias = "meshConfig", value_name = "FILE")]
     mesh_config: Option<PathBuf>,
@@ -51,11 +55,12 @@ pub struct Arguments {
 
 fn image(text: &str) -> Result<(String, PathBuf), String> {
     let (name, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
+    Ok((name.to_owned(), program(path)?))
+}
+
+fn program(path: &str) -> Result<PathBuf, String> {
     let path = std::path::absolute(path).map_err(|error| error.to_string())?;
-    if !path.is_file() {
-        return Err(format!("{}: no such program", path.display()));
-    }
-    Ok((name.to_owned(), path))
+    if path.is_file() { Ok(path) } else { Err(format!("{}: no such program", path.display())) }
 }
 
 /// The files of `samples/shop`.
@@ -73,6 +78,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         port: arguments.port,
         https_port: arguments.https_port,
         images: arguments.images.iter().cloned().collect::<BTreeMap<_, _>>(),
+        envoy: arguments.envoy.clone(),
         verbose: arguments.verbose,
         mesh_config: arguments.mesh_config.as_ref().map(std::path::absolute).transpose()?,
         executable: executable()?,

@@ -11,6 +11,20 @@ fn settings() -> Settings {
 }
 
 #[test]
+fn a_supervised_envoy_marks_its_connections_where_capture_goes_by_mark() {
+    let marked = Settings { socket_mark: Some(1337), ..settings() };
+    let bind = |settings: &Settings| {
+        let json = envoy(settings, &Sockets::below(Path::new("x")));
+        let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =
+            meltemi_proto::json::from_value(&json).unwrap();
+        message.cluster_manager.and_then(|manager| manager.upstream_bind_config)
+    };
+    assert!(bind(&settings()).is_none());
+    let options = bind(&marked).unwrap().socket_options;
+    assert_eq!((options[0].level, options[0].name), (1, 36));
+}
+
+#[test]
 fn both_bootstraps_are_valid_messages() {
     for json in [envoy(&settings(), &Sockets::below(Path::new("/run/x"))), own(&settings())] {
         let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =

@@ -70,3 +70,13 @@ fn durations_are_gos() {
         assert_eq!(go_duration(text), expected.map(Duration::from_millis), "{text:?}");
     }
 }
+
+#[test]
+fn certificates_are_renewed_at_half_life_or_as_told() {
+    let renewal = read(&[]).unwrap().renewal;
+    assert_eq!((renewal.after(0.0), renewal.after(0.5)), (0.49, 0.5));
+    let told = [("SECRET_GRACE_PERIOD_RATIO", "0.25"), ("SECRET_GRACE_PERIOD_RATIO_JITTER", "0")];
+    assert_eq!(read(&told).unwrap().renewal.after(0.9), 0.75);
+    let wrong = read(&[("SECRET_GRACE_PERIOD_RATIO", "1.5")]).unwrap_err().to_string();
+    assert_eq!(wrong, "SECRET_GRACE_PERIOD_RATIO=\"1.5\": not between 0 and 1");
+}

@@ -3,7 +3,7 @@
 //! Runs in the replica's network namespace. Costs a few connections over loopback, often while starting and then each
 //! second.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ const SLOWEST_START: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A proxy busy for a moment is not gone: so many misses in a row are.
 const MISSES: u32 = 3;
-const PROXY_PORT: u16 = 15021;
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
 /// Tells of every change until the caller stops waiting. `tell` says whether it was heard; if not it is told again.
 pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, tell: impl Fn(bool) -> bool) {
@@ -55,7 +55,12 @@ async fn serves(replica: &Replica, address: Ipv4Addr) -> bool {
             return false;
         }
     }
-    replica.role == Role::Plain || answers(SocketAddr::from((Ipv4Addr::LOCALHOST, PROXY_PORT)), "/healthz/ready").await
+    replica.role == Role::Plain || proxy_is_ready().await
+}
+
+/// Whether the proxy in this network namespace says that it serves.
+pub(crate) async fn proxy_is_ready() -> bool {
+    answers(PROXY, "/healthz/ready").await
 }
 
 /// Whether a GET is answered with 200 to 399.

@@ -38,11 +38,12 @@ pub(crate) fn program(pod: &Pod, folder: &Path) -> Program {
     let replica = &pod.replica;
     let role = if replica.role == Role::Router { "router" } else { "sidecar" };
     let domain = format!("{}.svc.{DOMAIN}", replica.namespace);
-    let arguments = ["proxy", role, "--domain", &domain];
+    let arguments = ["proxy", role, "--domain", &domain].into_iter().map(str::to_owned);
+    let envoy = replica.envoy.iter().flat_map(|path| ["--envoy".to_owned(), path.display().to_string()]);
     Program {
         label: format!("{}/istio-proxy", replica.name),
         program: pod.shared.executable.clone(),
-        arguments: arguments.into_iter().map(str::to_owned).collect(),
+        arguments: arguments.chain(envoy).collect(),
         environment: environment(pod, replica),
         folder: folder.to_owned(),
         log: pod.log("istio-proxy"),

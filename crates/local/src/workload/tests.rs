@@ -117,3 +117,24 @@ fn references_to_variables_are_expanded() {
     check("$$(PORT) $(OTHER) $PORT $", "$(PORT) $(OTHER) $PORT $");
     check("$(PORT", "$(PORT");
 }
+
+#[test]
+fn a_pod_may_name_the_envoy_that_is_its_proxy() {
+    let text = deployment(1, ", annotations: {sidecar.istio.io/proxyImage: IMAGE}", "command: [app]");
+    let proxies = |image: &str| {
+        let documents = meltemi_config::parse_documents("m.yaml", &text.replace("IMAGE", image));
+        let objects: Vec<_> = documents.into_iter().map(|d| d.object.expect("a good document")).collect();
+        let table = [("envoy".to_owned(), PathBuf::from("/usr/bin/envoy"))];
+        let images = Images::new(table.into_iter().collect(), PathBuf::from("/opt/meltemi"));
+        let found = desired(&objects, &images.with_envoy(Some(PathBuf::from("/opt/envoy"))));
+        let proxy = |replica: &Arc<Replica>| replica.envoy.as_ref().map(|path| path.display().to_string());
+        (found.list.iter().map(proxy).collect::<Vec<_>>(), found.warnings)
+    };
+    let all = Some("/opt/envoy".to_owned());
+    assert_eq!(proxies("team/envoy:1.40"), (vec![Some("/usr/bin/envoy".to_owned()), all.clone()], vec![]));
+    assert_eq!(proxies("meltemi").0, [None, all.clone()]);
+    let (found, warnings) = proxies("docker.io/istio/proxyv2:1.30");
+    assert_eq!(found, [all.clone(), all]);
+    let path = "warning: Deployment shop/web: spec.template.metadata.annotations.sidecar.istio.io/proxyImage: ";
+    assert!(warnings.len() == 1 && warnings[0].contains(path), "{warnings:?}");
+}

@@ -1,5 +1,6 @@
 //! One workload's agent and proxy in one process, or the agent beside a real Envoy.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use meltemi_agent::dns::{Names, Server, nameservers};
+use meltemi_agent::envoy_admin::EnvoyAdmin;
 use meltemi_agent::sds::Secrets;
-use meltemi_agent::status::{self, ProxyState};
+use meltemi_agent::status::{self, ProxyState, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
 use meltemi_agent::upstream::ControlPlane;
 use meltemi_agent::{IdentityKeeper, Settings, bootstrap};
@@ -43,22 +45,23 @@ impl SecretSource for Workload {
 struct Serving(Arc<AdminState>);
 
 impl ProxyState for Serving {
-    fn ready(&self) -> Result<(), String> {
-        match self.0.server_state() {
+    fn ready(&self) -> Told<'_, Result<(), String>> {
+        Box::pin(std::future::ready(match self.0.server_state() {
             "LIVE" => Ok(()),
             state => Err(state.to_owned()),
-        }
+        }))
     }
 
-    fn metrics(&self) -> String {
-        self.0.registry.prometheus(&Filter { used_only: false, name: None })
+    fn metrics(&self) -> Told<'_, String> {
+        Box::pin(std::future::ready(self.0.registry.prometheus(&Filter { used_only: false, name: None })))
     }
 }
 
 fn keeper(settings: &Settings, control_plane: &Arc<ControlPlane>) -> Arc<IdentityKeeper> {
     let Settings { trust_domain, namespace, service_account, .. } = settings;
     let id = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
-    let keeper = Arc::new(IdentityKeeper::new(Arc::clone(control_plane), id, settings.certificate_ttl));
+    let keeper =
+        Arc::new(IdentityKeeper::new(Arc::clone(control_plane), id, settings.certificate_ttl, settings.renewal));
     let running = Arc::clone(&keeper);
     spawn_local(async move { running.run().await });
     keeper
@@ -83,21 +86,24 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     options.logging = Some(logging);
     let proxy = Proxy::new(options)?;
     let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));
-    let mut ports = vec![settings.readiness_port, settings.status_port, settings.prometheus_port];
-    ports.dedup();
-    for port in ports {
-        let (address, state) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&state));
+    serve_status(&[settings.readiness_port, settings.status_port, settings.prometheus_port], &state);
+    if settings.dns_capture {
+        names(&settings, &control_plane, &keeper, node).await;
+    }
+    spawn_local(super::give_memory_back(proxy.state()));
+    Ok(proxy.run(told_to_stop()).await?)
+}
+
+/// Serves readiness and metrics on these ports; where two are the same, once.
+fn serve_status(ports: &[u16], state: &Arc<dyn ProxyState>) {
+    for port in ports.iter().collect::<BTreeSet<_>>() {
+        let (address, state) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)), Arc::clone(state));
         spawn_local(async move {
             if let Err(error) = status::serve(address, state).await {
                 tracing::error!(%address, %error, "status port");
             }
         });
     }
-    if settings.dns_capture {
-        names(&settings, &control_plane, &keeper, node).await;
-    }
-    spawn_local(super::give_memory_back(proxy.state()));
-    Ok(proxy.run(told_to_stop()).await?)
 }
 
 /// Answers the workload's DNS queries from discovery's name table.
@@ -144,14 +150,14 @@ async fn follow_names(options: meltemi_xds::client::Options, namespace: String, 
 pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow::Result<()> {
     let control_plane = Arc::new(ControlPlane::new(&settings));
     let keeper = keeper(&settings, &control_plane);
+    // Relative, as Istio's agent has it: a socket's path must fit in 108 bytes, wherever the working folder is.
     let directory =
         std::env::var_os("MELTEMI_PROXY_DIR").map_or_else(|| PathBuf::from("./etc/istio/proxy"), PathBuf::from);
-    let options = EnvoyOptions {
-        binary: envoy.to_owned(),
-        directory: std::path::absolute(directory)?,
-        log_level: level.to_owned(),
-        extra_arguments: Vec::new(),
-    };
+    let state: Arc<dyn ProxyState> = Arc::new(EnvoyAdmin { port: settings.admin_port });
+    // Envoy itself listens on the other two and passes readiness on to this one.
+    serve_status(&[settings.status_port], &state);
+    let options =
+        EnvoyOptions { binary: envoy.to_owned(), directory, log_level: level.to_owned(), extra_arguments: Vec::new() };
     let secrets = Secrets::new(keeper.subscribe());
     if settings.dns_capture {
         let node = meltemi_proto::json::from_value::<Bootstrap>(&bootstrap::own(&settings)).context("bootstrap")?.node;
