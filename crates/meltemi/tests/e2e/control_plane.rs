@@ -240,7 +240,10 @@ fn gateway_serves_and_follows_changes(kind: Gateway) -> Result<(), String> {
     eventually("a changed route", || if status() == Ok(208) { Ok(()) } else { Err(format!("{:?}", status())) });
     // A broken document leaves the last good configuration serving.
     discovery.write("routes.yaml", &gateway(port.port(), &changed).replace("directResponse", "directRespons"));
-    std::thread::sleep(Duration::from_millis(700));
+    eventually("the mistake is told", || {
+        let told = discovery.process.output().contains("directRespons:");
+        if told { Ok(()) } else { Err(discovery.process.output()) }
+    });
     assert_eq!(status(), Ok(208));
     drop(relay);
     Ok(())

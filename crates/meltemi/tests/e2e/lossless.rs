@@ -1,6 +1,7 @@
-//! No request is lost while configuration changes under load: routes flip a hundred times, endpoints come and go.
+//! No request is lost while the mesh changes under load: routes flip a hundred times, endpoints come and go, certificates rotate.
 
 use crate::control_plane::{Discovery, eventually, gateway, service, start_own_gateway};
+use crate::mesh::{Mesh, Pod, Workload, can_run};
 use crate::support::{Answer, Backend, get, read_answer};
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,10 +63,12 @@ fn ask(reader: &mut BufReader<TcpStream>) -> Result<Answer, String> {
     read_answer(reader, false)
 }
 
-/// A VirtualService before its subset, by turns to one of two subsets that are made and dropped with it.
-fn route(subset: &str) -> String {
+/// A VirtualService before its subset, by turns to one of five subsets that are made and dropped with it. Its answers tell which
+/// flip they belong to.
+fn route(flip: usize) -> String {
+    let subset = format!("a{}", flip % 5);
     format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop, namespace: default}}\nspec:\n  hosts: [shop.example]\n  gateways: [istio-system/gw]\n  http: [{{route: [{{destination: {{host: shop, subset: {subset}}}}}]}}]\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop, namespace: default}}\nspec:\n  host: shop\n  subsets: [{{name: {subset}, labels: {{app: shop}}}}]\n"
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop, namespace: default}}\nspec:\n  hosts: [shop.example]\n  gateways: [istio-system/gw]\n  http: [{{headers: {{response: {{set: {{x-flip: '{flip}'}}}}}}, route: [{{destination: {{host: shop, subset: {subset}}}}}]}}]\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop, namespace: default}}\nspec:\n  host: shop\n  subsets: [{{name: {subset}, labels: {{app: shop}}}}]\n"
     )
 }
 
@@ -76,7 +79,7 @@ fn no_request_is_lost_while_routes_flip_a_hundred_times_and_endpoints_come_and_g
     let port = crate::support::free_address();
     let both = service("shop", "http", 80, &[(one.address, "v1"), (two.address, "v2")]);
     let only = service("shop", "http", 80, &[(one.address, "v1")]);
-    let files = [("services.yaml", both.clone()), ("routes.yaml", gateway(port.port(), &route("a0")))];
+    let files = [("services.yaml", both.clone()), ("routes.yaml", gateway(port.port(), &route(0)))];
     let discovery = Discovery::start(dir.path(), &files);
     let mut proxy = start_own_gateway(discovery.grpc, dir.path());
     proxy.wait_listening(port);
@@ -85,14 +88,85 @@ fn no_request_is_lost_while_routes_flip_a_hundred_times_and_endpoints_come_and_g
         other => Err(format!("{other:?}")),
     });
     let load = Load::start(port);
-    for flip in 0..FLIPS {
+    for flip in 1..=FLIPS {
         discovery.write("services.yaml", if flip % 2 == 0 { &only } else { &both });
-        discovery.write("routes.yaml", &gateway(port.port(), &route(&format!("a{}", flip % 5))));
-        // Longer than the debounce of two changes, so that most flips are pushes of their own.
-        std::thread::sleep(std::time::Duration::from_millis(180));
+        discovery.write("routes.yaml", &gateway(port.port(), &route(flip)));
+        // Once it is in force, so that every flip is a push of its own.
+        eventually("a flip", || match get(port, "shop.example", "/") {
+            Ok(answer) if answer.header("x-flip") == Some(&flip.to_string()) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
     }
     let (sent, failures) = load.finish();
     println!("{sent} requests during {FLIPS} flips, {} failed", failures.len());
     assert!(sent > 1000, "{sent}");
     assert!(failures.is_empty(), "{} of {sent}: {:#?}", failures.len(), &failures[..failures.len().min(5)]);
+}
+
+const ROTATIONS: usize = 4;
+
+/// The serial number of a proxy's own certificate.
+fn certificate(pod: &Pod) -> Result<String, String> {
+    let answer = pod.curl("http://127.0.0.1:15000/certs")?;
+    let all: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|e| format!("{e}: {}", answer.text()))?;
+    let serial = all["certificates"][0]["cert_chain"][0]["serial_number"].as_str().map(str::to_owned);
+    serial.ok_or_else(|| all.to_string())
+}
+
+#[test]
+fn no_request_is_lost_while_certificates_rotate_and_connections_outlive_them() {
+    if let Err(reason) = can_run() {
+        return println!("{reason}");
+    }
+    let dir = tempfile::tempdir().expect("folder");
+    // A certificate lives six seconds, so it is replaced each three.
+    let annotations = "proxy.istio.io/config: '{concurrency: 1, proxyMetadata: {SECRET_TTL: 6s}}'";
+    let args = "[echo, --http, '8080', --tcp, '9000']";
+    let client =
+        Workload { name: "client", labels: "app: client", account: "client", annotations, ..Workload::default() };
+    let ports = &[8080, 9000];
+    let web =
+        Workload { name: "web", labels: "app: web", account: "web", annotations, args, ports, ..Workload::default() };
+    let spec = "selector: {app: web}, ports: [{name: http, port: 8080}, {name: tcp, port: 9000}]";
+    // New connections all the time, so that there are handshakes with every certificate.
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: app}\nspec: {host: web, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 3}}}}\n---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: app}\nspec: {mtls: {mode: STRICT}}\n";
+    let text = client.yaml() + &web.yaml() + &crate::mesh::service("app", "web", spec) + rule;
+    let mesh = Mesh::start(dir.path(), &[("pods.yaml", &text)], &[]);
+    let (client, web) = (mesh.pod("client"), mesh.pod("web"));
+    let before = certificate(&web).expect("a certificate");
+    // One connection that is as old as the test, a line each tenth of a second, until its file is there.
+    let stop = dir.path().join("stop");
+    let script = format!(
+        "exec 3<>/dev/tcp/web.app/9000; while [ ! -e {} ]; do echo word >&3; read -t 5 line <&3 || exit 1; echo \"$line\"; sleep 0.1; done",
+        stop.display()
+    );
+    let mut old = client.command("bash");
+    let old = old.args(["-c", &script]).stdout(std::process::Stdio::piped()).spawn().expect("nsenter");
+    let load = {
+        let (client, stop) = (client.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut counts = std::collections::BTreeMap::new();
+            while !stop.exists() {
+                for (by, count) in client.served_by("'http://web.app:8080/?n=[1-300]'").expect("curl") {
+                    *counts.entry(by).or_insert(0u32) += count;
+                }
+            }
+            counts
+        })
+    };
+    let mut serials = std::collections::BTreeSet::from([before]);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    while serials.len() <= ROTATIONS {
+        assert!(std::time::Instant::now() < end, "{serials:?}\n{}", mesh.process.output());
+        serials.insert(certificate(&web).expect("a certificate"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    std::fs::write(&stop, "").expect("write");
+    let counts = load.join().expect("no panic");
+    let old = old.wait_with_output().expect("output");
+    let lines = String::from_utf8_lossy(&old.stdout).lines().filter(|line| line.ends_with(": word")).count();
+    let total: u32 = counts.values().sum();
+    println!("{total} requests and a connection of {lines} lines during {ROTATIONS} rotations: {counts:?}");
+    assert!(old.status.success() && lines > 20, "the old connection: {lines} lines, {}", old.status);
+    assert!(counts.keys().all(|by| by.starts_with("web-")) && total >= 300, "{counts:?}");
 }

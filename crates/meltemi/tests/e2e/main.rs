@@ -1,10 +1,16 @@
 //! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
 //! missing prints "skipped: …" and says which script installs it.
 
+mod connect;
 mod control_plane;
 mod differential;
+mod envoy_sidecars;
 mod fabric;
+mod features;
 mod foreign_ads;
 mod load_tools;
 mod lossless;
+mod mesh;
+mod observability;
 mod support;
+mod wire;

@@ -47,6 +47,23 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sends a signal (`INT`, `KILL`) to the process alone.
+    pub fn signal(&self, signal: &str) {
+        signal_process(self.child.id(), signal);
+    }
+
+    /// How it ended; panics with its output if it does not.
+    pub fn wait(&mut self, patience: Duration) -> std::process::ExitStatus {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(Instant::now() < end, "{} does not end:\n{}", self.name, self.output());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -68,6 +85,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Signals a process that the test started, or one below it.
+pub fn signal_process(pid: u32, signal: &str) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().expect("kill");
+    assert!(sent.success(), "{pid} is gone");
 }
 
 /// A port that was free a moment ago.
