@@ -59,10 +59,10 @@ node_peers() {
 }
 
 if command -v apt-get >/dev/null; then
-  debian iptables iproute2 curl wrk nghttp2-client python3-venv
+  debian iptables iproute2 curl wrk nghttp2-client python3-venv valgrind
   prometheus
 else
-  missing "no apt-get: iptables, iproute2, curl, wrk and h2load are expected to be there"
+  missing "no apt-get: iptables, iproute2, curl, wrk, h2load and valgrind are expected to be there"
 fi
 python_peers
 node_peers

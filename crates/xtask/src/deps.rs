@@ -34,7 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netfilter", &[]),
     ("local", &["config", "netfilter", "store"]),
     ("meltemi", &["*"]),
-    ("bench", &["proto", "xds"]),
+    ("bench", &["config", "model", "proto", "registry", "translate", "xds"]),
     ("fuzz", &["*"]),
     ("xtask", &[]),
 ];
