@@ -17,6 +17,8 @@ const QUIET: Duration = Duration::from_secs(2);
 /// After the last proxy that a change reached, nobody else is waited for beyond this.
 const TAIL: Duration = Duration::from_millis(700);
 const MAX_QUEUED: usize = 1 << 16;
+/// Proxies live in so many namespaces at most: some replicas see the same.
+const MAX_NAMESPACES: usize = 100;
 
 /// What a change makes discovery send.
 pub struct Wanted {
@@ -34,11 +36,22 @@ pub struct Fleet {
     seen: mpsc::Receiver<Seen>,
 }
 
-/// How far a change went and when it was there.
+/// When a change was at each proxy that it reached, in order.
 pub struct Reached {
-    pub proxies: usize,
-    /// Of the last arrival.
-    pub at: Instant,
+    pub arrivals: Vec<Instant>,
+}
+
+impl Reached {
+    pub fn proxies(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// From `start` until this share of the proxies had it.
+    pub fn share(&self, start: Instant, share: f64) -> Duration {
+        let place = (self.arrivals.len() as f64 * share).ceil() as usize;
+        let arrival = self.arrivals.get(place.saturating_sub(1));
+        arrival.map_or(Duration::ZERO, |arrival| arrival.saturating_duration_since(start))
+    }
 }
 
 fn text(value: &str) -> Value {
@@ -83,11 +96,17 @@ async fn proxy(number: usize, client: Client, mut events: Events, seen: mpsc::Se
     }
 }
 
+fn in_order(arrivals: impl Iterator<Item = Instant>) -> Vec<Instant> {
+    let mut arrivals: Vec<Instant> = arrivals.collect();
+    arrivals.sort();
+    arrivals
+}
+
 impl Fleet {
     pub async fn connect(discovery: SocketAddr, proxies: usize, namespaces: Vec<String>) -> Self {
         let (sender, seen) = mpsc::channel(MAX_QUEUED);
         for number in 0..proxies {
-            let namespace = &namespaces[number % namespaces.len()];
+            let namespace = &namespaces[number % namespaces.len().min(MAX_NAMESPACES)];
             let options = Options::new(Target::Tcp(discovery.to_string()), node(number, namespace));
             let (client, events) = Client::spawn(options);
             tokio::spawn(proxy(number, client, events, sender.clone()));
@@ -98,17 +117,15 @@ impl Fleet {
     /// Waits until nothing more comes; tells how many proxies heard anything.
     pub async fn settle(&mut self, limit: Duration) -> Result<Reached> {
         let end = Instant::now() + limit;
-        let mut heard = BTreeSet::new();
-        let mut at = Instant::now();
+        let mut heard: BTreeMap<usize, Instant> = BTreeMap::new();
         loop {
             match tokio::time::timeout(QUIET, self.seen.recv()).await {
                 Ok(Some(seen)) => {
-                    heard.insert(seen.proxy);
-                    at = Instant::now();
+                    heard.insert(seen.proxy, Instant::now());
                 }
                 Ok(None) => bail!("all clients have stopped"),
                 Err(_) if heard.is_empty() && Instant::now() < end => {}
-                Err(_) => return Ok(Reached { proxies: heard.len(), at }),
+                Err(_) => return Ok(Reached { arrivals: in_order(heard.into_values()) }),
             }
             if Instant::now() > end {
                 bail!("not settled after {limit:?}");
@@ -119,20 +136,19 @@ impl Fleet {
     /// Waits for the change at every proxy that gets it.
     pub async fn wait_for(&mut self, wanted: &Wanted, limit: Duration) -> Result<Reached> {
         let end = Instant::now() + limit;
-        let mut proxies = BTreeSet::new();
-        let mut at = Instant::now();
+        let mut proxies: BTreeMap<usize, Instant> = BTreeMap::new();
         loop {
             let patience = if proxies.is_empty() { end - Instant::now() } else { TAIL };
             match tokio::time::timeout(patience, self.seen.recv()).await {
                 Ok(Some(seen)) => {
                     let concerns = *seen.type_url == *wanted.type_url && seen.names.iter().any(|n| **n == *wanted.name);
-                    if concerns && proxies.insert(seen.proxy) {
-                        at = Instant::now();
+                    if concerns {
+                        proxies.entry(seen.proxy).or_insert_with(Instant::now);
                     }
                 }
                 Ok(None) => bail!("all clients have stopped"),
                 Err(_) if proxies.is_empty() => bail!("{} reached nobody within {limit:?}", wanted.name),
-                Err(_) => return Ok(Reached { proxies: proxies.len(), at }),
+                Err(_) => return Ok(Reached { arrivals: in_order(proxies.into_values()) }),
             }
         }
     }

@@ -5,10 +5,26 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub struct Discovery {
     child: Child,
     address: SocketAddr,
+    monitoring: SocketAddr,
+}
+
+/// What discovery has sent so far, by its own metrics.
+#[derive(Clone, Copy, Default)]
+pub struct Sent {
+    pub responses: u64,
+    pub bytes: u64,
+}
+
+impl std::ops::Sub for Sent {
+    type Output = Self;
+    fn sub(self, before: Self) -> Self {
+        Self { responses: self.responses - before.responses, bytes: self.bytes - before.bytes }
+    }
 }
 
 fn free() -> Result<SocketAddr> {
@@ -29,7 +45,7 @@ impl Discovery {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| binary.display().to_string())?;
-        let mut discovery = Self { child, address };
+        let mut discovery = Self { child, address, monitoring };
         let end = Instant::now() + Duration::from_secs(60);
         while tokio::net::TcpStream::connect(address).await.is_err() {
             if let Some(status) = discovery.child.try_wait()? {
@@ -55,6 +71,18 @@ impl Discovery {
             nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
         }
         Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    pub async fn sent(&self) -> Result<Sent> {
+        let mut stream = tokio::net::TcpStream::connect(self.monitoring).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: discovery\r\nconnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let sum = |name: &str| -> u64 {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+        };
+        Ok(Sent { responses: sum("pilot_xds_pushes"), bytes: sum("pilot_xds_config_size_bytes_sum") })
     }
 
     pub fn rss_mib(&self) -> Result<u64> {
