@@ -1,10 +1,13 @@
 //! A folder of YAML and JSON files, watched.
 //!
 //! Owns: the thread that watches and reads. A file that breaks keeps its last good objects in force until it is
-//! repaired or removed. One event costs a `stat` for each file and a parse for each that changed.
+//! repaired or removed. An event costs a `stat` and a parse for each file that it names; where it cannot be told which those
+//! are, a `stat` for each file of the folder.
 
+mod compose;
 mod folder;
 mod load;
+mod notice;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::watch;
 
 use self::load::Loader;
+use self::notice::{Look, Notices};
 use crate::set::ConfigSet;
 use crate::watch::{Changes, ConfigStore};
 
@@ -93,7 +97,8 @@ impl FileStore {
         }
         // Watching starts before the first reading, so that no change falls between them.
         let (sender, receiver) = sync_channel(1);
-        let watcher = start_watcher(path, sender.clone());
+        let notices = Arc::new(Notices::default());
+        let watcher = start_watcher(path, sender.clone(), notices.clone());
         let mut loader = Loader::new(path, options.clone());
         loader.reload();
         let current = watch::Sender::new(loader.set().clone());
@@ -101,7 +106,7 @@ impl FileStore {
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Stop { stopped: stopped.clone(), wake: sender };
         let store = Self { current: current.subscribe(), problems: problems.subscribe(), _stop: stop };
-        let follow = Follow { loader, current, problems, signals: receiver, stopped, options };
+        let follow = Follow { loader, current, problems, signals: receiver, notices, stopped, options };
         std::thread::Builder::new()
             .name("config-files".into())
             .spawn(move || {
@@ -134,7 +139,7 @@ impl ConfigStore for FileStore {
 }
 
 /// Watches the folder (of a file: the folder it is in, since editors replace files).
-fn start_watcher(path: &Path, signals: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+fn start_watcher(path: &Path, signals: SyncSender<()>, notices: Arc<Notices>) -> Option<notify::RecommendedWatcher> {
     let target = if path.is_dir() {
         path
     } else {
@@ -142,10 +147,11 @@ fn start_watcher(path: &Path, signals: SyncSender<()>) -> Option<notify::Recomme
     };
     let mode = if path.is_dir() { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
     let handler = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| e.kind.is_access()) {
+        if event.as_ref().is_ok_and(|e| e.kind.is_access()) {
             return;
         }
-        // One pending signal is enough; the reader looks at everything.
+        notices.add(event);
+        // One pending signal is enough; the reader takes all notices.
         let _ = signals.try_send(());
     };
     let watcher = notify::recommended_watcher(handler).and_then(|mut w| w.watch(target, mode).map(|()| w));
@@ -162,22 +168,35 @@ struct Follow {
     current: watch::Sender<Arc<ConfigSet>>,
     problems: watch::Sender<Arc<[Problem]>>,
     signals: Receiver<()>,
+    notices: Arc<Notices>,
     stopped: Arc<AtomicBool>,
     options: FileStoreOptions,
 }
 
 impl Follow {
     fn run(mut self) {
+        let mut polled = Instant::now();
         loop {
-            match self.signals.recv_timeout(self.options.poll) {
-                Ok(()) => self.settle(),
-                Err(RecvTimeoutError::Timeout) => {}
+            let until_poll = self.options.poll.saturating_sub(polled.elapsed());
+            let mut look = match self.signals.recv_timeout(until_poll) {
+                Ok(()) => {
+                    self.settle();
+                    self.notices.take(self.loader.root())
+                }
+                Err(RecvTimeoutError::Timeout) => Look::Everywhere,
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
+            };
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            if self.loader.reload() {
+            // Events that never rest must not put off for ever what no event tells of.
+            if polled.elapsed() >= self.options.poll {
+                look = Look::Everywhere;
+            }
+            if look == Look::Everywhere {
+                polled = Instant::now();
+            }
+            if self.loader.look(&look) {
                 self.publish();
             }
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Deeper folders are not entered; also what ends a circle of links.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// A file younger than this when it was read may change again within one tick of the file system's clock.
 const RACY: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Self {
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
         let modified = metadata.modified().ok();
         let age = modified.and_then(|m| m.elapsed().ok());
         Self {
@@ -111,6 +111,6 @@ fn descend(dir: &Path, depth: usize, max_files: usize, listing: &mut Listing) {
     }
 }
 
-fn is_document(path: &Path) -> bool {
+pub(super) fn is_document(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
 }

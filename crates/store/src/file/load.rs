@@ -8,14 +8,17 @@ use std::sync::Arc;
 use meltemi_config::{Document, Key, MAX_DOCUMENTS, Object, Problem, Severity, Source, parse_part, split_documents};
 
 use super::FileStoreOptions;
+use super::compose::{Composer, Files};
 use super::folder::{self, Stamp};
+use super::notice::Look;
 use crate::set::ConfigSet;
 
 /// Reads a folder again and again.
 pub(super) struct Loader {
     root: PathBuf,
     options: FileStoreOptions,
-    files: BTreeMap<PathBuf, FileState>,
+    files: Files,
+    composer: Composer,
     /// About the folder and its files as such, not about documents.
     folder_problems: Vec<Problem>,
     set: Arc<ConfigSet>,
@@ -24,7 +27,7 @@ pub(super) struct Loader {
 
 /// What one file contributes.
 #[derive(Default)]
-struct FileState {
+pub(super) struct FileState {
     stamp: Option<Stamp>,
     /// Hash of the text; `None` when the file could not be read.
     content: Option<u64>,
@@ -58,10 +61,15 @@ impl Loader {
             root: root.to_owned(),
             options,
             files: BTreeMap::new(),
+            composer: Composer::default(),
             folder_problems: Vec::new(),
             set: Arc::default(),
             problems: Arc::from(Vec::new()),
         }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     pub fn set(&self) -> &Arc<ConfigSet> {
@@ -72,8 +80,38 @@ impl Loader {
         &self.problems
     }
 
-    /// Looks through the folder. True if a file, or what is wrong with one, may have changed. `set` stays the same
+    /// Looks where something may have changed. True if a file, or what is wrong with one, may have. `set` stays the same
     /// `Arc` when nothing in force changed.
+    pub fn look(&mut self, look: &Look) -> bool {
+        match look {
+            Look::Everywhere => self.reload(),
+            Look::Files(files) => self.reload_files(files),
+        }
+    }
+
+    /// Looks at single files.
+    fn reload_files(&mut self, paths: &BTreeSet<PathBuf>) -> bool {
+        let (mut stamps, mut gone) = (BTreeMap::new(), Vec::new());
+        for path in paths {
+            match std::fs::metadata(path) {
+                Ok(found) if found.is_file() => drop(stamps.insert(path.clone(), Stamp::of(&found))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone.push(Arc::from(path.as_path())),
+                _ => return self.reload(),
+            }
+        }
+        let new = stamps.keys().filter(|path| !self.files.contains_key(path.as_path())).count();
+        if self.files.len() + new > self.options.max_files {
+            return self.reload();
+        }
+        let mut touched = BTreeSet::new();
+        let changed = self.forget(gone, &mut touched) | self.read(stamps, &mut touched);
+        if changed {
+            self.compose(&touched);
+        }
+        changed
+    }
+
+    /// Looks through the folder.
     pub fn reload(&mut self) -> bool {
         let listing = folder::list(&self.root, self.options.max_files);
         let mut problems = Vec::new();
@@ -87,61 +125,66 @@ impl Loader {
             ));
         }
         // What lies in a folder that cannot be read now is still there as far as anybody knows.
-        let before = self.files.len();
-        self.files.retain(|path, _| {
-            listing.files.contains_key(path) || listing.unreadable.iter().any(|u| path.starts_with(&u.path))
-        });
-        let mut changed = before != self.files.len() || problems != self.folder_problems;
-        for (path, stamp) in listing.files {
-            let state = self.files.entry(path.clone()).or_default();
-            if state.stamp.is_none_or(|old| !old.is_unchanged(&stamp)) {
-                changed |= state.read(&path, stamp, &self.options);
-            }
-        }
+        let is_gone = |path: &&Arc<Path>| {
+            !listing.files.contains_key(&***path) && !listing.unreadable.iter().any(|u| path.starts_with(&u.path))
+        };
+        let gone: Vec<Arc<Path>> = self.files.keys().filter(is_gone).cloned().collect();
+        let mut touched = BTreeSet::new();
+        let mut changed = problems != self.folder_problems;
+        changed |= self.forget(gone, &mut touched);
+        changed |= self.read(listing.files, &mut touched);
         if changed {
             self.folder_problems = problems;
-            self.compose();
+            self.compose(&touched);
         }
         changed
     }
 
-    /// Puts together what the files contribute; the first of two documents with one key stays.
-    fn compose(&mut self) {
-        let mut problems = self.folder_problems.clone();
-        let mut owners: BTreeMap<Key, &Object> = BTreeMap::new();
-        for state in self.files.values() {
-            problems.extend(state.problems.iter().cloned());
-            for object in &state.objects {
-                let key = object.key();
-                match owners.get(&key) {
-                    Some(first) => problems.push(duplicate(object, first)),
-                    None => {
-                        owners.insert(key, object);
-                    }
-                }
-            }
-        }
-        let mut set = (*self.set).clone();
-        let gone: Vec<Key> = self.set.iter().map(Object::key).filter(|k| !owners.contains_key(k)).collect();
-        let mut changed = !gone.is_empty();
-        for key in &gone {
-            set.remove(key);
-        }
-        for (key, object) in owners {
-            if set.get(&key) != Some(object) {
-                set.insert(object.clone());
+    fn forget(&mut self, gone: Vec<Arc<Path>>, touched: &mut BTreeSet<Key>) -> bool {
+        let mut changed = false;
+        for path in gone {
+            if let Some(state) = self.files.remove(&path) {
+                touched.extend(self.composer.moved(&path, &state.objects, &[]));
                 changed = true;
             }
         }
-        if changed {
-            self.set = Arc::new(set);
+        changed
+    }
+
+    /// Reads those of the files that are not certainly as they were.
+    fn read(&mut self, stamps: BTreeMap<PathBuf, Stamp>, touched: &mut BTreeSet<Key>) -> bool {
+        let mut changed = false;
+        for (path, stamp) in stamps {
+            let known = self.files.get(path.as_path()).and_then(|state| state.stamp);
+            if known.is_some_and(|old| old.is_unchanged(&stamp)) {
+                continue;
+            }
+            let path: Arc<Path> = path.into();
+            let state = self.files.entry(path.clone()).or_default();
+            let before = state.objects.clone();
+            if state.read(&path, stamp, &self.options) {
+                touched.extend(self.composer.moved(&path, &before, &state.objects));
+                changed = true;
+            }
         }
+        changed
+    }
+
+    fn compose(&mut self, touched: &BTreeSet<Key>) {
+        self.composer.settle(touched, &self.files, &mut self.set);
+        let mut problems = self.folder_problems.clone();
+        problems.extend(self.files.values().flat_map(|state| &state.problems).cloned());
+        problems.extend(self.composer.duplicates(&self.files));
         problems.sort_by(|a, b| (&a.source.file, a.source.line).cmp(&(&b.source.file, b.source.line)));
         self.problems = problems.into();
     }
 }
 
 impl FileState {
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
     /// Reads the file; true if it differs from what was read last.
     fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) -> bool {
         let text = if stamp.bytes() > options.max_file_bytes {
@@ -234,18 +277,6 @@ fn file_problem(path: &Path, message: String) -> Problem {
         object: None,
         path: String::new(),
         message,
-        suggestion: None,
-    }
-}
-
-fn duplicate(second: &Object, first: &Object) -> Problem {
-    let written = first.meta.source.as_ref().map_or_else(String::new, |s| format!(" at {s}"));
-    Problem {
-        severity: Severity::Error,
-        source: second.meta.source.clone().unwrap_or_else(|| Source { file: "".into(), line: 0 }),
-        object: Some(second.key()),
-        path: String::new(),
-        message: format!("already defined{written}; the first one stays in force"),
         suggestion: None,
     }
 }
