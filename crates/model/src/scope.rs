@@ -17,6 +17,10 @@ use std::sync::Arc;
 
 pub(crate) use select::{Catalogue, build};
 
+use crate::service::ServiceKey;
+use crate::virtual_service;
+use hosts::Imports;
+
 /// Services in the order of their selection, shared by scopes in which they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services(Arc<Vec<Shared<Service>>>);
@@ -70,11 +74,28 @@ pub struct SidecarScope {
     pub services: Services,
     by_hostname: Arc<HashMap<Arc<str>, usize>>,
     pub outbound_policy: OutboundPolicy,
+    /// What each listener imports, in their order.
+    imports: Arc<[Imports]>,
 }
 
 impl SidecarScope {
     pub fn service(&self, hostname: &str) -> Option<&Shared<Service>> {
         self.by_hostname.get(hostname).and_then(|index| self.services.get(*index))
+    }
+
+    /// Whether the scope may differ by what this service is now, or was before: a bound from above.
+    pub fn involves_service(&self, key: &ServiceKey) -> bool {
+        let imported = || self.imports.iter().any(|imports| imports.has_service(&key.namespace, &key.hostname));
+        let sent_to = || {
+            let rules = self.egress.iter().flat_map(|listener| &listener.virtual_services);
+            rules.into_iter().any(|rule| virtual_service::destinations(&rule.spec).contains_key(&key.hostname))
+        };
+        self.by_hostname.contains_key(&key.hostname) || imported() || sent_to()
+    }
+
+    /// Whether the scope has, or may have had, rules of this namespace for one of these hosts.
+    pub fn involves_rules(&self, namespace: &str, hosts: &[Arc<str>]) -> bool {
+        self.imports.iter().any(|imports| imports.has_rule(namespace, hosts, false))
     }
 
     pub fn spec(&self) -> Option<&Sidecar> {

@@ -1,13 +1,15 @@
 //! All services of the mesh, by key, by host name, and in the order of their age.
 //!
 //! Owns what follows from services together: which names are aliases of which service, and allocated addresses. Lookup is by
-//! hash; a change to services rebuilds the ordered list, a change to endpoints touches nothing here.
+//! hash; a changed service copies the lists that it is in and moves in them, a change to endpoints touches nothing here.
 
 mod allocate;
+mod by_age;
 
 use crate::service::{RegistryKind, Resolution, Service, ServiceKey};
 use crate::sharded::Sharded;
 use crate::shared::Shared;
+use by_age::ByAge;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,18 +20,33 @@ const MAX_ALIAS_HOPS: usize = 10;
 pub struct ServiceIndex {
     by_key: Sharded<ServiceKey, Shared<Service>>,
     by_hostname: Sharded<Arc<str>, Arc<BTreeSet<ServiceKey>>>,
-    ordered: Arc<Vec<Shared<Service>>>,
+    ordered: Arc<ByAge>,
+    by_namespace: BTreeMap<Arc<str>, Arc<ByAge>>,
     slots: allocate::Slots,
     aliases: BTreeSet<ServiceKey>,
 }
 
 impl ServiceIndex {
+    /// Whether taking a service in would change anything. Addresses and aliases are not its own to say.
+    pub(crate) fn differs(&self, key: &ServiceKey, service: Option<&Shared<Service>>) -> bool {
+        match (self.by_key.get(key), service) {
+            (None, None) => false,
+            (Some(own), Some(new)) => {
+                let (auto_address, aliases) = (own.auto_address, own.aliases.clone());
+                Service { auto_address, aliases, ..(**new).clone() } != **own
+            }
+            _ => true,
+        }
+    }
+
     /// Takes in changed services; returns the keys of those that differ now, which can be more: an alias changes its target.
     pub(crate) fn update(&mut self, changes: &BTreeMap<ServiceKey, Option<Shared<Service>>>) -> BTreeSet<ServiceKey> {
         let mut changed = BTreeSet::new();
+        let mut before = Vec::new();
         for (key, service) in changes {
             let Some(service) = service else {
-                if self.by_key.remove(key).is_some() {
+                if let Some(old) = self.by_key.remove(key) {
+                    before.push(old);
                     self.slots.release(key);
                     self.aliases.remove(key);
                     self.edit_hostname(key, |keys| {
@@ -47,7 +64,7 @@ impl ServiceIndex {
             }
             let own = Shared::new(own);
             if self.by_key.get(key) != Some(&own) {
-                self.by_key.insert(key.clone(), own);
+                before.extend(self.by_key.insert(key.clone(), own));
                 self.edit_hostname(key, |keys| {
                     keys.insert(key.clone());
                 });
@@ -55,14 +72,29 @@ impl ServiceIndex {
             }
         }
         if !changed.is_empty() {
-            changed.extend(self.update_aliases());
-            let mut ordered: Vec<_> = self.by_key.values().cloned().collect();
-            ordered.sort_by(|a, b| {
-                (&a.creation, &a.hostname, &a.namespace).cmp(&(&b.creation, &b.hostname, &b.namespace))
-            });
-            self.ordered = Arc::new(ordered);
+            changed.extend(self.update_aliases(&mut before));
+            self.reorder(&before, &changed);
         }
         changed
+    }
+
+    /// Takes what was out of the lists, and what is in.
+    fn reorder(&mut self, before: &[Shared<Service>], changed: &BTreeSet<ServiceKey>) {
+        let now: Vec<Shared<Service>> = changed.iter().filter_map(|key| self.by_key.get(key)).cloned().collect();
+        Arc::make_mut(&mut self.ordered).edit(before, &now);
+        let mut by_namespace: BTreeMap<&Arc<str>, [Vec<Shared<Service>>; 2]> = BTreeMap::new();
+        for (which, services) in [before, &now].into_iter().enumerate() {
+            for service in services {
+                by_namespace.entry(&service.namespace).or_default()[which].push(service.clone());
+            }
+        }
+        for (namespace, [before, now]) in by_namespace {
+            let list = self.by_namespace.entry(namespace.clone()).or_default();
+            Arc::make_mut(list).edit(&before, &now);
+            if list.is_empty() {
+                self.by_namespace.remove(namespace);
+            }
+        }
     }
 
     fn edit_hostname(&mut self, key: &ServiceKey, edit: impl FnOnce(&mut BTreeSet<ServiceKey>)) {
@@ -76,7 +108,7 @@ impl ServiceIndex {
     }
 
     /// Gives each service the list of its ExternalName aliases.
-    fn update_aliases(&mut self) -> BTreeSet<ServiceKey> {
+    fn update_aliases(&mut self, before: &mut Vec<Shared<Service>>) -> BTreeSet<ServiceKey> {
         let mut wanted: BTreeMap<ServiceKey, Vec<ServiceKey>> = BTreeMap::new();
         for alias in &self.aliases {
             if let Some(target) = self.alias_target(alias) {
@@ -90,7 +122,7 @@ impl ServiceIndex {
             let aliases = wanted.remove(&key).unwrap_or_default();
             let Some(service) = self.by_key.get(&key).filter(|service| service.aliases != aliases) else { continue };
             let edited = Shared::new(Service { aliases, ..(**service).clone() });
-            self.by_key.insert(key.clone(), edited);
+            before.extend(self.by_key.insert(key.clone(), edited));
             changed.insert(key);
         }
         changed
@@ -129,8 +161,22 @@ impl ServiceIndex {
     }
 
     /// All services, the oldest first.
-    pub fn ordered(&self) -> &Arc<Vec<Shared<Service>>> {
+    pub fn ordered(&self) -> &[Shared<Service>] {
         &self.ordered
+    }
+
+    /// Those of a namespace, the oldest first.
+    pub fn in_namespace(&self, namespace: &str) -> &[Shared<Service>] {
+        self.by_namespace.get(namespace).map_or(&[], |list| list)
+    }
+
+    /// All services, or those of these namespaces; the oldest first.
+    pub(crate) fn of_namespaces(&self, namespaces: Option<&BTreeSet<Arc<str>>>) -> Vec<Shared<Service>> {
+        let Some(namespaces) = namespaces else { return self.ordered.to_vec() };
+        let lists = namespaces.iter().map(|namespace| self.in_namespace(namespace));
+        let mut services: Vec<_> = lists.flatten().cloned().collect();
+        services.sort_by(by_age::order);
+        services
     }
 
     pub fn len(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::host;
 use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
 use crate::scope::SidecarScope;
-use crate::service::{Service, ServiceKey, Visibility};
+use crate::service::{Resolution, Service, ServiceKey, Visibility};
 use crate::service_index::ServiceIndex;
 use crate::shared::Shared;
 use crate::virtual_service::VirtualServiceIndex;
@@ -52,6 +52,9 @@ impl Default for Options {
 pub struct Snapshot {
     /// Counts up with every change.
     pub version: u64,
+    /// The version of the last change that was more than one of the endpoints of services that are balanced over: listeners,
+    /// routes and clusters are the same in two snapshots that have this in common.
+    pub shape: u64,
     pub mesh: Shared<MeshConfig>,
     pub options: Arc<Options>,
     pub services: Arc<ServiceIndex>,
@@ -76,6 +79,7 @@ impl Snapshot {
     pub fn new(options: Options, mesh: Shared<MeshConfig>) -> Self {
         Self {
             version: 0,
+            shape: 0,
             mesh,
             options: Arc::new(options),
             services: Arc::default(),
@@ -101,8 +105,11 @@ impl Snapshot {
         let mut next = self.clone();
         let mut change = Change::default();
         next.take_mesh(update, &mut change);
-        if !update.services.is_empty() {
-            change.services = Arc::make_mut(&mut next.services).update(&update.services);
+        let differs = |(key, service): &(&ServiceKey, &Option<_>)| self.services.differs(key, service.as_ref());
+        let services: BTreeMap<_, _> =
+            update.services.iter().filter(differs).map(|(key, service)| (key.clone(), service.clone())).collect();
+        if !services.is_empty() {
+            change.services = Arc::make_mut(&mut next.services).update(&services);
         }
         next.endpoints.update(&update.endpoints, &mut change);
         next.take_routes(update, &mut change);
@@ -112,13 +119,24 @@ impl Snapshot {
         take(Kind::Secret, &mut next.secrets, &update.secrets, &mut change);
         next.take_authentication(update, &mut change);
         let touches = |kind| change.configs.iter().any(|key| key.kind == kind);
-        if change.full || !change.services.is_empty() || touches(Kind::Sidecar) {
+        if change.full || touches(Kind::Sidecar) {
             next.scopes = ScopeCache::default();
-        } else if touches(Kind::VirtualService) {
-            next.scopes = self.scopes.after_routes();
+        } else if !change.services.is_empty() || touches(Kind::VirtualService) {
+            next.scopes = self.scopes.after(&change);
         }
         next.version += u64::from(!change.is_empty());
+        if next.shows(&change) {
+            next.shape = next.version;
+        }
         (next, change)
+    }
+
+    /// Whether a change can show in anything but load assignments and name tables.
+    fn shows(&self, change: &Change) -> bool {
+        let balanced = |key: &ServiceKey| {
+            self.services.get(key).is_none_or(|service| service.resolution == Resolution::ClientSideLb)
+        };
+        !change.is_endpoints_only() || !change.summaries.is_empty() || !change.endpoints.iter().all(balanced)
     }
 
     fn take_mesh(&mut self, update: &Update, change: &mut Change) {

@@ -121,7 +121,7 @@ impl Facets {
 /// One state of the mesh: unchanged parts are the same allocation, which is kept so that its address stays its own.
 #[derive(Clone)]
 struct State {
-    version: u64,
+    shape: u64,
     mesh: Shared<MeshConfig>,
     services: Arc<ServiceIndex>,
     virtual_services: Arc<VirtualServiceIndex>,
@@ -131,7 +131,7 @@ struct State {
 impl State {
     fn of(snapshot: &Snapshot) -> Self {
         Self {
-            version: snapshot.version,
+            shape: snapshot.shape,
             mesh: snapshot.mesh.clone(),
             services: snapshot.services.clone(),
             virtual_services: snapshot.virtual_services.clone(),
@@ -140,7 +140,7 @@ impl State {
     }
 
     fn is(&self, snapshot: &Snapshot) -> bool {
-        self.version == snapshot.version
+        self.shape == snapshot.shape
             && self.mesh.ptr_eq(&snapshot.mesh)
             && Arc::ptr_eq(&self.services, &snapshot.services)
             && Arc::ptr_eq(&self.virtual_services, &snapshot.virtual_services)
@@ -173,7 +173,7 @@ impl Batches {
         match &*kept {
             Some(kept) if kept.state.is(snapshot) => kept.selected.clone(),
             // A slow push of an older state must not displace what the current one needs.
-            Some(kept) if kept.state.version > snapshot.version => Arc::new(selected_labels(snapshot)),
+            Some(kept) if kept.state.shape > snapshot.shape => Arc::new(selected_labels(snapshot)),
             _ => {
                 let selected = Arc::new(selected_labels(snapshot));
                 let state = State::of(snapshot);

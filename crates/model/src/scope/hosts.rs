@@ -59,6 +59,11 @@ impl Imports {
         Self(by_namespace)
     }
 
+    /// The namespaces that are imported from; `None`: any.
+    pub fn owners(&self) -> Option<impl Iterator<Item = &Arc<str>>> {
+        (!self.0.contains_key("*")).then(|| self.0.keys())
+    }
+
     fn of<'a>(&'a self, owner: &str) -> impl Iterator<Item = &'a Patterns> + use<'a> {
         [self.0.get(owner), self.0.get("*")].into_iter().flatten()
     }

@@ -42,9 +42,14 @@ pub(crate) fn build(
         });
         return SidecarScope { egress: egress.collect(), sidecar, ..before.clone() };
     }
-    let services = catalogue.services.ordered().iter();
-    let visible: Vec<_> = services.filter(|service| service.export_to.includes(namespace)).cloned().collect();
-    let egress: Vec<_> = listeners.iter().map(|listener| egress(listener, namespace, &visible, &rules)).collect();
+    let imports: Arc<[Imports]> = listeners.iter().map(|listener| imports(listener, namespace)).collect();
+    let owners: Option<Vec<_>> = imports.iter().map(Imports::owners).collect();
+    let owners: Option<BTreeSet<Arc<str>>> = owners.map(|owners| owners.into_iter().flatten().cloned().collect());
+    let mut visible = catalogue.services.of_namespaces(owners.as_ref());
+    visible.retain(|service| service.export_to.includes(namespace));
+    let each = listeners.iter().zip(&*imports);
+    let egress: Vec<_> =
+        each.map(|(listener, imports)| egress(listener, imports, namespace, &visible, &rules)).collect();
     let union = reachable(catalogue, namespace, &egress);
     SidecarScope {
         namespace: namespace.into(),
@@ -53,6 +58,7 @@ pub(crate) fn build(
         by_hostname: Arc::new(union.by_hostname),
         outbound_policy: outbound_policy(sidecar.as_ref().map(|sidecar| &*sidecar.spec), catalogue.mesh),
         sidecar,
+        imports,
     }
 }
 
@@ -90,11 +96,11 @@ fn imported_rules(imports: &Imports, rules: &[ConfigRef<VirtualService>]) -> Vec
 
 fn egress(
     listener: &IstioEgressListener,
+    imports: &Imports,
     namespace: &str,
     visible: &[Shared<Service>],
     rules: &[ConfigRef<VirtualService>],
 ) -> EgressListener {
-    let imports = imports(listener, namespace);
     // A Unix socket has no service port to match.
     let port = listener.port.as_ref().filter(|port| port.number != 0);
     let imported = visible.iter().filter(|service| imports.has_service(&service.namespace, &service.hostname));
@@ -109,7 +115,7 @@ fn egress(
         bind: listener.bind.clone(),
         capture_mode: listener.capture_mode,
         services: one_per_hostname(services, namespace).into(),
-        virtual_services: imported_rules(&imports, rules),
+        virtual_services: imported_rules(imports, rules),
     }
 }
 

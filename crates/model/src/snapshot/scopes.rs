@@ -1,10 +1,13 @@
 //! Scopes computed on demand and shared by the nodes they fit.
 
 use super::Snapshot;
+use crate::change::Change;
 use crate::config::ObjectKey;
 use crate::node::{Node, NodeKind};
 use crate::scope::{self, Catalogue, SidecarScope};
-use std::collections::HashMap;
+use crate::service::ServiceKey;
+use meltemi_config::Kind;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,8 +20,15 @@ type Scopes = Mutex<HashMap<ScopeKey, Arc<SidecarScope>>>;
 #[derive(Clone, Default)]
 pub(super) struct ScopeCache {
     current: Arc<Scopes>,
-    /// Scopes of a snapshot with the same services, mesh and Sidecars, but other VirtualServices.
-    before: Option<Arc<Scopes>>,
+    before: Option<Before>,
+}
+
+/// Scopes of a snapshot with the same mesh and Sidecars, and what differs since.
+#[derive(Clone)]
+struct Before {
+    scopes: Arc<Scopes>,
+    services: Arc<BTreeSet<ServiceKey>>,
+    routes: bool,
 }
 
 impl fmt::Debug for ScopeCache {
@@ -28,9 +38,14 @@ impl fmt::Debug for ScopeCache {
 }
 
 impl ScopeCache {
-    /// The cache after only VirtualServices changed: services need not be selected anew.
-    pub fn after_routes(&self) -> Self {
-        Self { current: Arc::default(), before: Some(self.current.clone()) }
+    /// The cache after services or VirtualServices changed: what they cannot have touched is taken over when asked for.
+    pub fn after(&self, change: &Change) -> Self {
+        let before = Before {
+            scopes: self.current.clone(),
+            services: Arc::new(change.services.clone()),
+            routes: change.configs.iter().any(|key| key.kind == Kind::VirtualService),
+        };
+        Self { current: Arc::default(), before: Some(before) }
     }
 
     pub fn of(&self, snapshot: &Snapshot, node: &Node) -> Arc<SidecarScope> {
@@ -43,14 +58,21 @@ impl ScopeCache {
         if let Some(found) = find(&self.current) {
             return found;
         }
-        let before = self.before.as_deref().and_then(find);
+        let before = self.before.as_ref().and_then(|before| Some((before, find(&before.scopes)?)));
+        let before = before.filter(|(before, scope)| !before.services.iter().any(|key| scope.involves_service(key)));
         // Built outside the lock: another thread may build the same scope, and equal work is cheaper than waiting.
         let catalogue = Catalogue {
             mesh: &snapshot.mesh,
             services: &snapshot.services,
             virtual_services: &snapshot.virtual_services,
         };
-        let built = Arc::new(scope::build(&catalogue, &node.namespace, sidecar, before.as_deref()));
+        let built = match before {
+            Some((Before { routes: false, .. }, scope)) => scope,
+            before => {
+                let before = before.map(|(_, scope)| scope);
+                Arc::new(scope::build(&catalogue, &node.namespace, sidecar, before.as_deref()))
+            }
+        };
         let mut scopes = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         scopes.entry(key).or_insert(built).clone()
     }

@@ -40,9 +40,8 @@ pub(super) fn of(snapshot: &Snapshot, node: &Node) -> Vec<ServiceTarget> {
     let known: BTreeSet<_> = found.iter().map(|target| target.service.key()).collect();
     // Without labels nothing says that the node is a workload of the service.
     if !node.labels.is_empty() {
-        for service in snapshot.services.ordered().iter() {
-            let selected = service.namespace == node.namespace
-                && !service.selector.is_empty()
+        for service in snapshot.services.in_namespace(&node.namespace) {
+            let selected = !service.selector.is_empty()
                 && !known.contains(&service.key())
                 && selects(pairs(&service.selector), &node.labels);
             if selected {

@@ -137,3 +137,90 @@ spec: {{hosts: [{host}], http: [{{route: [{{destination: {{host: web}}}}]}}]}}
     removal.services.insert(ServiceKey::new("b", "db.b.svc.cluster.local"), None);
     assert_eq!(after.next(&removal).0.scope(&node).services.len(), 1);
 }
+
+#[test]
+fn a_new_service_leaves_the_scopes_that_do_not_import_it() {
+    let sidecar = |namespace: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: s, namespace: {namespace}}}
+spec: {{egress: [{{hosts: ['./*']}}]}}
+"
+        )
+    };
+    let yaml = [sidecar("a"), sidecar("b")].concat();
+    let before = snapshot(&yaml, &["a/web.a.svc.cluster.local", "b/db.b.svc.cluster.local"]);
+    let scopes = |snapshot: &Snapshot| ["a", "b", "c"].map(|own| snapshot.scope(&node("sidecar", own, &[])));
+    let [a, b, c] = scopes(&before);
+    let mut addition = Update::default();
+    add_services(&mut addition, [service("b/new.b.svc.cluster.local")]);
+    let (after, _) = before.next(&addition);
+    let [same, grown, whole] = scopes(&after);
+    assert!(Arc::ptr_eq(&a, &same));
+    assert_eq!((b.services.len(), grown.services.len()), (1, 2));
+    assert_eq!((c.services.len(), whole.services.len()), (2, 3));
+    assert!(Arc::ptr_eq(&a, &scopes(&after.next(&Update::default()).0)[0]));
+}
+
+#[test]
+fn services_keep_their_order_whatever_comes_and_goes() {
+    let aged = |name: &str, age: i64| Service { creation: Some((age, 0)), ..service(name) };
+    let mut snapshot = snapshot("", &[]);
+    type Step<'a> = (&'a [(&'a str, i64)], &'a [&'a str]);
+    let steps: [Step<'_>; 4] = [
+        (&[("a/x", 3), ("b/y", 1), ("a/z", 2)], &[]),
+        (&[("a/x", 0), ("b/new", 5)], &["z"]),
+        (&[("a/z", 1)], &["y"]),
+        (&[("a/q", 1), ("a/x", 0)], &[]),
+    ];
+    for (added, removed) in steps {
+        let mut update = Update::default();
+        add_services(&mut update, added.iter().map(|(name, age)| aged(name, *age)));
+        let gone = snapshot.services.ordered().iter().filter(|service| removed.contains(&&*service.hostname));
+        update.services.extend(gone.map(|service| (service.key(), None)).collect::<Vec<_>>());
+        snapshot = snapshot.next(&update).0;
+        let names = |services: &[Shared<Service>]| -> Vec<String> {
+            services.iter().map(|service| service.key().to_string()).collect()
+        };
+        let mut expected = snapshot.services.ordered().to_vec();
+        expected.sort_by_key(|service| (service.creation, service.hostname.clone(), service.namespace.clone()));
+        assert_eq!(names(snapshot.services.ordered()), names(&expected));
+        assert_eq!(expected.len(), snapshot.services.len());
+        expected.retain(|service| &*service.namespace == "a");
+        assert_eq!(names(snapshot.services.in_namespace("a")), names(&expected));
+    }
+}
+
+#[test]
+fn a_service_that_is_said_again_is_no_change_though_it_was_given_aliases_and_an_address() {
+    let alias = Service { resolution: Resolution::Alias, external_name: Some("real".into()), ..service("b/one") };
+    let mut update = Update::default();
+    add_services(&mut update, [service("a/real"), alias, service("ext:a/h.com")]);
+    let before = Snapshot::build(Options::default(), &update);
+    let (after, change) = before.next(&update);
+    assert!(change.is_empty(), "{change:?}");
+    assert!(Arc::ptr_eq(&before.services, &after.services));
+}
+
+#[test]
+fn only_changes_beyond_balanced_endpoints_change_the_shape() {
+    let (balanced, headless) = (service("a/web"), service("a/db"));
+    let headless = Service { resolution: Resolution::Passthrough, ..headless };
+    let mut first = Update::default();
+    add_services(&mut first, [balanced.clone(), headless.clone()]);
+    let mut snapshot = Snapshot::build(Options::default(), &first);
+    let mut step = |key: &ServiceKey, addresses: &[&str], account: &str| {
+        let endpoints = [(key.clone(), Some(shard(key, addresses, account)))].into();
+        let before = snapshot.shape;
+        snapshot = snapshot.next(&Update { endpoints, ..Update::default() }).0;
+        snapshot.shape != before
+    };
+    let (balanced, headless) = (balanced.key(), headless.key());
+    assert!(step(&balanced, &["10.0.0.1"], "x"), "its identities differ");
+    assert!(!step(&balanced, &["10.0.0.2"], "x"));
+    assert!(step(&balanced, &["10.0.0.2"], "y"));
+    step(&headless, &["10.0.1.1"], "x");
+    assert!(step(&headless, &["10.0.1.2"], "x"), "listeners name its addresses");
+}
