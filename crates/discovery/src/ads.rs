@@ -1,30 +1,30 @@
 //! `AggregatedDiscoveryService` in both variants, and the servers that carry it.
 
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::future::Ready;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::{Stream, StreamExt as _};
 use meltemi_ca::{Authenticator, CertificateService, PeerCertificate};
 use meltemi_proto::envoy::config::core::v3::Node as ProtoNode;
-use meltemi_proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use meltemi_proto::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use meltemi_proto::prost;
 use meltemi_push::{Incoming, Peer, ServeError};
 use meltemi_xds::Variant;
 use meltemi_xds::server::Response;
+use meltemi_xds::server::stream::{Body, Requests};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpConnectInfo;
-use tonic::{Code, Extensions, Request, Status, Streaming};
+use tonic::{Code, Request, Status};
+use tower::Service;
 
 use crate::secure::{SecureInfo, SecureListener};
 use crate::{State, node};
@@ -40,14 +40,18 @@ const MAX_STREAMS: u32 = 1_024;
 /// HTTP/2 windows for responses of some megabytes.
 const WINDOW: u32 = 4 << 20;
 
+/// Paths of the two variants.
+const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const STATE_OF_THE_WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
 #[derive(Clone)]
 pub(crate) struct AdsService {
     state: Arc<State>,
     authenticator: Arc<Authenticator>,
     stopped: watch::Receiver<bool>,
+    /// One for each stream that may yet be served.
+    places: Arc<Semaphore>,
 }
-
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What is known of a stream before its first request.
 struct Arrival {
@@ -58,14 +62,14 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn of<T>(request: &Request<T>) -> Self {
-        let extensions: &Extensions = request.extensions();
+    fn of<T>(request: &http::Request<T>) -> Self {
+        let extensions = request.extensions();
         let secure = extensions.get::<SecureInfo>();
         let plain = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr());
         let address = secure.map(|info| info.remote).or(plain).map(|address| address.to_string());
         Self {
             address: address.unwrap_or_default(),
-            metadata: request.metadata().clone(),
+            metadata: MetadataMap::from_headers(request.headers().clone()),
             secure: secure.is_some(),
             peer: secure.and_then(|info| info.peer.clone()),
         }
@@ -74,7 +78,17 @@ impl Arrival {
 
 impl AdsService {
     pub(crate) fn new(state: Arc<State>, authenticator: Arc<Authenticator>, stopped: watch::Receiver<bool>) -> Self {
-        Self { state, authenticator, stopped }
+        let places = Arc::new(Semaphore::new(state.options.max_connections));
+        Self { state, authenticator, stopped, places }
+    }
+
+    /// A place among the streams that are served at once.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            self.state.stats.full.inc();
+            let limit = self.state.options.max_connections;
+            Status::resource_exhausted(format!("{limit} proxies are connected, which is the limit (--maxConnections)"))
+        })
     }
 
     fn admit(&self, arrival: &Arrival, node: Option<&ProtoNode>, variant: Variant) -> Result<Peer, Status> {
@@ -90,25 +104,26 @@ impl AdsService {
         Ok(Peer { node: Arc::new(node), variant, address: arrival.address.clone(), identity })
     }
 
-    /// Starts serving a stream; gives the responses.
-    fn converse<Q, R>(
+    /// Starts serving a stream; gives the answer with its responses.
+    fn converse<M: prost::Message + prost::Name + Default + 'static>(
         &self,
-        arrival: Arrival,
-        requests: Streaming<Q>,
+        request: http::Request<tonic::body::Body>,
         variant: Variant,
-        read: impl Fn(Q) -> Incoming + Send + Sync + 'static,
-        write: impl Fn(Response) -> Option<R> + Send + 'static,
-    ) -> Responses<R>
-    where
-        Q: Send + 'static,
-        R: Send + 'static,
-    {
+        read: fn(M) -> Incoming,
+    ) -> Result<http::Response<tonic::body::Body>, Status> {
+        let place = self.place()?;
+        let arrival = Arrival::of(&request);
+        let requests = Requests::new(request.into_body(), MAX_REQUEST_BYTES);
+        let requests = futures_util::stream::unfold(requests, move |mut requests: Requests<M>| async move {
+            let next = requests.next().await?;
+            Some((next.map(read), requests))
+        });
         let (sender, responses) = mpsc::channel(MAX_QUEUED_RESPONSES);
         let (fail, failure) = mpsc::channel(1);
         let service = self.clone();
         tokio::spawn(async move {
+            let _place = place;
             let mut stopped = service.stopped.clone();
-            let requests = requests.map(move |request| request.map(&read));
             let served = tokio::select! {
                 served = service.serve(&arrival, requests, variant, sender) => served,
                 _ = stopped.wait_for(|stopped| *stopped) => Err(Status::unavailable("shutting down")),
@@ -120,9 +135,7 @@ impl AdsService {
                 let _ = fail.send(status).await;
             }
         });
-        let responses =
-            ReceiverStream::new(responses).filter_map(move |response| std::future::ready(write(response).map(Ok)));
-        Box::pin(responses.chain(ReceiverStream::new(failure).map(Err)))
+        Ok(Body::new(responses, failure).into_answer())
     }
 
     async fn serve(
@@ -155,35 +168,26 @@ impl AdsService {
     }
 }
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for AdsService {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+impl NamedService for AdsService {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
 
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let arrival = Arrival::of(&request);
-        let write = |response| match response {
-            Response::StateOfTheWorld(response) => Some(response),
-            Response::Delta(_) => None,
-        };
-        let requests = request.into_inner();
-        let responses = self.converse(arrival, requests, Variant::StateOfTheWorld, Incoming::StateOfTheWorld, write);
-        Ok(tonic::Response::new(responses))
+impl Service<http::Request<tonic::body::Body>> for AdsService {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let arrival = Arrival::of(&request);
-        let write = |response| match response {
-            Response::Delta(response) => Some(response),
-            Response::StateOfTheWorld(_) => None,
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let answer = match request.uri().path() {
+            DELTA => self.converse(request, Variant::Delta, Incoming::Delta),
+            STATE_OF_THE_WORLD => self.converse(request, Variant::StateOfTheWorld, Incoming::StateOfTheWorld),
+            _ => Err(Status::unimplemented("no such method")),
         };
-        Ok(tonic::Response::new(self.converse(arrival, request.into_inner(), Variant::Delta, Incoming::Delta, write)))
+        std::future::ready(Ok(answer.unwrap_or_else(Status::into_http)))
     }
 }
 
@@ -202,10 +206,6 @@ fn server(state: &State) -> Server {
     }
 }
 
-fn ads_server(service: AdsService) -> AggregatedDiscoveryServiceServer<AdsService> {
-    AggregatedDiscoveryServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES)
-}
-
 /// Serves ADS and certificates without TLS: for clients on a network that is trusted otherwise.
 pub(crate) async fn serve_plaintext(
     listener: TcpListener,
@@ -213,7 +213,7 @@ pub(crate) async fn serve_plaintext(
     certificates: CertificateService,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let router = server(&ads.state).add_service(ads_server(ads)).add_service(certificates.into_server());
+    let router = server(&ads.state).add_service(ads).add_service(certificates.into_server());
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await?;
     Ok(())
@@ -232,7 +232,7 @@ pub(crate) async fn serve_secure(
         }
         Ok(request)
     });
-    let router = server(&ads.state).add_service(ads_server(ads)).add_service(certificates);
+    let router = server(&ads.state).add_service(ads).add_service(certificates);
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     router.serve_with_incoming_shutdown(listener.incoming(), stop).await?;
     Ok(())

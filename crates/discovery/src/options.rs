@@ -10,6 +10,7 @@ use clap::Parser;
 use meltemi_ca::{Authenticator, Authority, AuthorityOptions, TokenVerifier};
 use meltemi_push::debounce::Debounce;
 use meltemi_tls::TrustDomain;
+use tokio::sync::Semaphore;
 
 /// Flags of `discovery`. Addresses take Istio's form, where an empty host is every address.
 #[derive(Debug, Clone, Parser)]
@@ -87,6 +88,9 @@ pub struct Args {
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
+    /// Proxies served at once; further ones are refused
+    #[arg(long = "maxConnections", default_value_t = MAX_CONNECTIONS, value_name = "N")]
+    pub max_connections: usize,
     /// Log as JSON
     #[arg(long = "log_as_json")]
     pub log_as_json: bool,
@@ -124,7 +128,12 @@ pub struct Options {
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
     pub max_connection_age: Option<Duration>,
+    /// ADS streams served at once; others are refused.
+    pub max_connections: usize,
 }
+
+/// Ten times what one instance is planned for.
+const MAX_CONNECTIONS: usize = 20_000;
 
 impl Options {
     /// No sockets, no configuration, Istio's defaults.
@@ -149,6 +158,7 @@ impl Options {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: None,
+            max_connections: MAX_CONNECTIONS,
         }
     }
 
@@ -203,6 +213,7 @@ impl Args {
             debounce: Debounce { quiet: self.debounce_after, longest: self.debounce_max },
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
+            max_connections: self.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })

@@ -14,6 +14,8 @@ pub(crate) struct Stats {
     pub registry: Registry,
     pub push: meltemi_push::Stats,
     pub refused: Counter,
+    /// Streams refused because as many as may be were served.
+    pub full: Counter,
     services: Gauge,
     virtual_services: Gauge,
     triggers: Vec<Counter>,
@@ -33,6 +35,7 @@ impl Stats {
         Self {
             push: meltemi_push::Stats::new(&registry),
             refused: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
+            full: registry.counter("pilot_xds_full_connections", Labels::default()),
             services: registry.gauge("pilot_services", Labels::default()),
             virtual_services: registry.gauge("pilot_virt_services", Labels::default()),
             triggers: TRIGGERS

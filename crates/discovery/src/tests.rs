@@ -70,6 +70,10 @@ struct Mesh {
 
 impl Mesh {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("services.yaml"), SERVICE).unwrap();
         std::fs::write(dir.path().join("echo.yaml"), endpoints("echo", &["127.0.1.1"])).unwrap();
@@ -78,7 +82,7 @@ impl Mesh {
         let authority = Arc::new(authority);
         let tokens = TokenIssuer::generate("test").unwrap();
         let any: Option<SocketAddr> = Some("127.0.0.1:0".parse().unwrap());
-        let options = Options {
+        let mut options = Options {
             grpc: any,
             secure: any,
             http: any,
@@ -86,6 +90,7 @@ impl Mesh {
             tokens: Some((tokens.public_pem().to_owned(), "test".to_owned())),
             ..Options::new(authority.clone())
         };
+        change(&mut options);
         let store = Arc::new(FileStore::open(dir.path()).unwrap());
         let discovery = Discovery::bind(options, store).await.unwrap();
         let addresses = discovery.addresses();
@@ -381,4 +386,38 @@ fn flags_are_pilot_discoverys() {
     assert_eq!(options.keepalive_interval, Duration::from_secs(60));
     assert_eq!(options.max_connection_age, Some(Duration::from_secs(1800)));
     assert!(Args::try_parse_from(["discovery", "--keepaliveInterval=soon"]).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_proxies_than_may_be_are_refused_and_let_in_when_there_is_place() {
+    let mesh = Mesh::start_with(|options| options.max_connections = 1).await;
+    let mut first = Proxy::connect(mesh.plain(), node("first"), Variant::Delta);
+    first.client.subscribe(CLUSTER, [WILDCARD]);
+    first.until(|proxy| proxy.has(CLUSTER, ECHO)).await;
+    let mut second = Proxy::connect(mesh.plain(), node("second"), Variant::Delta);
+    second.client.subscribe(CLUSTER, [WILDCARD]);
+    let cause = loop {
+        match tokio::time::timeout(PATIENCE, second.events.next()).await.unwrap().unwrap() {
+            Event::Disconnected(cause) => break cause,
+            Event::Connected => {}
+            Event::Update(update) => panic!("served {}", update.type_url),
+        }
+    };
+    assert!(cause.contains("1 proxies are connected, which is the limit"), "{cause}");
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    let refused = metrics.lines().find(|line| line.starts_with("pilot_xds_full_connections")).unwrap();
+    assert_ne!(refused.rsplit(' ').next().unwrap(), "0");
+    assert_eq!(mesh.json("/debug/syncz").await.as_array().unwrap().len(), 1);
+    first.client.close();
+    loop {
+        match tokio::time::timeout(PATIENCE, second.events.next()).await.unwrap().unwrap() {
+            Event::Update(update) => {
+                second.apply(update);
+                break;
+            }
+            Event::Connected | Event::Disconnected(_) => {}
+        }
+    }
+    assert!(second.has(CLUSTER, ECHO));
+    mesh.stop().await;
 }

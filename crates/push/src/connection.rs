@@ -3,19 +3,19 @@
 //! Owns its protocol session and what still has to be sent to it. All sending happens in the one task that serves the
 //! connection; others only add to what is pending.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use meltemi_model::{Change, Node, Snapshot};
 use meltemi_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-use meltemi_xds::server::{Received, Response, Scope, Session, Verdict};
+use meltemi_xds::server::{Received, Response, Scope, Session, Shelf, Verdict};
 use meltemi_xds::types::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use meltemi_xds::{Resource, Variant, Violation};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::index::{ConnectionId, Watched, by_host, host_of};
+use crate::index::{Place, host_of};
 use crate::{Affected, Source};
 
 /// Who is at the other end.
@@ -73,18 +73,20 @@ pub(crate) struct Pending {
     pub since: Instant,
 }
 
+/// Tells a stream's nonces from those of all others.
+pub(crate) type ConnectionId = u64;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub id: ConnectionId,
+    pub place: Place,
     pub peer: Peer,
     pub connected: Instant,
     pub session: Mutex<Session>,
     pending: Mutex<Option<Pending>>,
     pub woken: Notify,
-    /// Endpoint assignments watched, by host.
-    pub watched: Mutex<Watched>,
-    /// Clusters are to be withdrawn once nothing that the proxy holds refers to them.
-    withdrawing: Mutex<bool>,
+    /// Clusters to be withdrawn once nothing that the proxy holds refers to them.
+    withdrawing: Mutex<BTreeSet<Arc<str>>>,
     /// Clusters that the proxy was told to rebuild. Envoy warms a changed cluster until its endpoints come again, and does not
     /// ask for them.
     rebuilt: Mutex<BTreeSet<Arc<str>>>,
@@ -93,15 +95,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, peer: Peer, identifier: Arc<str>) -> Self {
+    pub(crate) fn new(id: ConnectionId, place: Place, peer: Peer, identifier: Arc<str>, shelf: Arc<Shelf>) -> Self {
         Self {
             id,
-            session: Mutex::new(Session::new(peer.variant, id, identifier)),
+            place,
+            session: Mutex::new(Session::sharing(peer.variant, id, identifier, shelf)),
             peer,
             connected: Instant::now(),
             pending: Mutex::default(),
             woken: Notify::new(),
-            watched: Mutex::default(),
             withdrawing: Mutex::default(),
             rebuilt: Mutex::default(),
             last: Mutex::default(),
@@ -127,6 +129,11 @@ impl Connection {
         self.session.lock().watches().any(|(_, watch)| watch.is_outstanding())
     }
 
+    /// Whether the proxy asked for all of a type.
+    pub(crate) fn watches_all(&self, type_url: &str) -> bool {
+        self.session.lock().watch(type_url).is_some_and(|watch| watch.is_wildcard())
+    }
+
     /// Takes a request into the session.
     pub(crate) fn receive(&self, request: &Incoming) -> Result<Received, ServeError> {
         let mut session = self.session.lock();
@@ -135,20 +142,6 @@ impl Connection {
             (Incoming::StateOfTheWorld(request), Variant::StateOfTheWorld) => Ok(session.on_sotw(request)?),
             _ => Err(ServeError::MixedVariants),
         }
-    }
-
-    /// The hosts whose endpoints came to be watched and those no longer, after the subscription to endpoints changed.
-    pub(crate) fn rewatch(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>, bool) {
-        let session = self.session.lock();
-        let Some(watch) = session.watch(ENDPOINT) else { return Default::default() };
-        let new = by_host(watch.names().iter());
-        let all = watch.is_wildcard();
-        drop(session);
-        let mut watched = self.watched.lock();
-        let added = new.keys().filter(|host| !watched.contains_key(*host)).cloned().collect();
-        let removed = watched.keys().filter(|host| !new.contains_key(*host)).cloned().collect();
-        *watched = new;
-        (added, removed, all)
     }
 
     /// Types subscribed to, in the order in which a change is sent.
@@ -171,30 +164,20 @@ impl Connection {
             Affected::Everything => None,
             Affected::Names(names) => Some(names.clone()),
             Affected::Hosts(hosts) => {
-                let session = self.session.lock();
-                let watch = session.watch(type_url)?;
-                if !watch.is_wildcard() {
-                    drop(session);
-                    return Some(self.watched_of(hosts));
+                {
+                    let session = self.session.lock();
+                    let watch = session.watch(type_url)?;
+                    if !watch.is_wildcard() {
+                        return Some(watch.names().filter(|name| covers(hosts, host_of(name))).cloned().collect());
+                    }
                 }
+                // Those that are, and those that were when the proxy was last told: it may hold some that are gone.
+                let last = self.last.lock().clone()?;
                 let mut names = source.names_of(snapshot, &self.peer.node, type_url, hosts)?;
-                names.extend(watch.held().map(|(name, _)| name).filter(|name| hosts.contains(host_of(name))).cloned());
+                names.extend(source.names_of(&last, &self.peer.node, type_url, hosts)?);
                 Some(names)
             }
         }
-    }
-
-    /// Endpoint assignments watched of these hosts or patterns of hosts (`*.example.com`).
-    pub(crate) fn watched_of(&self, hosts: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
-        let watched = self.watched.lock();
-        let mut names: BTreeSet<Arc<str>> =
-            hosts.iter().filter_map(|host| watched.get(host)).flatten().cloned().collect();
-        for suffix in hosts.iter().filter_map(|host| host.strip_prefix('*')) {
-            names.extend(
-                watched.iter().filter(|(host, _)| host.ends_with(suffix)).flat_map(|(_, names)| names).cloned(),
-            );
-        }
-        names
     }
 
     /// The response that brings a type up to date within the scope, if there is something to say.
@@ -234,7 +217,7 @@ impl Connection {
         let names = if session.needs_full_set(type_url) { None } else { names };
         Some(match names {
             None if watch.is_wildcard() => (None, None),
-            None => (Some(watch.names().iter().cloned().collect()), None),
+            None => (Some(watch.names().cloned().collect()), None),
             Some(names) => {
                 let covered: BTreeSet<Arc<str>> = names.into_iter().filter(|name| watch.covers(name)).collect();
                 (Some(covered.iter().cloned().collect()), Some(covered))
@@ -256,13 +239,15 @@ impl Connection {
         };
         // Names asked for beside the wildcard that it does not cover.
         if names.is_none() {
-            let extra: Vec<Arc<str>> = {
+            let mut extra: BTreeSet<Arc<str>> = {
                 let session = self.session.lock();
-                let present: BTreeSet<&str> = found.iter().map(|resource| &*resource.name).collect();
-                let explicit = session.watch(type_url).into_iter().flat_map(|watch| watch.names());
-                explicit.filter(|name| !present.contains(&***name)).cloned().collect()
+                session.watch(type_url).into_iter().flat_map(|watch| watch.names()).cloned().collect()
             };
             if !extra.is_empty() {
+                for resource in &found {
+                    extra.remove(&resource.name);
+                }
+                let extra: Vec<Arc<str>> = extra.into_iter().collect();
                 found.extend(source.generate(snapshot, node, type_url, Some(&extra)));
             }
         }
@@ -289,7 +274,7 @@ impl Connection {
             let scope = names.as_ref().map_or(Scope::Everything, Scope::Names);
             return session.push(CLUSTER, &current, scope);
         }
-        *self.withdrawing.lock() = true;
+        self.withdrawing.lock().extend(gone.iter().cloned());
         if session.needs_full_set(CLUSTER) {
             drop(session);
             let before = self.last.lock().clone();
@@ -302,20 +287,26 @@ impl Connection {
 
     /// Clusters held that are not among the current ones.
     fn gone(&self, current: &[Resource], names: Option<&BTreeSet<Arc<str>>>) -> Vec<Arc<str>> {
-        let present: BTreeSet<&str> = current.iter().map(|resource| &*resource.name).collect();
         let session = self.session.lock();
-        let held = session.watch(CLUSTER).into_iter().flat_map(|watch| watch.held().map(|(name, _)| name));
-        let in_scope = |name: &&Arc<str>| names.is_none_or(|names| names.contains(*name));
-        held.filter(in_scope).filter(|name| !present.contains(&***name)).cloned().collect()
+        let Some(watch) = session.watch(CLUSTER) else { return Vec::new() };
+        let kept = current.iter().filter(|resource| watch.holds(&resource.name)).count();
+        if names.is_none() && kept == watch.held_count() {
+            return Vec::new();
+        }
+        let present: HashSet<&str> = current.iter().map(|resource| &*resource.name).collect();
+        let is_gone = |name: &&Arc<str>| !present.contains(&***name);
+        match names {
+            Some(names) => names.iter().filter(is_gone).filter(|name| watch.holds(name)).cloned().collect(),
+            None => watch.held().filter(is_gone).cloned().collect(),
+        }
     }
 
     /// Remembers the clusters that the proxy holds in another version.
     fn note_rebuilt(&self, current: &[Resource]) {
         let session = self.session.lock();
         let Some(watch) = session.watch(CLUSTER) else { return };
-        let differs =
-            |resource: &&Resource| watch.held_version(&resource.name).is_some_and(|held| *held != resource.version);
-        self.rebuilt.lock().extend(current.iter().filter(differs).map(|resource| resource.name.clone()));
+        let differs = current.iter().filter(|resource| watch.holds_other(resource));
+        self.rebuilt.lock().extend(differs.map(|resource| resource.name.clone()));
     }
 
     /// Makes the next push of endpoints send those of rebuilt clusters whatever the proxy holds; gives their names.
@@ -338,7 +329,7 @@ impl Connection {
 
     /// The snapshot whose listeners and routes the proxy has taken, where they do without clusters that it still has.
     pub(crate) fn may_withdraw(&self) -> Option<Arc<Snapshot>> {
-        if !*self.withdrawing.lock() {
+        if self.withdrawing.lock().is_empty() {
             return None;
         }
         let session = self.session.lock();
@@ -350,8 +341,10 @@ impl Connection {
     }
 
     pub(crate) fn withdraw(&self, source: &dyn Source, snapshot: &Snapshot) -> Option<Response> {
-        *self.withdrawing.lock() = false;
-        self.respond(source, snapshot, CLUSTER, &Affected::Everything)
+        let gone = std::mem::take(&mut *self.withdrawing.lock());
+        let whole = self.session.lock().needs_full_set(CLUSTER);
+        let affected = if whole { Affected::Everything } else { Affected::Names(gone) };
+        self.respond(source, snapshot, CLUSTER, &affected)
     }
 
     /// The first snapshot that the proxy was told of.
@@ -370,13 +363,18 @@ impl Connection {
                 sent_nonce: watch.sent_nonce().unwrap_or_default().to_owned(),
                 acked_nonce: watch.acked_nonce().unwrap_or_default().to_owned(),
                 rejection: watch.rejection().map(|rejection| rejection.message.clone()),
-                resources: watch.held().count(),
+                resources: watch.held_count(),
                 outstanding: watch.is_outstanding(),
             };
             (type_url.clone(), status)
         });
         ClientStatus { peer: self.peer.clone(), connected_for: self.connected.elapsed(), types: types.collect() }
     }
+}
+
+/// Whether a host is among hosts and patterns of hosts (`*.example.com`).
+fn covers(hosts: &BTreeSet<Arc<str>>, host: &str) -> bool {
+    hosts.contains(host) || hosts.iter().filter_map(|host| host.strip_prefix('*')).any(|suffix| host.ends_with(suffix))
 }
 
 /// Logs and counts what a request said of an earlier response.

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::{Stream, StreamExt as _};
 use meltemi_model::{Change, Snapshot};
 use meltemi_xds::Resource;
-use meltemi_xds::server::{Received, Response, Want};
+use meltemi_xds::server::{Received, Response, Shelf, Want};
 use meltemi_xds::types::{CLUSTER, ENDPOINT};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::connection::{ClientStatus, Connection, Incoming, Peer, ServeError, note};
-use crate::index::{ConnectionId, Index};
+use crate::index::{Index, Place};
 use crate::{Affected, Reach, Source, Stats};
 
 /// What a pusher is made with.
@@ -35,8 +35,9 @@ struct Shared {
     source: Arc<dyn Source>,
     options: PusherOptions,
     snapshot: RwLock<Arc<Snapshot>>,
-    connections: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
+    connections: Mutex<HashMap<Place, Arc<Connection>>>,
     index: Mutex<Index>,
+    shelf: Arc<Shelf>,
     next_id: AtomicU64,
 }
 
@@ -48,6 +49,7 @@ impl Pusher {
             snapshot: RwLock::new(snapshot),
             connections: Mutex::default(),
             index: Mutex::default(),
+            shelf: Arc::default(),
             next_id: AtomicU64::new(first_id()),
         }))
     }
@@ -78,9 +80,9 @@ impl Pusher {
         match reach {
             Reach::Everyone => self.0.connections.lock().values().cloned().collect(),
             Reach::Some { hosts, addresses } => {
-                let ids = self.0.index.lock().reached(hosts, addresses);
+                let places = self.0.index.lock().reached(hosts, addresses);
                 let connections = self.0.connections.lock();
-                ids.iter().filter_map(|id| connections.get(id).cloned()).collect()
+                places.iter().filter_map(|place| connections.get(&place).cloned()).collect()
             }
         }
     }
@@ -105,7 +107,7 @@ impl Pusher {
             let names: Option<Vec<Arc<str>>> = {
                 let session = connection.session.lock();
                 let watch = session.watch(&type_url);
-                watch.filter(|watch| !watch.is_wildcard()).map(|watch| watch.names().iter().cloned().collect())
+                watch.filter(|watch| !watch.is_wildcard()).map(|watch| watch.names().cloned().collect())
             };
             let resources = self.0.source.generate(&snapshot, &connection.peer.node, &type_url, names.as_deref());
             (type_url, resources)
@@ -120,9 +122,7 @@ impl Pusher {
         requests: impl Stream<Item = Result<Incoming, E>>,
         responses: mpsc::Sender<Response>,
     ) -> Result<(), ServeError> {
-        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, peer, self.0.options.identifier.clone()));
-        let registration = Registration::new(self.0.clone(), connection);
+        let registration = Registration::new(self.0.clone(), peer);
         let connection = &registration.connection;
         tokio::pin!(requests);
         loop {
@@ -150,12 +150,12 @@ impl Pusher {
     fn answer(&self, connection: &Arc<Connection>, request: &Incoming) -> Result<[Option<Response>; 2], ServeError> {
         let received = connection.receive(request)?;
         note(&self.0.options.stats, connection, &received);
-        if received.resubscribed && *received.type_url == *ENDPOINT {
-            let (added, removed, all) = connection.rewatch();
+        if *received.type_url == *ENDPOINT {
+            let all = connection.session.lock().watch(ENDPOINT).is_some_and(|watch| watch.is_wildcard());
             let mut index = self.0.index.lock();
-            index.watch_hosts(connection.id, added.iter());
-            index.unwatch_hosts(connection.id, removed.iter());
-            index.watch_all_endpoints(connection.id, all);
+            index.unwatch(connection.place, &received.resubscribed.removed);
+            index.watch(connection.place, &received.resubscribed.added);
+            index.watch_all_endpoints(connection.place, all);
         }
         let Received { type_url, want, .. } = received;
         let affected = match want {
@@ -250,15 +250,16 @@ impl Pusher {
     ) -> Option<Response> {
         let renewed = connection.renew_endpoints();
         let source = &*self.0.source;
-        if renewed.is_empty() {
-            return connection.respond(source, snapshot, ENDPOINT, &affected);
-        }
         let affected = match affected {
             Affected::Everything => Affected::Everything,
             Affected::Nothing => Affected::Names(renewed),
             Affected::Names(names) => Affected::Names(names.into_iter().chain(renewed).collect()),
+            // Of a wildcard subscription the source knows the names.
+            Affected::Hosts(hosts) if connection.watches_all(ENDPOINT) && renewed.is_empty() => Affected::Hosts(hosts),
+            Affected::Hosts(_) if connection.watches_all(ENDPOINT) => Affected::Everything,
             Affected::Hosts(hosts) => {
-                Affected::Names(connection.watched_of(&hosts).into_iter().chain(renewed).collect())
+                let watched = self.0.index.lock().watched_of(connection.place, &hosts);
+                Affected::Names(watched.into_iter().chain(renewed).collect())
             }
         };
         connection.respond(source, snapshot, ENDPOINT, &affected)
@@ -266,11 +267,7 @@ impl Pusher {
 
     async fn send(&self, response: Option<Response>, responses: &mpsc::Sender<Response>) -> bool {
         let Some(response) = response else { return true };
-        let type_url = match &response {
-            Response::Delta(response) => &response.type_url,
-            Response::StateOfTheWorld(response) => &response.type_url,
-        };
-        self.0.options.stats.pushed(type_url, response.body_bytes());
+        self.0.options.stats.pushed(&response.type_url, response.body_bytes());
         responses.send(response).await.is_ok()
     }
 }
@@ -288,9 +285,12 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
-        shared.index.lock().join(connection.id, &connection.peer.node.ip_addresses);
-        shared.connections.lock().insert(connection.id, connection.clone());
+    fn new(shared: Arc<Shared>, peer: Peer) -> Self {
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let place = shared.index.lock().join(&peer.node.ip_addresses);
+        let identifier = shared.options.identifier.clone();
+        let connection = Arc::new(Connection::new(id, place, peer, identifier, shared.shelf.clone()));
+        shared.connections.lock().insert(place, connection.clone());
         shared.options.stats.connections.inc();
         Self { shared, connection }
     }
@@ -298,10 +298,12 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let id = self.connection.id;
-        self.shared.connections.lock().remove(&id);
-        let watched = self.connection.watched.lock();
-        self.shared.index.lock().leave(id, &self.connection.peer.node.ip_addresses, &watched);
+        let connection = &self.connection;
+        self.shared.connections.lock().remove(&connection.place);
+        let session = connection.session.lock();
+        let mut index = self.shared.index.lock();
+        index.unwatch(connection.place, session.watch(ENDPOINT).into_iter().flat_map(|watch| watch.names()));
+        index.leave(connection.place, &connection.peer.node.ip_addresses);
         self.shared.options.stats.connections.dec();
     }
 }

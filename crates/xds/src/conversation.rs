@@ -157,9 +157,9 @@ impl World {
 
     fn client_reads(&mut self) {
         let Some(response) = self.to_client.pop_front() else { return };
-        let batch = match response {
-            Response::Delta(response) => self.client.on_delta(response),
-            Response::StateOfTheWorld(response) => self.client.on_sotw(response),
+        let batch = match self.variant {
+            Variant::Delta => self.client.on_delta(response.to_delta()),
+            Variant::StateOfTheWorld => self.client.on_sotw(response.to_state_of_the_world()),
         };
         self.handed.push_back(batch.unwrap());
     }

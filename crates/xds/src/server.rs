@@ -1,9 +1,11 @@
 //! The server's end of one ADS stream.
 //!
 //! Owns what one client has subscribed to and what it holds. Never generates a resource and never reads a clock: the caller
-//! gives requests and current resources, and sends what comes back. A session costs two shared pointers for each resource its
-//! client holds.
+//! gives requests and current resources, and sends what comes back. What a client holds is a list that all sessions with equal
+//! lists share (see [`Shelf`]).
 
+mod holdings;
+pub mod stream;
 mod watch;
 
 #[cfg(test)]
@@ -19,9 +21,10 @@ use meltemi_proto::envoy::service::discovery::v3::{
     ResourceLocator,
 };
 
-pub use watch::{Rejection, Watch};
+pub use holdings::Shelf;
+pub use watch::{Rejection, Resubscribed, Watch};
 
-use crate::{Resource, Variant, Violation, WILDCARD, types};
+use crate::{Resource, Variant, Violation, types};
 
 /// A client that asks for more types than xDS has is not one.
 const MAX_TYPES: usize = 64;
@@ -61,8 +64,8 @@ pub struct Received {
     pub type_url: Arc<str>,
     pub verdict: Verdict,
     pub want: Want,
-    /// Whether the subscription itself changed.
-    pub resubscribed: bool,
+    /// What changed in the names asked for one by one.
+    pub resubscribed: Resubscribed,
 }
 
 /// Which resources a push speaks of; it says nothing of the others.
@@ -72,35 +75,52 @@ pub enum Scope<'a> {
     Names(&'a BTreeSet<Arc<str>>),
 }
 
+/// What is to be sent: it shares the resources with every other session that sends them.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Response {
-    Delta(DeltaDiscoveryResponse),
-    StateOfTheWorld(DiscoveryResponse),
+pub struct Response {
+    pub variant: Variant,
+    pub type_url: Arc<str>,
+    pub nonce: String,
+    /// State of the world: of all that the client then holds.
+    pub version: String,
+    /// Names the control plane; may be empty.
+    pub identifier: Arc<str>,
+    pub resources: Vec<Resource>,
+    /// Incremental: names of what is gone.
+    pub removed: Vec<Arc<str>>,
 }
 
 impl Response {
-    pub fn nonce(&self) -> &str {
-        match self {
-            Self::Delta(response) => &response.nonce,
-            Self::StateOfTheWorld(response) => &response.nonce,
-        }
-    }
-
-    /// Resources sent and resources said to be gone.
-    pub fn counts(&self) -> (usize, usize) {
-        match self {
-            Self::Delta(response) => (response.resources.len(), response.removed_resources.len()),
-            Self::StateOfTheWorld(response) => (response.resources.len(), 0),
-        }
-    }
-
     /// Bytes of the resources' bodies.
     pub fn body_bytes(&self) -> usize {
-        match self {
-            Self::Delta(response) => {
-                response.resources.iter().filter_map(|r| r.resource.as_ref()).map(|any| any.value.len()).sum()
-            }
-            Self::StateOfTheWorld(response) => response.resources.iter().map(|any| any.value.len()).sum(),
+        self.resources.iter().map(|resource| resource.body.value.len()).sum()
+    }
+
+    fn control_plane(&self) -> Option<ControlPlane> {
+        (!self.identifier.is_empty()).then(|| ControlPlane { identifier: self.identifier.to_string() })
+    }
+
+    /// The message of the incremental variant.
+    pub fn to_delta(&self) -> DeltaDiscoveryResponse {
+        DeltaDiscoveryResponse {
+            resources: self.resources.iter().map(wire).collect(),
+            type_url: self.type_url.to_string(),
+            removed_resources: self.removed.iter().map(|name| name.to_string()).collect(),
+            nonce: self.nonce.clone(),
+            control_plane: self.control_plane(),
+            ..Default::default()
+        }
+    }
+
+    /// The message of the state-of-the-world variant.
+    pub fn to_state_of_the_world(&self) -> DiscoveryResponse {
+        DiscoveryResponse {
+            version_info: self.version.clone(),
+            resources: self.resources.iter().map(|resource| Any::clone(&resource.body)).collect(),
+            type_url: self.type_url.to_string(),
+            nonce: self.nonce.clone(),
+            control_plane: self.control_plane(),
+            ..Default::default()
         }
     }
 }
@@ -113,12 +133,18 @@ pub struct Session {
     identifier: Arc<str>,
     next_nonce: u64,
     watches: BTreeMap<Arc<str>, Watch>,
+    shelf: Arc<Shelf>,
 }
 
 impl Session {
     /// `id` tells this stream's nonces from another's; `identifier` names the control plane to the client.
     pub fn new(variant: Variant, id: u64, identifier: Arc<str>) -> Self {
-        Self { variant, id, identifier, next_nonce: 0, watches: BTreeMap::new() }
+        Self::sharing(variant, id, identifier, Arc::default())
+    }
+
+    /// A session that shares what its client holds with the others of the shelf.
+    pub fn sharing(variant: Variant, id: u64, identifier: Arc<str>, shelf: Arc<Shelf>) -> Self {
+        Self { variant, id, identifier, next_nonce: 0, watches: BTreeMap::new(), shelf }
     }
 
     pub fn variant(&self) -> Variant {
@@ -143,7 +169,7 @@ impl Session {
         let (type_url, first) = self.open(&request.type_url)?;
         let subscribe = names(&request.resource_names_subscribe, &request.resource_locators_subscribe)?;
         let unsubscribe = names(&request.resource_names_unsubscribe, &request.resource_locators_unsubscribe)?;
-        let watch = self.watches.entry(type_url.clone()).or_default();
+        let watch = self.watches.entry(type_url.clone()).or_insert_with(|| Watch::new(self.shelf.clone()));
         let verdict = watch.settle(&request.response_nonce, request.error_detail.as_ref());
         if first {
             watch.resume(&request.initial_resource_versions);
@@ -152,9 +178,9 @@ impl Session {
             }
         }
         let resumed = first && !request.initial_resource_versions.is_empty();
-        let resubscribed = first || !subscribe.is_empty() || !unsubscribe.is_empty();
-        let mut wanted = watch.unsubscribe(&unsubscribe);
-        let starts_wildcard = watch.subscribe(subscribe, resumed, &mut wanted);
+        let mut resubscribed = Resubscribed::default();
+        let mut wanted = watch.unsubscribe(&unsubscribe, &mut resubscribed);
+        let starts_wildcard = watch.subscribe(subscribe, resumed, &mut wanted, &mut resubscribed);
         if watch.explicit_names() > MAX_NAMES {
             return Err(Violation::TooManyNames { type_url: type_url.to_string(), limit: MAX_NAMES });
         }
@@ -175,17 +201,17 @@ impl Session {
         if names.len() > MAX_NAMES {
             return Err(Violation::TooManyNames { type_url: type_url.to_string(), limit: MAX_NAMES });
         }
-        let watch = self.watches.entry(type_url.clone()).or_default();
+        let watch = self.watches.entry(type_url.clone()).or_insert_with(|| Watch::new(self.shelf.clone()));
         let verdict = watch.settle(&request.response_nonce, request.error_detail.as_ref());
         // A first request's nonce and version belong to an earlier stream. What exactly the client still holds they do not
         // tell (it may have applied half of a response that it rejected), so it is sent everything.
         if !first && !request.response_nonce.is_empty() && watch.sent_nonce() != Some(&request.response_nonce) {
             // The client has not read our last response yet; it will repeat its names when it does.
             watch.doubt(&names);
-            return Ok(Received { type_url, verdict, want: Want::Nothing, resubscribed: false });
+            return Ok(Received { type_url, verdict, want: Want::Nothing, resubscribed: Resubscribed::default() });
         }
-        let resubscribed = first || !watch.is_exactly(&names);
-        let wanted = watch.replace(names, first && types::legacy_wildcard(&type_url));
+        let mut resubscribed = Resubscribed::default();
+        let wanted = watch.replace(names, first && types::legacy_wildcard(&type_url), &mut resubscribed);
         let want = match wanted {
             _ if first => Want::Everything,
             None => Want::Everything,
@@ -205,7 +231,7 @@ impl Session {
     /// [`Self::renew`] of all that the client holds.
     pub fn renew_all(&mut self, type_url: &str) {
         if let Some(watch) = self.watches.get_mut(type_url) {
-            let held: Vec<Arc<str>> = watch.held().map(|(name, _)| name.clone()).collect();
+            let held: Vec<Arc<str>> = watch.held().cloned().collect();
             watch.renew(&held);
         }
     }
@@ -224,39 +250,32 @@ impl Session {
     /// The response that brings the client from what it holds to `current`, within `scope`; `None` where there is nothing to
     /// say. `current` holds every resource of the scope that exists for this client and may hold others, which are skipped.
     ///
-    /// Where [`Self::needs_full_set`], the scope must be everything.
+    /// Where [`Self::needs_full_set`], the scope must be everything. No two of `current` have one name.
     pub fn push(&mut self, type_url: &str, current: &[Resource], scope: Scope<'_>) -> Option<Response> {
         let nonce = format!("{:x}-{}", self.id, self.next_nonce);
+        let key = self.watches.get_key_value(type_url)?.0.clone();
         let watch = self.watches.get_mut(type_url)?;
-        let control_plane =
-            (!self.identifier.is_empty()).then(|| ControlPlane { identifier: self.identifier.to_string() });
-        let response = match self.variant {
+        let (resources, removed, version) = match self.variant {
             Variant::Delta => {
                 let difference = watch.difference(current, scope)?;
-                Response::Delta(DeltaDiscoveryResponse {
-                    resources: difference.changed.iter().map(|resource| wire(resource)).collect(),
-                    type_url: type_url.to_owned(),
-                    removed_resources: difference.removed.iter().map(|name| name.to_string()).collect(),
-                    nonce,
-                    control_plane,
-                    ..Default::default()
-                })
+                (difference.changed, difference.removed, String::new())
             }
             Variant::StateOfTheWorld => {
-                let (resources, version_info) = watch.state(current, scope, types::is_full_state(type_url))?;
-                Response::StateOfTheWorld(DiscoveryResponse {
-                    version_info,
-                    resources: resources.iter().map(|resource| Any::clone(&resource.body)).collect(),
-                    type_url: type_url.to_owned(),
-                    nonce,
-                    control_plane,
-                    ..Default::default()
-                })
+                let (resources, version) = watch.state(current, scope, types::is_full_state(type_url))?;
+                (resources, Vec::new(), version)
             }
         };
         self.next_nonce += 1;
-        watch.sent(response.nonce());
-        Some(response)
+        watch.sent(&nonce);
+        Some(Response {
+            variant: self.variant,
+            type_url: key,
+            nonce,
+            version,
+            identifier: self.identifier.clone(),
+            resources: resources.into_iter().cloned().collect(),
+            removed,
+        })
     }
 }
 
@@ -276,9 +295,4 @@ fn names(plain: &[String], locators: &[ResourceLocator]) -> Result<BTreeSet<Arc<
         if name.len() > MAX_NAME_BYTES { Err(Violation::LongName(MAX_NAME_BYTES)) } else { Ok(name.as_str().into()) }
     })
     .collect()
-}
-
-/// Whether `name` asks for everything.
-fn is_wildcard(name: &str) -> bool {
-    name == WILDCARD
 }

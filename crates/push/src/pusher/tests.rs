@@ -156,9 +156,9 @@ impl Proxy {
     async fn read(&mut self) -> Option<(String, String, String)> {
         self.send().await;
         let response = tokio::time::timeout(Duration::from_secs(1), self.responses.recv()).await.ok()??;
-        let batch = match response {
-            Response::Delta(response) => self.session.on_delta(response).unwrap(),
-            Response::StateOfTheWorld(response) => self.session.on_sotw(response).unwrap(),
+        let batch = match response.variant {
+            Variant::Delta => self.session.on_delta(response.to_delta()).unwrap(),
+            Variant::StateOfTheWorld => self.session.on_sotw(response.to_state_of_the_world()).unwrap(),
         };
         let mut words = vec![types::short_name(&batch.type_url).to_owned()];
         words.extend(batch.resources.iter().map(|resource| resource.name.to_string()));

@@ -78,10 +78,7 @@ impl AggregatedDiscoveryService for Fake {
                 let received = session.on_sotw(&request).unwrap();
                 fake.answer(&mut session, received, 0)
             });
-            std::future::ready(response.and_then(|response| match response {
-                server::Response::StateOfTheWorld(response) => Some(Ok(response)),
-                server::Response::Delta(_) => None,
-            }))
+            std::future::ready(response.map(|response| Ok(response.to_state_of_the_world())))
         });
         Ok(Answer::new(responses.boxed()))
     }
@@ -101,10 +98,7 @@ impl AggregatedDiscoveryService for Fake {
                 let received = session.on_delta(&request).unwrap();
                 fake.answer(&mut session, received, request.initial_resource_versions.len())
             });
-            std::future::ready(response.and_then(|response| match response {
-                server::Response::Delta(response) => Some(Ok(response)),
-                server::Response::StateOfTheWorld(_) => None,
-            }))
+            std::future::ready(response.map(|response| Ok(response.to_delta())))
         });
         Ok(Answer::new(responses.chain(stream::empty()).boxed()))
     }

@@ -50,11 +50,14 @@ fn ask(type_url: &str, names: &[&str], nonce: &str) -> DiscoveryRequest {
 
 /// Names sent and names removed.
 fn said(response: Option<Response>) -> Option<(Vec<String>, Vec<String>)> {
-    Some(match response? {
-        Response::Delta(response) => {
+    let response = response?;
+    Some(match response.variant {
+        Variant::Delta => {
+            let response = response.to_delta();
             (response.resources.into_iter().map(|r| r.name).collect(), response.removed_resources)
         }
-        Response::StateOfTheWorld(response) => {
+        Variant::StateOfTheWorld => {
+            let response = response.to_state_of_the_world();
             (response.resources.iter().map(|any| String::from_utf8(any.value.to_vec()).unwrap()).collect(), Vec::new())
         }
     })
@@ -169,23 +172,23 @@ fn answers_are_matched_to_responses() {
     session.on_delta(&subscribe(CLUSTER, &[])).unwrap();
     let first = session.push(CLUSTER, &[resource("a", "1")], Scope::Everything).unwrap();
     let second = session.push(CLUSTER, &[resource("a", "2")], Scope::Everything).unwrap();
-    assert_ne!(first.nonce(), second.nonce());
+    assert_ne!(&first.nonce, &second.nonce);
     let answer = |nonce: &str, error: Option<&str>| DeltaDiscoveryRequest {
         type_url: CLUSTER.to_owned(),
         response_nonce: nonce.to_owned(),
         error_detail: error.map(|message| Status { code: 3, message: message.to_owned(), details: vec![] }),
         ..Default::default()
     };
-    let received = session.on_delta(&answer(first.nonce(), Some("bad"))).unwrap();
-    assert_eq!(received.verdict, Verdict::Rejected { nonce: first.nonce().to_owned(), message: "bad".to_owned() });
+    let received = session.on_delta(&answer(&first.nonce, Some("bad"))).unwrap();
+    assert_eq!(received.verdict, Verdict::Rejected { nonce: first.nonce.clone(), message: "bad".to_owned() });
     let watch = session.watch(CLUSTER).unwrap();
     assert!(watch.is_outstanding());
     assert_eq!(watch.rejection().unwrap().message, "bad");
-    let received = session.on_delta(&answer(second.nonce(), None)).unwrap();
-    assert_eq!(received.verdict, Verdict::Accepted { nonce: second.nonce().to_owned() });
+    let received = session.on_delta(&answer(&second.nonce, None)).unwrap();
+    assert_eq!(received.verdict, Verdict::Accepted { nonce: second.nonce.clone() });
     let watch = session.watch(CLUSTER).unwrap();
     assert!(!watch.is_outstanding() && watch.rejection().is_none());
-    for stale in ["other-0", first.nonce()] {
+    for stale in ["other-0", &first.nonce] {
         assert_eq!(session.on_delta(&answer(stale, None)).unwrap().verdict, Verdict::Stale);
     }
 }
@@ -212,16 +215,16 @@ fn state_of_the_world_names_follow_the_latest_answer() {
     session.on_sotw(&ask(ENDPOINT, &["a"], "from-an-earlier-stream")).unwrap();
     let world = [resource("a", "1"), resource("b", "1")];
     let first = session.push(ENDPOINT, &world, Scope::Everything).unwrap();
-    assert_eq!(session.on_sotw(&ask(ENDPOINT, &["a"], first.nonce())).unwrap().want, Want::Nothing);
-    let received = session.on_sotw(&ask(ENDPOINT, &["a", "b"], first.nonce())).unwrap();
+    assert_eq!(session.on_sotw(&ask(ENDPOINT, &["a"], &first.nonce)).unwrap().want, Want::Nothing);
+    let received = session.on_sotw(&ask(ENDPOINT, &["a", "b"], &first.nonce)).unwrap();
     let Want::Names(names) = received.want else { panic!("{received:?}") };
     assert_eq!(names, set(&["b"]));
     let second = session.push(ENDPOINT, &world, Scope::Names(&names)).unwrap();
     // Sent before the client read the second response.
-    let received = session.on_sotw(&ask(ENDPOINT, &["a"], first.nonce())).unwrap();
+    let received = session.on_sotw(&ask(ENDPOINT, &["a"], &first.nonce)).unwrap();
     assert_eq!((received.verdict, received.want), (Verdict::Stale, Want::Nothing));
     assert!(session.watch(ENDPOINT).unwrap().covers("b"));
-    session.on_sotw(&ask(ENDPOINT, &[], second.nonce())).unwrap();
+    session.on_sotw(&ask(ENDPOINT, &[], &second.nonce)).unwrap();
     assert!(!session.watch(ENDPOINT).unwrap().covers("a"));
 }
 

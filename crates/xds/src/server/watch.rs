@@ -1,12 +1,13 @@
 //! One client's subscription to one type.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use meltemi_proto::google::rpc::Status;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Scope, Verdict, is_wildcard};
+use super::holdings::{Holdings, Mark, Shelf};
+use super::{Scope, Verdict};
 use crate::{Resource, WILDCARD};
 
 /// Responses we await an answer to. A client that answers none gets its oldest forgotten.
@@ -20,12 +21,11 @@ pub struct Rejection {
 }
 
 /// Subscription and holdings of one type.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     wildcard: bool,
-    names: BTreeSet<Arc<str>>,
-    /// What the client has once it has read what we sent: the version, or `None` where we said that there is none.
-    held: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    /// Names asked for one by one, and what the client has once it has read what we sent.
+    holdings: Holdings,
     /// Names that the client must be told of, whatever it holds: those it asked for anew, and those it no longer asks for while
     /// the wildcard may cover them.
     unconfirmed: BTreeSet<Arc<str>>,
@@ -50,29 +50,70 @@ pub(super) struct Difference<'a> {
     pub removed: Vec<Arc<str>>,
 }
 
+/// What a request changed in the names asked for one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resubscribed {
+    pub added: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+}
+
 impl Watch {
+    pub(super) fn new(shelf: Arc<Shelf>) -> Self {
+        Self {
+            wildcard: false,
+            holdings: Holdings::new(shelf),
+            unconfirmed: BTreeSet::new(),
+            departed: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            sent_nonce: None,
+            acked_nonce: None,
+            rejection: None,
+            answered: false,
+            ever_named: false,
+        }
+    }
+
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
     }
 
-    /// The names asked for one by one.
-    pub fn names(&self) -> &BTreeSet<Arc<str>> {
-        &self.names
+    /// The names asked for one by one, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        // A wildcard's holdings are all of a mesh; mostly none of them is asked for by name.
+        let any = self.holdings.explicit() > 0;
+        any.then(|| self.holdings.iter()).into_iter().flatten().filter(|(_, mark)| mark.is_explicit()).map(|(n, _)| n)
+    }
+
+    /// Whether a name was asked for as such.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.holdings.get(name).is_explicit()
     }
 
     /// Whether the subscription covers a resource of this name.
     pub fn covers(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.wildcard || self.is_named(name)
     }
 
-    /// The version of the resource that the client holds.
-    pub fn held_version(&self, name: &str) -> Option<&Arc<str>> {
-        self.held.get(name)?.as_ref()
+    /// Whether the client holds a resource of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.holdings.get(name).is_held()
     }
 
-    /// Names and versions that the client holds, in order.
-    pub fn held(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.held.iter().filter_map(|(name, version)| Some((name, version.as_ref()?)))
+    /// Whether the client holds another version of the resource.
+    pub fn holds_other(&self, resource: &Resource) -> bool {
+        let mark = self.holdings.get(&resource.name);
+        mark.is_held() && !mark.holds(&resource.version)
+    }
+
+    /// Names that the client holds, in order.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.holdings.iter().filter(|(_, mark)| mark.is_held()).map(|(name, _)| name)
+    }
+
+    /// How many resources the client holds.
+    pub fn held_count(&self) -> usize {
+        self.holdings.held()
     }
 
     /// Whether a response waits for its answer.
@@ -93,22 +134,21 @@ impl Watch {
         self.rejection.as_ref()
     }
 
-    /// State of the world: whether the subscription is these names already.
-    pub(super) fn is_exactly(&self, names: &BTreeSet<Arc<str>>) -> bool {
-        names.contains(WILDCARD) == self.wildcard
-            && self.names.len() + usize::from(self.wildcard) == names.len()
-            && names.iter().all(|name| is_wildcard(name) || self.names.contains(name))
-    }
-
     pub(super) fn renew<'a>(&mut self, names: impl IntoIterator<Item = &'a Arc<str>>) -> BTreeSet<Arc<str>> {
         let held: BTreeSet<Arc<str>> =
-            names.into_iter().filter(|name| self.covers(name) && self.held_version(name).is_some()).cloned().collect();
+            names.into_iter().filter(|name| self.covers(name) && self.holds(name)).cloned().collect();
         self.unconfirmed.extend(held.iter().cloned());
         held
     }
 
     pub(super) fn explicit_names(&self) -> usize {
-        self.names.len()
+        self.holdings.explicit()
+    }
+
+    /// Changes the marks of these names.
+    fn mark<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>, change: impl Fn(Mark) -> Mark) {
+        let changes = names.map(|name| (name.clone(), change(self.holdings.get(name)))).collect();
+        self.holdings.edit(changes);
     }
 
     pub(super) fn sent(&mut self, nonce: &str) {
@@ -148,9 +188,8 @@ impl Watch {
 
     /// Takes the client's word for what it kept from an earlier stream.
     pub(super) fn resume(&mut self, versions: &BTreeMap<String, String>) {
-        for (name, version) in versions {
-            self.held.insert(name.as_str().into(), Some(version.as_str().into()));
-        }
+        let held = versions.iter().map(|(name, version)| (name.as_str().into(), Mark::default().holding(version)));
+        self.holdings.edit(held.collect());
         self.answered |= !versions.is_empty();
     }
 
@@ -162,51 +201,48 @@ impl Watch {
     /// since it may have dropped it, but for the first request of a resumed stream, which says what is held.
     pub(super) fn subscribe(
         &mut self,
-        names: BTreeSet<Arc<str>>,
+        mut names: BTreeSet<Arc<str>>,
         resumed: bool,
         wanted: &mut BTreeSet<Arc<str>>,
+        resubscribed: &mut Resubscribed,
     ) -> bool {
-        let mut starts_wildcard = false;
-        for name in names {
-            if is_wildcard(&name) {
-                if !self.wildcard {
-                    self.unconfirmed.append(&mut self.departed);
-                }
-                starts_wildcard |= !self.wildcard;
-                self.wildcard = true;
-                continue;
-            }
-            if !resumed {
-                self.held.remove(&name);
-            }
-            wanted.insert(name.clone());
-            self.names.insert(name);
+        let starts_wildcard = names.remove(WILDCARD) && !self.wildcard;
+        if starts_wildcard {
+            self.unconfirmed.append(&mut self.departed);
+            self.wildcard = true;
         }
+        resubscribed.added.extend(names.iter().filter(|name| !self.is_named(name)).cloned());
+        self.mark(names.iter(), |mark| if resumed { mark.explicit() } else { mark.unknown().explicit() });
+        wanted.append(&mut names);
         starts_wildcard
     }
 
     /// Takes from the subscription. Names that the wildcard still covers are to be said again, since the client cannot know
     /// whether it may keep them.
-    pub(super) fn unsubscribe(&mut self, names: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+    pub(super) fn unsubscribe(
+        &mut self,
+        names: &BTreeSet<Arc<str>>,
+        resubscribed: &mut Resubscribed,
+    ) -> BTreeSet<Arc<str>> {
         if names.contains(WILDCARD) {
             self.wildcard = false;
-            let dropped: Vec<_> = self.held.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
-            for name in dropped {
-                self.held.remove(&name);
-                self.depart(name);
-            }
+            let implicit = self.holdings.iter().filter(|(_, mark)| !mark.is_explicit());
+            let dropped: Vec<Arc<str>> = implicit.map(|(name, _)| name.clone()).collect();
+            self.mark(dropped.iter(), |_| Mark::default());
+            dropped.into_iter().for_each(|name| self.depart(name));
         }
         let mut wanted = BTreeSet::new();
-        for name in names.iter().filter(|name| !is_wildcard(name)) {
-            let was_explicit = self.names.remove(name);
-            self.held.remove(name);
-            if was_explicit && self.wildcard {
+        let named: Vec<&Arc<str>> = names.iter().filter(|name| self.is_named(name)).collect();
+        for name in named {
+            resubscribed.removed.push(name.clone());
+            if self.wildcard {
                 self.unconfirmed.insert(name.clone());
                 wanted.insert(name.clone());
-            } else if was_explicit {
+            } else {
                 self.depart(name.clone());
             }
         }
+        self.mark(names.iter(), |_| Mark::default());
         wanted
     }
 
@@ -218,36 +254,47 @@ impl Watch {
 
     /// State of the world: the names of a request that was sent before the client read our last response.
     pub(super) fn doubt(&mut self, names: &BTreeSet<Arc<str>>) {
-        self.doubted.extend(self.names.difference(names).cloned());
+        let given_up: Vec<Arc<str>> = self.names().filter(|name| !names.contains(*name)).cloned().collect();
+        self.doubted.extend(given_up);
     }
 
     /// State of the world: the request's names are the subscription. Gives the names that are new to it, or `None` where it
     /// came to cover everything.
-    pub(super) fn replace(&mut self, mut names: BTreeSet<Arc<str>>, may_mean_all: bool) -> Option<BTreeSet<Arc<str>>> {
+    pub(super) fn replace(
+        &mut self,
+        mut names: BTreeSet<Arc<str>>,
+        may_mean_all: bool,
+        resubscribed: &mut Resubscribed,
+    ) -> Option<BTreeSet<Arc<str>>> {
         let starred = names.remove(WILDCARD);
         let unnamed = names.is_empty() && !starred && !self.ever_named && (may_mean_all || self.wildcard);
         self.ever_named |= !names.is_empty() || starred;
         let was_wildcard = self.wildcard;
         self.wildcard = starred || unnamed;
         let doubted = std::mem::take(&mut self.doubted);
-        let added = names.iter().filter(|name| doubted.contains(*name) || !self.names.contains(*name));
-        let added: BTreeSet<Arc<str>> = added.cloned().collect();
+        resubscribed.added = names.iter().filter(|name| !self.is_named(name)).cloned().collect();
+        resubscribed.removed = self.names().filter(|name| !names.contains(*name)).cloned().collect();
+        let renewed = names.iter().filter(|name| doubted.contains(*name)).cloned();
+        let added: BTreeSet<Arc<str>> = resubscribed.added.iter().cloned().chain(renewed).collect();
         if self.wildcard && !was_wildcard {
             // The client may have dropped these before it asked for everything.
-            self.unconfirmed.extend(self.names.difference(&names).cloned());
+            self.unconfirmed.extend(resubscribed.removed.iter().cloned());
         }
-        self.names = names;
-        let (wildcard, explicit) = (self.wildcard, &self.names);
-        self.held.retain(|name, _| wildcard || explicit.contains(name));
+        self.mark(resubscribed.added.iter(), Mark::explicit);
+        self.mark(resubscribed.removed.iter(), Mark::implicit);
+        if !self.wildcard {
+            let uncovered = self.holdings.iter().filter(|(_, mark)| !mark.is_explicit());
+            let uncovered: Vec<Arc<str>> = uncovered.map(|(name, _)| name.clone()).collect();
+            self.mark(uncovered.iter(), |_| Mark::default());
+        }
         self.unconfirmed.extend(added.iter().cloned());
         if self.wildcard && !was_wildcard { None } else { Some(added) }
     }
 
     pub(super) fn difference<'a>(&mut self, current: &'a [Resource], scope: Scope<'_>) -> Option<Difference<'a>> {
         let covered = self.covered(current, &scope);
-        let present = covered.iter().map(|resource| resource.name.clone()).collect();
         let changed = self.take_up(&covered);
-        let removed = self.withdraw(&present, &scope);
+        let removed = self.withdraw(&covered, &scope);
         if changed.is_empty() && removed.is_empty() && self.answered {
             return None;
         }
@@ -260,41 +307,53 @@ impl Watch {
 
     /// Records the resources as held; gives those that were not, in this version.
     fn take_up<'a>(&mut self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
-        let mut changed = Vec::new();
+        let (mut changed, mut marks) = (Vec::new(), Vec::new());
         for resource in resources {
-            let unconfirmed = self.unconfirmed.contains(&resource.name);
-            if unconfirmed || self.held_version(&resource.name) != Some(&resource.version) {
-                self.held.insert(resource.name.clone(), Some(resource.version.clone()));
+            let mark = self.holdings.get(&resource.name);
+            let held = mark.holding(&resource.version);
+            if mark != held || self.unconfirmed.contains(&resource.name) {
+                marks.push((resource.name.clone(), held));
                 changed.push(*resource);
             }
         }
+        self.holdings.edit(marks);
         changed
     }
 
     /// Forgets what is no longer there, and says so of each name once.
-    fn withdraw(&mut self, present: &BTreeSet<Arc<str>>, scope: &Scope<'_>) -> Vec<Arc<str>> {
-        let held = self.held.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
-        let missing = self.names.iter().filter(|name| !self.held.contains_key(*name));
-        let gone: BTreeSet<Arc<str>> =
-            held.chain(missing).filter(|name| in_scope(scope, name) && !present.contains(*name)).cloned().collect();
-        for name in &gone {
-            if self.names.contains(name) {
-                self.held.insert(name.clone(), None);
-            } else {
-                self.held.remove(name);
-            }
-        }
-        let mut removed: Vec<Arc<str>> = gone.into_iter().collect();
+    fn withdraw(&mut self, covered: &[&Resource], scope: &Scope<'_>) -> Vec<Arc<str>> {
+        let gone = self.gone(covered, scope);
+        let mut removed = gone.clone();
+        self.mark(gone.iter(), |mark| if mark.is_explicit() { mark.told_absent() } else { Mark::default() });
         let confirmed: Vec<_> = self.unconfirmed.iter().filter(|name| in_scope(scope, name)).cloned().collect();
         for name in confirmed {
             self.unconfirmed.remove(&name);
-            if !present.contains(&name) && !self.names.contains(&name) {
+            if !self.is_named(&name) && !covered.iter().any(|resource| resource.name == name) {
                 removed.push(name);
             }
         }
         removed.sort();
         removed.dedup();
         removed
+    }
+
+    /// Names within the scope that the client holds, or asked for and knows nothing of, and that are not there.
+    fn gone(&self, covered: &[&Resource], scope: &Scope<'_>) -> Vec<Arc<str>> {
+        let lacks = |mark: Mark| mark.is_held() || mark.is_missing();
+        match scope {
+            Scope::Names(names) => {
+                let present: HashSet<&str> = covered.iter().map(|resource| &*resource.name).collect();
+                let gone = names.iter().filter(|name| !present.contains(&***name) && lacks(self.holdings.get(name)));
+                gone.cloned().collect()
+            }
+            // What is there was recorded as held just now: as many as are held are there.
+            Scope::Everything if self.holdings.held_or_missing() == covered.len() => Vec::new(),
+            Scope::Everything => {
+                let present: HashSet<&str> = covered.iter().map(|resource| &*resource.name).collect();
+                let gone = self.holdings.iter().filter(|(name, mark)| lacks(*mark) && !present.contains(&***name));
+                gone.map(|(name, _)| name.clone()).collect()
+            }
+        }
     }
 
     /// The resources to send and the version of all that the client then holds.
@@ -306,11 +365,10 @@ impl Watch {
     ) -> Option<(Vec<&'a Resource>, String)> {
         let present = self.covered(current, &scope);
         let changed = self.take_up(&present);
-        let names: BTreeSet<&str> = present.iter().map(|resource| &*resource.name).collect();
-        let before = self.held.len();
-        self.held.retain(|name, _| !in_scope(&scope, name) || names.contains(&**name));
+        let gone = self.gone(&present, &scope);
+        let shrunk = full && gone.iter().any(|name| self.holds(name));
+        self.mark(gone.iter(), Mark::unknown);
         self.unconfirmed.retain(|name| !in_scope(&scope, name));
-        let shrunk = full && self.held.len() != before;
         if changed.is_empty() && !shrunk && self.answered {
             return None;
         }
@@ -319,11 +377,10 @@ impl Watch {
 
     fn version(&self) -> String {
         let mut hash = Xxh3::new();
-        for (name, version) in self.held() {
+        for (name, mark) in self.holdings.iter().filter(|(_, mark)| mark.is_held()) {
             hash.update(name.as_bytes());
             hash.update(&[0]);
-            hash.update(version.as_bytes());
-            hash.update(&[0]);
+            hash.update(&mark.version().to_le_bytes());
         }
         format!("{:016x}", hash.digest())
     }
