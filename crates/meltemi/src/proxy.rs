@@ -29,8 +29,8 @@ As Envoy, from a bootstrap in JSON or YAML:
 
 Exit codes: 0 ended when told to; 1 it failed; 2 wrong usage")]
 pub struct Arguments {
-    /// sidecar, router or waypoint: run as an agent with its proxy
-    #[arg(value_name = "ROLE", value_parser = ["sidecar", "router", "waypoint"], required_unless_present_any = ["config_path", "config_yaml"])]
+    /// sidecar or router: run as an agent with its proxy
+    #[arg(value_name = "ROLE", value_parser = ["sidecar", "router"], required_unless_present_any = ["config_path", "config_yaml"])]
     role: Option<String>,
     /// A bootstrap file, as for envoy -c
     #[arg(short = 'c', long = "config-path", value_name = "FILE", conflicts_with = "role")]
@@ -80,6 +80,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, default_level: &str, json: bool) -> anyhow::Result<()> {
     let logging = Arc::new(arguments.logging(default_level, json)?);
+    for flag in arguments.without_effect() {
+        tracing::warn!("{flag} is accepted for pilot-agent's and Envoy's sake and has no effect");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.role.as_deref() {
         None => runtime.block_on(arguments.serve_bootstrap(logging)),
@@ -169,6 +172,17 @@ impl Arguments {
             levels = crate::levels(default)?;
         }
         Ok(Logging::install(if json { Format::Json } else { Format::Text }, levels))
+    }
+
+    /// Flags that were given although nothing here depends on them.
+    fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            (self.base_id.is_some(), "--base-id"),
+            (self.sts_port.is_some(), "--stsPort"),
+            (self.template_file.is_some(), "--templateFile"),
+            (self.token_manager_plugin.is_some(), "--tokenManagerPlugin"),
+        ];
+        given.into_iter().filter_map(|(given, flag)| given.then_some(flag))
     }
 
     fn bootstrap(&self) -> anyhow::Result<Bootstrap> {
