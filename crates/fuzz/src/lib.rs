@@ -6,6 +6,7 @@
 
 use meltemi_http::Frame;
 use meltemi_http::h1::{Limits, Server};
+use meltemi_http::h2;
 use meltemi_net::Stream;
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
@@ -13,7 +14,7 @@ use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::config::listener::v3::Listener;
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use std::future::poll_fn;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A parser under test.
 pub type Target = fn(&[u8]);
@@ -23,6 +24,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xds", xds),
     ("bootstrap", bootstrap),
     ("http1", http1),
+    ("http2", http2),
+    ("hpack", hpack),
     ("client_hello", client_hello),
     ("http_sniff", http_sniff),
     ("proxy_protocol", proxy_protocol),
@@ -103,6 +106,67 @@ fn requests(data: &[u8], piece: usize) -> Vec<String> {
                     }
                 }
             }
+        };
+        let ((), seen) = tokio::join!(sending, receiving);
+        seen
+    })
+}
+
+/// What an HTTP/2 client says first: the preface and empty SETTINGS.
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Frames of a downstream connection. Cut anywhere, they must give the same requests.
+pub fn http2(data: &[u8]) {
+    let whole = streams(data, data.len());
+    let cut = streams(data, usize::from(data.first().copied().unwrap_or(1)) % 7 + 1);
+    assert_eq!(whole, cut, "frames depend on how the bytes arrive");
+}
+
+/// Two header blocks of one connection, the first as long as the first byte says: the second needs the table that the first left.
+pub fn hpack(data: &[u8]) {
+    let Some((first, blocks)) = data.split_first() else { return };
+    let (first, second) = blocks.split_at(usize::from(*first).min(blocks.len()));
+    let mut frames = Vec::new();
+    for (stream, block) in [(1, first), (3, second)] {
+        let block = &block[..block.len().min(16_384)];
+        let length = (block.len() as u32).to_be_bytes();
+        frames.extend_from_slice(&[length[1], length[2], length[3], 1, 5, 0, 0, 0, stream]);
+        frames.extend_from_slice(block);
+    }
+    streams(&frames, frames.len());
+}
+
+/// Each request that was accepted.
+fn streams(data: &[u8], piece: usize) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime without threads needs nothing");
+    runtime.block_on(async {
+        let (near, mut far) = Stream::pair(1 << 20);
+        let sending = async {
+            if far.write_all(GREETING).await.is_err() {
+                return;
+            }
+            for part in data.chunks(piece.max(1)) {
+                if far.write_all(part).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            let _ = far.shutdown().await;
+            let mut answer = [0; 4096];
+            while matches!(far.read(&mut answer).await, Ok(1..)) {}
+        };
+        let receiving = async {
+            let mut seen = Vec::new();
+            let Ok(mut connection) = h2::ServerConnection::handshake(near, &h2::Options::default()).await else {
+                return seen;
+            };
+            let mut held = Vec::new();
+            while let Ok(Some(accepted)) = poll_fn(|cx| connection.poll_accept(cx)).await {
+                seen.push(format!("{} {} {}", accepted.head.method, accepted.head.path, accepted.head.headers.len()));
+                held.push(accepted.stream);
+            }
+            seen
         };
         let ((), seen) = tokio::join!(sending, receiving);
         seen

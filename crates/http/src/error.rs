@@ -33,8 +33,6 @@ pub enum Error {
     Reset(ResetReason),
     #[error("i/o: {0}")]
     Io(#[from] io::Error),
-    #[error("http/2: {0}")]
-    H2(h2::Error),
 }
 
 impl Error {
@@ -44,26 +42,7 @@ impl Error {
             Self::Closed | Self::Truncated | Self::Io(_) => ResetReason::ConnectionClosed,
             Self::Violation(_) => ResetReason::Protocol,
             Self::Reset(reason) => *reason,
-            Self::H2(error) => h2_reset_reason(error),
         }
-    }
-}
-
-fn h2_reset_reason(error: &h2::Error) -> ResetReason {
-    if error.is_io() || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) {
-        return ResetReason::ConnectionClosed;
-    }
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => ResetReason::Refused,
-        Some(h2::Reason::PROTOCOL_ERROR) if !error.is_reset() => ResetReason::Protocol,
-        Some(_) if error.is_reset() => ResetReason::Remote,
-        Some(_) | None => ResetReason::ConnectionClosed,
-    }
-}
-
-impl From<h2::Error> for Error {
-    fn from(error: h2::Error) -> Self {
-        Self::H2(error)
     }
 }
 

@@ -96,7 +96,7 @@ thread_local! {
 }
 
 impl ConnectionFacts {
-    fn new(stream: &Stream, protocol: Protocol, note: Option<Rc<dyn Any>>) -> Self {
+    pub(crate) fn new(stream: &Stream, protocol: Protocol, note: Option<Rc<dyn Any>>) -> Self {
         let id = NEXT_ID.get();
         NEXT_ID.set(id + 1);
         Self { id, local: stream.local_addr(), protocol, opened: Instant::now(), note }
@@ -186,9 +186,6 @@ struct Http2 {
     streams: Cell<u64>,
     last_used: Cell<Instant>,
     closed: Cell<bool>,
-    /// Tells the driver to let the connection end.
-    retired: Cell<bool>,
-    driver: Cell<Option<Waker>>,
 }
 
 struct Waiter {
@@ -256,7 +253,7 @@ impl Pool {
         let best = shared.iter().filter(|c| self.has_room(c)).min_by_key(|c| c.connection.active())?;
         best.streams.set(best.streams.get() + 1);
         best.last_used.set(Instant::now());
-        Some(ClientStream::H2(Box::new(best.connection.stream())))
+        Some(ClientStream::H2(best.connection.stream()))
     }
 
     fn is_expired(&self, opened: Instant) -> bool {
@@ -267,7 +264,6 @@ impl Pool {
         let limit = self.options.max_requests_per_connection;
         let most = (self.options.h2.max_concurrent_streams as usize).min(shared.connection.max_streams());
         !shared.closed.get()
-            && !shared.retired.get()
             && shared.connection.active() < most
             && (limit == 0 || shared.streams.get() < limit)
             && !self.is_expired(shared.opened)
@@ -368,22 +364,12 @@ impl Pool {
             streams: Cell::new(0),
             last_used: Cell::new(now),
             closed: Cell::new(false),
-            retired: Cell::new(false),
-            driver: Cell::new(None),
         });
         self.shared.borrow_mut().push(Rc::clone(&shared));
         self.wake_all();
         let weak = Rc::downgrade(&self);
         drop(self);
-        poll_fn(|cx| {
-            let ended = driver.poll(cx);
-            if ended.is_pending() && !(shared.retired.get() && shared.connection.active() == 0) {
-                shared.driver.set(Some(cx.waker().clone()));
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
+        poll_fn(|cx| driver.poll(cx)).await;
         shared.closed.set(true);
         drop(guard);
         if let Some(pool) = weak.upgrade() {
@@ -431,7 +417,7 @@ impl Pool {
             let idle = shared.connection.active() == 0
                 && limit.is_some_and(|limit| now.duration_since(shared.last_used.get()) >= limit);
             if idle || self.is_expired(shared.opened) {
-                shared.retire();
+                shared.connection.retire();
             }
         }
     }
@@ -441,16 +427,7 @@ impl Pool {
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.open.set(self.open.get() - idle.len());
         for shared in self.shared.borrow().iter() {
-            shared.retire();
-        }
-    }
-}
-
-impl Http2 {
-    fn retire(&self) {
-        self.retired.set(true);
-        if let Some(waker) = self.driver.take() {
-            waker.wake();
+            shared.connection.retire();
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Frame {
 /// A downstream exchange.
 pub enum ServerStream {
     H1(Box<h1::Server>),
-    H2(Box<h2::ServerStream>),
+    H2(h2::ServerStream),
 }
 
 macro_rules! dispatch {
@@ -97,7 +97,7 @@ impl ServerStream {
 /// An upstream exchange. Dropping it returns a clean HTTP/1 connection to its pool and resets an unfinished HTTP/2 stream.
 pub enum ClientStream {
     H1(pool::Lease),
-    H2(Box<h2::ClientStream>),
+    H2(h2::ClientStream),
 }
 
 impl ClientStream {
@@ -109,14 +109,8 @@ impl ClientStream {
     }
 
     /// Queues a request. `end`: no body follows.
-    pub fn send_head(&mut self, head: &RequestHead, end: bool) -> Result<(), Error> {
-        match self {
-            Self::H1(s) => {
-                s.send_head(head, end);
-                Ok(())
-            }
-            Self::H2(s) => s.send_head(head, end),
-        }
+    pub fn send_head(&mut self, head: &RequestHead, end: bool) {
+        dispatch!(self, s => s.send_head(head, end));
     }
 
     pub fn send_frame(&mut self, frame: Frame) {

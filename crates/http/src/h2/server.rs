@@ -1,18 +1,24 @@
 //! The side that receives requests.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server};
 use http::StatusCode;
 use meltemi_net::Stream;
 
-use super::{Options, RESET_STREAMS, convert, sender};
-use crate::{Error, Frame, Headers, RequestHead, ResponseHead};
+use super::{
+    Options, Reason,
+    io::{Io, Moved},
+    state::{Role, Shared},
+};
+use crate::{Error, Frame, Headers, RequestHead, ResetReason, ResponseHead};
 
 /// A downstream connection. Only polling [`ServerConnection::poll_accept`] moves its streams' bytes.
 pub struct ServerConnection {
-    connection: server::Connection<Stream, Bytes>,
+    io: Io,
+    shared: Shared,
     buffer_bytes: usize,
 }
 
@@ -23,139 +29,141 @@ pub struct Accepted {
 }
 
 impl ServerConnection {
+    /// Sends our settings and waits for the client's.
     pub async fn handshake(stream: Stream, options: &Options) -> Result<Self, Error> {
-        let mut builder = server::Builder::new();
-        builder
-            .max_concurrent_streams(options.max_concurrent_streams)
-            .initial_window_size(options.initial_stream_window)
-            .initial_connection_window_size(options.initial_connection_window)
-            .max_header_list_size(options.max_header_bytes)
-            .max_concurrent_reset_streams(RESET_STREAMS)
-            .max_pending_accept_reset_streams(RESET_STREAMS)
-            .max_send_buffer_size(options.buffer_bytes);
-        if options.allow_connect {
-            builder.enable_connect_protocol();
+        let shared = Shared::new(Role::Server, options);
+        let io = Io::new(stream, Role::Server, options.keepalive);
+        let mut connection = Self { io, shared, buffer_bytes: options.buffer_bytes };
+        poll_fn(|cx| connection.poll_settings(cx)).await?;
+        Ok(connection)
+    }
+
+    fn poll_settings(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let moved = self.io.poll(cx, &self.shared);
+            if self.shared.state().settings_seen {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(moved) == Moved::Over {
+                return Poll::Ready(Err(self.end()));
+            }
         }
-        let connection = builder.handshake(stream).await?;
-        Ok(Self { connection, buffer_bytes: options.buffer_bytes })
+    }
+
+    /// How the connection ended.
+    fn end(&self) -> Error {
+        match self.shared.state().over {
+            None | Some(ResetReason::ConnectionClosed) => Error::Closed,
+            Some(reason) => Error::Reset(reason),
+        }
     }
 
     /// The next request; `None` once the connection is over.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Accepted>, Error>> {
-        let Some(accepted) = ready!(self.connection.poll_accept(cx)) else { return Poll::Ready(Ok(None)) };
-        let (request, respond) = accepted?;
-        let (parts, body) = request.into_parts();
-        let ended = body.is_end_stream();
-        let stream = ServerStream {
-            body,
-            ended,
-            respond,
-            send: None,
-            sender: sender::Sender::default(),
-            error: None,
-            buffer_bytes: self.buffer_bytes,
-        };
-        Poll::Ready(Ok(Some(Accepted { head: convert::request_head(parts), stream })))
+        loop {
+            let accepted = self.shared.state().accepted.pop_front();
+            if let Some((slot, head)) = accepted {
+                let stream = ServerStream { shared: self.shared.clone(), slot, buffer_bytes: self.buffer_bytes };
+                return Poll::Ready(Ok(Some(Accepted { head, stream })));
+            }
+            if ready!(self.io.poll(cx, &self.shared)) == Moved::Over {
+                return Poll::Ready(match self.end() {
+                    Error::Closed => Ok(None),
+                    error => Err(error),
+                });
+            }
+        }
+    }
+
+    /// Streams that have a handle. When the last is dropped, the task that polls this is woken.
+    pub fn active(&self) -> usize {
+        self.shared.state().live()
     }
 
     /// Says GOAWAY: streams in progress end in peace, new ones are refused, then the connection closes.
     pub fn drain(&mut self) {
-        self.connection.graceful_shutdown();
+        self.shared.state().drain();
     }
 
     /// Closes at once.
     pub fn abort(&mut self, reason: Reason) {
-        self.connection.abrupt_shutdown(reason);
+        self.shared.state().abort(reason, ResetReason::Local);
+    }
+}
+
+impl Drop for ServerConnection {
+    fn drop(&mut self) {
+        self.shared.state().fail(ResetReason::ConnectionClosed);
     }
 }
 
 /// One downstream stream.
 pub struct ServerStream {
-    body: RecvStream,
-    ended: bool,
-    respond: server::SendResponse<Bytes>,
-    send: Option<SendStream<Bytes>>,
-    sender: sender::Sender,
-    /// A failure to send, reported by the next poll.
-    error: Option<h2::Error>,
+    shared: Shared,
+    slot: u32,
     buffer_bytes: usize,
 }
 
 impl ServerStream {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Error>> {
-        sender::poll_frame(&mut self.body, cx, &mut self.ended)
+        self.shared.state().poll_frame(self.slot, cx)
     }
 
     pub fn request_ended(&self) -> bool {
-        self.ended
+        self.shared.state().ended(self.slot)
     }
 
+    /// Ready when the client has reset the stream, or the connection is over.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let reset = match &mut self.send {
-            Some(send) => send.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
-        };
-        reset.map(|_| ())
+        let mut state = self.shared.state();
+        if state.failure(self.slot).is_some() {
+            return Poll::Ready(());
+        }
+        state.streams[self.slot as usize].wait(cx.waker());
+        Poll::Pending
     }
 
     pub fn send_interim(&mut self, status: StatusCode, headers: &Headers) {
-        let mut head = ResponseHead::new(status);
-        head.headers = headers.clone();
-        if let Err(error) = self.respond.send_informational(convert::response(&head)) {
-            self.error.get_or_insert(error);
-        }
+        self.shared.state().send_response(self.slot, status, headers, false);
     }
 
     pub fn send_head(&mut self, head: &ResponseHead, end: bool) {
-        let mut response = convert::response(head);
-        // A tunnel is opened by 200 here (RFC 8441), whatever version the upstream spoke.
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            *response.status_mut() = StatusCode::OK;
-            response.headers_mut().remove(http::header::UPGRADE);
-        }
-        match self.respond.send_response(response, end) {
-            Ok(send) => self.send = Some(send),
-            Err(error) => {
-                self.error.get_or_insert(error);
-            }
-        }
-        if end {
-            self.sender.finished_with_head();
-        }
+        // A tunnel is opened by 200 here (RFC 8441), whatever version the upstream spoke; the encoder drops `upgrade`.
+        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let status = if switches { StatusCode::OK } else { head.status };
+        self.shared.state().send_response(self.slot, status, &head.headers, end);
     }
 
     pub fn send_frame(&mut self, frame: Frame) {
-        self.sender.push(frame);
+        self.shared.state().send_frame(self.slot, frame);
     }
 
     pub fn finish(&mut self) {
-        self.sender.finish();
+        self.shared.state().streams[self.slot as usize].finish = true;
     }
 
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.sender.queued() > self.buffer_bytes {
-            ready!(self.poll_flush(cx))?;
-        }
-        Poll::Ready(Ok(()))
+        self.shared.state().poll_ready(self.slot, self.buffer_bytes, cx)
     }
 
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(error) = self.error.take() {
-            return Poll::Ready(Err(error.into()));
-        }
-        match &mut self.send {
-            Some(send) => self.sender.poll_flush(send, cx),
-            None => Poll::Ready(Ok(())),
-        }
+        self.shared.state().poll_flush(self.slot, cx)
     }
 
     pub fn abort(&mut self) {
-        if self.sender.is_finished() {
-            return;
+        let mut state = self.shared.state();
+        let stream = &state.streams[self.slot as usize];
+        if !stream.finished && stream.reset.is_none() && state.over.is_none() {
+            state.reset_stream(self.slot, Reason::INTERNAL_ERROR, ResetReason::Local);
         }
-        match &mut self.send {
-            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-        }
+    }
+}
+
+impl Drop for ServerStream {
+    /// A response that ended before its request did tells the peer to stop sending (RFC 9113 8.1).
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        let reason = if state.streams[self.slot as usize].finished { Reason::NO_ERROR } else { Reason::INTERNAL_ERROR };
+        state.vacate(self.slot, reason);
     }
 }

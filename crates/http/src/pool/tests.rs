@@ -37,7 +37,7 @@ fn connection(live: &Rc<Cell<usize>>, times: usize) -> Connected {
 }
 
 async fn exchange(stream: &mut ClientStream) {
-    stream.send_head(&RequestHead::new(Method::GET, "a", "/"), true).unwrap();
+    stream.send_head(&RequestHead::new(Method::GET, "a", "/"), true);
     poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
     assert_eq!(poll_fn(|cx| stream.poll_response(cx)).await.unwrap().status, StatusCode::NO_CONTENT);
 }

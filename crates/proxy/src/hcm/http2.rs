@@ -1,64 +1,57 @@
-//! An HTTP/2 connection: one task that moves its bytes, and one for each exchange.
+//! An HTTP/2 connection: one task that moves its bytes, and one for each exchange in progress.
 
-use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use meltemi_http::{
-    ServerStream,
-    h2::{self, Accepted, ServerConnection},
-};
+use meltemi_http::h2::{self, Accepted, ServerConnection};
 use meltemi_net::{Stream, timer::Deadline};
+use meltemi_plan::hcm::Http2Options;
 use tokio::time::Instant;
 
-use super::{Context, exchange};
+use super::{Context, seats::Seats};
 
 /// A client that never finishes its preface.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A connection that was idle for so long keeps nothing for the next stream.
+const SETTLED: Duration = Duration::from_secs(1);
 
-struct Active(Rc<Cell<usize>>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+/// The codec's options for either side of the proxy.
+pub(crate) fn options(plan: &Http2Options, max_header_bytes: u32, max_fields: u32) -> h2::Options {
+    let keepalive = plan
+        .keepalive
+        .and_then(|keepalive| Some(h2::Keepalive { interval: keepalive.interval?, timeout: keepalive.timeout }));
+    h2::Options {
+        max_concurrent_streams: plan.max_concurrent_streams,
+        initial_stream_window: plan.initial_stream_window,
+        initial_connection_window: plan.initial_connection_window,
+        max_header_bytes,
+        max_fields,
+        allow_connect: plan.allow_connect,
+        keepalive,
+        ..h2::Options::default()
     }
 }
 
 pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
     let plan = &context.http.plan;
-    let options = h2::Options {
-        max_concurrent_streams: plan.http2.max_concurrent_streams,
-        initial_stream_window: plan.http2.initial_stream_window,
-        initial_connection_window: plan.http2.initial_connection_window,
-        max_header_bytes: plan.max_request_headers_bytes,
-        allow_connect: plan.http2.allow_connect,
-        ..h2::Options::default()
-    };
+    let options = options(&plan.http2, plan.max_request_headers_bytes, plan.max_headers_count);
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, ServerConnection::handshake(stream, &options)).await
     else {
         return;
     };
-    let active = Rc::new(Cell::new(0usize));
     let oldest = plan.max_connection_duration.map(|limit| Instant::now() + limit);
     let mut deadline = Deadline::new();
     let mut drained = false;
     let mut requests = 0u32;
+    let seats = Seats::new();
     while let Some(accepted) =
-        next_request(&context, &mut connection, &mut deadline, (&active, oldest, &mut drained)).await
+        next_request(&context, &mut connection, &mut deadline, (oldest, &mut drained, &seats)).await
     {
         requests += 1;
         if plan.max_requests_per_connection > 0 && requests >= plan.max_requests_per_connection && !drained {
             drained = true;
             connection.drain();
         }
-        active.set(active.get() + 1);
-        let guard = Active(Rc::clone(&active));
-        let context = Rc::clone(&context);
-        tokio::task::spawn_local(async move {
-            let _guard = guard;
-            let Accepted { head, stream } = accepted;
-            let mut stream = ServerStream::H2(Box::new(stream));
-            let mut deadline = Deadline::new();
-            exchange::run(&context, &mut stream, &mut deadline, head).await;
-        });
+        seats.serve(&context, accepted);
     }
 }
 
@@ -67,36 +60,52 @@ async fn next_request(
     context: &Context,
     connection: &mut ServerConnection,
     deadline: &mut Deadline,
-    (active, oldest, drained): (&Rc<Cell<usize>>, Option<Instant>, &mut bool),
+    (oldest, drained, seats): (Option<Instant>, &mut bool, &Seats),
 ) -> Option<Accepted> {
-    let idle = context.http.plan.idle_timeout;
+    let plan = &context.http.plan;
     let mut idle_since = None;
+    let mut end = oldest;
     poll_fn(|cx| {
         context.handle.register(cx);
         if context.handle.is_draining() && !*drained {
             *drained = true;
-            connection.drain();
-        }
-        match connection.poll_accept(cx) {
-            Poll::Ready(Ok(Some(accepted))) => return Poll::Ready(Some(accepted)),
-            Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(None),
-            Poll::Pending => {}
-        }
-        if active.get() > 0 {
             idle_since = None;
-            deadline.set(oldest);
-        } else if idle_since.is_none() {
-            let now = Instant::now();
-            idle_since = Some(now);
-            let due = idle.and_then(|idle| now.checked_add(idle));
-            deadline.set(due.into_iter().chain(oldest).min());
-        }
-        if deadline.poll(cx).is_ready() && !*drained {
-            *drained = true;
             connection.drain();
-            cx.waker().wake_by_ref();
         }
-        Poll::Pending
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Ok(Some(accepted))) => return Poll::Ready(Some(accepted)),
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            if connection.active() > 0 {
+                idle_since = None;
+                deadline.set(oldest.filter(|_| !*drained));
+            } else if idle_since.is_none() {
+                let now = Instant::now();
+                idle_since = Some(now);
+                // A client that is told to go has so long to say that it knows.
+                let limit = if *drained { Some(plan.drain_timeout) } else { plan.idle_timeout };
+                let due = limit.and_then(|limit| now.checked_add(limit));
+                end = due.into_iter().chain(oldest.filter(|_| !*drained)).min();
+                let settled = (!seats.is_empty()).then_some(now + SETTLED);
+                deadline.set(settled.into_iter().chain(end).min());
+            }
+            if deadline.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if !seats.is_empty() && connection.active() == 0 {
+                seats.dismiss();
+                deadline.set(end);
+                continue;
+            }
+            if *drained {
+                return Poll::Ready(None);
+            }
+            *drained = true;
+            idle_since = None;
+            connection.drain();
+        }
     })
     .await
 }

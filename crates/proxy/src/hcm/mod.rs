@@ -2,16 +2,17 @@
 //!
 //! Owns what Envoy does to every request and response whatever its route: forwarding headers, request ids, normalisation, local
 //! replies, timeouts of connections, drain. An HTTP/1 connection and all its exchanges are one task; an HTTP/2 connection is one
-//! task and one a stream. Must never choose a host.
+//! task and one for each stream in progress. Must never choose a host.
 
 mod exchange;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 mod local_reply;
 mod path;
 mod reply;
 mod request;
 mod response;
+mod seats;
 
 use std::{rc::Rc, sync::Arc};
 

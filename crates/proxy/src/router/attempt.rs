@@ -278,7 +278,7 @@ async fn converse(
     let reset = |error: meltemi_http::Error| Attempted::Failed(Failure::Reset(error.reset_reason()));
     let replayed = sending.replay.as_deref().unwrap_or_default();
     let end = sending.done && replayed.is_empty();
-    upstream.send_head(&exchange.request, end).map_err(reset)?;
+    upstream.send_head(&exchange.request, end);
     sending.sent_any = true;
     for frame in replayed {
         upstream.send_frame(frame.clone());

@@ -4,7 +4,7 @@ use std::{any::Any, rc::Rc, sync::Arc};
 
 use meltemi_filters::TlsInfo;
 use meltemi_http::{
-    ClientStream, Protocol, h1, h2,
+    ClientStream, Protocol, h1,
     pool::{ConnectError, Connected, Key, Mode, Options, Pool},
 };
 use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
@@ -13,7 +13,7 @@ use meltemi_tls::ClientTls;
 use meltemi_upstream::{ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, Transport};
 
 use super::failure::Failure;
-use crate::{chain, worker::Worker};
+use crate::{chain, hcm::http2, worker::Worker};
 
 /// Where a stream is to go.
 pub struct Destination {
@@ -96,13 +96,7 @@ fn options(plan: &plan::Cluster) -> Options {
             trailers: http.http1.enable_trailers,
             ..h1::Limits::default()
         },
-        h2: h2::Options {
-            max_concurrent_streams: http.http2.max_concurrent_streams,
-            initial_stream_window: http.http2.initial_stream_window,
-            initial_connection_window: http.http2.initial_connection_window,
-            max_header_bytes: http.max_response_headers_bytes,
-            ..h2::Options::default()
-        },
+        h2: http2::options(&http.http2, http.max_response_headers_bytes, http.max_headers_count),
         idle_timeout: http.idle_timeout,
         max_connection_duration: http.max_connection_duration,
         max_requests_per_connection: u64::from(http.max_requests_per_connection),

@@ -150,7 +150,7 @@ async fn run(
         let queue = queue.borrow();
         queue.finished && queue.frames.is_empty()
     };
-    upstream.send_head(&head, finished).ok()?;
+    upstream.send_head(&head, finished);
     let mut responded = false;
     poll_fn(|cx| {
         while !finished && upstream.poll_ready(cx).is_ready() {
