@@ -7,7 +7,7 @@ process (/proc/PID/task/*/schedstat), which other load on the machine disturbs f
 
   bench/run.py                      every case, 3 rounds of 4 s
   bench/run.py h1 grpc --rounds 5   two cases
-  bench/run.py memory               memory at rest and with 1,000 and 5,000 clusters
+  bench/run.py memory               memory at rest and with 1,000 and 5,000 clusters, from a file and over ADS
 """
 import argparse
 import atexit
@@ -486,20 +486,87 @@ def many_clusters(count, port):
     return bootstrap(port, manager, clusters)
 
 
+def over_ads(static, control_plane):
+    """The same listener, routes and clusters as resources of an ADS server, and the bootstrap that subscribes to them."""
+    statics = static["static_resources"]
+    (listener,) = statics["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    ads = {"ads": {}, "resource_api_version": "V3"}
+    routes = {"@type": TYPE + "envoy.config.route.v3.RouteConfiguration", **manager.pop("route_config")}
+    manager["rds"] = {"route_config_name": routes["name"], "config_source": ads}
+    resources = [routes, {"@type": TYPE + "envoy.config.listener.v3.Listener", **listener}]
+    for each in statics["clusters"]:
+        assignment = each.pop("load_assignment")
+        each.update(type="EDS", eds_cluster_config={"eds_config": ads})
+        resources.append({"@type": TYPE + "envoy.config.cluster.v3.Cluster", **each})
+        resources.append({"@type": TYPE + "envoy.config.endpoint.v3.ClusterLoadAssignment", **assignment})
+    service = {"envoy_grpc": {"cluster_name": "control-plane"}}
+    boot = {
+        "admin": static["admin"],
+        "node": {"id": "bench", "cluster": "bench"},
+        "dynamic_resources": {
+            "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": [service]},
+            "cds_config": ads,
+            "lds_config": ads,
+        },
+        "static_resources": {"clusters": [cluster("control-plane", control_plane, http2=True)]},
+    }
+    return boot, resources
+
+
+def start_ads(resources):
+    """A foreign ADS server of PyPI's grpcio and xds-protos; none where they are not installed."""
+    python = cache() + "/venv/bin/python"
+    if not os.path.exists(python):
+        return None, 0
+    port = free_port()
+    peers = ROOT + "/crates/meltemi/tests/e2e/peers/peers.py"
+    file = write(f"resources-{port}.json", json.dumps(resources))
+    process = start([python, peers, "ads-server", str(port), file], 0, "ads.log")
+    if not wait_port(port, process, 120):
+        raise RuntimeError("the ADS server did not start\n" + open(WORK + "/ads.log").read()[-2000:])
+    return process, port
+
+
+def settled(pid):
+    """Waits until the process has come to rest, and a moment more."""
+    spent, still = cpu_ns(pid), 0
+    while still < 4:
+        time.sleep(0.5)
+        now = cpu_ns(pid)
+        still = still + 1 if now - spent < 10e6 else 0
+        spent = now
+
+
 def run_memory(args):
-    print("\n### memory: RSS and anonymous MiB, and CPU to start\n\n| proxy | clusters | RSS MiB | anonymous MiB | CPU s |\n|---|---|---|---|---|")
-    for count in (0, 1000, 5000):
-        for peer in proxies(args.meltemi, args.peers):
-            port = free_port()
-            path = write(f"{peer.name}-memory-{count}.json", json.dumps(many_clusters(count, port)))
-            process = start(peer.command(path), 1, f"{peer.name}.log")
-            if not wait_port(port, process, 60):
-                raise RuntimeError(f"{peer.name} did not start\n" + open(f"{WORK}/{peer.name}.log").read()[-2000:])
-            time.sleep(1)
-            rss, anon = memory_kib(process.pid)
-            print(f"| {peer.name} | {count} | {rss / 1024:.1f} | {anon / 1024:.1f} | {cpu_ns(process.pid) / 1e9:.2f} |")
-            sys.stdout.flush()
-            stop(process)
+    print("\n### memory: RSS and anonymous MiB, and CPU to load\n")
+    print("| proxy | clusters | from | RSS MiB | anonymous MiB | CPU s |\n|---|---|---|---|---|---|")
+    for source in ("file", "ADS"):
+        for count in (0, 1000, 5000):
+            for peer in proxies(args.meltemi, args.peers):
+                memory_of(peer, source, count)
+
+
+def memory_of(peer, source, count):
+    port = free_port()
+    boot, server = many_clusters(count, port), None
+    if source == "ADS":
+        # The bootstrap must name the server's port, which is known once it runs; the resources do not.
+        _, resources = over_ads(many_clusters(count, port), 1)
+        server, control_plane = start_ads(resources)
+        if server is None:
+            return print(f"| {peer.name} | {count} | skipped: no xds-protos; scripts/install-test-deps.sh installs it |")
+        boot, _ = over_ads(boot, control_plane)
+    path = write(f"{peer.name}-memory-{source}-{count}.json", json.dumps(boot))
+    process = start(peer.command(path), 1, f"{peer.name}.log")
+    if not wait_port(port, process, 120):
+        raise RuntimeError(f"{peer.name} did not start\n" + open(f"{WORK}/{peer.name}.log").read()[-2000:])
+    settled(process.pid)
+    rss, anon = memory_kib(process.pid)
+    print(f"| {peer.name} | {count} | {source} | {rss / 1024:.1f} | {anon / 1024:.1f} | {cpu_ns(process.pid) / 1e9:.2f} |")
+    sys.stdout.flush()
+    for each in filter(None, (process, server)):
+        stop(each)
 
 
 def run_idle(args):

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meltemi_http::{HeaderName, HeaderValue, Headers, Method, RequestHead};
 use meltemi_plan::filter::{FilterOverride, PerFilter};
-use meltemi_plan::route::{DirectResponse, PathRule, RouteMatch};
+use meltemi_plan::route::{DirectResponse, PathRule, RouteMatch, RouteSettings};
 use meltemi_plan::{Cluster, HeaderRules, Route, RouteAction};
 use meltemi_telemetry::Registry;
 
@@ -41,28 +41,32 @@ pub(crate) fn request(fields: &[(&str, &str)]) -> RequestHead {
 }
 
 pub(crate) fn route(overrides: Vec<(&str, FilterOverride)>) -> Arc<Route> {
-    Arc::new(Route {
-        name: "default".into(),
-        matcher: RouteMatch {
-            path: PathRule::Prefix { prefix: "/".into(), ignore_case: false },
-            headers: vec![],
-            query: vec![],
-            cookies: vec![],
-            fraction: None,
-            grpc: false,
-            tls_presented: None,
-            tls_validated: None,
-            dynamic_metadata: vec![],
-        },
-        action: RouteAction::DirectResponse(Box::new(DirectResponse { status: 200, body: None, body_format: None })),
+    let settings = RouteSettings {
         request_headers: HeaderRules::default(),
         response_headers: HeaderRules::default(),
         per_filter: PerFilter(overrides.into_iter().map(|(n, o)| (n.into(), o)).collect()),
-        metadata: None,
-        decorator: None,
         tracing: None,
         retry_buffer_limit: None,
         stat_prefix: "".into(),
+    };
+    let matcher = RouteMatch {
+        path: PathRule::Prefix { prefix: "/".into(), ignore_case: false },
+        headers: vec![],
+        query: vec![],
+        cookies: vec![],
+        fraction: None,
+        grpc: false,
+        tls_presented: None,
+        tls_validated: None,
+        dynamic_metadata: vec![],
+    };
+    Arc::new(Route {
+        name: "default".into(),
+        matcher: matcher.into(),
+        action: RouteAction::DirectResponse(Box::new(DirectResponse { status: 200, body: None, body_format: None })),
+        metadata: None,
+        decorator: None,
+        settings: settings.into(),
     })
 }
 

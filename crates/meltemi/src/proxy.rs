@@ -113,6 +113,8 @@ pub async fn give_memory_back(state: Arc<meltemi_proxy::admin::AdminState>) {
     let mut initialized = state.initialized.subscribe();
     // The sender is part of the state that we hold.
     let _ = initialized.wait_for(|initialized| *initialized).await;
+    // What the start has read of the program is not needed again.
+    crate::memory::give_back_program();
     loop {
         crate::memory::give_back();
         tokio::time::sleep(GIVE_BACK_INTERVAL).await;

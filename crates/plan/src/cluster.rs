@@ -1,36 +1,56 @@
 //! Clusters.
 
-use crate::common::{Address, ConfigSource, Metadata, SocketOption, TcpKeepalive, Value};
+use crate::common::{Address, Metadata, SocketOption, TcpKeepalive, Value};
 use crate::endpoint::LoadAssignment;
 use crate::filter::HttpFilter;
 use crate::hcm::{Http1Options, Http2Options};
 use crate::route::{HashPolicy, RetryPolicy};
 use crate::tls::UpstreamTls;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What is a cluster's own, and the settings that it has in common with many.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     pub name: Arc<str>,
     /// What statistics call it: `alt_stat_name`, else the name.
     pub stat_name: Arc<str>,
+    /// What its load assignment is called, for EDS clusters.
+    pub service_name: Arc<str>,
+    /// For static and DNS clusters.
+    pub load_assignment: Option<Arc<LoadAssignment>>,
+    pub transport: TransportSocket,
+    /// The first whose criteria the endpoint's metadata under `envoy.transport_socket_match` holds; else `transport`.
+    pub transport_matches: Vec<TransportMatch>,
+    pub metadata: Arc<Metadata>,
+    /// Held once for all clusters whose fields but these are encoded alike.
+    pub settings: Arc<ClusterSettings>,
+    /// Of the encoded resource: equal plans have equal fingerprints.
+    pub fingerprint: u64,
+}
+
+impl Deref for Cluster {
+    type Target = ClusterSettings;
+
+    fn deref(&self) -> &ClusterSettings {
+        &self.settings
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct ClusterSettings {
     pub kind: ClusterKind,
     pub connect_timeout: Duration,
     pub lb_policy: LbPolicy,
     pub lb: CommonLb,
     pub subsets: Option<LbSubsets>,
-    /// For static and DNS clusters.
-    pub load_assignment: Option<Arc<LoadAssignment>>,
-    pub breakers: CircuitBreakers,
-    pub outlier: Option<OutlierDetection>,
+    pub breakers: Arc<CircuitBreakers>,
+    pub outlier: Option<Arc<OutlierDetection>>,
     pub health_checks: Vec<HealthCheck>,
     pub http: UpstreamHttp,
-    pub transport: TransportSocket,
-    /// The first whose criteria the endpoint's metadata under `envoy.transport_socket_match` holds; else `transport`.
-    pub transport_matches: Vec<TransportMatch>,
     pub dns: DnsSettings,
-    pub metadata: Metadata,
     pub keepalive: Option<TcpKeepalive>,
     pub bind: Option<BindConfig>,
     pub buffer_limit: u32,
@@ -44,8 +64,8 @@ pub struct Cluster {
     /// Network filters in front of every upstream connection (Istio's metadata exchange).
     pub filters: Vec<UpstreamFilter>,
     pub preconnect_ratio: f64,
-    /// Of the encoded resource: equal plans have equal fingerprints.
-    pub fingerprint: u64,
+    /// What they were made from.
+    pub encoded: bytes::Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +73,8 @@ pub enum ClusterKind {
     Static,
     StrictDns,
     LogicalDns,
-    Eds { service_name: Arc<str>, source: ConfigSource },
+    /// Over the one ADS stream.
+    Eds,
     OriginalDst(OriginalDst),
 }
 
@@ -342,14 +363,15 @@ pub enum UpstreamFilter {
 }
 
 impl Cluster {
-    /// The index of the transport for an endpoint: 0 is the default, `n + 1` the match `n`.
-    pub fn transport_index(&self, endpoint: Option<&Metadata>) -> usize {
+    /// The index of the transport for an endpoint: 0 is the default, `n + 1` the match `n`. The conversion refuses more
+    /// matches than that can count.
+    pub fn transport_index(&self, endpoint: Option<&Metadata>) -> u16 {
         let none = Metadata::default();
         let metadata = endpoint.unwrap_or(&none);
         self.transport_matches
             .iter()
             .position(|candidate| metadata.holds("envoy.transport_socket_match", &candidate.criteria))
-            .map_or(0, |at| at + 1)
+            .map_or(0, |at| at as u16 + 1)
     }
 
     /// Endpoint addresses that this cluster names itself.

@@ -24,8 +24,8 @@ mod tracing;
 mod transport;
 
 pub use bootstrap::bootstrap;
-pub use cluster::cluster;
-pub use endpoint::load_assignment;
-pub use listener::listener;
-pub use route::route_configuration;
-pub use secret::secret;
+pub use cluster::{cluster, encoded_cluster};
+pub use endpoint::{encoded_load_assignment, load_assignment};
+pub use listener::{encoded_listener, listener};
+pub use route::{encoded_route_configuration, route_configuration};
+pub use secret::{encoded_secret, secret};

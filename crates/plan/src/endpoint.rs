@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct LoadAssignment {
     pub cluster: Arc<str>,
-    pub localities: Vec<LocalityEndpoints>,
+    pub localities: Box<[LocalityEndpoints]>,
     /// Percent; Envoy's default is 140.
     pub overprovisioning_factor: u32,
     pub weighted_priority_health: bool,
@@ -37,7 +37,7 @@ pub struct LocalityEndpoints {
     pub priority: u32,
     /// `None`: takes no traffic under locality weighted balancing.
     pub weight: Option<u32>,
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Box<[Endpoint]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,12 +54,12 @@ pub enum EndpointHealth {
 pub struct Endpoint {
     pub address: Address,
     /// Tried in turn with `address`.
-    pub additional_addresses: Vec<Address>,
+    pub additional_addresses: Box<[Address]>,
     pub hostname: Arc<str>,
     pub weight: u32,
     pub health: EndpointHealth,
     pub metadata: Option<Arc<Metadata>>,
-    pub health_check: Option<EndpointHealthCheck>,
+    pub health_check: Option<Box<EndpointHealthCheck>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

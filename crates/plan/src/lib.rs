@@ -28,9 +28,12 @@ pub mod tracing;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink};
 pub use bootstrap::{AdsConfig, Bootstrap};
-pub use cluster::{Cluster, ClusterKind, LbPolicy};
+pub use cluster::{Cluster, ClusterKind, ClusterSettings, LbPolicy};
 pub use common::{Address, Fraction, Metadata, TcpKeepalive};
-pub use convert::{bootstrap, cluster, listener, load_assignment, route_configuration, secret};
+pub use convert::{
+    bootstrap, cluster, encoded_cluster, encoded_listener, encoded_load_assignment, encoded_route_configuration,
+    encoded_secret, listener, load_assignment, route_configuration, secret,
+};
 pub use endpoint::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
 pub use error::{At, PlanError};
 pub use filter::{FilterOverride, HttpFilter, HttpFilterConfig, PerFilter};

@@ -8,7 +8,9 @@ use crate::filter::PerFilter;
 use crate::format::Format;
 use crate::hcm::BodyFormat;
 use crate::header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
+use meltemi_base::intern::Shared;
 use meltemi_matchers::{DomainTrie, FullRegex, RegexRewrite, StringMatcher};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +45,24 @@ pub enum TlsRequirement {
     All,
 }
 
+/// What is a virtual host's own, and the settings that it has in common with many.
 #[derive(Debug, Clone)]
 pub struct VirtualHost {
     pub name: Arc<str>,
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Box<[Arc<Route>]>,
+    pub settings: Shared<HostSettings>,
+}
+
+impl Deref for VirtualHost {
+    type Target = HostSettings;
+
+    fn deref(&self) -> &HostSettings {
+        &self.settings
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct HostSettings {
     pub require_tls: TlsRequirement,
     pub request_headers: HeaderRules,
     pub response_headers: HeaderRules,
@@ -66,16 +82,30 @@ pub struct VirtualCluster {
     pub headers: Vec<HeaderMatcher>,
 }
 
+/// What is a route's own, and what it has in common with many.
 #[derive(Debug, Clone)]
 pub struct Route {
     pub name: Arc<str>,
-    pub matcher: RouteMatch,
+    pub matcher: Shared<RouteMatch>,
     pub action: RouteAction,
+    pub metadata: Option<Arc<Metadata>>,
+    pub decorator: Option<Decorator>,
+    pub settings: Shared<RouteSettings>,
+}
+
+impl Deref for Route {
+    type Target = RouteSettings;
+
+    fn deref(&self) -> &RouteSettings {
+        &self.settings
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct RouteSettings {
     pub request_headers: HeaderRules,
     pub response_headers: HeaderRules,
     pub per_filter: PerFilter,
-    pub metadata: Option<Arc<Metadata>>,
-    pub decorator: Option<Decorator>,
     pub tracing: Option<RouteTracing>,
     pub retry_buffer_limit: Option<u64>,
     pub stat_prefix: Arc<str>,
@@ -153,9 +183,23 @@ pub enum RouteAction {
     NonForwarding,
 }
 
+/// Where a request goes, and how, which many routes have in common.
 #[derive(Debug, Clone)]
 pub struct Forward {
     pub cluster: ClusterSpec,
+    pub settings: Shared<ForwardSettings>,
+}
+
+impl Deref for Forward {
+    type Target = ForwardSettings;
+
+    fn deref(&self) -> &ForwardSettings {
+        &self.settings
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct ForwardSettings {
     /// Status when the cluster is unknown: 503, 404 or 500.
     pub cluster_not_found_status: u16,
     /// Wanted endpoint metadata under `envoy.lb`.

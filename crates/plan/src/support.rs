@@ -100,6 +100,16 @@ pub fn check_resource(type_url: &str, bytes: &[u8]) -> Result<()> {
     check(bytes, type_url.rsplit('/').next().unwrap_or_default())
 }
 
+/// An encoded message as two: the fields of these numbers, and all others. Each keeps its order.
+pub(crate) fn split(bytes: &[u8], numbers: &[u32]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let (mut chosen, mut rest) = (Vec::with_capacity(bytes.len()), Vec::with_capacity(bytes.len()));
+    walk::top_level(bytes, |number, field| {
+        if numbers.contains(&number) { &mut chosen } else { &mut rest }.extend_from_slice(field);
+    })?;
+    rest.shrink_to_fit();
+    Ok((chosen, rest))
+}
+
 /// The whole table: message, field, class.
 pub fn entries() -> impl Iterator<Item = (&'static str, &'static str, Class)> {
     table::MESSAGES

@@ -70,7 +70,11 @@ impl Any {
 }
 
 macro_rules! named {
-    ($($message:ident: $unpack:ident, $pack:ident;)*) => {$(
+    ($($message:ident: $decode:ident, $unpack:ident, $pack:ident;)*) => {$(
+        #[doc = concat!("[`decode`] of a `", stringify!($message), "`, compiled once. Holds nothing of `bytes`.")]
+        pub fn $decode(bytes: &[u8]) -> Result<$message, DecodeError> {
+            decode(bytes)
+        }
         #[doc = concat!("[`Any::unpack`] of a `", stringify!($message), "`, compiled once.")]
         pub fn $unpack(any: &Any) -> Result<$message, DecodeError> {
             any.unpack()
@@ -83,13 +87,13 @@ macro_rules! named {
 }
 
 named! {
-    Bootstrap: unpack_bootstrap, pack_bootstrap;
-    Cluster: unpack_cluster, pack_cluster;
-    ClusterLoadAssignment: unpack_load_assignment, pack_load_assignment;
-    Listener: unpack_listener, pack_listener;
-    RouteConfiguration: unpack_route_configuration, pack_route_configuration;
-    HttpConnectionManager: unpack_http_connection_manager, pack_http_connection_manager;
-    Secret: unpack_secret, pack_secret;
-    DownstreamTlsContext: unpack_downstream_tls_context, pack_downstream_tls_context;
-    UpstreamTlsContext: unpack_upstream_tls_context, pack_upstream_tls_context;
+    Bootstrap: decode_bootstrap, unpack_bootstrap, pack_bootstrap;
+    Cluster: decode_cluster, unpack_cluster, pack_cluster;
+    ClusterLoadAssignment: decode_load_assignment, unpack_load_assignment, pack_load_assignment;
+    Listener: decode_listener, unpack_listener, pack_listener;
+    RouteConfiguration: decode_route_configuration, unpack_route_configuration, pack_route_configuration;
+    HttpConnectionManager: decode_http_connection_manager, unpack_http_connection_manager, pack_http_connection_manager;
+    Secret: decode_secret, unpack_secret, pack_secret;
+    DownstreamTlsContext: decode_downstream_tls_context, unpack_downstream_tls_context, pack_downstream_tls_context;
+    UpstreamTlsContext: decode_upstream_tls_context, unpack_upstream_tls_context, pack_upstream_tls_context;
 }

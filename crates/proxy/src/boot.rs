@@ -4,7 +4,7 @@ mod control_plane;
 mod subscriber;
 
 use crate::admin::{self, AdminState};
-use crate::configurator::{Configurator, Held};
+use crate::configurator::{Configurator, Held, Source};
 use crate::worker::{self, Feed, ListenerStatus, Phase};
 use meltemi_plan::common::Address;
 use meltemi_plan::{Bootstrap, PlanError};
@@ -221,7 +221,7 @@ async fn watch_statuses(mut statuses: mpsc::Receiver<ListenerStatus>, state: Arc
         let Err(reason) = result else { continue };
         tracing::error!(listener = %listener, reason, "listener not bound");
         let configurator = state.configurator.lock();
-        let fixed = configurator.held_listeners().any(|(held, _)| held.fixed && held.plan.name == listener);
+        let fixed = configurator.held_listeners().any(|(held, _)| held.source.fixed && held.plan.name == listener);
         if fixed {
             return RunError::Listener { listener, reason };
         }
@@ -248,6 +248,6 @@ async fn drain(threads: Vec<JoinHandle<()>>, phase: &watch::Sender<Phase>, limit
 }
 
 fn fixed<P>(plan: Arc<P>) -> Held<P> {
-    let body = Arc::new(Any::default());
-    Held { plan, body, version: Arc::default(), updated: SystemTime::now(), fixed: true }
+    let source = Source { body: Arc::default(), version: Arc::default(), updated: SystemTime::now(), fixed: true };
+    Held { plan, source }
 }

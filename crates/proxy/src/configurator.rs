@@ -14,27 +14,43 @@ use crate::secrets::SecretStore;
 use crate::world::{ActiveListener, ChainRuntime, World};
 use meltemi_plan::cluster::{ClusterKind, TransportSocket};
 use meltemi_plan::common::ConfigSource;
-use meltemi_plan::{Cluster as ClusterPlan, FilterChain, Listener, LoadAssignment, RouteConfiguration};
-use meltemi_proto::Any;
+use meltemi_plan::{
+    Cluster as ClusterPlan, FilterChain, Listener, LoadAssignment, RouteConfiguration, encoded_load_assignment,
+};
 use meltemi_telemetry::Registry;
-use meltemi_upstream::{Cluster, ClusterSet, Transport};
+use meltemi_upstream::{Background, Cluster, ClusterSet, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use references::clusters_of_routes;
 
-/// An accepted resource with what `/config_dump` tells of it.
+/// What `/config_dump` tells of an accepted resource.
 #[derive(Debug, Clone)]
-pub struct Held<P> {
-    pub plan: Arc<P>,
-    /// As it came; shared with the xDS client.
-    pub body: Arc<Any>,
+pub struct Source {
+    /// Encoded, as it came; empty for what the bootstrap gave.
+    pub body: Arc<[u8]>,
     pub version: Arc<str>,
     pub updated: SystemTime,
     /// From the bootstrap, so that no update removes it.
     pub fixed: bool,
+}
+
+/// An accepted resource.
+#[derive(Debug, Clone)]
+pub struct Held<P> {
+    pub plan: Arc<P>,
+    pub source: Source,
+}
+
+/// The endpoints of a service and who takes them.
+#[derive(Debug, Default)]
+struct Service {
+    /// Held encoded only: what they say is in the clusters.
+    assignment: Option<Source>,
+    /// Names of EDS clusters.
+    clusters: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -63,12 +79,17 @@ pub type Problem = String;
 pub struct Configurator {
     registry: Registry,
     pub secrets: SecretStore,
+    background: Background,
     clusters: BTreeMap<Arc<str>, ClusterSlot>,
-    assignments: BTreeMap<Arc<str>, Held<LoadAssignment>>,
+    /// Names of clusters with a version that warms.
+    warming: BTreeSet<Arc<str>>,
+    services: BTreeMap<Arc<str>, Service>,
     routes: BTreeMap<Arc<str>, RouteSlot>,
     listeners: BTreeMap<Arc<str>, ListenerSlot>,
     publisher: watch::Sender<Arc<World>>,
     dirty: bool,
+    /// The configuration may refer to other names than when [`Self::wanted`] was last asked.
+    names_changed: bool,
 }
 
 impl Configurator {
@@ -76,13 +97,21 @@ impl Configurator {
         Self {
             registry,
             secrets: SecretStore::default(),
+            background: Background::default(),
             clusters: BTreeMap::new(),
-            assignments: BTreeMap::new(),
+            warming: BTreeSet::new(),
+            services: BTreeMap::new(),
             routes: BTreeMap::new(),
             listeners: BTreeMap::new(),
             publisher: watch::Sender::new(Arc::default()),
             dirty: false,
+            names_changed: false,
         }
+    }
+
+    /// Says when some cluster has warmed, which [`Self::publish`] then puts in force.
+    pub fn warmed(&self) -> Arc<Notify> {
+        self.background.warmed()
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Arc<World>> {
@@ -101,64 +130,78 @@ impl Configurator {
             return Ok(None);
         }
         let transports = self.transports(&held.plan)?;
-        let previous = self.clusters.get(&name).and_then(|slot| slot.warming.as_ref().or(slot.active.as_ref()));
+        let slot = self.clusters.remove(&name);
+        let previous = slot.as_ref().and_then(|slot| slot.warming.as_ref().or(slot.active.as_ref()));
         let cluster = Cluster::new(held.plan.clone(), transports, &self.registry, previous.map(|p| &**p));
-        if let ClusterKind::Eds { service_name, .. } = &held.plan.kind
-            && let Some(assignment) = self.assignments.get(service_name)
-        {
-            cluster.assign(&assignment.plan);
+        if let Some(slot) = &slot {
+            self.unwatch(&slot.held.plan);
         }
-        cluster.start();
-        let active = self.clusters.remove(&name).and_then(|slot| slot.active);
+        if held.plan.kind == ClusterKind::Eds {
+            let service = self.services.entry(held.plan.service_name.clone()).or_default();
+            service.clusters.insert(name.clone());
+            // It was accepted, so that it can be read.
+            if let Some(plan) = service.assignment.as_ref().and_then(|a| encoded_load_assignment(&a.body).ok()) {
+                cluster.assign(&plan);
+            }
+        }
+        cluster.start(&self.background);
+        let active = slot.and_then(|slot| slot.active);
         let slot = if cluster.is_warm() {
             ClusterSlot { held, active: Some(cluster.clone()), warming: None }
         } else {
+            self.warming.insert(name.clone());
             ClusterSlot { held, active, warming: Some(cluster.clone()) }
         };
         self.clusters.insert(name, slot);
-        self.dirty = true;
+        (self.dirty, self.names_changed) = (true, true);
         Ok((!cluster.is_warm()).then_some(cluster))
     }
 
-    pub fn remove_cluster(&mut self, name: &str) {
-        if self.clusters.get(name).is_some_and(|slot| !slot.held.fixed) {
-            self.clusters.remove(name);
-            self.dirty = true;
+    /// A cluster's version goes: its service has one taker less, and nobody waits for it.
+    fn unwatch(&mut self, plan: &ClusterPlan) {
+        self.warming.remove(&plan.name);
+        if let Some(service) = self.services.get_mut(&plan.service_name) {
+            service.clusters.remove(&plan.name);
         }
     }
 
-    /// Puts warm clusters in force. Called when one of those that [`Self::set_cluster`] gave has warmed.
-    pub fn promote_warm(&mut self) {
-        for slot in self.clusters.values_mut() {
-            if slot.warming.as_ref().is_some_and(|cluster| cluster.is_warm()) {
+    pub fn remove_cluster(&mut self, name: &str) {
+        if self.clusters.get(name).is_some_and(|slot| !slot.held.source.fixed)
+            && let Some(slot) = self.clusters.remove(name)
+        {
+            self.unwatch(&slot.held.plan);
+            (self.dirty, self.names_changed) = (true, true);
+        }
+    }
+
+    /// Puts warm clusters in force.
+    fn promote_warm(&mut self) {
+        let clusters = &mut self.clusters;
+        self.warming.retain(|name| {
+            let Some(slot) = clusters.get_mut(name) else { return false };
+            let waits = slot.warming.as_ref().is_some_and(|cluster| !cluster.is_warm());
+            if !waits && slot.warming.is_some() {
                 slot.active = slot.warming.take();
                 self.dirty = true;
             }
-        }
+            waits
+        });
     }
 
     /// An endpoint update: every cluster of this service takes it at once.
-    pub fn set_assignment(&mut self, service: Arc<str>, held: Held<LoadAssignment>) {
-        for slot in self.clusters.values() {
-            let watches =
-                matches!(&slot.held.plan.kind, ClusterKind::Eds { service_name, .. } if *service_name == service);
-            if watches {
-                slot.active.iter().chain(&slot.warming).for_each(|cluster| cluster.assign(&held.plan));
-            }
+    pub fn set_assignment(&mut self, plan: &LoadAssignment, source: Source) {
+        let service = self.services.entry(plan.cluster.clone()).or_default();
+        for slot in service.clusters.iter().filter_map(|name| self.clusters.get(name)) {
+            slot.active.iter().chain(&slot.warming).for_each(|cluster| cluster.assign(plan));
         }
-        self.assignments.insert(service, held);
-        self.promote_warm();
+        service.assignment = Some(source);
     }
 
     /// The control plane has no endpoints of this name. What a cluster knows stays in force; one that waits for its first waits
     /// no longer.
     pub fn assignment_absent(&mut self, service: &str) {
-        for cluster in self.clusters.values().filter_map(|slot| slot.warming.as_ref()) {
-            if matches!(&cluster.plan.kind, ClusterKind::Eds { service_name, .. } if **service_name == *service) {
-                cluster.set_warm();
-            }
-        }
-        self.promote_warm();
+        let names = self.services.get(service).into_iter().flat_map(|service| &service.clusters);
+        names.filter_map(|name| self.clusters.get(name)?.warming.as_ref()).for_each(|cluster| cluster.set_warm());
     }
 
     pub fn set_routes(&mut self, held: Held<RouteConfiguration>) {
@@ -183,14 +226,14 @@ impl Configurator {
         self.runtime(&held.plan)?;
         let active = self.listeners.remove(&name).and_then(|slot| slot.active);
         self.listeners.insert(name, ListenerSlot { held, active });
-        self.dirty = true;
+        (self.dirty, self.names_changed) = (true, true);
         Ok(())
     }
 
     pub fn remove_listener(&mut self, name: &str) {
-        if self.listeners.get(name).is_some_and(|slot| !slot.held.fixed) {
+        if self.listeners.get(name).is_some_and(|slot| !slot.held.source.fixed) {
             self.listeners.remove(name);
-            self.dirty = true;
+            (self.dirty, self.names_changed) = (true, true);
         }
     }
 
@@ -220,7 +263,7 @@ impl Configurator {
             if let Some(slot) = self.clusters.get_mut(&held.plan.name) {
                 for cluster in slot.active.iter_mut().chain(&mut slot.warming) {
                     *cluster = Cluster::new(held.plan.clone(), transports.clone(), &self.registry, Some(&**cluster));
-                    cluster.start();
+                    cluster.start(&self.background);
                 }
             }
         }
@@ -228,13 +271,17 @@ impl Configurator {
         Ok(())
     }
 
+    /// The names to subscribe to, if they may differ from when this was last asked.
+    pub fn newly_wanted(&mut self) -> Option<Wanted> {
+        std::mem::take(&mut self.names_changed).then(|| self.wanted())
+    }
+
     /// The names to subscribe to, by the accepted configuration: (endpoints, routes, secrets of ADS, secrets of others).
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::default();
+        let taken = self.services.iter().filter(|(_, service)| !service.clusters.is_empty());
+        wanted.endpoints = taken.map(|(name, _)| name.clone()).collect();
         for slot in self.clusters.values() {
-            if let ClusterKind::Eds { service_name, source: ConfigSource::Ads } = &slot.held.plan.kind {
-                wanted.endpoints.insert(service_name.clone());
-            }
             let matches = slot.held.plan.transport_matches.iter().map(|m| &m.transport);
             for transport in matches.chain([&slot.held.plan.transport]) {
                 if let Some(tls) = upstream_tls(transport) {
@@ -253,7 +300,7 @@ impl Configurator {
 
     /// Forgets endpoints and routes that nothing names any more.
     pub fn forget_unwanted(&mut self, wanted: &Wanted) {
-        self.assignments.retain(|name, _| wanted.endpoints.contains(name));
+        self.services.retain(|name, _| wanted.endpoints.contains(name));
         let before = self.routes.len();
         self.routes.retain(|name, _| wanted.routes.contains(name));
         self.dirty |= before != self.routes.len();
@@ -261,6 +308,7 @@ impl Configurator {
 
     /// Publishes the next world, if anything of it changed.
     pub fn publish(&mut self) {
+        self.promote_warm();
         if !std::mem::take(&mut self.dirty) {
             return;
         }
@@ -284,10 +332,11 @@ impl Configurator {
 
     /// Puts route configurations in force whose clusters are not still warming for the first time.
     fn advance_routes(&mut self) {
-        let warming: BTreeSet<&Arc<str>> =
-            self.clusters.iter().filter(|(_, slot)| slot.active.is_none()).map(|(name, _)| name).collect();
+        let is_first = |name: &Arc<str>| self.clusters.get(name).is_some_and(|slot| slot.active.is_none());
+        let warming: BTreeSet<&Arc<str>> = self.warming.iter().filter(|name| is_first(name)).collect();
         for slot in self.routes.values_mut() {
-            let waits = clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
+            let current = slot.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, &slot.held.plan));
+            let waits = !current && clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
             if !waits {
                 slot.active = Some(slot.held.plan.clone());
             }
@@ -321,8 +370,7 @@ impl Configurator {
 
     /// Whether everything accepted is in force: the end of initialisation.
     pub fn is_settled(&self) -> bool {
-        self.clusters.values().all(|slot| slot.warming.is_none())
-            && self.listeners.values().all(|slot| slot.active.is_some())
+        self.warming.is_empty() && self.listeners.values().all(|slot| slot.active.is_some())
     }
 
     fn runtime(&mut self, plan: &Arc<Listener>) -> Result<ActiveListener, Problem> {
@@ -368,8 +416,8 @@ impl Configurator {
         self.routes.values().map(|slot| &slot.held)
     }
 
-    pub fn held_assignments(&self) -> impl Iterator<Item = &Held<LoadAssignment>> {
-        self.assignments.values()
+    pub fn held_assignments(&self) -> impl Iterator<Item = (&Arc<str>, &Source)> {
+        self.services.iter().filter_map(|(name, service)| Some((name, service.assignment.as_ref()?)))
     }
 }
 

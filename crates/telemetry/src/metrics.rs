@@ -114,21 +114,36 @@ impl Spec {
 
 const RESPONSE_CODE: &str = "envoy_response_code";
 
+/// What stands before each name of a group in `/stats`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Prefix {
+    /// `server.`
+    Plain(Cow<'static, str>),
+    /// The kind, the value of the group's first label and a part, which may be empty or ends in a dot:
+    /// `cluster.outbound|80||a.b.svc.cluster.local.outlier_detection.` Holds no text of its own.
+    Tagged { kind: &'static str, part: &'static str },
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self::Plain(Cow::Borrowed(""))
+    }
+}
+
 /// How a group is named in the two texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Before each name in `/stats`: `cluster.outbound|80||a.b.svc.cluster.local.`
-    pub text: Cow<'static, str>,
+    pub prefix: Prefix,
     /// Before each name in Prometheus: `envoy_cluster_`.
     pub prometheus: Cow<'static, str>,
     pub labels: Labels,
 }
 
 impl Scope {
-    /// Names and tag as Envoy's: `("cluster", "envoy_cluster_name", name)`.
-    pub fn envoy(kind: &str, label: &str, name: &str) -> Self {
+    /// Names and tag as Envoy's: `("http", "envoy_http_conn_manager_prefix", stat_prefix)`.
+    pub fn envoy(kind: &'static str, label: &str, name: &str) -> Self {
         Self {
-            text: format!("{kind}.{name}.").into(),
+            prefix: Prefix::Tagged { kind, part: "" },
             prometheus: format!("envoy_{}_", kind.replace(['.', '-'], "_")).into(),
             labels: Labels::new([(label, name)]),
         }
@@ -137,43 +152,59 @@ impl Scope {
     /// Without a tag: `server.`, `listener_manager.`.
     pub fn plain(kind: &str) -> Self {
         Self {
-            text: format!("{kind}.").into(),
+            prefix: Prefix::Plain(format!("{kind}.").into()),
             prometheus: format!("envoy_{}_", kind.replace(['.', '-'], "_")).into(),
             labels: Labels::default(),
+        }
+    }
+
+    /// Before each name in `/stats`.
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.prefix {
+            Prefix::Plain(text) => Cow::Borrowed(text),
+            Prefix::Tagged { kind, part } => {
+                let value = self.labels.iter().next().map_or("", |(_, value)| value);
+                Cow::Owned(format!("{kind}.{value}.{part}"))
+            }
         }
     }
 }
 
 struct GroupCells {
     scope: Scope,
-    specs: Cow<'static, [Spec]>,
-    /// Offset of each spec's first cell from the range's base.
-    offsets: Arc<[u32]>,
+    list: Arc<List>,
     /// `None` when all cells were taken at creation: it then counts nothing.
     range: Option<cells::Range>,
 }
 
-/// The offset of each spec's first cell.
-fn offsets(specs: &[Spec]) -> Arc<[u32]> {
-    let mut next = 0;
-    let one = |s: &Spec| {
-        next += s.kind.cells();
-        next - s.kind.cells()
-    };
-    specs.iter().map(one).collect()
+/// What a group counts.
+struct List {
+    specs: Cow<'static, [Spec]>,
+    /// Offset of each spec's first cell from the range's base.
+    offsets: Box<[u32]>,
 }
 
-/// The same for a list that lives in the program, such as a cluster's: one table however many groups there are of it.
-fn shared_offsets(list: &'static [Spec]) -> Arc<[u32]> {
-    type Table = Vec<(&'static [Spec], Arc<[u32]>)>;
-    static SHARED: Mutex<Table> = Mutex::new(Vec::new());
-    let mut shared = SHARED.lock();
-    if let Some((_, known)) = shared.iter().find(|(known, _)| std::ptr::eq(*known, list)) {
-        return known.clone();
+impl List {
+    fn new(specs: Cow<'static, [Spec]>) -> Self {
+        let mut next = 0;
+        let one = |s: &Spec| {
+            next += s.kind.cells();
+            next - s.kind.cells()
+        };
+        Self { offsets: specs.iter().map(one).collect(), specs }
     }
-    let offsets = offsets(list);
-    shared.push((list, offsets.clone()));
-    offsets
+
+    /// Of specs that live in the program, such as a cluster's: one however many groups there are of it.
+    fn shared(specs: &'static [Spec]) -> Arc<Self> {
+        static SHARED: Mutex<Vec<Arc<List>>> = Mutex::new(Vec::new());
+        let mut shared = SHARED.lock();
+        if let Some(known) = shared.iter().find(|known| std::ptr::eq(&*known.specs, specs)) {
+            return known.clone();
+        }
+        let list = Arc::new(Self::new(Cow::Borrowed(specs)));
+        shared.push(list.clone());
+        list
+    }
 }
 
 /// Metrics that share a scope. Cheap to clone.
@@ -182,28 +213,28 @@ pub struct Group(Arc<GroupCells>);
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Group").field(&self.0.scope.text).finish()
+        f.debug_tuple("Group").field(&self.0.scope.text()).finish()
     }
 }
 
 impl Group {
     fn new(scope: Scope, specs: Cow<'static, [Spec]>) -> Self {
-        let offsets = match &specs {
-            Cow::Borrowed(list) => shared_offsets(list),
-            Cow::Owned(list) => offsets(list),
-        };
         let range = cells::Range::new(specs.iter().map(|s| s.kind.cells()).sum());
-        Self(Arc::new(GroupCells { scope, specs, offsets, range }))
+        let list = match specs {
+            Cow::Borrowed(specs) => List::shared(specs),
+            Cow::Owned(_) => Arc::new(List::new(specs)),
+        };
+        Self(Arc::new(GroupCells { scope, list, range }))
     }
 
     fn is(&self, scope: &Scope, specs: &[Spec]) -> bool {
         self.0.scope == *scope
-            && self.0.specs.len() == specs.len()
-            && self.0.specs.iter().zip(specs).all(|(a, b)| a.name == b.name && a.kind == b.kind)
+            && self.0.list.specs.len() == specs.len()
+            && self.0.list.specs.iter().zip(specs).all(|(a, b)| a.name == b.name && a.kind == b.kind)
     }
 
     fn cell(&self, index: usize) -> u32 {
-        self.0.range.as_ref().map_or(0, |r| r.base + self.0.offsets[index])
+        self.0.range.as_ref().map_or(0, |r| r.base + self.0.list.offsets[index])
     }
 
     /// Adds to the counter or gauge at `index` of the group's specs.
@@ -217,23 +248,23 @@ impl Group {
 
     /// Current sum over all threads of a counter or gauge.
     pub fn value(&self, index: usize) -> u64 {
-        self.0.range.as_ref().map_or(0, |r| cells::sum(r.base + self.0.offsets[index]))
+        self.0.range.as_ref().map_or(0, |r| cells::sum(r.base + self.0.list.offsets[index]))
     }
 
     /// Sets a gauge. Takes a process-wide lock: not for the request path.
     pub fn set(&self, index: usize, value: u64) {
         if let Some(range) = &self.0.range {
-            cells::set(range.base + self.0.offsets[index], value);
+            cells::set(range.base + self.0.list.offsets[index], value);
         }
     }
 
     /// Records into the histogram at `index`, in thousandths of its unit.
     pub fn record(&self, index: usize, thousandths: u64) {
-        let (Kind::Histogram(bounds), Some(range)) = (self.0.specs[index].kind, &self.0.range) else {
-            debug_assert!(self.0.range.is_none(), "record on {}, not a histogram", self.0.specs[index].name);
+        let (Kind::Histogram(bounds), Some(range)) = (self.0.list.specs[index].kind, &self.0.range) else {
+            debug_assert!(self.0.range.is_none(), "record on {}, not a histogram", self.0.list.specs[index].name);
             return;
         };
-        let first = range.base + self.0.offsets[index];
+        let first = range.base + self.0.list.offsets[index];
         let bucket = bounds.partition_point(|b| *b < thousandths) as u32;
         cells::add(first + bucket, 1);
         cells::add(first + bounds.len() as u32 + 1, thousandths);
@@ -241,9 +272,9 @@ impl Group {
 
     /// How many values a histogram holds.
     pub fn samples(&self, index: usize) -> u64 {
-        match (self.0.specs[index].kind, &self.0.range) {
+        match (self.0.list.specs[index].kind, &self.0.range) {
             (Kind::Histogram(bounds), Some(range)) => {
-                let first = range.base + self.0.offsets[index];
+                let first = range.base + self.0.list.offsets[index];
                 cells::sum_range(first, bounds.len() as u32 + 1).iter().sum()
             }
             (_, Some(_)) => self.value(index),
@@ -265,7 +296,7 @@ impl Group {
 
     /// Position of a metric by its `/stats` name.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.0.specs.iter().position(|s| s.name == name)
+        self.0.list.specs.iter().position(|s| s.name == name)
     }
 
     pub fn labels(&self) -> &Labels {
@@ -382,7 +413,7 @@ impl Registry {
             groups.prune_at = (groups.by_name.len() * 2).max(64);
         }
         let first = specs.first().map(|s| s.name.clone());
-        let mut key = groups.hasher.hash_one((&scope.text, &scope.prometheus, &scope.labels, &first));
+        let mut key = groups.hasher.hash_one((&scope.prefix, &scope.prometheus, &scope.labels, &first));
         loop {
             match groups.by_name.get(&key).and_then(Weak::upgrade).map(Group) {
                 None => break,
@@ -423,9 +454,9 @@ impl Registry {
             if !labels.iter().all(|(k, v)| group.0.scope.labels.value(k) == Some(*v)) {
                 continue;
             }
-            for (i, spec) in group.0.specs.iter().enumerate() {
+            for (i, spec) in group.0.list.specs.iter().enumerate() {
                 let metric = spec.tag.as_ref().map_or(&spec.name, |t| &t.metric);
-                if prometheus_name.strip_prefix(&*group.0.scope.prometheus) == Some(metric) {
+                if render::prometheus_name(&group, metric) == prometheus_name {
                     total = total.wrapping_add(group.samples(i));
                 }
             }

@@ -106,7 +106,7 @@ fn host(plan: &Cluster, endpoint: &meltemi_plan::Endpoint, address: Address) -> 
             EndpointHealth::Unhealthy | EndpointHealth::Draining | EndpointHealth::Timeout => EdsHealth::Unhealthy,
         },
         transport: plan.transport_index(endpoint.metadata.as_deref()),
-        check: endpoint.health_check.as_ref().map(|check| how_checked(check, &address)).unwrap_or_default(),
+        check: endpoint.health_check.as_ref().map(|check| Box::new(how_checked(check, &address))),
         metadata: endpoint.metadata.clone(),
         address,
     }

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::edf::Edf;
 use crate::endpoint::{Endpoint, Health};
-use crate::set::{EndpointSet, HostList, Localities, Policy, Tier};
+use crate::set::{EndpointSet, HostList, Localities, Policy, PrioritySet, Tier};
 use meltemi_net::Address;
 
 /// What a request asks of the choice.
@@ -131,13 +131,17 @@ impl LbState {
         attempt: usize,
     ) -> Result<Arc<Endpoint>, PickError> {
         let hash = context.hash.filter(|_| policy.is_hash());
-        let tier = match set.priorities.as_slice() {
+        let tier = match &*set.priorities {
             [] => return Err(PickError::NoHealthyHost),
             [only] if set.loads.degraded[0] == 0 => &only.serving,
             priorities => {
                 let roll = hash.unwrap_or_else(|| self.rng.next_u64());
                 let (priority, degraded) = set.loads.choose(roll);
-                if degraded { &priorities[priority].degraded } else { &priorities[priority].serving }
+                match &priorities[priority] {
+                    PrioritySet { degraded: Some(tier), .. } if degraded => tier,
+                    // Without degraded hosts none of them can be meant.
+                    PrioritySet { serving, .. } => serving,
+                }
             }
         };
         let found = match (&tier.table, &tier.localities) {

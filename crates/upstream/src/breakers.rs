@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use meltemi_plan::cluster::{CircuitBreakers, Thresholds};
-use meltemi_telemetry::{Group, Registry, Spec};
+use meltemi_telemetry::metrics::Cell;
 
-use crate::stats::Names;
+use crate::stats::MembershipStats;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -20,44 +20,6 @@ pub enum Resource {
     Pending,
     Request,
     Retry,
-}
-
-static GAUGES: &[Spec] =
-    &[Spec::gauge("cx_open"), Spec::gauge("rq_pending_open"), Spec::gauge("rq_open"), Spec::gauge("rq_retry_open")];
-
-#[derive(Debug)]
-struct Level {
-    thresholds: Thresholds,
-    used: [AtomicU32; 4],
-    open: Group,
-}
-
-impl Level {
-    fn new(thresholds: Thresholds, open: Group) -> Self {
-        Self { thresholds, used: [const { AtomicU32::new(0) }; 4], open }
-    }
-
-    fn used(&self, resource: Resource) -> u32 {
-        self.used[resource as usize].load(Relaxed)
-    }
-
-    fn limit(&self, resource: Resource) -> u32 {
-        match (resource, &self.thresholds.retry_budget) {
-            (Resource::Connection, _) => self.thresholds.max_connections,
-            (Resource::Pending, _) => self.thresholds.max_pending_requests,
-            (Resource::Request, _) => self.thresholds.max_requests,
-            (Resource::Retry, None) => self.thresholds.max_retries,
-            (Resource::Retry, Some(budget)) => {
-                let active = self.used(Resource::Request) + self.used(Resource::Pending);
-                ((f64::from(active) * budget.percent / 100.0) as u32).max(budget.min_concurrency)
-            }
-        }
-    }
-
-    /// A budget moves with the load, so that its gauge would not balance; it shows no gauge.
-    fn has_gauge(&self, resource: Resource) -> bool {
-        resource != Resource::Retry || self.thresholds.retry_budget.is_none()
-    }
 }
 
 /// Routing priorities, Envoy's `RoutingPriority`.
@@ -71,49 +33,75 @@ pub enum RoutingPriority {
 /// Shared by every worker and by successive versions of a cluster whose thresholds did not change.
 #[derive(Debug)]
 pub struct Breakers {
-    levels: [Level; 2],
+    config: Arc<CircuitBreakers>,
+    /// By priority and resource.
+    used: [[AtomicU32; 4]; 2],
+    stats: MembershipStats,
 }
 
 impl Breakers {
-    pub(crate) fn new(registry: &Registry, names: &Names, config: &CircuitBreakers) -> Arc<Self> {
-        let level = |part, prometheus, thresholds: &Thresholds| {
-            Level::new(thresholds.clone(), registry.group(names.part(part, prometheus), GAUGES))
-        };
-        let (default, high) = (&config.default, &config.high);
-        Arc::new(Self {
-            levels: [
-                level("circuit_breakers.default.", "envoy_cluster_circuit_breakers_default_", default),
-                level("circuit_breakers.high.", "envoy_cluster_circuit_breakers_high_", high),
-            ],
-        })
+    pub(crate) fn new(config: Arc<CircuitBreakers>, stats: MembershipStats) -> Arc<Self> {
+        Arc::new(Self { config, used: [const { [const { AtomicU32::new(0) }; 4] }; 2], stats })
     }
 
     /// Under new thresholds: what is in use goes on counting only if they are equal.
-    pub fn next(previous: &Arc<Self>, config: &CircuitBreakers) -> Arc<Self> {
-        let [default, high] = &previous.levels;
-        if default.thresholds == config.default && high.thresholds == config.high {
+    pub fn next(previous: &Arc<Self>, config: &Arc<CircuitBreakers>) -> Arc<Self> {
+        let (old, new) = (&previous.config, config);
+        if old.default == new.default && old.high == new.high {
             return previous.clone();
         }
-        let level = |old: &Level, thresholds: &Thresholds| Level::new(thresholds.clone(), old.open.clone());
-        Arc::new(Self { levels: [level(default, &config.default), level(high, &config.high)] })
-    }
-
-    fn level(&self, priority: RoutingPriority) -> &Level {
-        &self.levels[priority as usize]
+        Self::new(config.clone(), previous.stats.clone())
     }
 
     pub fn thresholds(&self, priority: RoutingPriority) -> &Thresholds {
-        &self.level(priority).thresholds
+        match priority {
+            RoutingPriority::Default => &self.config.default,
+            RoutingPriority::High => &self.config.high,
+        }
+    }
+
+    fn limit(&self, priority: RoutingPriority, resource: Resource) -> u32 {
+        let thresholds = self.thresholds(priority);
+        match (resource, &thresholds.retry_budget) {
+            (Resource::Connection, _) => thresholds.max_connections,
+            (Resource::Pending, _) => thresholds.max_pending_requests,
+            (Resource::Request, _) => thresholds.max_requests,
+            (Resource::Retry, None) => thresholds.max_retries,
+            (Resource::Retry, Some(budget)) => {
+                let active = self.used(priority, Resource::Request) + self.used(priority, Resource::Pending);
+                ((f64::from(active) * budget.percent / 100.0) as u32).max(budget.min_concurrency)
+            }
+        }
+    }
+
+    /// What shows that a limit is reached. A budget moves with the load, so that its gauge would not balance; it has none.
+    fn gauge(&self, priority: RoutingPriority, resource: Resource) -> Option<Cell<'_>> {
+        use {Resource::*, RoutingPriority::*};
+        let stats = &self.stats;
+        Some(match (priority, resource) {
+            (_, Retry) if self.thresholds(priority).retry_budget.is_some() => return None,
+            (Default, Connection) => stats.default_cx_open(),
+            (Default, Pending) => stats.default_rq_pending_open(),
+            (Default, Request) => stats.default_rq_open(),
+            (Default, Retry) => stats.default_rq_retry_open(),
+            (High, Connection) => stats.high_cx_open(),
+            (High, Pending) => stats.high_rq_pending_open(),
+            (High, Request) => stats.high_rq_open(),
+            (High, Retry) => stats.high_rq_retry_open(),
+        })
+    }
+
+    fn cell(&self, priority: RoutingPriority, resource: Resource) -> &AtomicU32 {
+        &self.used[priority as usize][resource as usize]
     }
 
     pub fn used(&self, priority: RoutingPriority, resource: Resource) -> u32 {
-        self.level(priority).used(resource)
+        self.cell(priority, resource).load(Relaxed)
     }
 
     /// Whether one more would be refused.
     pub fn is_open(&self, priority: RoutingPriority, resource: Resource) -> bool {
-        let level = self.level(priority);
-        level.used(resource) >= level.limit(resource)
+        self.used(priority, resource) >= self.limit(priority, resource)
     }
 
     /// One unit of `resource`, or `None` when the limit is reached (response flag `UO`).
@@ -124,19 +112,17 @@ impl Breakers {
     /// One unit whatever the limit: Envoy opens one connection even when `max_connections` is 0 or used up by others, if the
     /// worker has none to the host.
     pub fn acquire_unchecked(self: &Arc<Self>, priority: RoutingPriority, resource: Resource) -> Permit {
-        let level = self.level(priority);
-        let before = level.used[resource as usize].fetch_add(1, Relaxed);
-        if level.has_gauge(resource) && before + 1 == level.limit(resource) {
-            level.open.add(resource as usize, 1);
+        let before = self.cell(priority, resource).fetch_add(1, Relaxed);
+        if before + 1 == self.limit(priority, resource) {
+            self.gauge(priority, resource).inspect(|gauge| gauge.inc());
         }
         Permit { breakers: self.clone(), priority, resource }
     }
 
     fn release(&self, priority: RoutingPriority, resource: Resource) {
-        let level = self.level(priority);
-        let before = level.used[resource as usize].fetch_sub(1, Relaxed);
-        if level.has_gauge(resource) && before == level.limit(resource) {
-            level.open.sub(resource as usize, 1);
+        let before = self.cell(priority, resource).fetch_sub(1, Relaxed);
+        if before == self.limit(priority, resource) {
+            self.gauge(priority, resource).inspect(|gauge| gauge.dec());
         }
     }
 }

@@ -8,7 +8,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -16,7 +17,7 @@ use meltemi_plan::{ClusterKind, LoadAssignment};
 use meltemi_telemetry::Registry;
 use meltemi_tls::ClientTls;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::adapt;
 use crate::balance::{LbState, PickContext, PickError};
@@ -28,6 +29,7 @@ use crate::outlier::{Detector, Outcome};
 use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
 use crate::stats::{ClusterStats, Names, OutlierStats};
 use crate::subset::Subsets;
+use crate::tasks::Tasks;
 
 /// How bytes reach an endpoint.
 #[derive(Clone, Debug)]
@@ -97,10 +99,12 @@ pub struct Cluster {
     outlier: Option<Detector>,
     original_dst: Option<Arc<OriginalDst>>,
     /// True once hosts are known (and, with active checks, have answered).
-    warm: watch::Sender<bool>,
-    /// Told of every change of members.
-    pub(crate) changed: watch::Sender<u64>,
-    pub(crate) tasks: Mutex<tokio::task::JoinSet<()>>,
+    warm: AtomicBool,
+    /// Told when `warm` becomes true, once the cluster has started.
+    announce: OnceLock<Arc<Notify>>,
+    /// Told of every change of members, where active checks follow them.
+    pub(crate) changed: Option<Arc<Notify>>,
+    pub(crate) tasks: Tasks,
 }
 
 impl Cluster {
@@ -117,7 +121,7 @@ impl Cluster {
         let stats = previous_stats.map_or_else(|| ClusterStats::new(registry, &names), |p| p.stats.clone());
         let breakers = match previous_stats {
             Some(p) => Breakers::next(&p.breakers, &plan.breakers),
-            None => Breakers::new(registry, &names, &plan.breakers),
+            None => Breakers::new(plan.breakers.clone(), stats.membership.clone()),
         };
         let outlier = plan.outlier.clone().map(|config| {
             let stats = previous_stats.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
@@ -135,9 +139,10 @@ impl Cluster {
             set: ArcSwap::default(),
             subsets: ArcSwapOption::empty(),
             members: Mutex::new(Members { list: Vec::new(), shape }),
-            warm: watch::Sender::new(original_dst.is_some()),
-            changed: watch::Sender::new(0),
-            tasks: Mutex::default(),
+            warm: AtomicBool::new(original_dst.is_some()),
+            announce: OnceLock::new(),
+            changed: (!plan.health_checks.is_empty()).then(Arc::default),
+            tasks: Tasks::default(),
             registry: registry.clone(),
             plan,
             stats,
@@ -172,7 +177,7 @@ impl Cluster {
         }
         self.members.lock().list = list;
         self.rebuild();
-        self.warm.send_replace(previous.is_warm());
+        self.warm.store(previous.is_warm(), Ordering::Release);
     }
 
     /// An EDS update, or the hosts of a static cluster.
@@ -199,9 +204,15 @@ impl Cluster {
         }
         self.stats.membership.membership_change().add((added + removed.len()) as u64);
         self.rebuild();
-        self.changed.send_modify(|n| *n += 1);
+        self.tell_of_change();
         if !self.lifecycle.checked || groups.iter().all(|g| g.hosts.is_empty()) {
-            self.warm.send_replace(true);
+            self.set_warm();
+        }
+    }
+
+    fn tell_of_change(&self) {
+        if let Some(changed) = &self.changed {
+            changed.notify_one();
         }
     }
 
@@ -279,7 +290,7 @@ impl Cluster {
 
     /// The transport of an endpoint.
     pub fn transport(&self, endpoint: &Endpoint) -> &Transport {
-        self.transports.get(endpoint.transport).or(self.transports.first()).unwrap_or(&Transport::Plain)
+        self.transports.get(usize::from(endpoint.transport)).or(self.transports.first()).unwrap_or(&Transport::Plain)
     }
 
     /// Every host, original-destination ones too.
@@ -291,18 +302,19 @@ impl Cluster {
     }
 
     pub fn is_warm(&self) -> bool {
-        *self.warm.borrow()
+        self.warm.load(Ordering::Acquire)
     }
 
-    /// Waits until hosts are known, and checked if they are to be.
-    pub async fn warmed(&self) {
-        // The sender lives as long as we do.
-        let _ = self.warm.subscribe().wait_for(|warm| *warm).await;
+    /// Says whom to tell when hosts are known, and checked if they are to be.
+    pub(crate) fn announce_to(&self, listener: Arc<Notify>) {
+        self.announce.get_or_init(|| listener);
     }
 
     /// Declares the cluster usable as it is, as when an initial fetch timed out.
     pub fn set_warm(&self) {
-        self.warm.send_replace(true);
+        if !self.warm.swap(true, Ordering::AcqRel) {
+            self.announce.get().inspect(|listener| listener.notify_one());
+        }
     }
 
     pub fn detector(&self) -> Option<&Detector> {
@@ -341,7 +353,7 @@ impl Cluster {
             self.rebuild();
         }
         if first && self.hosts().iter().all(|h| h.state.checked.load(std::sync::atomic::Ordering::Relaxed)) {
-            self.warm.send_replace(true);
+            self.set_warm();
         }
     }
 
@@ -353,6 +365,6 @@ impl Cluster {
             detector.forget(host);
         }
         self.stats.membership.membership_change().inc();
-        self.changed.send_modify(|n| *n += 1);
+        self.tell_of_change();
     }
 }

@@ -151,8 +151,9 @@ pub struct Endpoint {
     pub weight: u32,
     pub priority: u32,
     /// Which of the cluster's transports to use.
-    pub transport: usize,
-    pub check: Check,
+    pub transport: u16,
+    /// `None`: as [`Check::default`] says.
+    pub check: Option<Box<Check>>,
     pub state: Arc<HostState>,
 }
 
@@ -174,13 +175,23 @@ impl Endpoint {
             weight: 1,
             priority: 0,
             transport: 0,
-            check: Check::default(),
+            check: None,
             state: Arc::default(),
         }
     }
 
     pub fn health(&self) -> Health {
         self.state.health()
+    }
+
+    /// Whether active checks leave this host alone.
+    pub fn is_unchecked(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.disabled)
+    }
+
+    /// The host name that active checks send; empty: the check's own.
+    pub fn check_hostname(&self) -> &str {
+        self.check.as_ref().map_or("", |check| &check.hostname)
     }
 
     pub fn active_requests(&self) -> u32 {

@@ -22,7 +22,7 @@ pub(crate) use probe::{Answer, exchange_h2, parse_status};
 /// Keeps one loop for each host that the cluster has.
 pub(crate) async fn run(cluster: Weak<Cluster>) {
     let Some(strong) = cluster.upgrade() else { return };
-    let mut changes = strong.changed.subscribe();
+    let Some(changed) = strong.changed.clone() else { return };
     let stats = HealthCheckStats::new(
         &strong.registry,
         Names::new(&strong.plan.stat_name).part("health_check.", "envoy_cluster_health_check_"),
@@ -41,7 +41,7 @@ pub(crate) async fn run(cluster: Weak<Cluster>) {
             }
             stays
         });
-        for host in hosts.into_iter().filter(|h| !h.check.disabled) {
+        for host in hosts.into_iter().filter(|h| !h.is_unchecked()) {
             running.entry(host.id).or_insert_with(|| {
                 let start = |check: usize| loops.spawn(check_host(cluster.clone(), host.clone(), check, stats.clone()));
                 (0..strong.plan.health_checks.len()).map(start).collect()
@@ -49,9 +49,8 @@ pub(crate) async fn run(cluster: Weak<Cluster>) {
         }
         drop(strong);
         while loops.try_join_next().is_some() {}
-        if changes.changed().await.is_err() {
-            return;
-        }
+        // Ends with the cluster, whose tasks are dropped with it.
+        changed.notified().await;
     }
 }
 

@@ -34,3 +34,4 @@ pub use members::{EdsHealth, Host, HostGroup};
 pub use outlier::Outcome;
 pub use set::{EndpointSet, Policy};
 pub use stats::{ClusterStats, MembershipStats, TrafficStats};
+pub use tasks::Background;

@@ -30,8 +30,8 @@ pub struct Host {
     pub weight: u32,
     pub health: EdsHealth,
     pub metadata: Option<Arc<Metadata>>,
-    pub transport: usize,
-    pub check: Check,
+    pub transport: u16,
+    pub check: Option<Box<Check>>,
 }
 
 /// Hosts of one locality at one priority.
@@ -135,7 +135,10 @@ fn next(old: Option<Arc<Endpoint>>, host: &Host, group: &HostGroup, lifecycle: L
         check: host.check.clone(),
         state,
     };
-    if lifecycle.checked && !host.check.disabled && !endpoint.state.checked.load(std::sync::atomic::Ordering::Relaxed) {
+    if lifecycle.checked
+        && !endpoint.is_unchecked()
+        && !endpoint.state.checked.load(std::sync::atomic::Ordering::Relaxed)
+    {
         endpoint.state.set(Fault::ActiveCheck, true);
         endpoint.state.set(Fault::PendingCheck, true);
     }

@@ -81,14 +81,14 @@ impl Monitor {
 /// A cluster's detector.
 #[derive(Debug)]
 pub struct Detector {
-    pub config: OutlierDetection,
+    pub config: Arc<OutlierDetection>,
     pub(crate) stats: OutlierStats,
     /// Serialises ejections, so that the percentage is exact.
     active: Mutex<u32>,
 }
 
 impl Detector {
-    pub fn new(config: OutlierDetection, stats: OutlierStats) -> Self {
+    pub fn new(config: Arc<OutlierDetection>, stats: OutlierStats) -> Self {
         Self { config, stats, active: Mutex::new(0) }
     }
 

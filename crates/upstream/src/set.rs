@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,28 +156,30 @@ pub struct Localities {
 pub struct Tier {
     pub all: HostList,
     /// When locality weighted and more than nothing has weight.
-    pub localities: Option<Localities>,
-    pub table: Option<HashTable>,
+    pub localities: Option<Box<Localities>>,
+    pub table: Option<Box<HashTable>>,
 }
 
 #[derive(Debug)]
 pub struct PrioritySet {
     /// What requests use: healthy hosts, or all in panic.
     pub serving: Tier,
-    pub degraded: Tier,
+    /// `None`: no host is.
+    pub degraded: Option<Box<Tier>>,
     pub total: usize,
     pub healthy: usize,
 }
 
 #[derive(Debug, Default)]
 pub struct EndpointSet {
-    pub priorities: Vec<PrioritySet>,
+    pub priorities: Box<[PrioritySet]>,
     pub loads: Loads,
     /// How many cursors a worker needs.
     pub cursors: usize,
     /// One of several that requests alternate between.
     pub is_subset: bool,
-    by_address: HashMap<Address, Arc<Endpoint>>,
+    /// Every host once, in order of address.
+    hosts: Box<[Arc<Endpoint>]>,
     pub healthy: usize,
     pub degraded: usize,
     pub excluded: usize,
@@ -206,7 +207,7 @@ impl EndpointSet {
             loads,
             cursors: builder.cursors,
             is_subset: false,
-            by_address: hosts().map(|h| (h.address.clone(), h.clone())).collect(),
+            hosts: by_address(hosts()),
             healthy: with_health(Health::Healthy),
             degraded: with_health(Health::Degraded),
             excluded: hosts().filter(|h| h.state.has(Fault::PendingCheck)).count(),
@@ -214,21 +215,29 @@ impl EndpointSet {
     }
 
     pub fn find(&self, address: &Address) -> Option<&Arc<Endpoint>> {
-        self.by_address.get(address)
+        self.hosts.binary_search_by(|host| host.address.cmp(address)).ok().map(|at| &self.hosts[at])
     }
 
-    /// Every host once, in no order.
+    /// Every host once.
     pub fn hosts(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.by_address.values()
+        self.hosts.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.by_address.len()
+        self.hosts.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_address.is_empty()
+        self.hosts.is_empty()
     }
+}
+
+/// One host an address: of two, one waits for its check to fail before it goes.
+fn by_address<'a>(hosts: impl Iterator<Item = &'a Arc<Endpoint>>) -> Box<[Arc<Endpoint>]> {
+    let mut sorted: Vec<Arc<Endpoint>> = hosts.cloned().collect();
+    sorted.sort_by(|a, b| a.address.cmp(&b.address));
+    sorted.dedup_by(|a, b| a.address == b.address);
+    sorted.into()
 }
 
 fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
@@ -270,7 +279,9 @@ impl Builder<'_> {
         };
         PrioritySet {
             serving,
-            degraded: self.tier(localities, &degraded, self.shape.locality_weighted),
+            degraded: hosts()
+                .any(|host| degraded(host))
+                .then(|| Box::new(self.tier(localities, &degraded, self.shape.locality_weighted))),
             total: hosts().count(),
             healthy: hosts().filter(|h| healthy(h)).count(),
         }
@@ -287,12 +298,11 @@ impl Builder<'_> {
         let use_localities = weighted && weights.iter().any(|w| *w > 0.0);
         let table = self.shape.policy.is_hash().then(|| self.table(&kept, use_localities.then_some(&weights)));
         let all = self.list(kept.iter().flatten().cloned().collect());
-        let localities = (use_localities && table.is_none()).then(|| Localities {
-            lists: kept.into_iter().map(|hosts| self.list(hosts)).collect(),
-            weights,
-            cursor: self.cursor(),
+        let localities = (use_localities && table.is_none()).then(|| {
+            let lists = kept.into_iter().map(|hosts| self.list(hosts)).collect();
+            Box::new(Localities { lists, weights, cursor: self.cursor() })
         });
-        Tier { all, localities, table }
+        Tier { all, localities, table: table.map(Box::new) }
     }
 
     fn list(&mut self, hosts: Vec<Arc<Endpoint>>) -> HostList {

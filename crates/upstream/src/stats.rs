@@ -1,8 +1,8 @@
 //! A cluster's metrics, under Envoy's names.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::metrics::{Labels, Prefix, Scope};
 use meltemi_telemetry::{Registry, Spec, stats};
 
 stats! {
@@ -124,7 +124,8 @@ stats! {
 }
 
 stats! {
-    /// What updates and health of a cluster count: touched on the main thread for every cluster, so kept small and apart.
+    /// What updates, health and limits of a cluster count: touched on the main thread for every cluster, so kept small and
+    /// apart.
     pub struct MembershipStats {
         membership_total: Spec::gauge("membership_total"),
         membership_healthy: Spec::gauge("membership_healthy"),
@@ -138,6 +139,14 @@ stats! {
         update_failure: Spec::counter("update_failure"),
         update_empty: Spec::counter("update_empty"),
         update_no_rebuild: Spec::counter("update_no_rebuild"),
+        default_cx_open: Spec::gauge("circuit_breakers.default.cx_open"),
+        default_rq_pending_open: Spec::gauge("circuit_breakers.default.rq_pending_open"),
+        default_rq_open: Spec::gauge("circuit_breakers.default.rq_open"),
+        default_rq_retry_open: Spec::gauge("circuit_breakers.default.rq_retry_open"),
+        high_cx_open: Spec::gauge("circuit_breakers.high.cx_open"),
+        high_rq_pending_open: Spec::gauge("circuit_breakers.high.rq_pending_open"),
+        high_rq_open: Spec::gauge("circuit_breakers.high.rq_open"),
+        high_rq_retry_open: Spec::gauge("circuit_breakers.high.rq_retry_open"),
     }
 }
 
@@ -177,20 +186,18 @@ stats! {
 
 /// How a cluster's groups are named; they share one label.
 #[derive(Clone, Debug)]
-pub(crate) struct Names(Scope);
+pub(crate) struct Names(Labels);
 
 impl Names {
-    pub fn new(stat_name: &str) -> Self {
-        Self(Scope::envoy("cluster", "envoy_cluster_name", stat_name))
+    pub fn new(stat_name: &Arc<str>) -> Self {
+        static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "envoy_cluster_name".into());
+        Self(Labels::new([(LABEL.clone(), stat_name.clone())]))
     }
 
     /// `part` ends in a dot, `prometheus` is the whole prefix.
-    pub fn part(&self, part: &str, prometheus: &'static str) -> Scope {
-        Scope {
-            text: format!("{}{part}", self.0.text).into(),
-            prometheus: prometheus.into(),
-            labels: self.0.labels.clone(),
-        }
+    pub fn part(&self, part: &'static str, prometheus: &'static str) -> Scope {
+        let prefix = Prefix::Tagged { kind: "cluster", part };
+        Scope { prefix, prometheus: prometheus.into(), labels: self.0.clone() }
     }
 }
 
@@ -241,7 +248,7 @@ mod tests {
     #[test]
     fn responses_count_by_class_and_code() {
         let registry = Registry::new();
-        let stats = ClusterStats::new(&registry, &Names::new("c"));
+        let stats = ClusterStats::new(&registry, &Names::new(&"c".into()));
         [200, 200, 503, 299, 999].into_iter().for_each(|status| stats.traffic.response(status));
         let by = |label: &'static str, value: &'static str| {
             let text = registry.prometheus(&Default::default());

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_plan::cluster::{
-    CircuitBreakers, Cluster, ClusterKind, CommonLb, DnsFamily, DnsSettings, LbPolicy, LocalityLb, Thresholds,
-    TransportSocket, UpstreamHttp, UpstreamProtocol,
+    CircuitBreakers, Cluster, ClusterKind, ClusterSettings, CommonLb, DnsFamily, DnsSettings, LbPolicy, LocalityLb,
+    Thresholds, TransportSocket, UpstreamHttp, UpstreamProtocol,
 };
 use meltemi_plan::hcm::{HeaderCase, Http1Options, Http2Options};
-use meltemi_plan::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints, Metadata};
+use meltemi_plan::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
 
 pub(crate) fn socket(host: u8, port: u16) -> SocketAddr {
     ([10, 0, 0, host], port).into()
@@ -18,7 +18,7 @@ pub(crate) fn socket(host: u8, port: u16) -> SocketAddr {
 pub(crate) fn endpoint(address: SocketAddr, weight: u32) -> Endpoint {
     Endpoint {
         address: meltemi_plan::Address::Socket(address),
-        additional_addresses: vec![],
+        additional_addresses: Box::default(),
         hostname: "".into(),
         weight,
         health: EndpointHealth::Unknown,
@@ -30,13 +30,13 @@ pub(crate) fn endpoint(address: SocketAddr, weight: u32) -> Endpoint {
 pub(crate) fn locality(priority: u32, weight: Option<u32>, endpoints: Vec<Endpoint>) -> LocalityEndpoints {
     let zone = format!("zone-{priority}-{}", weight.unwrap_or(0));
     let locality = Locality { region: "r".into(), zone: zone.into(), sub_zone: "".into() };
-    LocalityEndpoints { locality: Arc::new(locality), priority, weight, endpoints }
+    LocalityEndpoints { locality: Arc::new(locality), priority, weight, endpoints: endpoints.into() }
 }
 
 pub(crate) fn assignment(localities: Vec<LocalityEndpoints>) -> LoadAssignment {
     LoadAssignment {
         cluster: "c".into(),
-        localities,
+        localities: localities.into(),
         overprovisioning_factor: 140,
         weighted_priority_health: false,
         drop_overloads: vec![],
@@ -103,9 +103,7 @@ fn http() -> UpstreamHttp {
 
 /// A static cluster, as Envoy's defaults make it.
 pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Option<LoadAssignment>) -> Cluster {
-    Cluster {
-        name: "c".into(),
-        stat_name: "c".into(),
+    let settings = ClusterSettings {
         kind,
         connect_timeout: Duration::from_secs(5),
         lb_policy,
@@ -120,13 +118,14 @@ pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Opti
             update_merge_window: Duration::from_secs(1),
         },
         subsets: None,
-        load_assignment: load_assignment.map(Arc::new),
-        breakers: CircuitBreakers { default: thresholds(), high: thresholds(), per_host_max_connections: None },
+        breakers: Arc::new(CircuitBreakers {
+            default: thresholds(),
+            high: thresholds(),
+            per_host_max_connections: None,
+        }),
         outlier: None,
         health_checks: vec![],
         http: http(),
-        transport: TransportSocket::Plain,
-        transport_matches: vec![],
         dns: DnsSettings {
             refresh_rate: Duration::from_secs(5),
             jitter: Duration::ZERO,
@@ -138,7 +137,6 @@ pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Opti
             use_tcp: false,
             no_search_domain: false,
         },
-        metadata: Metadata::default(),
         keepalive: None,
         bind: None,
         buffer_limit: 1 << 20,
@@ -150,10 +148,33 @@ pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Opti
         track_timeout_budgets: false,
         filters: vec![],
         preconnect_ratio: 1.0,
+        encoded: bytes::Bytes::new(),
+    };
+    Cluster {
+        name: "c".into(),
+        stat_name: "c".into(),
+        service_name: "s".into(),
+        load_assignment: load_assignment.map(Arc::new),
+        transport: TransportSocket::Plain,
+        transport_matches: vec![],
+        metadata: Arc::default(),
+        settings: Arc::new(settings),
         fingerprint: 0,
     }
 }
 
+/// The settings of a cluster, to change.
+pub(crate) fn settings(cluster: &mut Cluster) -> &mut ClusterSettings {
+    Arc::make_mut(&mut cluster.settings)
+}
+
 pub(crate) fn round_robin() -> LbPolicy {
     LbPolicy::RoundRobin { slow_start: None }
+}
+
+/// Waits until the started cluster is warm.
+pub(crate) async fn warmed(cluster: &crate::Cluster, background: &crate::Background) {
+    while !cluster.is_warm() {
+        background.warmed().notified().await;
+    }
 }

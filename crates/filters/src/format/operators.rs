@@ -274,7 +274,7 @@ fn tls_fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
 pub(crate) fn metadata_of<'a>(scope: &Scope<'a>, of: MetadataOf) -> Option<&'a Metadata> {
     let info = scope.info;
     match of {
-        MetadataOf::Cluster => info.upstream.cluster.as_ref().map(|c| &c.metadata),
+        MetadataOf::Cluster => info.upstream.cluster.as_ref().map(|c| &*c.metadata),
         MetadataOf::Route => info.route.as_ref().and_then(|r| r.metadata.as_deref()),
         MetadataOf::VirtualHost => info.virtual_host.as_ref().and_then(|v| v.metadata.as_deref()),
         MetadataOf::UpstreamHost => info.upstream.metadata.as_deref(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use meltemi_http::{HeaderValue, Headers, RequestHead, StatusCode, name};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter as plan;
-use meltemi_telemetry::metrics::Scope;
+use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 use parking_lot::Mutex;
 
@@ -66,7 +66,7 @@ struct Limit {
 impl Limit {
     fn new(config: Arc<plan::LocalRateLimit>, context: &Context) -> Arc<Self> {
         let metrics = Scope {
-            text: format!("{}.http_local_rate_limit.", config.stat_prefix).into(),
+            prefix: Prefix::Plain(format!("{}.http_local_rate_limit.", config.stat_prefix).into()),
             prometheus: format!("envoy_{}_http_local_rate_limit_", config.stat_prefix).into(),
             ..Scope::default()
         };

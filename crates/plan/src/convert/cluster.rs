@@ -2,19 +2,20 @@
 
 use super::cluster_http::upstream_http;
 use super::common::{
-    KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, metadata, numeric,
-    optional_duration, percent, positive, required, resolve, structure, timeout_or, unknown_type, unpack,
+    KIB, config_source, duration, duration_or, enumeration, fingerprint, keepalive, list, numeric, optional_duration,
+    percent, positive, required, resolve, shared_metadata, structure, timeout_or, unknown_type, unpack,
 };
 use super::health::health_check;
 use super::lb::{common_lb, lb_policy};
 use super::transport::{transport_match, upstream};
 use super::{endpoint, istio};
 use crate::cluster::{
-    BindConfig, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, LbSubsets, OriginalDst,
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, ClusterSettings, DnsFamily, DnsSettings, LbSubsets, OriginalDst,
     OutlierDetection, RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
 };
 use crate::common::{Address, ConfigSource};
 use crate::error::{At, PlanError, Result, refuse};
+use meltemi_base::intern::{Table, intern};
 use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::extensions::clusters::dns::v3::DnsCluster;
@@ -27,25 +28,72 @@ use std::time::Duration;
 const BUFFER_LIMIT: u32 = KIB * KIB;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What differs from cluster to cluster: name, `eds_cluster_config`, `transport_socket`, `metadata`, `alt_stat_name`,
+/// `load_assignment`, `transport_socket_matches`. The rest makes the settings.
+const OWN: &[u32] = &[1, 3, 24, 25, 28, 33, 43];
+
+/// Settings that some cluster has, by their encoded form.
+static SETTINGS: Table<ClusterSettings> = Table::new();
+
 pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
-    let bytes = meltemi_proto::encode(value);
-    crate::support::check(&bytes, "envoy.config.cluster.v3.Cluster")?;
+    encoded_cluster(&meltemi_proto::encode(value))
+}
+
+/// Settings that are known already are not converted again: of a cluster like many others only its own fields are read.
+pub fn encoded_cluster(bytes: &[u8]) -> Result<Cluster> {
+    let (own, common) = crate::support::split(bytes, OWN)?;
+    let hash = fingerprint(&common);
+    let settings = match SETTINGS.find(hash, |known| *known.encoded == *common) {
+        Some(known) => known,
+        None => {
+            crate::support::check(&common, "envoy.config.cluster.v3.Cluster")?;
+            let settings = Arc::new(settings(&meltemi_proto::decode_cluster(&common)?, common.into())?);
+            SETTINGS.insert(hash, &settings);
+            settings
+        }
+    };
+    crate::support::check(&own, "envoy.config.cluster.v3.Cluster")?;
+    let value = meltemi_proto::decode_cluster(&own)?;
     if value.name.is_empty() {
         return refuse("name: is required");
     }
-    let (kind, dns) = discovery(value)?;
     let assignment = value.load_assignment.as_ref().map(endpoint::unchecked).transpose().at("load_assignment")?;
-    check_endpoints(&kind, assignment.as_ref()).at("load_assignment")?;
+    check_endpoints(&settings.kind, assignment.as_ref()).at("load_assignment")?;
+    let name = intern(&value.name);
+    if value.transport_socket_matches.len() >= usize::from(u16::MAX) {
+        return refuse("transport_socket_matches: too many");
+    }
+    Ok(Cluster {
+        stat_name: if value.alt_stat_name.is_empty() { name.clone() } else { intern(&value.alt_stat_name) },
+        service_name: match settings.kind {
+            ClusterKind::Eds => eds(&value)?,
+            ClusterKind::Static | ClusterKind::StrictDns | ClusterKind::LogicalDns | ClusterKind::OriginalDst(_) => {
+                Arc::default()
+            }
+        },
+        name,
+        load_assignment: assignment.map(Arc::new),
+        transport: value
+            .transport_socket
+            .as_ref()
+            .map_or(Ok(TransportSocket::Plain), upstream)
+            .at("transport_socket")?,
+        transport_matches: list(&value.transport_socket_matches, "transport_socket_matches", transport_match)?,
+        metadata: shared_metadata(value.metadata.as_ref()).unwrap_or_default(),
+        settings,
+        fingerprint: fingerprint(bytes),
+    })
+}
+
+fn settings(value: &proto::Cluster, encoded: bytes::Bytes) -> Result<ClusterSettings> {
+    let (kind, dns) = discovery(value)?;
     let upstream_options = value.upstream_connection_options.unwrap_or_default();
     let (lb_policy, extension_lb) = lb_policy(value)?;
     if matches!(kind, ClusterKind::OriginalDst(_)) != matches!(lb_policy, crate::cluster::LbPolicy::ClusterProvided) {
         return refuse("lb_policy: ORIGINAL_DST clusters, and only they, take CLUSTER_PROVIDED");
     }
     let common_lb = common_lb(value, extension_lb).at("common_lb_config")?;
-    Ok(Cluster {
-        name: value.name.as_str().into(),
-        stat_name: if value.alt_stat_name.is_empty() { value.name.as_str() } else { value.alt_stat_name.as_str() }
-            .into(),
+    Ok(ClusterSettings {
         kind,
         connect_timeout: duration_or(value.connect_timeout.as_ref(), CONNECT_TIMEOUT)
             .and_then(positive)
@@ -53,19 +101,11 @@ pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
         lb_policy,
         lb: common_lb,
         subsets: value.lb_subset_config.as_ref().map(subsets).transpose().at("lb_subset_config")?.flatten(),
-        load_assignment: assignment.map(Arc::new),
-        breakers: breakers(value.circuit_breakers.as_ref()).at("circuit_breakers")?,
-        outlier: value.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
+        breakers: breakers(value.circuit_breakers.as_ref()).at("circuit_breakers")?.into(),
+        outlier: value.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?.map(Arc::new),
         health_checks: list(&value.health_checks, "health_checks", health_check)?,
         http: upstream_http(value)?,
-        transport: value
-            .transport_socket
-            .as_ref()
-            .map_or(Ok(TransportSocket::Plain), upstream)
-            .at("transport_socket")?,
-        transport_matches: list(&value.transport_socket_matches, "transport_socket_matches", transport_match)?,
         dns,
-        metadata: metadata(value.metadata.as_ref()),
         keepalive: keepalive(upstream_options.tcp_keepalive.as_ref()),
         bind: value.upstream_bind_config.as_ref().map(bind_config).transpose().at("upstream_bind_config")?,
         buffer_limit: value.per_connection_buffer_limit_bytes.unwrap_or(BUFFER_LIMIT),
@@ -84,7 +124,7 @@ pub fn cluster(value: &proto::Cluster) -> Result<Cluster> {
             .as_ref()
             .and_then(|policy| policy.per_upstream_preconnect_ratio)
             .unwrap_or(1.0),
-        fingerprint: fingerprint(&bytes),
+        encoded,
     })
 }
 
@@ -101,7 +141,7 @@ fn discovery(value: &proto::Cluster) -> Result<(ClusterKind, DnsSettings)> {
         DiscoveryType::Static => ClusterKind::Static,
         DiscoveryType::StrictDns => ClusterKind::StrictDns,
         DiscoveryType::LogicalDns => ClusterKind::LogicalDns,
-        DiscoveryType::Eds => eds(value)?,
+        DiscoveryType::Eds => ClusterKind::Eds,
         DiscoveryType::OriginalDst => ClusterKind::OriginalDst(original_dst(value)?),
     };
     Ok((kind, dns))
@@ -144,7 +184,8 @@ fn custom_cluster(
     Ok((kind, dns))
 }
 
-fn eds(value: &proto::Cluster) -> Result<ClusterKind> {
+/// The name of the load assignment.
+fn eds(value: &proto::Cluster) -> Result<Arc<str>> {
     let config = required(&value.eds_cluster_config, "eds_cluster_config")?;
     let source =
         required(&config.eds_config, "eds_config").and_then(config_source).at("eds_cluster_config.eds_config")?;
@@ -152,7 +193,7 @@ fn eds(value: &proto::Cluster) -> Result<ClusterKind> {
         return refuse("eds_cluster_config.eds_config: only ADS is supported");
     }
     let service = if config.service_name.is_empty() { &value.name } else { &config.service_name };
-    Ok(ClusterKind::Eds { service_name: service.as_str().into(), source })
+    Ok(intern(service))
 }
 
 fn original_dst(value: &proto::Cluster) -> Result<OriginalDst> {
@@ -174,8 +215,8 @@ fn original_dst(value: &proto::Cluster) -> Result<OriginalDst> {
 
 fn check_endpoints(kind: &ClusterKind, assignment: Option<&crate::endpoint::LoadAssignment>) -> Result<()> {
     match (kind, assignment) {
-        (ClusterKind::Eds { .. } | ClusterKind::OriginalDst(_), Some(_)) => refuse("may not be set for this type"),
-        (ClusterKind::Eds { .. } | ClusterKind::OriginalDst(_), None) | (_, None) => Ok(()),
+        (ClusterKind::Eds | ClusterKind::OriginalDst(_), Some(_)) => refuse("may not be set for this type"),
+        (ClusterKind::Eds | ClusterKind::OriginalDst(_), None) | (_, None) => Ok(()),
         (ClusterKind::Static, Some(assignment)) => {
             let named = assignment
                 .localities

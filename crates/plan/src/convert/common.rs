@@ -6,6 +6,7 @@ use crate::common::{
 };
 use crate::error::{At, PlanError, Result, refuse};
 use ipnet::IpNet;
+use meltemi_base::intern::{Table, intern};
 use meltemi_matchers::{FullRegex, RegexRewrite, StringMatcher};
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::r#type::matcher::v3 as matcher;
@@ -62,11 +63,11 @@ pub(crate) fn list<T, U>(items: &[T], field: &str, convert: impl Fn(&T) -> Resul
 }
 
 pub(crate) fn names(items: &[String]) -> Vec<Arc<str>> {
-    items.iter().map(|item| Arc::from(item.as_str())).collect()
+    items.iter().map(|item| intern(item)).collect()
 }
 
 pub(crate) fn non_empty(text: &str) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| text.into())
+    (!text.is_empty()).then(|| intern(text))
 }
 
 /// An enum value that this API version knows.
@@ -243,9 +244,17 @@ pub(crate) fn metadata(value: Option<&core::Metadata>) -> Metadata {
     Metadata { filters }
 }
 
+/// `None` if empty. Equal metadata, as of all endpoints of a workload, is held once.
 pub(crate) fn shared_metadata(value: Option<&core::Metadata>) -> Option<Arc<Metadata>> {
-    let metadata = metadata(value);
-    (!metadata.is_empty()).then(|| Arc::new(metadata))
+    let value = value.filter(|value| !value.filter_metadata.is_empty())?;
+    static KNOWN: Table<Metadata> = Table::new();
+    let hash = fingerprint(&meltemi_proto::encode(value));
+    let metadata = metadata(Some(value));
+    Some(KNOWN.find(hash, |known| *known == metadata).unwrap_or_else(|| {
+        let metadata = Arc::new(metadata);
+        KNOWN.insert(hash, &metadata);
+        metadata
+    }))
 }
 
 /// Wanted endpoint metadata, which lives under `envoy.lb`.

@@ -4,6 +4,7 @@ use super::common::{address, enumeration, fingerprint, list, port, required, sha
 use crate::common::Address;
 use crate::endpoint::{Endpoint, EndpointHealth, EndpointHealthCheck, LoadAssignment, Locality, LocalityEndpoints};
 use crate::error::{At, Result, refuse};
+use meltemi_base::intern::{Table, intern};
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::endpoint::v3 as proto;
 use std::sync::Arc;
@@ -16,9 +17,13 @@ const MAX_PRIORITY: u32 = 128;
 pub fn load_assignment(value: &proto::ClusterLoadAssignment) -> Result<LoadAssignment> {
     let bytes = meltemi_proto::encode(value);
     crate::support::check(&bytes, "envoy.config.endpoint.v3.ClusterLoadAssignment")?;
-    let mut converted = unchecked(value)?;
-    converted.fingerprint = fingerprint(&bytes);
-    Ok(converted)
+    Ok(LoadAssignment { fingerprint: fingerprint(&bytes), ..unchecked(value)? })
+}
+
+pub fn encoded_load_assignment(bytes: &[u8]) -> Result<LoadAssignment> {
+    // Decoding drops fields that are too new for our types; they are refused like any other that has no effect.
+    crate::support::check(bytes, "envoy.config.endpoint.v3.ClusterLoadAssignment")?;
+    Ok(LoadAssignment { fingerprint: fingerprint(bytes), ..unchecked(&meltemi_proto::decode_load_assignment(bytes)?)? })
 }
 
 /// Without the walk for unsupported fields: the caller's resource held this one and was walked.
@@ -32,8 +37,8 @@ pub(crate) fn unchecked(value: &proto::ClusterLoadAssignment) -> Result<LoadAssi
         factor => factor.unwrap_or(OVERPROVISIONING),
     };
     Ok(LoadAssignment {
-        cluster: value.cluster_name.as_str().into(),
-        localities: list(&value.endpoints, "endpoints", locality_endpoints)?,
+        cluster: intern(&value.cluster_name),
+        localities: list(&value.endpoints, "endpoints", locality_endpoints)?.into(),
         overprovisioning_factor,
         weighted_priority_health: policy.weighted_priority_health,
         drop_overloads: Vec::new(),
@@ -44,10 +49,15 @@ pub(crate) fn unchecked(value: &proto::ClusterLoadAssignment) -> Result<LoadAssi
 
 pub(crate) fn locality(value: Option<&core::Locality>) -> Locality {
     value.map_or_else(Locality::default, |locality| Locality {
-        region: locality.region.as_str().into(),
-        zone: locality.zone.as_str().into(),
-        sub_zone: locality.sub_zone.as_str().into(),
+        region: intern(&locality.region),
+        zone: intern(&locality.zone),
+        sub_zone: intern(&locality.sub_zone),
     })
+}
+
+fn shared_locality(value: Option<&core::Locality>) -> Arc<Locality> {
+    static KNOWN: Table<Locality> = Table::new();
+    KNOWN.share(locality(value))
 }
 
 fn locality_endpoints(value: &proto::LocalityLbEndpoints) -> Result<LocalityEndpoints> {
@@ -68,10 +78,10 @@ fn locality_endpoints(value: &proto::LocalityLbEndpoints) -> Result<LocalityEndp
         return refuse("load_balancing_weight: must be greater than zero");
     }
     Ok(LocalityEndpoints {
-        locality: Arc::new(locality(value.locality.as_ref())),
+        locality: shared_locality(value.locality.as_ref()),
         priority: value.priority,
         weight: value.load_balancing_weight,
-        endpoints,
+        endpoints: endpoints.into(),
     })
 }
 
@@ -91,8 +101,8 @@ fn endpoint(value: &proto::LbEndpoint) -> Result<Endpoint> {
     };
     Ok(Endpoint {
         address: endpoint_address(required(&host.address, "endpoint.address")?).at("endpoint.address")?,
-        additional_addresses: Vec::new(),
-        hostname: host.hostname.as_str().into(),
+        additional_addresses: Box::default(),
+        hostname: intern(&host.hostname),
         weight: match value.load_balancing_weight {
             Some(0) => return refuse("load_balancing_weight: must be greater than zero"),
             weight => weight.unwrap_or(1),
@@ -102,7 +112,7 @@ fn endpoint(value: &proto::LbEndpoint) -> Result<Endpoint> {
         health_check: host
             .health_check_config
             .as_ref()
-            .map(health_check)
+            .map(|check| health_check(check).map(Box::new))
             .transpose()
             .at("endpoint.health_check_config")?,
     })

@@ -24,6 +24,12 @@ const FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// What BoringSSL lets a ClientHello be; Envoy's default for the inspector.
 const MAX_CLIENT_HELLO: u32 = 16 * KIB;
 
+pub fn encoded_listener(bytes: &[u8]) -> Result<Listener> {
+    // Decoding drops fields that are too new for our types.
+    crate::support::check(bytes, "envoy.config.listener.v3.Listener")?;
+    listener(&meltemi_proto::decode_listener(bytes)?)
+}
+
 pub fn listener(value: &proto::Listener) -> Result<Listener> {
     use proto::listener::{DrainType, connection_balance_config::BalanceType};
     let bytes = meltemi_proto::encode(value);

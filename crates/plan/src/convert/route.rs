@@ -14,9 +14,10 @@ use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{FilterOverride, PerFilter};
 use crate::header::HeaderKey;
 use crate::route::{
-    CookieMatcher, Decorator, PathRule, QueryMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTracing,
-    TlsRequirement, VirtualCluster, VirtualHost,
+    CookieMatcher, Decorator, HostSettings, PathRule, QueryMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
+    RouteSettings, RouteTracing, TlsRequirement, VirtualCluster, VirtualHost,
 };
+use meltemi_base::intern::{Made, Shared, Table, intern};
 use meltemi_matchers::DomainTrie;
 use meltemi_proto::envoy::config::route::v3 as proto;
 use std::sync::Arc;
@@ -27,9 +28,16 @@ const MAX_DIRECT_RESPONSE_BODY: usize = 4096;
 pub fn route_configuration(value: &proto::RouteConfiguration) -> Result<RouteConfiguration> {
     let bytes = meltemi_proto::encode(value);
     crate::support::check(&bytes, "envoy.config.route.v3.RouteConfiguration")?;
-    let mut converted = unchecked(value)?;
-    converted.fingerprint = fingerprint(&bytes);
-    Ok(converted)
+    Ok(RouteConfiguration { fingerprint: fingerprint(&bytes), ..unchecked(value)? })
+}
+
+pub fn encoded_route_configuration(bytes: &[u8]) -> Result<RouteConfiguration> {
+    // Decoding drops fields that are too new for our types; they are refused like any other that has no effect.
+    crate::support::check(bytes, "envoy.config.route.v3.RouteConfiguration")?;
+    Ok(RouteConfiguration {
+        fingerprint: fingerprint(bytes),
+        ..unchecked(&meltemi_proto::decode_route_configuration(bytes)?)?
+    })
 }
 
 /// Without the walk for unsupported fields: the caller's resource held this one and was walked.
@@ -80,16 +88,25 @@ struct HostContext {
 }
 
 fn virtual_host(value: &proto::VirtualHost, context: &HostContext) -> Result<VirtualHost> {
-    use proto::virtual_host::TlsRequirementType;
     if value.name.is_empty() {
         return refuse("name: is required");
     }
     if value.domains.is_empty() {
         return refuse("domains: at least one is needed");
     }
+    static KNOWN: Table<Made<HostSettings>> = Table::new();
+    // Without name, domains and routes.
+    let (_, common) = crate::support::split(&meltemi_proto::encode(value), &[1, 2, 3])?;
     Ok(VirtualHost {
-        name: value.name.as_str().into(),
-        routes: list(&value.routes, "routes", |each| route(each, context).map(Arc::new))?,
+        name: intern(&value.name),
+        routes: list(&value.routes, "routes", |each| route(each, context).map(Arc::new))?.into(),
+        settings: KNOWN.made_from(&common, || host_settings(value))?,
+    })
+}
+
+fn host_settings(value: &proto::VirtualHost) -> Result<HostSettings> {
+    use proto::virtual_host::TlsRequirementType;
+    Ok(HostSettings {
         require_tls: match enumeration::<TlsRequirementType>(value.require_tls).at("require_tls")? {
             TlsRequirementType::None => TlsRequirement::None,
             TlsRequirementType::ExternalOnly => TlsRequirement::ExternalOnly,
@@ -137,16 +154,11 @@ fn host_per_filter(value: &proto::VirtualHost) -> Result<PerFilter> {
 
 fn route(value: &proto::Route, context: &HostContext) -> Result<Route> {
     use proto::route::Action;
-    let matcher = route_match(required(&value.r#match, "match")?).at("match")?;
-    let mut overrides = per_filter(&value.typed_per_filter_config)?;
+    static MATCHES: Table<Made<RouteMatch>> = Table::new();
+    let matching = required(&value.r#match, "match")?;
+    let matcher = MATCHES.made_from(&meltemi_proto::encode(matching), || route_match(matching)).at("match")?;
     let action = match value.action.as_ref() {
-        Some(Action::Route(action)) => {
-            if let Some(cors) = &action.cors {
-                let policy = super::filter::legacy_cors(cors).at("cors").at("route")?;
-                overrides.0.push(("envoy.filters.http.cors".into(), FilterOverride::Cors(Arc::new(policy))));
-            }
-            RouteAction::Forward(Box::new(forward(action, &matcher.path).at("route")?))
-        }
+        Some(Action::Route(action)) => RouteAction::Forward(Box::new(forward(action, &matcher.path).at("route")?)),
         Some(Action::Redirect(action)) => RouteAction::Redirect(Box::new(redirect(action).at("redirect")?)),
         Some(Action::DirectResponse(action)) => {
             RouteAction::DirectResponse(Box::new(direct_response(action, context.max_body).at("direct_response")?))
@@ -156,9 +168,39 @@ fn route(value: &proto::Route, context: &HostContext) -> Result<Route> {
         None => return refuse("action: one of route, redirect and direct_response is required"),
     };
     Ok(Route {
-        name: value.name.as_str().into(),
+        name: intern(&value.name),
         matcher,
         action,
+        metadata: shared_metadata(value.metadata.as_ref()),
+        decorator: value.decorator.as_ref().map(decorator).transpose().at("decorator")?,
+        settings: shared_settings(value)?,
+    })
+}
+
+fn shared_settings(value: &proto::Route) -> Result<Shared<RouteSettings>> {
+    static KNOWN: Table<Made<RouteSettings>> = Table::new();
+    // Without match, the three actions, metadata, decorator and name.
+    let (_, mut common) = crate::support::split(&meltemi_proto::encode(value), &[1, 2, 3, 4, 5, 7, 14])?;
+    let cors = match &value.action {
+        Some(proto::route::Action::Route(action)) => action.cors.as_ref(),
+        _ => None,
+    };
+    if let Some(cors) = cors {
+        // A part of the action that becomes a part of the settings; what follows field 0 is no other field.
+        common.push(0);
+        common.extend_from_slice(&meltemi_proto::encode(cors));
+    }
+    KNOWN.made_from(&common, || route_settings(value, cors))
+}
+
+/// The deprecated `cors` of an action is the cors filter's override.
+fn route_settings(value: &proto::Route, cors: Option<&proto::CorsPolicy>) -> Result<RouteSettings> {
+    let mut overrides = per_filter(&value.typed_per_filter_config)?;
+    if let Some(cors) = cors {
+        let policy = super::filter::legacy_cors(cors).at("cors").at("route")?;
+        overrides.0.push(("envoy.filters.http.cors".into(), FilterOverride::Cors(Arc::new(policy))));
+    }
+    Ok(RouteSettings {
         request_headers: header_rules(
             &value.request_headers_to_add,
             &value.request_headers_to_remove,
@@ -170,8 +212,6 @@ fn route(value: &proto::Route, context: &HostContext) -> Result<Route> {
             "response_headers",
         )?,
         per_filter: overrides,
-        metadata: shared_metadata(value.metadata.as_ref()),
-        decorator: value.decorator.as_ref().map(decorator).transpose().at("decorator")?,
         tracing: value.tracing.as_ref().map(route_tracing).transpose().at("tracing")?,
         retry_buffer_limit: buffer_limit(value.per_request_buffer_limit_bytes, value.request_body_buffer_limit),
         stat_prefix: value.stat_prefix.as_str().into(),
@@ -182,7 +222,7 @@ fn decorator(value: &proto::Decorator) -> Result<Decorator> {
     if value.operation.is_empty() {
         return refuse("operation: is required");
     }
-    Ok(Decorator { operation: value.operation.as_str().into(), propagate: value.propagate.unwrap_or(true) })
+    Ok(Decorator { operation: intern(&value.operation), propagate: value.propagate.unwrap_or(true) })
 }
 
 fn route_tracing(value: &proto::Tracing) -> Result<RouteTracing> {

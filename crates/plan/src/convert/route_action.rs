@@ -13,10 +13,11 @@ use crate::error::{At, PlanError, Result, refuse};
 use crate::format::Format;
 use crate::header::HeaderKey;
 use crate::route::{
-    ClusterSpec, DirectResponse, Forward, HashBy, HashPolicy, HostRewrite, MaxStreamDuration, MirrorCluster,
-    MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom, WeightedCluster,
-    WeightedClusters, WeightedName,
+    ClusterSpec, DirectResponse, Forward, ForwardSettings, HashBy, HashPolicy, HostRewrite, MaxStreamDuration,
+    MirrorCluster, MirrorPolicy, PathRewrite, PathRule, Redirect, RedirectPath, RouteUpgrade, WeightRandom,
+    WeightedCluster, WeightedClusters, WeightedName,
 };
+use meltemi_base::intern::{Made, Table, intern};
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::route::v3 as proto;
 use proto::route_action as action;
@@ -27,11 +28,20 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<Forward> {
+    static KNOWN: Table<Made<ForwardSettings>> = Table::new();
+    if !value.prefix_rewrite.is_empty() && matches!(matched, PathRule::Connect) {
+        return refuse("prefix_rewrite: needs a match by path");
+    }
+    // Without the three ways to name a cluster, and the policy that a route's settings take over.
+    let (_, common) = crate::support::split(&meltemi_proto::encode(value), &[1, 2, 3, 17])?;
+    Ok(Forward { cluster: cluster_spec(value)?, settings: KNOWN.made_from(&common, || settings(value))? })
+}
+
+fn settings(value: &proto::RouteAction) -> Result<ForwardSettings> {
     use action::ClusterNotFoundResponseCode as NotFound;
     let priority = enumeration::<core::RoutingPriority>(value.priority).at("priority")?;
     let timeout = optional_duration(value.timeout.as_ref()).at("timeout")?.unwrap_or(TIMEOUT);
-    Ok(Forward {
-        cluster: cluster_spec(value)?,
+    Ok(ForwardSettings {
         cluster_not_found_status: match enumeration::<NotFound>(value.cluster_not_found_response_code)
             .at("cluster_not_found_response_code")?
         {
@@ -40,7 +50,7 @@ pub(crate) fn forward(value: &proto::RouteAction, matched: &PathRule) -> Result<
             NotFound::InternalServerError => 500,
         },
         metadata_match: lb_match(value.metadata_match.as_ref()),
-        path_rewrite: path_rewrite(value, matched)?,
+        path_rewrite: path_rewrite(value)?,
         host_rewrite: host_rewrite(value)?,
         append_x_forwarded_host: value.append_x_forwarded_host,
         timeout: (!timeout.is_zero()).then_some(timeout),
@@ -66,7 +76,7 @@ fn cluster_spec(value: &proto::RouteAction) -> Result<ClusterSpec> {
     use action::ClusterSpecifier as Kind;
     Ok(match required(&value.cluster_specifier, "cluster_specifier")? {
         Kind::Cluster(name) if name.is_empty() => return refuse("cluster: must not be empty"),
-        Kind::Cluster(name) => ClusterSpec::Named(name.as_str().into()),
+        Kind::Cluster(name) => ClusterSpec::Named(intern(name)),
         Kind::ClusterHeader(name) => ClusterSpec::Header(HeaderKey::parse(name).at("cluster_header")?),
         Kind::WeightedClusters(clusters) => {
             ClusterSpec::Weighted(Arc::new(weighted(clusters).at("weighted_clusters")?))
@@ -98,7 +108,7 @@ fn weighted_cluster(value: &proto::weighted_cluster::ClusterWeight) -> Result<We
     use proto::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     let cluster = match (value.name.as_str(), value.cluster_header.as_str()) {
         ("", "") => return refuse("name: one of name and cluster_header is required"),
-        (name, "") => WeightedName::Named(name.into()),
+        (name, "") => WeightedName::Named(intern(name)),
         ("", header) => WeightedName::Header(HeaderKey::parse(header).at("cluster_header")?),
         _ => return refuse("name: only one of name and cluster_header may be set"),
     };
@@ -124,7 +134,7 @@ fn weighted_cluster(value: &proto::weighted_cluster::ClusterWeight) -> Result<We
     })
 }
 
-fn path_rewrite(value: &proto::RouteAction, matched: &PathRule) -> Result<PathRewrite> {
+fn path_rewrite(value: &proto::RouteAction) -> Result<PathRewrite> {
     let set = [
         !value.prefix_rewrite.is_empty(),
         value.regex_rewrite.is_some(),
@@ -135,9 +145,6 @@ fn path_rewrite(value: &proto::RouteAction, matched: &PathRule) -> Result<PathRe
         return refuse("prefix_rewrite: only one of the path rewrites may be set");
     }
     if !value.prefix_rewrite.is_empty() {
-        if matches!(matched, PathRule::Connect) {
-            return refuse("prefix_rewrite: needs a match by path");
-        }
         return Ok(PathRewrite::Prefix(value.prefix_rewrite.as_str().into()));
     }
     if let Some(rewrite) = &value.regex_rewrite {

@@ -7,6 +7,12 @@ use crate::tls::{Secret, SecretKind};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3 as proto;
 use std::sync::Arc;
 
+pub fn encoded_secret(bytes: &[u8]) -> Result<Secret> {
+    // Decoding drops fields that are too new for our types.
+    crate::support::check(bytes, "envoy.extensions.transport_sockets.tls.v3.Secret")?;
+    secret(&meltemi_proto::decode_secret(bytes)?)
+}
+
 pub fn secret(value: &proto::Secret) -> Result<Secret> {
     use proto::secret::Type;
     crate::support::check(&meltemi_proto::encode(value), "envoy.extensions.transport_sockets.tls.v3.Secret")?;

@@ -102,6 +102,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Calls `visit` with the number and the whole encoding of each field of a message.
+pub(super) fn top_level(bytes: &[u8], mut visit: impl FnMut(u32, &[u8])) -> Result<()> {
+    let mut reader = Reader(bytes);
+    while !reader.0.is_empty() {
+        let before = reader.0;
+        let Some((number, _)) = reader.field() else { return Err(PlanError::new("malformed protobuf")) };
+        visit(number, &before[..before.len() - reader.0.len()]);
+    }
+    Ok(())
+}
+
 impl Walk {
     pub(super) fn message(&mut self, bytes: &[u8], message: &'static Message, visit: &mut Visit<'_>) -> Result<()> {
         if self.depth == MAX_DEPTH {

@@ -1,11 +1,14 @@
 //! `/config_dump` in Envoy's shape, with private keys redacted.
 
 use super::{AdminState, Parameters, pretty};
-use crate::configurator::{Configurator, Held};
+use crate::configurator::{Configurator, Source};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use meltemi_proto::Any;
 use meltemi_proto::json::{Secrets, any_to_value};
+use meltemi_xds::types;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -71,11 +74,12 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-fn entry<P>(held: &Held<P>, field: &str) -> Value {
+fn entry(source: &Source, type_url: &str, field: &str) -> Value {
+    let any = Any { type_url: type_url.to_owned(), value: Bytes::copy_from_slice(&source.body) };
     json!({
-        "version_info": &*held.version,
-        field: any_to_value(&held.body, Secrets::Redacted),
-        "last_updated": timestamp(held.updated),
+        "version_info": &*source.version,
+        field: any_to_value(&any, Secrets::Redacted),
+        "last_updated": timestamp(source.updated),
     })
 }
 
@@ -83,11 +87,11 @@ fn clusters(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
     let mut section = json!({ "@type": format!("{PREFIX}ClustersConfigDump") });
     let (mut fixed, mut active, mut warming) = (Vec::new(), Vec::new(), Vec::new());
     for (held, is_active) in configurator.held_clusters().filter(|(held, _)| keep(&held.plan.name)) {
-        let value = entry(held, "cluster");
-        match (held.fixed, is_active) {
+        let value = || entry(&held.source, types::CLUSTER, "cluster");
+        match (held.source.fixed, is_active) {
             (true, _) => fixed.push(json!({ "cluster": { "name": &*held.plan.name } })),
-            (false, true) => active.push(value),
-            (false, false) => warming.push(value),
+            (false, true) => active.push(value()),
+            (false, false) => warming.push(value()),
         }
     }
     section["static_clusters"] = json!(fixed);
@@ -99,11 +103,11 @@ fn clusters(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
 fn listeners(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
     for (held, is_active) in configurator.held_listeners().filter(|(held, _)| keep(&held.plan.name)) {
-        if held.fixed {
+        if held.source.fixed {
             fixed.push(json!({ "listener": { "name": &*held.plan.name } }));
         } else {
             let state = if is_active { "active_state" } else { "warming_state" };
-            dynamic.push(json!({ "name": &*held.plan.name, state: entry(held, "listener") }));
+            dynamic.push(json!({ "name": &*held.plan.name, state: entry(&held.source, types::LISTENER, "listener") }));
         }
     }
     json!({ "@type": format!("{PREFIX}ListenersConfigDump"), "static_listeners": fixed, "dynamic_listeners": dynamic })
@@ -111,13 +115,13 @@ fn listeners(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value 
 
 fn routes(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
     let held = configurator.held_routes().filter(|held| keep(&held.plan.name));
-    let dynamic: Vec<Value> = held.map(|held| entry(held, "route_config")).collect();
+    let dynamic: Vec<Value> = held.map(|held| entry(&held.source, types::ROUTE, "route_config")).collect();
     json!({ "@type": format!("{PREFIX}RoutesConfigDump"), "dynamic_route_configs": dynamic })
 }
 
 fn endpoints(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let held = configurator.held_assignments().filter(|held| keep(&held.plan.cluster));
-    let dynamic: Vec<Value> = held.map(|held| entry(held, "endpoint_config")).collect();
+    let held = configurator.held_assignments().filter(|(name, _)| keep(name));
+    let dynamic: Vec<Value> = held.map(|(_, source)| entry(source, types::ENDPOINT, "endpoint_config")).collect();
     json!({ "@type": format!("{PREFIX}EndpointsConfigDump"), "dynamic_endpoint_configs": dynamic })
 }
 

@@ -4,14 +4,15 @@
 
 use super::SecretSource;
 use crate::admin::AdminState;
-use crate::configurator::{Held, Wanted};
-use meltemi_proto::Any;
+use crate::configurator::{Held, Source, Wanted};
+use meltemi_base::intern;
+use meltemi_upstream::Cluster;
 use meltemi_xds::client::{self, Client, Event, Events, Outcome, Update};
 use meltemi_xds::{Resource, WILDCARD, types};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// A cluster whose hosts do not come is used without them after this (Envoy's `initial_fetch_timeout`).
 const WARMING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,7 +24,8 @@ pub struct Subscriber {
     secrets: Option<Box<dyn SecretSource>>,
     client: Option<Client>,
     wanted: Wanted,
-    warming: JoinSet<()>,
+    /// Clusters that wait for their hosts, and until when, in order.
+    deadlines: VecDeque<(Instant, Weak<Cluster>)>,
     /// Types of which a first response was applied.
     seen: BTreeSet<Arc<str>>,
     /// Local secrets as last installed.
@@ -34,6 +36,8 @@ pub struct Subscriber {
 enum Step {
     Event(Option<Event>),
     Warmed,
+    /// The first deadline has passed.
+    Late,
     Secrets,
 }
 
@@ -44,7 +48,7 @@ impl Subscriber {
             secrets,
             client: None,
             wanted: Wanted::default(),
-            warming: JoinSet::new(),
+            deadlines: VecDeque::new(),
             seen: BTreeSet::new(),
             installed: Default::default(),
         };
@@ -61,11 +65,13 @@ impl Subscriber {
             client.subscribe(types::LISTENER, [WILDCARD]);
             (self.client, events) = (Some(client), Some(received));
         }
+        let warmed = self.state.configurator.lock().warmed();
         self.settle();
         loop {
             let step = tokio::select! {
                 event = next(&mut events) => Step::Event(event),
-                Some(_) = self.warming.join_next() => Step::Warmed,
+                () = warmed.notified() => Step::Warmed,
+                () = passed(self.deadlines.front()) => Step::Late,
                 () = changed(&mut self.secrets) => Step::Secrets,
             };
             match step {
@@ -73,7 +79,11 @@ impl Subscriber {
                 Step::Event(Some(Event::Connected)) => tracing::info!("connected to the control plane"),
                 Step::Event(Some(Event::Disconnected(reason))) => tracing::warn!(reason, "control plane lost"),
                 Step::Event(None) => events = None,
-                Step::Warmed => self.state.configurator.lock().promote_warm(),
+                Step::Warmed => {}
+                Step::Late => {
+                    let late = self.deadlines.pop_front().and_then(|(_, cluster)| cluster.upgrade());
+                    late.inspect(|cluster| cluster.set_warm());
+                }
                 Step::Secrets => self.refresh_secrets(),
             }
             self.settle();
@@ -105,37 +115,26 @@ impl Subscriber {
     }
 
     fn set(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {
-        let body: &Any = &resource.body;
-        // Decoding drops fields that are too new for our types; they are refused like any other that has no effect.
-        meltemi_plan::support::check_resource(type_url, &body.value).map_err(|e| e.to_string())?;
+        let bytes = &*resource.body.value;
         let mut configurator = self.state.configurator.lock();
         match type_url {
             types::CLUSTER => {
-                let plan = plan(meltemi_proto::unpack_cluster(body), meltemi_plan::cluster)?;
+                let plan = refusal(meltemi_plan::encoded_cluster(bytes))?;
                 if let Some(cluster) = configurator.set_cluster(held(plan, resource))? {
-                    self.warming.spawn(async move {
-                        if tokio::time::timeout(WARMING_TIMEOUT, cluster.warmed()).await.is_err() {
-                            cluster.set_warm();
-                        }
-                    });
+                    self.deadlines.push_back((Instant::now() + WARMING_TIMEOUT, Arc::downgrade(&cluster)));
                 }
             }
             types::ENDPOINT => {
-                let plan = plan(meltemi_proto::unpack_load_assignment(body), meltemi_plan::load_assignment)?;
-                configurator.set_assignment(plan.cluster.clone(), held(plan, resource));
+                let plan = refusal(meltemi_plan::encoded_load_assignment(bytes))?;
+                configurator.set_assignment(&plan, source(resource));
             }
             types::LISTENER => {
-                let plan = plan(meltemi_proto::unpack_listener(body), meltemi_plan::listener)?;
-                configurator.set_listener(held(plan, resource))?;
+                configurator.set_listener(held(refusal(meltemi_plan::encoded_listener(bytes))?, resource))?;
             }
             types::ROUTE => {
-                let plan = plan(meltemi_proto::unpack_route_configuration(body), meltemi_plan::route_configuration)?;
-                configurator.set_routes(held(plan, resource));
+                configurator.set_routes(held(refusal(meltemi_plan::encoded_route_configuration(bytes))?, resource));
             }
-            types::SECRET => {
-                let plan = plan(meltemi_proto::unpack_secret(body), meltemi_plan::secret)?;
-                configurator.set_secret(&plan)?;
-            }
+            types::SECRET => configurator.set_secret(&refusal(meltemi_plan::encoded_secret(bytes))?)?,
             other => return Err(format!("resources of type {other} are not used here")),
         }
         Ok(())
@@ -155,21 +154,9 @@ impl Subscriber {
 
     /// Follows the names that the configuration now refers to, and publishes.
     fn settle(&mut self) {
-        let mut configurator = self.state.configurator.lock();
-        let wanted = configurator.wanted();
-        if let Some(client) = &self.client {
-            client.resubscribe(types::ENDPOINT, &self.wanted.endpoints, &wanted.endpoints);
-            client.resubscribe(types::ROUTE, &self.wanted.routes, &wanted.routes);
-            client.resubscribe(types::SECRET, &self.wanted.ads_secrets, &wanted.ads_secrets);
-        }
-        if wanted != self.wanted {
-            configurator.forget_unwanted(&wanted);
-        }
-        let local_changed = wanted.local_secrets != self.wanted.local_secrets;
-        self.wanted = wanted;
-        drop(configurator);
-        if local_changed {
-            self.refresh_secrets();
+        let newly_wanted = self.state.configurator.lock().newly_wanted();
+        if let Some(wanted) = newly_wanted {
+            self.follow(wanted);
         }
         let mut configurator = self.state.configurator.lock();
         configurator.publish();
@@ -178,6 +165,22 @@ impl Subscriber {
         if (static_only || first_answers) && configurator.is_settled() && !*self.state.initialized.borrow() {
             tracing::info!("all configuration is in force");
             self.state.initialized.send_replace(true);
+        }
+    }
+
+    fn follow(&mut self, wanted: Wanted) {
+        if let Some(client) = &self.client {
+            client.resubscribe(types::ENDPOINT, &self.wanted.endpoints, &wanted.endpoints);
+            client.resubscribe(types::ROUTE, &self.wanted.routes, &wanted.routes);
+            client.resubscribe(types::SECRET, &self.wanted.ads_secrets, &wanted.ads_secrets);
+        }
+        if wanted != self.wanted {
+            self.state.configurator.lock().forget_unwanted(&wanted);
+        }
+        let local_changed = wanted.local_secrets != self.wanted.local_secrets;
+        self.wanted = wanted;
+        if local_changed {
+            self.refresh_secrets();
         }
     }
 
@@ -201,19 +204,20 @@ impl Subscriber {
     }
 }
 
-/// Decodes and converts one resource; the error is the text of its rejection.
-fn plan<M, P>(
-    message: Result<M, meltemi_proto::DecodeError>,
-    convert: impl FnOnce(&M) -> Result<P, meltemi_plan::PlanError>,
-) -> Result<P, String> {
-    convert(&message.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+/// The text of a resource's rejection.
+fn refusal<P>(plan: Result<P, meltemi_plan::PlanError>) -> Result<P, String> {
+    plan.map_err(|error| error.to_string())
 }
 
 fn held<P>(plan: P, resource: &Resource) -> Held<P> {
-    Held {
-        plan: Arc::new(plan),
-        body: resource.body.clone(),
-        version: resource.version.clone(),
+    Held { plan: Arc::new(plan), source: source(resource) }
+}
+
+fn source(resource: &Resource) -> Source {
+    Source {
+        // A copy: what came is a part of the whole response.
+        body: Arc::from(&*resource.body.value),
+        version: intern(&resource.version),
         updated: SystemTime::now(),
         fixed: false,
     }
@@ -231,6 +235,13 @@ fn describe(refused: &[(Arc<str>, String)]) -> String {
 async fn next(events: &mut Option<Events>) -> Option<Event> {
     match events {
         Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn passed(deadline: Option<&(Instant, Weak<Cluster>)>) {
+    match deadline {
+        Some((at, _)) => tokio::time::sleep_until(*at).await,
         None => std::future::pending().await,
     }
 }

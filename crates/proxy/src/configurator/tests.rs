@@ -7,13 +7,15 @@ use meltemi_proto::json::from_value;
 use serde_json::{Value, json};
 
 fn held<P>(plan: P) -> Held<P> {
-    Held {
-        plan: Arc::new(plan),
-        body: Arc::default(),
-        version: "1".into(),
-        updated: SystemTime::UNIX_EPOCH,
-        fixed: false,
-    }
+    Held { plan: Arc::new(plan), source: source(&[]) }
+}
+
+fn source(body: &[u8]) -> Source {
+    Source { body: body.into(), version: "1".into(), updated: SystemTime::UNIX_EPOCH, fixed: false }
+}
+
+fn fixed<P>(held: Held<P>) -> Held<P> {
+    Held { source: Source { fixed: true, ..held.source }, ..held }
 }
 
 fn fixture() -> Configurator {
@@ -29,10 +31,11 @@ fn eds(name: &str, seconds: u32) -> Held<ClusterPlan> {
     held(meltemi_plan::cluster(&from_value::<ClusterProto>(&document).unwrap()).unwrap())
 }
 
-fn endpoints(cluster: &str, port: u16) -> Held<LoadAssignment> {
+fn assign(configurator: &mut Configurator, cluster: &str, port: u16) {
     let document = json!({ "cluster_name": cluster, "endpoints": [{ "lb_endpoints": [
         { "endpoint": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } } } }] }] });
-    held(meltemi_plan::load_assignment(&from_value::<ClusterLoadAssignment>(&document).unwrap()).unwrap())
+    let body = meltemi_proto::encode(&from_value::<ClusterLoadAssignment>(&document).unwrap());
+    configurator.set_assignment(&encoded_load_assignment(&body).unwrap(), source(&body));
 }
 
 /// A route configuration with one route to a cluster.
@@ -71,7 +74,7 @@ async fn a_cluster_is_replaced_when_its_successor_has_hosts() {
     configurator.publish();
     assert_eq!(connect_seconds(&configurator.world(), "c"), None);
 
-    configurator.set_assignment("c".into(), endpoints("c", 1));
+    assign(&mut configurator, "c", 1);
     configurator.publish();
     assert_eq!(connect_seconds(&configurator.world(), "c"), Some(1));
 
@@ -85,13 +88,13 @@ async fn a_cluster_is_replaced_when_its_successor_has_hosts() {
 async fn an_equal_cluster_keeps_its_runtime() {
     let mut configurator = fixture();
     configurator.set_cluster(eds("c", 1)).unwrap();
-    configurator.set_assignment("c".into(), endpoints("c", 1));
+    assign(&mut configurator, "c", 1);
     configurator.publish();
     let before = configurator.world();
     configurator.set_cluster(eds("c", 1)).unwrap();
     configurator.publish();
     assert!(Arc::ptr_eq(&before, &configurator.world()), "nothing changed, nothing is published");
-    configurator.set_assignment("c".into(), endpoints("c", 2));
+    assign(&mut configurator, "c", 2);
     configurator.publish();
     assert!(Arc::ptr_eq(&before, &configurator.world()), "an endpoint update publishes nothing");
 }
@@ -100,7 +103,7 @@ async fn an_equal_cluster_keeps_its_runtime() {
 async fn routes_wait_for_clusters_that_warm_for_the_first_time() {
     let mut configurator = fixture();
     configurator.set_cluster(eds("old", 1)).unwrap();
-    configurator.set_assignment("old".into(), endpoints("old", 1));
+    assign(&mut configurator, "old", 1);
     configurator.set_routes(routes("r", "old"));
     configurator.publish();
 
@@ -110,7 +113,7 @@ async fn routes_wait_for_clusters_that_warm_for_the_first_time() {
     let target = |world: &World| clusters_of_routes(&world.routes["r"]).next().unwrap().to_string();
     assert_eq!(target(&configurator.world()), "old");
 
-    configurator.set_assignment("new".into(), endpoints("new", 1));
+    assign(&mut configurator, "new", 1);
     configurator.publish();
     assert_eq!(target(&configurator.world()), "new");
 }
@@ -146,9 +149,9 @@ async fn a_listener_waits_for_its_routes_and_then_keeps_serving() {
 async fn what_the_bootstrap_gave_is_not_removed() {
     let mut configurator = fixture();
     configurator.set_routes(routes("r", "nobody"));
-    configurator.set_listener(Held { fixed: true, ..listener("l", "r", json!({})) }).unwrap();
-    configurator.set_cluster(Held { fixed: true, ..eds("c", 1) }).unwrap();
-    configurator.set_assignment("c".into(), endpoints("c", 1));
+    configurator.set_listener(fixed(listener("l", "r", json!({})))).unwrap();
+    configurator.set_cluster(fixed(eds("c", 1))).unwrap();
+    assign(&mut configurator, "c", 1);
     configurator.remove_listener("l");
     configurator.remove_cluster("c");
     configurator.publish();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use meltemi_filters::{Context, LocalNode};
-use meltemi_proto::{Any, envoy::config::bootstrap::v3::Bootstrap};
+use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_telemetry::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,12 +18,13 @@ use tokio::{
 };
 
 use crate::{
-    configurator::{Configurator, Held},
+    configurator::{Configurator, Held, Source},
     worker::{self, Feed, Phase},
 };
 
 fn held<P>(plan: Arc<P>) -> Held<P> {
-    Held { plan, body: Arc::new(Any::default()), version: Arc::default(), updated: SystemTime::now(), fixed: true }
+    let source = Source { body: Arc::default(), version: Arc::default(), updated: SystemTime::now(), fixed: true };
+    Held { plan, source }
 }
 
 /// A worker running in the test's own local set.

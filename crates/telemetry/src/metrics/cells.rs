@@ -136,17 +136,25 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// `None` when all cells are taken.
+    /// `None` when all cells are taken. Short ranges of one length lie together in whole chunks, so that those that every
+    /// cluster touches do not drag in the cells of those that none does.
     pub fn new(len: u32) -> Option<Self> {
         let mut table = table().lock();
         if let Some(base) = table.free.get_mut(&len).and_then(Vec::pop) {
             return Some(Self { base, len });
         }
-        if CAPACITY - table.next < len {
+        let chunk = CHUNK as u32;
+        let packed = if len == 0 { 1 } else { (chunk / len).max(1) };
+        let base = if packed > 1 { table.next.next_multiple_of(chunk) } else { table.next };
+        let taken = if packed > 1 { chunk } else { len };
+        if CAPACITY - base.min(CAPACITY) < taken {
             return None;
         }
-        let base = table.next;
-        table.next += len;
+        table.next = base + taken;
+        if packed > 1 {
+            let rest = (1..packed).rev().map(|i| base + i * len);
+            table.free.entry(len).or_default().extend(rest);
+        }
         Some(Self { base, len })
     }
 }

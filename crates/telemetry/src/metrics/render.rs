@@ -33,7 +33,7 @@ impl Registry {
         let mut families: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         self.visit(filter, |group, spec, cells| {
             let metric = spec.tag.as_ref().map_or(&spec.name, |t| &t.metric);
-            let name = sanitised(&format!("{}{metric}", group.0.scope.prometheus));
+            let name = prometheus_name(group, metric);
             let sample = Sample { labels: label_text(group, spec), kind: spec.kind, cells };
             families.entry(name).or_default().push(sample);
         });
@@ -94,8 +94,8 @@ impl Registry {
         for group in self.live() {
             let Some(range) = &group.0.range else { continue };
             let values = cells::sum_range(range.base, range.len);
-            for (i, spec) in group.0.specs.iter().enumerate() {
-                let first = group.0.offsets[i] as usize;
+            for (i, spec) in group.0.list.specs.iter().enumerate() {
+                let first = group.0.list.offsets[i] as usize;
                 let cells = values[first..first + spec.kind.cells() as usize].to_vec();
                 if filter.shows(spec, &text_name(&group, spec), &cells) {
                     show(&group, spec, cells);
@@ -105,10 +105,16 @@ impl Registry {
     }
 }
 
+/// A metric's name with its group's prefix.
+pub(super) fn prometheus_name(group: &Group, metric: &str) -> String {
+    sanitised(&format!("{}{metric}", group.0.scope.prometheus))
+}
+
 fn text_name(group: &Group, spec: &Spec) -> String {
-    let mut name = format!("{}{}", group.0.scope.text, spec.name);
+    let text = group.0.scope.text();
+    let mut name = format!("{text}{}", spec.name);
     // Envoy's scopes carry their labels in the prefix; Istio's carry them after the name.
-    if group.0.scope.text.is_empty() {
+    if text.is_empty() {
         for (k, v) in group.labels().iter() {
             let _ = write!(name, ".{k}.{v}");
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Counter, Group, Registry, Scope, Spec};
+use super::{Counter, Group, Prefix, Registry, Scope, Spec};
 
 /// Ordered label pairs, shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,7 +90,8 @@ impl SeriesSet {
             labels.clone()
         };
         let entry = entries.entry(labels).or_insert_with_key(|labels| {
-            let scope = Scope { text: self.prefix.clone(), prometheus: self.prefix.clone(), labels: labels.clone() };
+            let prefix = Prefix::Plain(self.prefix.clone());
+            let scope = Scope { prefix, prometheus: self.prefix.clone(), labels: labels.clone() };
             Entry { series: Arc::new(self.registry.group(scope, self.specs.clone())), used: now }
         });
         entry.used = now;

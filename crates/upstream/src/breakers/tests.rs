@@ -1,7 +1,9 @@
 use super::RoutingPriority::{Default as Normal, High};
 use meltemi_plan::cluster::RetryBudget;
+use meltemi_telemetry::Registry;
 
 use super::*;
+use crate::stats::{ClusterStats, Names};
 
 fn envoy_defaults() -> Thresholds {
     Thresholds {
@@ -17,7 +19,8 @@ fn envoy_defaults() -> Thresholds {
 fn breakers(thresholds: Thresholds) -> (Registry, Arc<Breakers>) {
     let registry = Registry::new();
     let config = CircuitBreakers { default: thresholds, high: envoy_defaults(), per_host_max_connections: None };
-    let breakers = Breakers::new(&registry, &Names::new("c"), &config);
+    let stats = ClusterStats::new(&registry, &Names::new(&"c".into())).membership;
+    let breakers = Breakers::new(config.into(), stats);
     (registry, breakers)
 }
 

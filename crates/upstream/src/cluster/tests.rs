@@ -52,8 +52,7 @@ fn a_static_cluster_serves_at_once_and_counts() {
 #[test]
 fn an_empty_cluster_has_no_healthy_host() {
     let registry = Registry::new();
-    let eds = ClusterKind::Eds { service_name: "s".into(), source: meltemi_plan::common::ConfigSource::Ads };
-    let cluster = cluster(plan(eds, round_robin(), None), &registry, None);
+    let cluster = cluster(plan(ClusterKind::Eds, round_robin(), None), &registry, None);
     assert!(!cluster.is_warm());
     assert_eq!(pick(&cluster, &mut LbState::default()).unwrap_err(), PickError::NoHealthyHost);
     assert_eq!(registry.total("envoy_cluster_upstream_cx_none_healthy", &[]), 1);
@@ -66,9 +65,10 @@ fn an_empty_cluster_has_no_healthy_host() {
 async fn an_ejected_host_is_passed_over_and_comes_back() {
     let registry = Registry::new();
     let mut config = plan(ClusterKind::Static, round_robin(), Some(testing::hosts(&[1, 1, 1])));
-    config.outlier = Some(outlier());
+    testing::settings(&mut config).outlier = Some(outlier().into());
     let cluster = cluster(config, &registry, None);
-    cluster.start();
+    let background = crate::Background::default();
+    cluster.start(&background);
     let bad = cluster.hosts()[0].clone();
     (0..3).for_each(|_| cluster.report(&bad, Outcome::Status(503)));
     let mut state = LbState::default();
@@ -85,12 +85,12 @@ async fn an_ejected_host_is_passed_over_and_comes_back() {
 fn the_next_version_keeps_hosts_counters_and_ejections() {
     let registry = Registry::new();
     let mut config = plan(ClusterKind::Static, round_robin(), Some(testing::hosts(&[1, 1])));
-    config.outlier = Some(outlier());
+    testing::settings(&mut config).outlier = Some(outlier().into());
     let first = cluster(config.clone(), &registry, None);
     let bad = first.hosts()[0].clone();
     (0..3).for_each(|_| first.report(&bad, Outcome::ConnectFailed));
     first.stats.traffic.upstream_rq_total().add(7);
-    config.connect_timeout = Duration::from_secs(1);
+    testing::settings(&mut config).connect_timeout = Duration::from_secs(1);
     let second = cluster(config, &registry, Some(&first));
     assert!(Arc::ptr_eq(&first.breakers, &second.breakers));
     drop(first);
@@ -121,8 +121,9 @@ async fn a_name_is_resolved_in_the_background() {
     assignment.localities[0].endpoints[0].address = meltemi_plan::Address::Name { host: "localhost".into(), port: 81 };
     let cluster = cluster(plan(ClusterKind::StrictDns, round_robin(), Some(assignment)), &registry, None);
     assert!(!cluster.is_warm());
-    cluster.start();
-    tokio::time::timeout(Duration::from_secs(10), cluster.warmed()).await.unwrap();
+    let background = crate::Background::default();
+    cluster.start(&background);
+    tokio::time::timeout(Duration::from_secs(10), testing::warmed(&cluster, &background)).await.unwrap();
     let host = pick(&cluster, &mut LbState::default()).unwrap();
     assert_eq!((host.address.to_string().as_str(), &*host.hostname), ("127.0.0.1:81", "localhost"));
 }

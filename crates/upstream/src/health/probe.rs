@@ -46,7 +46,7 @@ pub(crate) async fn probe(check: &HealthCheck, host: &Endpoint, transport: &Tran
     let answer = match &check.kind {
         HealthCheckKind::Tcp { send, receive } => tcp(&mut stream, send, receive).await,
         HealthCheckKind::Http(http) => {
-            let authority = authority(&host.check.hostname, &http.host, cluster);
+            let authority = authority(host.check_hostname(), &http.host, cluster);
             if http.http2 {
                 h2_status(stream, http, authority).await
             } else {
@@ -54,7 +54,7 @@ pub(crate) async fn probe(check: &HealthCheck, host: &Endpoint, transport: &Tran
             }
         }
         HealthCheckKind::Grpc { service, authority: configured } => {
-            grpc(stream, service, authority(&host.check.hostname, configured, cluster)).await
+            grpc(stream, service, authority(host.check_hostname(), configured, cluster)).await
         }
     };
     answer.unwrap_or_else(Answer::from)
@@ -66,7 +66,7 @@ fn authority<'a>(host: &'a str, check: &'a str, cluster: &'a str) -> &'a str {
 }
 
 async fn open(check: &HealthCheck, host: &Endpoint, transport: &Transport) -> io::Result<Box<dyn Duplex>> {
-    let target = host.check.address.as_ref().unwrap_or(&host.address);
+    let target = host.check.as_ref().and_then(|check| check.address.as_ref()).unwrap_or(&host.address);
     let target = match (target.socket(), check.alt_port) {
         (Some(socket), Some(port)) => Address::Socket(SocketAddr::new(socket.ip(), port)),
         _ => target.clone(),

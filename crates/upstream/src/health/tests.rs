@@ -130,13 +130,14 @@ async fn a_cluster_warms_and_follows_its_checks() {
     let mut assignment = testing::hosts(&[1]);
     assignment.localities[0].endpoints[0].address = meltemi_plan::Address::Socket(address);
     let mut plan = testing::plan(ClusterKind::Static, testing::round_robin(), Some(assignment));
-    plan.health_checks.push(check(HealthCheckKind::Http(http())));
+    testing::settings(&mut plan).health_checks.push(check(HealthCheckKind::Http(http())));
     let registry = Registry::new();
     let cluster = crate::Cluster::new(Arc::new(plan), vec![Transport::Plain], &registry, None);
     assert!(!cluster.is_warm());
-    cluster.start();
+    let background = crate::Background::default();
+    cluster.start(&background);
     let limit = Duration::from_secs(10);
-    tokio::time::timeout(limit, cluster.warmed()).await.unwrap();
+    tokio::time::timeout(limit, testing::warmed(&cluster, &background)).await.unwrap();
     assert_eq!(cluster.set().healthy, 1);
     status.store(503, std::sync::atomic::Ordering::Relaxed);
     let until = |healthy: usize| {

@@ -37,7 +37,7 @@ fn envoy_defaults() -> OutlierDetection {
 }
 
 fn detector(config: OutlierDetection) -> Detector {
-    Detector::new(config, OutlierStats::new(&Registry::new(), Scope::plain("cluster.c.outlier_detection")))
+    Detector::new(config.into(), OutlierStats::new(&Registry::new(), Scope::plain("cluster.c.outlier_detection")))
 }
 
 fn half() -> OutlierDetection {
