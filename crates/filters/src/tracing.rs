@@ -286,8 +286,8 @@ impl Tracer {
         if self.outbound {
             return;
         }
-        let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION).map(Box::from);
-        info.operation = told.filter(|operation: &Box<str>| !operation.is_empty());
+        let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION);
+        info.operation = told.filter(|operation| !operation.is_empty()).map(Box::from);
         headers.remove(&name::X_ENVOY_DECORATOR_OPERATION);
     }
 
@@ -302,9 +302,9 @@ impl Tracer {
     /// The other way round: a server's proxy that was told nothing tells, and the client's listens.
     pub fn answer_operation(&self, headers: &mut Headers, info: &mut StreamInfo) {
         if self.outbound {
-            let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION).map(Box::from);
-            if let Some(told) = told.filter(|operation: &Box<str>| !operation.is_empty()) {
-                info.operation = Some(told);
+            let told = headers.get_str(&name::X_ENVOY_DECORATOR_OPERATION);
+            if let Some(told) = told.filter(|operation| !operation.is_empty()) {
+                info.operation = Some(told.into());
             }
             headers.remove(&name::X_ENVOY_DECORATOR_OPERATION);
         } else if info.operation.is_none()

@@ -58,6 +58,8 @@ fn prometheus() -> Result<PathBuf, String> {
     }
 }
 
+type Labels = BTreeMap<String, String>;
+
 /// A Prometheus in the mesh's network.
 struct Prometheus {
     place: Pod,
@@ -87,7 +89,7 @@ impl Prometheus {
     }
 
     /// The series of an instant query: labels and value.
-    fn query(&self, query: &str) -> Result<Vec<(BTreeMap<String, String>, f64)>, String> {
+    fn query(&self, query: &str) -> Result<Vec<(Labels, f64)>, String> {
         let mut command = self.place.command("curl");
         command.args(["-sS", "--max-time", "5", "-G", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"]);
         let output = command.arg(format!("query={query}")).output().expect("nsenter");
@@ -103,7 +105,7 @@ impl Prometheus {
     }
 
     /// The one series, once there is one.
-    fn one(&self, query: &str) -> BTreeMap<String, String> {
+    fn one(&self, query: &str) -> Labels {
         let mut found = Vec::new();
         settles(|| {
             found = self.query(query)?;
@@ -114,7 +116,7 @@ impl Prometheus {
     }
 }
 
-fn expect(series: &BTreeMap<String, String>, wanted: &[(&str, &str)]) {
+fn expect(series: &Labels, wanted: &[(&str, &str)]) {
     for (label, value) in wanted {
         assert_eq!(series.get(*label).map(String::as_str), Some(*value), "{label} of {series:#?}");
     }
