@@ -144,7 +144,7 @@ impl Range {
             return Some(Self { base, len });
         }
         let chunk = CHUNK as u32;
-        let packed = if len == 0 { 1 } else { (chunk / len).max(1) };
+        let packed = chunk.checked_div(len).unwrap_or(1).max(1);
         let base = if packed > 1 { table.next.next_multiple_of(chunk) } else { table.next };
         let taken = if packed > 1 { chunk } else { len };
         if CAPACITY - base.min(CAPACITY) < taken {
