@@ -180,7 +180,7 @@ impl StreamFilters {
     }
 
     /// Runs the response filters, over local replies too.
-    pub fn on_response(&mut self, head: &mut ResponseHead, info: &mut StreamInfo) {
+    pub fn on_response(&mut self, request: &RequestHead, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
         for named in chain.filters.iter().rev() {
             if !named.is_on(info) {
@@ -193,7 +193,7 @@ impl StreamFilters {
                     }
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
-                Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, head, info),
+                Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),
                 Filter::Fault(_)
                 | Filter::Rbac(_)
                 | Filter::LocalRateLimit(_)

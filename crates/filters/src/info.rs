@@ -226,21 +226,33 @@ impl StreamInfo {
         self.weighted.as_ref().and_then(|(all, index)| all.clusters.get(*index))
     }
 
-    /// The most specific override of a filter: weighted cluster, route, virtual host, configuration.
-    pub fn filter_override(&self, filter: &str) -> Option<&meltemi_plan::FilterOverride> {
+    /// A filter's overrides: configuration, virtual host, route, weighted cluster.
+    pub fn filter_overrides(&self, filter: &str) -> impl DoubleEndedIterator<Item = &meltemi_plan::FilterOverride> {
         let levels = [
-            self.weighted_cluster().map(|w| &w.per_filter),
-            self.route.as_deref().map(|r| &r.per_filter),
-            self.virtual_host.as_deref().map(|v| &v.per_filter),
             self.route_configuration.as_deref().map(|c| &c.per_filter),
+            self.virtual_host.as_deref().map(|v| &v.per_filter),
+            self.route.as_deref().map(|r| &r.per_filter),
+            self.weighted_cluster().map(|w| &w.per_filter),
         ];
-        levels.into_iter().flatten().find_map(|level| level.find(filter))
+        levels.into_iter().flatten().filter_map(move |level| level.find(filter))
+    }
+
+    /// The most specific override of a filter.
+    pub fn filter_override(&self, filter: &str) -> Option<&meltemi_plan::FilterOverride> {
+        self.filter_overrides(filter).next_back()
     }
 
     /// What a response head says: its status, and a gRPC status sent without a body.
     pub fn observe_response(&mut self, head: &ResponseHead) {
         self.response_code = Some(head.status.as_u16());
         self.observe_grpc_status(&head.headers);
+    }
+
+    /// The head as it was sent; `closing`: with `connection: close`.
+    pub fn note_response_head(&mut self, head: &ResponseHead, closing: bool) {
+        self.response_code = Some(head.status.as_u16());
+        let closing = if closing { "connection".len() + "close".len() } else { 0 };
+        self.response_header_bytes = (":status200".len() + head.headers.byte_size() + closing) as u64;
     }
 
     pub fn observe_trailers(&mut self, trailers: &Headers) {

@@ -31,6 +31,6 @@ pub use http::AlpnOverrides;
 pub use info::{ConnectionInfo, Direction, StreamInfo, TlsInfo, UpstreamInfo, UpstreamTiming};
 pub use lookup::{Fields, RequestFields, ResponseFields};
 pub use peer::{LocalNode, Peer};
-pub use reply::{Flow, LocalReply};
+pub use reply::{Flow, LocalReply, grpc_status_of};
 pub use stats::{IstioMetrics, TcpReport, TcpStats};
 pub use tracing::Tracer;

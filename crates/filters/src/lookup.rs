@@ -11,16 +11,25 @@ pub struct RequestFields<'a>(pub &'a RequestHead);
 
 impl HeaderLookup for RequestFields<'_> {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
-        let head = self.0;
         match key {
-            HeaderKey::Method => Some(Cow::Borrowed(head.method.as_str().as_bytes())),
-            HeaderKey::Path => present(head.path.as_bytes()),
-            HeaderKey::Authority => present(head.authority.as_bytes()),
-            HeaderKey::Scheme => Some(Cow::Borrowed(head.scheme.as_str().as_bytes())),
-            HeaderKey::Protocol => head.upgrade.as_ref().map(|u| Cow::Borrowed(u.as_bytes())),
+            HeaderKey::Name(name) if *name != ::http::header::HOST => joined(&self.0.headers, name),
+            _ => self.first(key),
+        }
+    }
+}
+
+impl<'a> RequestFields<'a> {
+    /// Of a repeated field the first value.
+    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+        match key {
+            HeaderKey::Method => Some(Cow::Borrowed(self.0.method.as_str().as_bytes())),
+            HeaderKey::Path => present(self.0.path.as_bytes()),
+            HeaderKey::Authority => present(self.0.authority.as_bytes()),
+            HeaderKey::Scheme => Some(Cow::Borrowed(self.0.scheme.as_str().as_bytes())),
+            HeaderKey::Protocol => self.0.upgrade.as_ref().map(|u| Cow::Borrowed(u.as_bytes())),
             HeaderKey::Status => None,
-            HeaderKey::Name(name) if *name == ::http::header::HOST => present(head.authority.as_bytes()),
-            HeaderKey::Name(name) => joined(&head.headers, name),
+            HeaderKey::Name(name) if *name == ::http::header::HOST => present(self.0.authority.as_bytes()),
+            HeaderKey::Name(name) => self.0.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
         }
     }
 }
@@ -41,6 +50,16 @@ impl HeaderLookup for ResponseFields<'_> {
     }
 }
 
+impl<'a> ResponseFields<'a> {
+    /// Of a repeated field the first value.
+    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+        match key {
+            HeaderKey::Status => Some(Cow::Borrowed(self.0.status.as_str().as_bytes())),
+            key => Fields(&self.0.headers).first(key),
+        }
+    }
+}
+
 /// Plain fields, such as trailers.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a>(pub &'a Headers);
@@ -49,6 +68,21 @@ impl HeaderLookup for Fields<'_> {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
         match key {
             HeaderKey::Name(name) => joined(self.0, name),
+            HeaderKey::Method
+            | HeaderKey::Path
+            | HeaderKey::Authority
+            | HeaderKey::Scheme
+            | HeaderKey::Protocol
+            | HeaderKey::Status => None,
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Of a repeated field the first value.
+    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+        match key {
+            HeaderKey::Name(name) => self.0.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
             HeaderKey::Method
             | HeaderKey::Path
             | HeaderKey::Authority

@@ -6,6 +6,18 @@ use meltemi_http::{Headers, StatusCode};
 
 use crate::flags::ResponseFlags;
 
+/// Envoy's mapping of an HTTP status to a gRPC one.
+pub fn grpc_status_of(status: u16) -> u32 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
 /// A response made here instead of upstream. The connection manager maps it for gRPC and completes its headers.
 #[derive(Clone, Debug)]
 pub struct LocalReply {
@@ -16,10 +28,14 @@ pub struct LocalReply {
     /// `%RESPONSE_CODE_DETAILS%`.
     pub details: Cow<'static, str>,
     pub flags: ResponseFlags,
+    /// Known only once the reply has been made: in logs, not in its headers.
+    pub late_flags: ResponseFlags,
     /// For gRPC requests where the status is not to be derived from the HTTP one.
     pub grpc_status: Option<u32>,
     /// The route's response header rules apply.
     pub header_rules: bool,
+    /// `local_reply_config` applies, and the form that gRPC has for it.
+    pub customizable: bool,
 }
 
 impl LocalReply {
@@ -30,8 +46,10 @@ impl LocalReply {
             headers: Headers::new(),
             details: details.into(),
             flags: ResponseFlags::NONE,
+            late_flags: ResponseFlags::NONE,
             grpc_status: None,
             header_rules: true,
+            customizable: true,
         }
     }
 

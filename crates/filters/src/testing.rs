@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use meltemi_http::{HeaderName, HeaderValue, Headers, Method, RequestHead};
 use meltemi_plan::filter::{FilterOverride, PerFilter};
-use meltemi_plan::route::{DirectResponse, PathRule, RouteMatch, RouteSettings};
+use meltemi_plan::route::{
+    ClusterSpec, Forward, ForwardSettings, HostRewrite, PathRewrite, PathRule, RouteMatch, RouteSettings,
+};
 use meltemi_plan::{Cluster, HeaderRules, Route, RouteAction};
 use meltemi_telemetry::Registry;
 
@@ -63,11 +65,33 @@ pub(crate) fn route(overrides: Vec<(&str, FilterOverride)>) -> Arc<Route> {
     Arc::new(Route {
         name: "default".into(),
         matcher: matcher.into(),
-        action: RouteAction::DirectResponse(Box::new(DirectResponse { status: 200, body: None, body_format: None })),
+        action: RouteAction::Forward(Box::new(forward())),
         metadata: None,
         decorator: None,
         settings: settings.into(),
     })
+}
+
+fn forward() -> Forward {
+    let settings = ForwardSettings {
+        cluster_not_found_status: 503,
+        metadata_match: None,
+        path_rewrite: PathRewrite::None,
+        host_rewrite: HostRewrite::None,
+        append_x_forwarded_host: false,
+        timeout: None,
+        idle_timeout: None,
+        flush_timeout: None,
+        max_stream_duration: None,
+        retry_policy: None,
+        mirrors: vec![],
+        hash_policy: vec![],
+        high_priority: false,
+        upgrades: vec![],
+        max_grpc_timeout: None,
+        grpc_timeout_offset: None,
+    };
+    Forward { cluster: ClusterSpec::Named("c".into()), settings: settings.into() }
 }
 
 /// From Envoy's JSON, as the plan reads it.

@@ -84,6 +84,18 @@ impl RequestHead {
         path.split_once('?').map(|(_, query)| query)
     }
 
+    /// Bytes of all names and values, pseudo-headers included.
+    pub fn byte_size(&self) -> usize {
+        let pseudo = [
+            (":method", self.method.as_str()),
+            (":path", &self.path),
+            (":authority", &self.authority),
+            (":scheme", self.scheme.as_str()),
+        ];
+        let sizes = pseudo.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| name.len() + value.len());
+        sizes.sum::<usize>() + self.headers.byte_size()
+    }
+
     pub fn is_grpc(&self) -> bool {
         is_grpc_content_type(&self.headers)
     }

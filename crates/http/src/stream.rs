@@ -86,6 +86,14 @@ impl ServerStream {
     }
 
     /// This connection should take no further request after this one.
+    /// The response head says that the connection ends with it.
+    pub fn announces_close(&self) -> bool {
+        match self {
+            Self::H1(s) => !s.keeps_alive(),
+            Self::H2(_) => false,
+        }
+    }
+
     pub fn close_after_response(&mut self) {
         match self {
             Self::H1(s) => s.close_after_response(),

@@ -240,12 +240,11 @@ fn connection_info(
     info.direction = live::direction(&listener.plan);
     let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
     if let Some(tls) = stream.server_tls() {
-        info.requested_server_name = tls.server_name().or(inspected_name).map(Arc::from);
-        let local = chain.tls.as_ref().and_then(|tls| tls.local());
-        info.tls = Some(tls_info(tls, info.requested_server_name.clone(), local));
-    } else {
-        info.requested_server_name = inspected_name.map(Arc::from);
+        let local = chain.tls.as_ref().and_then(|terminating| terminating.local(tls.server_name()));
+        info.tls = Some(tls_info(tls, tls.server_name().map(Arc::from), local));
     }
+    // As Envoy has it: what the inspector found, not what the handshake asked for.
+    info.requested_server_name = inspected_name.map(Arc::from);
     info
 }
 
@@ -266,8 +265,8 @@ pub fn tls_info(
         alpn: session.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
         sni,
         peer: PeerInfo::of(session).map(Arc::new),
+        local_subject: local.as_ref().map(|identity| identity.info().subject.as_str().into()),
         local_uri_sans: local.map(|identity| identity.info().uri_sans.as_slice().into()).unwrap_or_default(),
-        ..TlsInfo::default()
     }
 }
 

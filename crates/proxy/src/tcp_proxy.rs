@@ -53,7 +53,6 @@ async fn relay(
     let metadata = of_cluster.or(proxy.metadata_match.as_ref());
     let Some(cluster) = worker.world().clusters.get(name).cloned() else {
         info.flags |= ResponseFlags::NO_CLUSTER;
-        info.set_details("cluster_not_found");
         return;
     };
     info.upstream.cluster = Some(Arc::clone(&cluster.plan));
@@ -66,7 +65,10 @@ async fn relay(
         Ok(connected) => connected,
         Err(failure) => {
             info.flags |= failure.flags();
-            return near.reset_on_close();
+            if !matches!(failure, Failure::NoHealthyHost) {
+                near.reset_on_close();
+            }
+            return;
         }
     };
     let _active = endpoint.begin_connection();
@@ -84,10 +86,17 @@ async fn relay(
     traffic.upstream_cx_active().dec();
     traffic.upstream_cx_tx_bytes_total().add(info.bytes_received);
     traffic.upstream_cx_rx_bytes_total().add(info.bytes_sent);
+    info.flags |= flags_of(&end);
+}
+
+/// Envoy has no flag for an idle TCP connection.
+fn flags_of(end: &CopyEnd) -> ResponseFlags {
     match end {
-        CopyEnd::Finished | CopyEnd::A(_) => {}
-        CopyEnd::Idle => info.flags |= ResponseFlags::STREAM_IDLE_TIMEOUT,
-        CopyEnd::B(_) => info.flags |= ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+        CopyEnd::Finished | CopyEnd::A(_) | CopyEnd::Idle => ResponseFlags::NONE,
+        CopyEnd::B(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            ResponseFlags::UPSTREAM_REMOTE_RESET
+        }
+        CopyEnd::B(_) => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
     }
 }
 
@@ -134,7 +143,6 @@ async fn connect(
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(longest);
         }
-        info.upstream.attempts += 1;
         let hash = proxy.hash_source_ip.then(|| info.connection.remote.socket()).flatten();
         let context = PickContext {
             hash: hash.map(|address| xxhash_rust::xxh64::xxh64(address.ip().to_string().as_bytes(), 0)),
@@ -145,6 +153,7 @@ async fn connect(
             ..PickContext::default()
         };
         let endpoint = worker.pick(cluster, &context).map_err(|_| Failure::NoHealthyHost)?;
+        info.upstream.attempts += 1;
         info.upstream.host = Some(endpoint.address.clone());
         let sni = info.connection.requested_server_name.clone().unwrap_or_default();
         let (tls, _) = router::tls_context(worker, cluster, &endpoint, Mode::Http1, (None, &sni));
@@ -168,4 +177,18 @@ async fn connect(
     }
     cluster.stats.traffic.upstream_cx_connect_attempts_exceeded().inc();
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_hosts_reset_is_told_from_a_broken_connection_and_idleness_has_no_flag() {
+        let broken = |kind| flags_of(&CopyEnd::B(Error::from(kind)));
+        assert_eq!(broken(ErrorKind::ConnectionReset), ResponseFlags::UPSTREAM_REMOTE_RESET);
+        assert_eq!(broken(ErrorKind::BrokenPipe), ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+        assert_eq!(flags_of(&CopyEnd::Idle), ResponseFlags::NONE);
+    }
 }

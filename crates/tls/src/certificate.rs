@@ -38,6 +38,7 @@ pub struct CertInfo {
     pub serial_hex: String,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
+    pub subject: String,
     pub uri_sans: Vec<String>,
     pub dns_sans: Vec<String>,
 }
@@ -102,6 +103,7 @@ fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
         serial_hex: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
         not_before: time(parsed.validity().not_before),
         not_after: time(parsed.validity().not_after),
+        subject: peer.subject,
         uri_sans: peer.uri_sans,
         dns_sans: peer.dns_sans,
     })
@@ -150,11 +152,20 @@ impl ResolvesServerCert for ServerCerts {
             return only.certified();
         }
         let suits = |identity: &Identity| identity.certified.key.choose_scheme(hello.signature_schemes()).is_some();
-        let current: Vec<Arc<Identity>> =
-            self.0.iter().filter_map(|slot| slot.current()).filter(|identity| suits(identity)).collect();
-        let named = hello.server_name().and_then(|name| current.iter().find(|identity| covers(&identity.info, name)));
-        named.or(current.first()).map(|identity| identity.certified.clone())
+        choose(&self.0, hello.server_name(), suits).map(|identity| identity.certified.clone())
     }
+}
+
+/// The first that is good for the name asked for, else the first.
+pub(crate) fn choose(
+    slots: &[Arc<CertSlot>],
+    name: Option<&str>,
+    suits: impl Fn(&Identity) -> bool,
+) -> Option<Arc<Identity>> {
+    let current: Vec<Arc<Identity>> =
+        slots.iter().filter_map(|slot| slot.current()).filter(|identity| suits(identity)).collect();
+    let named = name.and_then(|name| current.iter().find(|identity| covers(&identity.info, name)));
+    named.or(current.first()).cloned()
 }
 
 fn covers(info: &CertInfo, name: &str) -> bool {

@@ -1,4 +1,4 @@
-use crate::certificate::{CertError, CertSlot, Identity, ServerCerts};
+use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, Validation};
 use crate::{TlsVersion, provider_with, versions};
@@ -46,10 +46,12 @@ impl ServerTls {
     pub fn new(options: ServerOptions) -> Result<Self, CertError> {
         let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?;
+        // Envoy's rule: who must be one of a list must show a certificate, whatever else is said.
+        let named = options.validation.as_ref().is_some_and(Validation::names_peers);
         let builder = if options.validation.is_some() || options.require_client_certificate {
             builder.with_client_cert_verifier(Arc::new(ClientVerifier {
                 validation: options.validation,
-                mandatory: options.require_client_certificate,
+                mandatory: options.require_client_certificate || named,
             }))
         } else {
             builder.with_no_client_auth()
@@ -65,9 +67,9 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), without_alpn: Arc::new(without_alpn), certificates: options.certificates })
     }
 
-    /// What this side presents now; the first of several.
-    pub fn local(&self) -> Option<Arc<Identity>> {
-        self.certificates.iter().find_map(|slot| slot.current())
+    /// What this side presents now to a client that asked for this name.
+    pub fn local(&self, server_name: Option<&str>) -> Option<Arc<Identity>> {
+        choose(&self.certificates, server_name, |_| true)
     }
 
     pub fn config(&self) -> Arc<ServerConfig> {

@@ -106,6 +106,43 @@ fn a_client_without_certificate_is_refused_where_one_is_required() {
 }
 
 #[test]
+fn who_must_be_listed_must_show_a_certificate() {
+    let ca = Authority::new("root");
+    let server = |sans, accept_untrusted| {
+        let anchors = TrustSlot::new(ca.anchors());
+        ServerTls::new(ServerOptions {
+            certificates: vec![CertSlot::new(ca.identity(SERVER))],
+            validation: Some(Validation { anchors, sans, accept_untrusted, ..Validation::default() }),
+            ..ServerOptions::default()
+        })
+        .unwrap()
+    };
+    let stranger = ClientTls::new(ClientOptions::default()).unwrap();
+    let told = |server: ServerTls| handshake(&server, &stranger).unwrap_err();
+    assert_eq!(told(server(Vec::new(), false)), "no client certificate", "let in");
+    assert_eq!(told(server(only(CLIENT), true)), "no client certificate", "let in");
+    assert_ne!(told(server(only(CLIENT), false)), "no client certificate", "refused");
+}
+
+#[test]
+fn the_local_certificate_is_that_of_the_name_asked_for() {
+    let ca = Authority::new("root");
+    let identity = |dns: &str, uri: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![dns.to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        let leaf = params.signed_by(&key, &ca.0).unwrap();
+        CertSlot::new(Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap())
+    };
+    let certificates = vec![identity("a.example", CLIENT), identity("*.b.example", SERVER)];
+    let server = ServerTls::new(ServerOptions { certificates, ..ServerOptions::default() }).unwrap();
+    let uris = |name| server.local(name).map(|identity| identity.info().uri_sans.join(","));
+    assert_eq!(uris(Some("x.b.example")).as_deref(), Some(SERVER));
+    assert_eq!(uris(Some("elsewhere")).as_deref(), Some(CLIENT));
+    assert_eq!(uris(None).as_deref(), Some(CLIENT));
+}
+
+#[test]
 fn rotation_in_the_slot_serves_the_next_handshake() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let trust = TrustSlot::new(old.anchors());

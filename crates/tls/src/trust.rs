@@ -100,6 +100,12 @@ pub struct Validation {
 }
 
 impl Validation {
+    /// Only listed peers are verified ones.
+    pub(crate) fn names_peers(&self) -> bool {
+        let listed = !self.sans.is_empty() || !self.certificate_hashes.is_empty();
+        listed && !self.accept_untrusted
+    }
+
     fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
         if self.sans.is_empty() && self.certificate_hashes.is_empty() {
             return Ok(());

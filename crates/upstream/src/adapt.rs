@@ -103,7 +103,8 @@ fn host(plan: &Cluster, endpoint: &meltemi_plan::Endpoint, address: Address) -> 
         health: match endpoint.health {
             EndpointHealth::Unknown | EndpointHealth::Healthy => EdsHealth::Healthy,
             EndpointHealth::Degraded => EdsHealth::Degraded,
-            EndpointHealth::Unhealthy | EndpointHealth::Draining | EndpointHealth::Timeout => EdsHealth::Unhealthy,
+            EndpointHealth::Unhealthy | EndpointHealth::Timeout => EdsHealth::Unhealthy,
+            EndpointHealth::Draining => EdsHealth::Draining,
         },
         transport: plan.transport_index(endpoint.metadata.as_deref()),
         check: endpoint.health_check.as_ref().map(|check| Box::new(how_checked(check, &address))),
@@ -146,10 +147,11 @@ pub(crate) fn as_group(plan: &Cluster, members: &LocalityMembers) -> HostGroup {
                 address: h.address.clone(),
                 hostname: h.hostname.clone(),
                 weight: h.weight,
-                health: match (h.state.has(crate::Fault::Eds), h.state.has(crate::Fault::EdsDegraded)) {
-                    (true, _) => EdsHealth::Unhealthy,
-                    (false, true) => EdsHealth::Degraded,
-                    (false, false) => EdsHealth::Healthy,
+                health: match &h.state {
+                    state if state.has(crate::Fault::Draining) => EdsHealth::Draining,
+                    state if state.has(crate::Fault::Eds) => EdsHealth::Unhealthy,
+                    state if state.has(crate::Fault::EdsDegraded) => EdsHealth::Degraded,
+                    _ => EdsHealth::Healthy,
                 },
                 metadata: h.metadata.clone(),
                 transport: plan.transport_index(h.metadata.as_deref()),

@@ -27,6 +27,8 @@ pub enum Fault {
     PendingCheck = 32,
     /// In no list of the control plane any more, kept until its check fails.
     Removed = 64,
+    /// The control plane says draining: unhealthy, and left out of every percentage.
+    Draining = 128,
 }
 
 impl Fault {

@@ -18,8 +18,10 @@ pub enum EdsHealth {
     #[default]
     Healthy,
     Degraded,
-    /// Unhealthy, draining or timed out.
+    /// Unhealthy or timed out.
     Unhealthy,
+    /// Takes no requests, and is missed by nobody: no percentage counts it.
+    Draining,
 }
 
 /// A host as an update names it, resolved to an address.
@@ -79,7 +81,8 @@ pub fn update(previous: &[LocalityMembers], groups: &[HostGroup], lifecycle: Lif
             let old = known.remove(&(host.address.clone(), host.hostname.clone()));
             out.added += usize::from(old.is_none());
             let endpoint = next(old, host, group, lifecycle);
-            endpoint.state.set(Fault::Eds, host.health == EdsHealth::Unhealthy);
+            endpoint.state.set(Fault::Eds, matches!(host.health, EdsHealth::Unhealthy | EdsHealth::Draining));
+            endpoint.state.set(Fault::Draining, host.health == EdsHealth::Draining);
             endpoint.state.set(Fault::EdsDegraded, host.health == EdsHealth::Degraded);
             endpoint.state.set(Fault::Removed, false);
             hosts.push(endpoint);

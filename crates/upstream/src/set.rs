@@ -210,7 +210,7 @@ impl EndpointSet {
             hosts: by_address(hosts()),
             healthy: with_health(Health::Healthy),
             degraded: with_health(Health::Degraded),
-            excluded: hosts().filter(|h| h.state.has(Fault::PendingCheck)).count(),
+            excluded: hosts().filter(|h| is_excluded(h)).count(),
         }
     }
 
@@ -240,6 +240,11 @@ fn by_address<'a>(hosts: impl Iterator<Item = &'a Arc<Endpoint>>) -> Box<[Arc<En
     sorted.into()
 }
 
+/// Envoy's `excludeBasedOnHealthFlag`.
+fn is_excluded(host: &Endpoint) -> bool {
+    host.state.has(Fault::PendingCheck) || host.state.has(Fault::Draining)
+}
+
 fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
     let mut census = Census::default();
     for host in localities.iter().flat_map(|l| &l.hosts) {
@@ -248,7 +253,7 @@ fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
         match host.health() {
             Health::Healthy => census.healthy += unit,
             Health::Degraded => census.degraded += unit,
-            Health::Unhealthy if host.state.has(Fault::PendingCheck) => census.excluded += unit,
+            Health::Unhealthy if is_excluded(host) => census.excluded += unit,
             Health::Unhealthy => {}
         }
     }

@@ -8,7 +8,7 @@ use meltemi_net::Address;
 use meltemi_plan::format::{
     AddressOf, AddressPart, Count, MetadataOf, Operator, PathChoice, TimePoint, TimeUnit, TlsFact,
 };
-use meltemi_plan::{HeaderKey, HeaderLookup, Metadata};
+use meltemi_plan::{HeaderKey, Metadata};
 
 use super::{Scope, json, time};
 use crate::info::TlsInfo;
@@ -19,14 +19,14 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
     match operator {
         Operator::StartTime { format, local } => time::write(out, info.start_time, format.as_deref(), *local),
         Operator::EmitTime { format } => time::write(out, SystemTime::now(), format.as_deref(), false),
-        Operator::RequestHeader { key, alternative } => {
-            scope.request.is_some_and(|head| header(out, &RequestFields(head), key, alternative.as_ref()))
-        }
-        Operator::ResponseHeader { key, alternative } => {
-            scope.response.is_some_and(|head| header(out, &ResponseFields(head), key, alternative.as_ref()))
-        }
+        Operator::RequestHeader { key, alternative } => scope
+            .request
+            .is_some_and(|head| header(out, |key| RequestFields(head).first(key), key, alternative.as_ref())),
+        Operator::ResponseHeader { key, alternative } => scope
+            .response
+            .is_some_and(|head| header(out, |key| ResponseFields(head).first(key), key, alternative.as_ref())),
         Operator::ResponseTrailer { key, alternative } => {
-            scope.trailers.is_some_and(|fields| header(out, &Fields(fields), key, alternative.as_ref()))
+            scope.trailers.is_some_and(|fields| header(out, |key| Fields(fields).first(key), key, alternative.as_ref()))
         }
         Operator::Path { with_query, original } => path(out, scope, *with_query, *original),
         Operator::QueryParameter(name) => query_parameter(out, scope, name),
@@ -60,7 +60,10 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
         Operator::Environment(name) => std::env::var(&**name).is_ok_and(|value| text(out, Some(&value))),
         Operator::TraceId => info.trace.as_ref().is_some_and(|t| text(out, Some(&t.trace_id_hex()))),
         Operator::SpanId => info.trace.as_ref().is_some_and(|t| write!(out, "{:016x}", t.span_id).is_ok()),
-        Operator::LocalReplyBody => text(out, Some(scope.local_reply_body)),
+        Operator::LocalReplyBody => {
+            text(out, Some(scope.local_reply_body));
+            true
+        }
         Operator::AccessLogType => text(out, Some(scope.log_type.name())),
         Operator::StreamId | Operator::UniqueId => {
             let id = scope.request.and_then(|head| head.headers.get(&meltemi_http::name::X_REQUEST_ID));
@@ -78,15 +81,13 @@ fn name(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
         Operator::UpstreamCluster => text(out, info.upstream.cluster.as_ref().map(|c| &*c.stat_name)),
         Operator::UpstreamClusterRaw => text(out, info.upstream.cluster.as_ref().map(|c| &*c.name)),
         Operator::UpstreamHostName { with_port } => {
-            if !text(out, info.upstream.hostname.as_deref()) {
-                return address(out, scope, AddressOf::UpstreamHost, AddressPart::Full);
-            }
-            let port = info.upstream.host.as_ref().and_then(Address::socket).filter(|_| *with_port);
-            port.is_none_or(|socket| write!(out, ":{}", socket.port()).is_ok())
+            let part = if *with_port { AddressPart::Full } else { AddressPart::WithoutPort };
+            // A name comes alone, as Envoy prints it.
+            text(out, info.upstream.hostname.as_deref()) || address(out, scope, AddressOf::UpstreamHost, part)
         }
         Operator::UpstreamRequestAttemptCount => number(out, u64::from(info.upstream.attempts)),
         Operator::UpstreamTransportFailureReason => details(out, info.upstream.transport_failure.as_deref(), false),
-        Operator::UpstreamConnectionId => info.upstream.connection_id.is_some_and(|id| number(out, id)),
+        Operator::UpstreamConnectionId => number(out, info.upstream.connection_id.unwrap_or(0)),
         Operator::DownstreamTransportFailureReason => details(out, info.state("downstream_tls_failure"), false),
         Operator::RequestedServerName => text(out, connection.requested_server_name.as_deref()),
         Operator::RouteName => text(out, info.route.as_ref().map(|r| &*r.name)),
@@ -136,8 +137,14 @@ fn details(out: &mut Vec<u8>, value: Option<&str>, keep_whitespace: bool) -> boo
     there
 }
 
-fn header(out: &mut Vec<u8>, fields: &impl HeaderLookup, key: &HeaderKey, alternative: Option<&HeaderKey>) -> bool {
-    let value = fields.value(key).or_else(|| fields.value(alternative?));
+/// Of a repeated field the first value, as Envoy prints it; matchers see all of them.
+fn header<'a>(
+    out: &mut Vec<u8>,
+    first: impl Fn(&HeaderKey) -> Option<Cow<'a, [u8]>>,
+    key: &HeaderKey,
+    alternative: Option<&HeaderKey>,
+) -> bool {
+    let value = first(key).or_else(|| first(alternative?));
     bytes(out, value.as_deref())
 }
 
@@ -164,7 +171,9 @@ fn counted(count: Count, scope: &Scope<'_>) -> u64 {
     match count {
         Count::BytesReceived => info.bytes_received,
         Count::BytesSent => info.bytes_sent,
-        Count::RequestHeaderBytes | Count::DownstreamHeaderReceived => info.request_header_bytes,
+        // As the request is by now, pseudo-headers included; the other counts what came.
+        Count::RequestHeaderBytes => scope.request.map_or(0, |head| head.byte_size() as u64),
+        Count::DownstreamHeaderReceived => info.request_header_bytes,
         Count::ResponseHeaderBytes | Count::DownstreamHeaderSent => info.response_header_bytes,
         Count::ResponseTrailerBytes => scope.trailers.map_or(0, |t| t.byte_size() as u64),
         Count::UpstreamWireReceived => info.upstream.wire_bytes_received,
@@ -228,7 +237,9 @@ fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPar
         AddressOf::DownstreamDirectRemote => Some(&connection.direct_remote),
         AddressOf::DownstreamLocal => Some(&connection.local),
         AddressOf::DownstreamDirectLocal => Some(&connection.direct_local),
-        AddressOf::UpstreamHost | AddressOf::UpstreamRemote => info.upstream.host.as_ref(),
+        AddressOf::UpstreamHost => info.upstream.host.as_ref(),
+        // Of a connection that came about.
+        AddressOf::UpstreamRemote => info.upstream.local.as_ref().and(info.upstream.host.as_ref()),
         AddressOf::UpstreamLocal => info.upstream.local.as_ref(),
     };
     match (address, part) {
@@ -319,7 +330,12 @@ fn peer_state<'a>(scope: &Scope<'a>, key: &str) -> Option<Cow<'a, str>> {
 
 fn grpc_status(out: &mut Vec<u8>, scope: &Scope<'_>, format: meltemi_plan::format::GrpcStatusFormat) -> bool {
     use meltemi_plan::format::GrpcStatusFormat::{CamelString, Number, SnakeString};
-    let Some(status) = scope.info.grpc_status.filter(|_| scope.info.is_grpc) else { return false };
+    if !scope.info.is_grpc {
+        return false;
+    }
+    // An answer that is not gRPC stands for a status all the same.
+    let of_response = || scope.info.response_code.map(crate::grpc_status_of);
+    let Some(status) = scope.info.grpc_status.or_else(of_response) else { return false };
     let names = super::GRPC_STATUSES.get(status as usize);
     match (format, names) {
         (CamelString, Some((camel, _))) => text(out, Some(camel)),

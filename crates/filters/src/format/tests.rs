@@ -75,7 +75,12 @@ fn operators() {
     info.upstream.timing.first_byte_received = Some(start + Duration::from_millis(12));
     info.last_downstream_byte_sent = Some(start + Duration::from_millis(16));
     let check = |format: &str, expected: &str| assert_eq!(render(format, &info), expected, "{format}");
-    check("%REQ(X-Repeated)%", "a,b");
+    // Of a repeated field Envoy prints the first value.
+    check("%REQ(X-Repeated)%", "a");
+    check("%UPSTREAM_HOST_NAME%", "10.0.0.2:9080");
+    check("%UPSTREAM_HOST_NAME_WITHOUT_PORT%", "10.0.0.2");
+    check("%UPSTREAM_CONNECTION_ID%", "0");
+    check("%REQUEST_HEADERS_BYTES%", "115");
     check("%REQ(NOPE?USER-AGENT)%", "curl/8");
     check("%REQ(NOPE)%", "-");
     check("%REQ(USER-AGENT):4%", "curl");
@@ -132,3 +137,22 @@ fn json_keeps_types_and_escapes() {
 }
 
 use meltemi_plan::JsonFormat;
+
+#[test]
+fn a_remote_address_is_that_of_a_connection() {
+    let mut info = finished();
+    assert_eq!(render("%UPSTREAM_REMOTE_ADDRESS%", &info), "10.0.0.2:9080");
+    info.upstream.local = None;
+    assert_eq!(render("%UPSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST%", &info), "- 10.0.0.2:9080");
+}
+
+#[test]
+fn a_grpc_status_follows_from_an_answer_that_has_none() {
+    let mut info = finished();
+    info.response_code = Some(503);
+    assert_eq!(render("%GRPC_STATUS%", &info), "-", "not a gRPC request");
+    info.is_grpc = true;
+    assert_eq!(render("%GRPC_STATUS% %GRPC_STATUS_NUMBER%", &info), "Unavailable 14");
+    info.grpc_status = Some(5);
+    assert_eq!(render("%GRPC_STATUS_NUMBER%", &info), "5");
+}

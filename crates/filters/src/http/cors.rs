@@ -51,6 +51,10 @@ impl Cors {
         matched: &mut Option<CorsMatch>,
     ) -> Flow {
         let Some(FilterOverride::Cors(policy)) = info.filter_override(name) else { return Flow::Continue };
+        if info.route.as_ref().is_none_or(|route| route.forward().is_none()) {
+            // Envoy knows policies of routes that forward, no others.
+            return Flow::Continue;
+        }
         let enabled = policy.enabled.hits(rand::random());
         if !enabled && !policy.shadow.hits(rand::random()) {
             return Flow::Continue;
@@ -60,7 +64,7 @@ impl Cors {
         if !allows(policy, origin) {
             self.stats.origin_invalid().inc();
             return if enabled && preflight && !policy.forward_not_matching_preflights {
-                LocalReply::new(StatusCode::OK, "", "cors_response").into()
+                preflight_reply(policy, head).into()
             } else {
                 Flow::Continue
             };
@@ -69,10 +73,8 @@ impl Cors {
         if !enabled {
             return Flow::Continue;
         }
-        let found = CorsMatch { policy: policy.clone(), origin: origin.clone() };
-        let flow = if preflight { found.preflight(head) } else { Flow::Continue };
-        *matched = Some(found);
-        flow
+        *matched = Some(CorsMatch { policy: policy.clone(), origin: origin.clone() });
+        if preflight { preflight_reply(policy, head).into() } else { Flow::Continue }
     }
 }
 
@@ -81,26 +83,30 @@ fn allows(policy: &CorsPolicy, origin: &HeaderValue) -> bool {
     policy.allow_origins.iter().any(|matcher| matcher.matches("*") || matcher.matches(origin))
 }
 
-impl CorsMatch {
-    fn preflight(&self, head: &RequestHead) -> Flow {
-        let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
-        reply.header_rules = false;
-        let policy = &self.policy;
-        let mut add = |name: HeaderName, value: &str| {
-            if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
-                reply.headers.insert(name, value);
-            }
-        };
-        add(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.allow_methods);
-        add(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.allow_headers);
-        add(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
-        let asks = head.headers.get(&PRIVATE_NETWORK_REQUEST).is_some_and(|v| v == "true");
-        if asks && policy.allow_private_network_access {
-            add(PRIVATE_NETWORK, "true");
+/// What is allowed; to whom, [`CorsMatch::on_response`] says.
+fn preflight_reply(policy: &CorsPolicy, head: &RequestHead) -> LocalReply {
+    let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
+    reply.header_rules = false;
+    reply.customizable = false;
+    let mut add = |name: HeaderName, value: &str| {
+        if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
+            reply.headers.insert(name, value);
         }
-        reply.into()
+    };
+    add(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.allow_methods);
+    add(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.allow_headers);
+    add(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
+    if policy.allow_credentials {
+        add(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
     }
+    let asks = head.headers.get(&PRIVATE_NETWORK_REQUEST).is_some_and(|v| v == "true");
+    if asks && policy.allow_private_network_access {
+        add(PRIVATE_NETWORK, "true");
+    }
+    reply
+}
 
+impl CorsMatch {
     pub fn on_response(&self, head: &mut ResponseHead) {
         let headers = &mut head.headers;
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());

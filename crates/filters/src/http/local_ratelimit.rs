@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meltemi_http::{HeaderValue, Headers, RequestHead, StatusCode, name};
+use meltemi_http::{Headers, RequestHead, StatusCode};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter as plan;
 use meltemi_telemetry::metrics::{Prefix, Scope};
@@ -125,9 +125,8 @@ impl LocalRateLimit {
         limit.stats.enforced().inc();
         let status = StatusCode::from_u16(limit.config.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
         let mut reply = LocalReply::new(status, "local_rate_limited", "local_rate_limited");
-        reply.flags = ResponseFlags::RATE_LIMITED;
+        reply.late_flags = ResponseFlags::RATE_LIMITED;
         reply.grpc_status = limit.config.resource_exhausted.then_some(8);
-        reply.headers.insert(name::X_ENVOY_RATELIMITED, HeaderValue::from_static("true"));
         let scope = FormatScope { request: Some(head), ..FormatScope::new(info) };
         let mut extra = Headers::new();
         headers::add_to(&limit.config.response_headers, &mut extra, &scope);

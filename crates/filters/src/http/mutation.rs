@@ -17,12 +17,12 @@ impl HeaderMutation {
         Self(config)
     }
 
-    /// The filter's own mutations, then the route's.
+    /// The filter's own mutations, then those of each level from the widest to the most specific.
     fn configs(&self, filter: &str, info: &StreamInfo) -> impl Iterator<Item = Arc<HeaderMutationFilter>> {
-        let own = match info.filter_override(filter) {
-            Some(FilterOverride::HeaderMutation(own)) => Some(own.clone()),
+        let own = info.filter_overrides(filter).filter_map(|level| match level {
+            FilterOverride::HeaderMutation(own) => Some(own.clone()),
             _ => None,
-        };
+        });
         std::iter::once(self.0.clone()).chain(own)
     }
 
@@ -32,9 +32,9 @@ impl HeaderMutation {
         }
     }
 
-    pub fn on_response(&self, filter: &str, head: &mut ResponseHead, info: &StreamInfo) {
+    pub fn on_response(&self, filter: &str, (request, head): (&RequestHead, &mut ResponseHead), info: &StreamInfo) {
         for config in self.configs(filter, info) {
-            let scope = Scope::new(info);
+            let scope = Scope { request: Some(request), ..Scope::new(info) };
             headers::mutate_response(&config.response, head, &scope);
         }
     }

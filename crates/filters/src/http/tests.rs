@@ -132,7 +132,7 @@ async fn cors_preflights_and_responses() {
         if let Flow::Reply(reply) = &flow {
             response.headers = reply.headers.clone();
         }
-        stream.on_response(&mut response, &mut info);
+        stream.on_response(&head, &mut response, &mut info);
         let mut names: Vec<String> =
             response.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         names.sort();
@@ -154,6 +154,15 @@ async fn cors_preflights_and_responses() {
     let (status, headers) = run("OPTIONS", &[origin, asks], cors(Fraction::ALWAYS)).await;
     assert_eq!((status, headers.len()), (Some(200), 6), "{headers:?}");
     assert!(headers.contains(&"access-control-allow-methods: GET,POST".to_owned()));
+    // A stranger's preflight that is not forwarded is told everything but that it may.
+    let FilterOverride::Cors(policy) = cors(Fraction::ALWAYS) else { panic!("a policy") };
+    let strict = CorsPolicy { forward_not_matching_preflights: false, ..(*policy).clone() };
+    let stranger = [("origin", "https://b.test"), asks];
+    let (status, headers) = run("OPTIONS", &stranger, FilterOverride::Cors(Arc::new(strict))).await;
+    assert_eq!(status, Some(200));
+    assert!(headers.contains(&"access-control-allow-methods: GET,POST".to_owned()), "{headers:?}");
+    assert!(headers.contains(&"access-control-allow-credentials: true".to_owned()), "{headers:?}");
+    assert!(!headers.iter().any(|header| header.starts_with("access-control-allow-origin")), "{headers:?}");
 }
 
 #[tokio::test]
@@ -208,7 +217,7 @@ async fn peers_introduce_themselves_and_applications_do_not_see_it() {
         let mut stream = chain.stream();
         assert!(matches!(stream.on_request(&mut head, &mut info).await, Flow::Continue));
         let mut response = ResponseHead::new(StatusCode::OK);
-        stream.on_response(&mut response, &mut info);
+        stream.on_response(&head, &mut response, &mut info);
         assert!(head.headers.is_empty(), "stripped");
         (info.peer.map(|p| p.workload.to_string()), response.headers.contains(&name::X_ENVOY_PEER_METADATA))
     };

@@ -130,7 +130,8 @@ impl Server {
 
     /// `end`: no body follows.
     pub fn send_head(&mut self, head: &ResponseHead, end: bool) {
-        if end && !self.reader.is_done() {
+        if !self.reader.is_done() {
+            // What the client still sends of its request is not waited for.
             self.keep_alive = false;
         }
         let context = ResponseContext { to: &self.method, protocol: self.protocol, keep_alive: self.keep_alive, end };

@@ -8,7 +8,7 @@ use crate::error::{At, Result, refuse};
 use ipnet::IpNet;
 use meltemi_matchers::CidrMap;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,7 +220,9 @@ fn find_sources(types: &SourceTypes, facts: &ConnectionFacts<'_>) -> Option<usiz
 
 fn is_local(facts: &ConnectionFacts<'_>) -> bool {
     let Some(source) = facts.source else { return true };
-    source.ip().to_canonical().is_loopback()
+    // Envoy's loopback is one address, not the whole of 127.0.0.0/8.
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    loopback.contains(&source.ip().to_canonical())
         || facts.destination.is_some_and(|destination| destination.ip() == source.ip())
 }
 

@@ -67,6 +67,9 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
     };
     exchange.info.protocol = Some(exchange.request.protocol);
     exchange.info.request_header_bytes = exchange.request.headers.byte_size() as u64;
+    if exchange.stream.request_ended() {
+        exchange.info.last_downstream_byte_received = Some(exchange.info.start);
+    }
     if let Err(reply) = exchange.serve().await {
         exchange.reply(*reply).await;
     }
@@ -84,7 +87,10 @@ impl Exchange<'_> {
         self.info.remote = admitted.remote;
         self.expect_continue();
         self.info.is_grpc = self.request.is_grpc();
-        let (host, route) = self.find_route()?;
+        let (host, route) = match self.find_route() {
+            Ok(found) => found,
+            Err(reply) => return self.without_route(reply).await,
+        };
         if let Some(forward) = route.forward() {
             router::resolve(self, forward);
         }
@@ -100,6 +106,18 @@ impl Exchange<'_> {
             RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
             RouteAction::DirectResponse(direct) => Err(Box::new(self.direct_response(direct))),
             RouteAction::NonForwarding => Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found"))),
+        }
+    }
+
+    /// Filters see a request that goes nowhere too, and may answer it themselves.
+    async fn without_route(&mut self, reply: Box<LocalReply>) -> Result<(), Box<LocalReply>> {
+        self.trace();
+        match self.filters.on_request(&mut self.request, &mut self.info).await {
+            Flow::Reply(mut earlier) => {
+                earlier.header_rules = false;
+                Err(earlier)
+            }
+            Flow::Continue => Err(reply),
         }
     }
 
@@ -202,15 +220,22 @@ impl Exchange<'_> {
             self.stream.abort();
             return;
         }
-        let reply = local_reply::customize(&self.context.http.plan.local_reply, reply, &self.request, &mut self.info);
+        let late_flags = reply.late_flags;
+        let reply = if reply.customizable {
+            local_reply::customize(&self.context.http.plan.local_reply, reply, &self.request, &mut self.info)
+        } else {
+            reply
+        };
         let (mut head, body) = reply::render(&reply, Some(&self.request));
         if reply.header_rules {
             self.apply_response_rules(&mut head);
         }
-        self.filters.on_response(&mut head, &mut self.info);
+        self.filters.on_response(&self.request, &mut head, &mut self.info);
         self.complete(&mut head);
         self.info.bytes_sent += body.len() as u64;
         reply::send(self.stream, &head, body);
+        self.info.observe_response(&head);
+        self.info.flags |= late_flags;
         self.sent(head);
         self.flush().await;
     }
@@ -248,8 +273,7 @@ impl Exchange<'_> {
 
     /// Remembers the head for logs and metrics.
     pub fn sent(&mut self, head: ResponseHead) {
-        self.info.response_code = Some(head.status.as_u16());
-        self.info.response_header_bytes = head.headers.byte_size() as u64;
+        self.info.note_response_head(&head, self.stream.announces_close());
         self.response = Some(head);
     }
 

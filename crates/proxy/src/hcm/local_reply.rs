@@ -60,6 +60,7 @@ fn format_body(body_format: &BodyFormat, reply: &mut LocalReply, request: &Reque
         }
         BodyFormat::Json { format, content_type } => {
             format::write_json(format, &scope, false, &mut out);
+            out.push(b'\n');
             content_type
         }
     };

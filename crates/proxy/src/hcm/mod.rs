@@ -25,7 +25,6 @@ use meltemi_net::{Stream, sniff};
 use meltemi_plan::{Format, Hcm, HttpFilterConfig, hcm::Codec};
 
 pub use exchange::{Exchange, StreamParts};
-pub use reply::grpc_status_of;
 
 use crate::worker::{ConnectionHandle, Worker};
 

@@ -4,22 +4,10 @@ use std::{borrow::Cow, future::poll_fn};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use meltemi_filters::{LocalReply, LogType, ResponseFlags, Scope, StreamInfo};
+use meltemi_filters::{LocalReply, LogType, ResponseFlags, Scope, StreamInfo, grpc_status_of};
 use meltemi_http::{Frame, Protocol, RequestHead, ResponseHead, ServerStream, h1::Violation, name};
 
 use super::{Context, response};
-
-/// Envoy's mapping of an HTTP status to a gRPC one.
-pub fn grpc_status_of(status: StatusCode) -> u32 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
-}
 
 /// The head and body of a local reply to `request`.
 pub(super) fn render(reply: &LocalReply, request: Option<&RequestHead>) -> (ResponseHead, Bytes) {
@@ -27,17 +15,20 @@ pub(super) fn render(reply: &LocalReply, request: Option<&RequestHead>) -> (Resp
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
         Cow::Owned(text) => Bytes::copy_from_slice(text.as_bytes()),
     };
-    if request.is_some_and(RequestHead::is_grpc) {
+    if reply.customizable && request.is_some_and(RequestHead::is_grpc) {
         let mut head = ResponseHead::new(StatusCode::OK);
         head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        let status = reply.grpc_status.unwrap_or_else(|| grpc_status_of(reply.status));
+        let status = reply.grpc_status.unwrap_or_else(|| grpc_status_of(reply.status.as_u16()));
         head.headers.append(name::GRPC_STATUS, HeaderValue::from(status));
+        let is_head = request.is_some_and(|request| request.method == Method::HEAD);
         if !reply.body.is_empty()
-            && let Ok(message) = HeaderValue::from_str(&percent_encoded(&reply.body))
+            && !is_head
+            && let Ok(message) = HeaderValue::from_str(&percent_encoded(reply.body.trim_end_matches('\n')))
         {
             head.headers.append(name::GRPC_MESSAGE, message);
         }
-        head.headers.extend(reply.headers.clone());
+        let more = reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_TYPE);
+        head.headers.extend(more.map(|(name, value)| (name.clone(), value.clone())).collect());
         return (head, Bytes::new());
     }
     let mut head = ResponseHead::new(reply.status);
@@ -92,10 +83,10 @@ async fn answer_unparsed(context: &Context, stream: &mut ServerStream, reply: &L
     info.flags |= reply.flags;
     info.set_details(reply.details.clone());
     let (mut head, body) = render(reply, None);
-    info.response_code = Some(head.status.as_u16());
     info.bytes_sent = body.len() as u64;
     response::complete(context, &mut head, None, info.start_time);
     stream.close_after_response();
+    info.note_response_head(&head, stream.announces_close());
     send(stream, &head, body);
     let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
     info.finish();
@@ -126,6 +117,22 @@ mod tests {
         assert_eq!((head.status, body.len()), (StatusCode::OK, 0));
         assert_eq!(head.headers.get_str("grpc-status"), Some("14"));
         assert_eq!(head.headers.get_str("grpc-message"), Some("no healthy%0Aupstream"));
+    }
+
+    #[test]
+    fn a_grpc_reply_has_one_content_type_and_head_no_message() {
+        let mut request = RequestHead::new(Method::HEAD, "a", "/s/m");
+        request.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let mut reply = LocalReply::new(StatusCode::NOT_FOUND, "{}\n", "route_not_found");
+        reply.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (head, _) = render(&reply, Some(&request));
+        assert_eq!(head.headers.get_all(&header::CONTENT_TYPE).count(), 1);
+        assert_eq!(head.headers.get_str("grpc-message"), None);
+        request.method = Method::POST;
+        let (head, _) = render(&reply, Some(&request));
+        assert_eq!(head.headers.get_str("grpc-message"), Some("{}"));
+        reply.customizable = false;
+        assert_eq!(render(&reply, Some(&request)).0.status, StatusCode::NOT_FOUND);
     }
 
     #[test]

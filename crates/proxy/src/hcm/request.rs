@@ -158,11 +158,11 @@ fn forwarding(context: &Context, plan: &Hcm, head: &mut RequestHead) -> Admitted
     if !headers.contains(&name::X_FORWARDED_PROTO) {
         headers.append(name::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    let overwrite = plan.scheme_overwrite.as_deref();
-    head.scheme = match overwrite.or_else(|| headers.get_str(&name::X_FORWARDED_PROTO)) {
-        Some(text) if text.eq_ignore_ascii_case("https") => Scheme::Https,
-        Some(_) | None => Scheme::Http,
-    };
+    // HTTP/2 has a scheme of its own, which stays.
+    let forwarded = || head.protocol.is_http1().then(|| headers.get_str(&name::X_FORWARDED_PROTO)).flatten();
+    if let Some(text) = plan.scheme_overwrite.as_deref().or_else(forwarded) {
+        head.scheme = if text.eq_ignore_ascii_case("https") { Scheme::Https } else { Scheme::Http };
+    }
     let is_internal = |ip: IpAddr| plan.internal_addresses.ranges.contains(ip);
     let internal = single
         && match &remote {

@@ -602,3 +602,58 @@ fn the_future_of_a_connection_stays_small() {
     let bytes = size(crate::chain::serve);
     assert!(bytes <= 5 * 1024, "{bytes}");
 }
+
+local_test! {
+async fn filters_see_a_request_that_no_route_takes() {
+    let rbac = r#"http_filters:
+          - name: envoy.filters.http.rbac
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+              rules: {action: DENY, policies: {p: {permissions: [{header: {name: x-bad, present_match: true}}], principals: [{any: true}]}}}"#;
+    let listener = LISTENER.replace("http_filters:", rbac).replace("ROUTES", "{match: {prefix: /there}, route: {cluster: c}}");
+    let running = start_listener(&listener, &cluster("c", &[1], "")).await;
+    let mut client = connect(&running).await;
+    assert!(ask(&mut client, GET).await.starts_with("HTTP/1.1 404 "));
+    let answer = ask(&mut client, "GET /x HTTP/1.1\r\nHost: a\r\nx-bad: 1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("RBAC: access denied"), "{answer}");
+}
+}
+
+local_test! {
+async fn an_answer_before_the_requests_end_closes_the_connection() {
+    let running = start("{match: {prefix: /}, direct_response: {status: 200, body: {inline_string: hi}}}", "").await;
+    let mut client = connect(&running).await;
+    let answer = ask(&mut client, GET).await;
+    assert!(!answer.contains("connection: close"), "{answer}");
+    let answer = ask(&mut client, "POST /x HTTP/1.1\r\nHost: a\r\ncontent-length: 9\r\n\r\n").await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("hi"), "{answer}");
+}
+}
+
+local_test! {
+async fn a_json_local_reply_ends_with_a_line_end_and_an_empty_text_is_empty() {
+    let listener = LISTENER.replace("ROUTES", "{match: {prefix: /there}, route: {cluster: c}}").replace(
+        "drain_timeout: 0.3s",
+        "local_reply_config: {body_format: {json_format: {text: '%LOCAL_REPLY_BODY%', none: '%REQ(x-none)%'}}}",
+    );
+    let running = start_listener(&listener, &cluster("c", &[1], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.ends_with("\r\n\r\n{\"none\":null,\"text\":\"\"}\n"), "{answer}");
+}
+}
+
+local_test! {
+async fn what_tls_said_of_a_failed_connection_is_not_told_to_the_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"this is no TLS record at all").await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await
+    });
+    let tls = r#"transport_socket: {name: t, typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}},"#;
+    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], tls)).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.ends_with("reset reason: remote connection failure"), "{answer}");
+}
+}

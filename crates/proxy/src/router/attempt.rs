@@ -286,7 +286,9 @@ async fn converse(
     if sending.done && !end {
         upstream.finish();
     }
-    exchange.info.upstream.timing.first_byte_sent = Some(std::time::Instant::now());
+    let sent = Some(std::time::Instant::now());
+    exchange.info.upstream.timing.first_byte_sent = sent;
+    exchange.info.upstream.timing.last_byte_sent = sent.filter(|_| sending.done);
     exchange.deadline.set(timers.due());
     let Exchange { stream: down, deadline, info, context, .. } = exchange;
     let proxy_continue = context.http.plan.proxy_100_continue;
@@ -298,7 +300,9 @@ async fn converse(
         if sending.done && !was_done {
             was_done = true;
             timers.request_sent(Instant::now());
-            info.last_downstream_byte_received = Some(std::time::Instant::now());
+            let now = Some(std::time::Instant::now());
+            info.last_downstream_byte_received = now;
+            info.upstream.timing.last_byte_sent = now;
             deadline.set(timers.due());
         }
         // A host may answer and close before it has read everything: its answer counts, so reading goes on.

@@ -203,8 +203,10 @@ pub(crate) fn tls_context(
     let Transport::Tls(base) = cluster.transport(endpoint) else { return (None, 0) };
     let protocol = if mode == Mode::Http2 { Protocol::Http2 } else { Protocol::Http11 };
     let alpn = alpn.and_then(|overrides| overrides.offered(protocol));
-    let sni =
-        cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority)).filter(|sni| !sni.is_empty());
+    let sni = cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority));
+    // An address is no server name (RFC 6066 section 3): the configured one stays, unless the certificate must show the address.
+    let is_address = |sni: &str| sni.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let sni = sni.filter(|sni| !sni.is_empty() && (cluster.plan.http.auto_san_validation || !is_address(sni)));
     let (tls, id) = worker.transports.tls(base, protocol, alpn, sni);
     (Some(tls), id)
 }

@@ -82,35 +82,29 @@ impl Failure {
 
     /// The reply when there is no further attempt. `retried`: there was more than one.
     pub fn reply(&self, retried: bool) -> LocalReply {
-        let (status, body, details): (_, Cow<'static, str>, Cow<'static, str>) = match self {
+        let (status, body, details): Words = match self {
             Self::NoHealthyHost => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream".into(), "no_healthy_upstream".into())
             }
             Self::Overflow => return overflow(self.flags(), retried),
-            Self::Connect(ConnectError::Timeout) => reset("connection timeout", None, retried),
-            Self::Connect(ConnectError::Transport(text)) => {
-                reset("remote connection failure", Some(text.clone()), retried)
-            }
+            Self::Connect(ConnectError::Timeout) => reset("connection timeout", retried),
+            Self::Connect(ConnectError::Transport(text)) => connection_failure(text, retried),
             Self::Connect(ConnectError::Io(text)) => {
-                // The kernel's word is for the log, not for the client.
-                let (status, body, _) = reset("remote connection failure", None, retried);
-                let (_, _, details) =
-                    reset("remote connection failure", Some(format!("delayed connect error: {text}")), retried);
-                (status, body, details)
+                connection_failure(&format!("delayed connect error: {text}"), retried)
             }
             Self::Reset(reason) => {
-                let (status, body, details) = reset(reset_text(*reason), None, retried);
+                let (status, body, details) = reset(reset_text(*reason), retried);
                 let bad = *reason == ResetReason::Protocol;
                 (if bad { StatusCode::BAD_GATEWAY } else { status }, body, details)
             }
-            Self::Unsupported => reset("local reset", None, retried),
+            Self::Unsupported => reset("local reset", retried),
             Self::Expired(expired) => expired_reply(*expired),
         };
         LocalReply::new(status, body, details).with_flags(self.flags())
     }
 }
 
-fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
+fn expired_reply(expired: Expired) -> Words {
     let timeout =
         |details: &'static str| (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".into(), details.into());
     match expired {
@@ -124,22 +118,24 @@ fn expired_reply(expired: Expired) -> (StatusCode, Cow<'static, str>, Cow<'stati
     }
 }
 
-fn reset(reason: &str, transport: Option<String>, retried: bool) -> (StatusCode, Cow<'static, str>, Cow<'static, str>) {
+type Words = (StatusCode, Cow<'static, str>, Cow<'static, str>);
+
+fn reset(reason: &str, retried: bool) -> Words {
     let which = if retried { "retried and the latest reset reason" } else { "reset reason" };
-    let mut body = format!("upstream connect error or disconnect/reset before headers. {which}: {reason}");
-    let mut details = format!("upstream_reset_before_response_started{{{}", reason.replace(' ', "_"));
-    if let Some(transport) = transport {
-        body.push_str(", transport failure reason: ");
-        body.push_str(&transport);
-        details.push('|');
-        details.push_str(&transport.replace(' ', "_"));
-    }
-    details.push('}');
+    let body = format!("upstream connect error or disconnect/reset before headers. {which}: {reason}");
+    let details = format!("upstream_reset_before_response_started{{{}}}", reason.replace(' ', "_"));
     (StatusCode::SERVICE_UNAVAILABLE, body.into(), details.into())
 }
 
+/// What the kernel or TLS said is for the log, not for the client.
+fn connection_failure(transport: &str, retried: bool) -> Words {
+    let (status, body, _) = reset("remote connection failure", retried);
+    let (_, _, details) = reset(&format!("remote connection failure|{transport}"), retried);
+    (status, body, details)
+}
+
 fn overflow(flags: ResponseFlags, retried: bool) -> LocalReply {
-    let (status, body, details) = reset("overflow", None, retried);
+    let (status, body, details) = reset("overflow", retried);
     let mut reply = LocalReply::new(status, body, details).with_flags(flags);
     reply.headers.append(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
     reply

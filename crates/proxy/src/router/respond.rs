@@ -60,7 +60,7 @@ pub(super) async fn send(
         timers.upgraded();
     }
     exchange.apply_response_rules(&mut head);
-    exchange.filters.on_response(&mut head, &mut exchange.info);
+    exchange.filters.on_response(&exchange.request, &mut head, &mut exchange.info);
     exchange.complete(&mut head);
     note_grpc_status(exchange, &head.headers);
     let end = !upgraded && upstream.response_ended();

@@ -1,11 +1,11 @@
 //! Which cluster a request goes to, and what it asks of the host.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
 use meltemi_plan::{
-    HeaderLookup,
+    HeaderKey, HeaderLookup,
     common::Value,
     route::{ClusterSpec, Forward, HashBy, HashPolicy, WeightRandom, WeightedName},
 };
@@ -104,11 +104,18 @@ fn hash_of(exchange: &Exchange<'_>, by: &HashBy) -> Option<u64> {
     match by {
         HashBy::Header { key, rewrite } => {
             let view = RequestFields(request);
-            let value = view.value(key)?;
-            match rewrite {
-                Some(rewrite) => Some(xx_hash(&rewrite.apply(&value))),
-                None => Some(xx_hash(&value)),
+            let mut values: Vec<_> = match key {
+                HeaderKey::Name(name) if *name != http::header::HOST => {
+                    request.headers.get_all(name).map(|value| Cow::Borrowed(value.as_bytes())).collect()
+                }
+                _ => view.value(key).into_iter().collect(),
+            };
+            if let Some(rewrite) = rewrite {
+                values = values.iter().map(|value| Cow::Owned(rewrite.apply(value))).collect();
             }
+            // Repeated fields: the same in any order.
+            values.sort();
+            values.iter().fold(None, |seed, value| Some(xxhash_rust::xxh64::xxh64(value, seed.unwrap_or(0))))
         }
         HashBy::Cookie { name, ttl, .. } => match cookie(exchange, name) {
             Some(hash) => Some(hash),

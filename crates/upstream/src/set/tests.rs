@@ -72,3 +72,18 @@ fn a_set_without_members_is_empty() {
     let set = EndpointSet::new(&[], &Shape::default());
     assert!(set.is_empty() && set.priorities.is_empty());
 }
+
+#[test]
+fn draining_hosts_take_nothing_and_are_missed_by_nobody() {
+    let check = |fault: Option<Fault>, first: u32| {
+        let members = members(vec![some(0, 0..3), some(1, 3..6)]);
+        for host in members[0].hosts.iter().take(2) {
+            host.state.set(Fault::Eds, true);
+            fault.map(|fault| host.state.set(fault, true));
+        }
+        let set = EndpointSet::new(&members, &Shape::default());
+        assert_eq!((set.loads.healthy[0], set.priorities[0].serving.all.hosts.len()), (first, 1), "{fault:?}");
+    };
+    check(None, 46);
+    check(Some(Fault::Draining), 100);
+}

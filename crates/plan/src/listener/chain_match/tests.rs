@@ -147,3 +147,13 @@ fn a_unix_socket_matches_chains_without_addresses() {
     };
     assert_eq!(matcher.find(&facts), Some(1));
 }
+
+#[test]
+fn loopback_is_one_address_and_not_its_whole_network() {
+    let chains = [source(SourceType::SameIpOrLoopback, &[], &[]), source(SourceType::External, &[], &[])];
+    let from = |source| find(&chains, &Facts { source, ..FACTS });
+    assert_eq!(from("127.0.0.1:4000"), Some(0));
+    // Where Istio's captured passthrough traffic comes from.
+    assert_eq!(from("127.0.0.6:4000"), Some(1));
+    assert_eq!(from("10.0.0.1:4000"), Some(0), "the destination's own address");
+}
