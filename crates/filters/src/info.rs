@@ -237,9 +237,14 @@ impl StreamInfo {
         levels.into_iter().flatten().filter_map(move |level| level.find(filter))
     }
 
-    /// The most specific override of a filter.
+    /// The most specific override of a filter: weighted cluster, route, virtual host, configuration.
     pub fn filter_override(&self, filter: &str) -> Option<&meltemi_plan::FilterOverride> {
-        self.filter_overrides(filter).next_back()
+        // Spelt out: asked twice a request by every filter; a loop over an array of levels took 620 instructions with three filters.
+        let weighted = self.weighted_cluster().and_then(|weighted| weighted.per_filter.find(filter));
+        weighted
+            .or_else(|| self.route.as_ref()?.per_filter.find(filter))
+            .or_else(|| self.virtual_host.as_ref()?.per_filter.find(filter))
+            .or_else(|| self.route_configuration.as_ref()?.per_filter.find(filter))
     }
 
     /// What a response head says: its status, and a gRPC status sent without a body.
@@ -267,8 +272,13 @@ impl StreamInfo {
     /// Fixes the duration; the first call counts.
     pub fn finish(&mut self) {
         if self.duration.is_none() {
-            self.duration = Some(self.start.elapsed());
+            self.finish_at(Instant::now());
         }
+    }
+
+    /// The same for a caller that has just read the clock.
+    pub fn finish_at(&mut self, now: Instant) {
+        self.duration.get_or_insert_with(|| now.saturating_duration_since(self.start));
     }
 
     /// From start to now, or to [`StreamInfo::finish`].

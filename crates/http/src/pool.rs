@@ -103,13 +103,14 @@ impl ConnectionFacts {
     }
 }
 
-/// Multiplies and mixes: keys are small numbers that no peer chooses.
+/// Multiplies and mixes: keys are numbers that no peer chooses.
 #[derive(Default)]
-struct NumberHasher(u64);
+pub struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
-        self.0
+        // The table takes its place from the low bits, which multiplying leaves as regular as the numbers are.
+        self.0.rotate_left(26)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -120,6 +121,10 @@ impl Hasher for NumberHasher {
 
     fn write_u64(&mut self, n: u64) {
         self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
     }
 
     fn write_isize(&mut self, n: isize) {
@@ -171,7 +176,8 @@ impl Pools {
 
 struct Idle {
     client: Box<Http1>,
-    since: Instant,
+    /// When a sweep first found it here: reading the clock for each request would be for nothing.
+    since: Option<Instant>,
 }
 
 struct Http1 {
@@ -402,8 +408,9 @@ impl Pool {
         let limit = self.options.idle_timeout;
         let mut gone = Vec::new();
         self.idle.borrow_mut().retain_mut(|idle| {
+            let since = *idle.since.get_or_insert(now);
             let keep = idle.client.client.is_idle_and_open()
-                && limit.is_none_or(|limit| now.duration_since(idle.since) < limit)
+                && limit.is_none_or(|limit| now.duration_since(since) < limit)
                 && !self.is_expired(idle.client.facts.opened);
             if !keep {
                 gone.push(());
@@ -485,7 +492,7 @@ impl Lease {
             && (limit == 0 || http1.client.requests() < limit)
             && !self.pool.is_expired(http1.facts.opened);
         if reusable {
-            self.pool.idle.borrow_mut().push(Idle { client: http1, since: Instant::now() });
+            self.pool.idle.borrow_mut().push(Idle { client: http1, since: None });
             self.pool.wake_one();
         } else {
             drop(http1);

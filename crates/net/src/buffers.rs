@@ -50,6 +50,7 @@ pub fn poll_fill<R: AsyncRead + Unpin>(
     want: usize,
 ) -> Poll<std::io::Result<usize>> {
     if buffer.is_empty() && buffer.capacity() < SMALL.min(want) {
+        give(std::mem::take(buffer));
         *buffer = if want > SMALL { BytesMut::with_capacity(want) } else { take() };
     } else if buffer.capacity() - buffer.len() < want.min(SMALL / 4) {
         buffer.reserve(want);

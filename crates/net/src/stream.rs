@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -133,6 +133,15 @@ impl Stream {
         }
     }
 
+    /// Nothing has arrived, the end included. False where only a read can tell.
+    pub fn is_quiet(&self) -> bool {
+        match &self.io {
+            // Asks what the event loop has seen: no system call, no waker.
+            Io::Tcp(tcp) => self.prefix.is_empty() && tcp.try_io(Interest::READABLE, || Ok(())).is_err(),
+            Io::Unix(_) | Io::Duplex(_) | Io::ServerTls(_) | Io::ClientTls(_) | Io::Dyn(_) => false,
+        }
+    }
+
     /// Makes the close of a TCP socket a reset, as Envoy does for connections that must not linger.
     pub fn reset_on_close(&self) {
         if let Some(tcp) = self.tcp() {
@@ -189,6 +198,10 @@ impl AsyncRead for Stream {
             let n = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix[..n]);
             self.prefix.advance(n);
+            if self.prefix.is_empty() {
+                // An empty piece would still hold the buffer that it is of, for as long as the connection lives.
+                self.prefix = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         dispatch!(self, io => Pin::new(io).poll_read(cx, buf))
@@ -225,5 +238,23 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         dispatch!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_put_back_are_let_go_of_once_they_are_read() {
+        let (mut stream, _peer) = Stream::pair(16);
+        let sniffed = Bytes::from(b"GET /".to_vec());
+        stream.unread(sniffed.clone());
+        let mut seen = [0; 5];
+        stream.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"GET /");
+        assert!(sniffed.is_unique(), "the connection still holds the buffer");
     }
 }

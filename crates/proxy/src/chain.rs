@@ -16,7 +16,7 @@ use meltemi_net::{
     proxy_protocol::{self, Parsed},
     sniff::{self, ClientHello, HttpVersion, Sniffed},
 };
-use meltemi_plan::{ConnectionFacts, NetworkFilter, listener::ListenerFilterConfig};
+use meltemi_plan::{ConnectionFacts, NetworkFilter, TcpProxy, listener::ListenerFilterConfig};
 use meltemi_tls::{Identity, PeerInfo};
 
 use crate::{
@@ -52,14 +52,38 @@ enum Refused {
     Io(#[from] std::io::Error),
 }
 
+/// A connection with the filter that takes it.
+enum Taken {
+    Http(hcm::Connection),
+    Tcp(Rc<LiveChain>, Arc<TcpProxy>, Stream, Rc<ConnectionInfo>, ConnectionHandle),
+}
+
 /// Serves one accepted connection to its end.
 pub async fn serve(
     worker: Rc<Worker>,
     listener: Rc<LiveListener>,
-    mut stream: Stream,
+    stream: Stream,
     peer: Address,
     handle: ConnectionHandle,
 ) {
+    // Boxed: what it takes to get a connection ready is gone by the time that it idles.
+    match Box::pin(prepare(Rc::clone(&worker), listener, stream, peer, handle)).await {
+        Some(Taken::Http(connection)) => connection.serve().await,
+        Some(Taken::Tcp(chain, proxy, stream, info, handle)) => {
+            Box::pin(tcp_proxy::serve(worker, (&chain, &proxy), stream, info, handle)).await;
+        }
+        None => {}
+    }
+}
+
+/// Everything up to the filter that takes the connection; `None` if none did, or another filter has dealt with it.
+async fn prepare(
+    worker: Rc<Worker>,
+    mut listener: Rc<LiveListener>,
+    mut stream: Stream,
+    peer: Address,
+    handle: ConnectionHandle,
+) -> Option<Taken> {
     let direct_local = stream.local_addr();
     let mut inspected = Inspected {
         destination: direct_local.socket(),
@@ -70,10 +94,11 @@ pub async fn serve(
         inspected: false,
         buffer: BytesMut::new(),
     };
-    let (mut listener, mut handed_over) = (listener, false);
+    let mut handed_over = false;
     loop {
-        if let Err(refused) = Box::pin(inspect(&listener, &mut stream, &mut inspected)).await {
-            return tracing::debug!(listener = %listener.plan.name, %peer, %refused, "connection closed");
+        if let Err(refused) = inspect(&listener, &mut stream, &mut inspected).await {
+            tracing::debug!(listener = %listener.plan.name, %peer, %refused, "connection closed");
+            return None;
         }
         let next = if listener.plan.use_original_dst && !handed_over {
             inspected.destination.and_then(|address| worker.listener_at(address))
@@ -87,15 +112,19 @@ pub async fn serve(
     }
     stream.unread(std::mem::take(&mut inspected.buffer).freeze());
     let Some(chain) = choose(&listener, &inspected) else {
-        return tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
+        tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
+        return None;
     };
     handle.set_chain(chain.plan.fingerprint);
     let stream = match Box::pin(secure(&chain, stream, inspected.hello.as_ref())).await {
         Ok(stream) => stream,
-        Err(error) => return tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed"),
+        Err(error) => {
+            tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed");
+            return None;
+        }
     };
     let info = connection_info(&worker, &listener, &chain, &stream, (&inspected, peer, direct_local));
-    run_filters(worker, chain, stream, info, handle).await;
+    run_filters(worker, chain, stream, info, handle).await
 }
 
 async fn inspect(listener: &LiveListener, stream: &mut Stream, facts: &mut Inspected) -> Result<(), Refused> {
@@ -286,41 +315,47 @@ fn openssl_name(iana: &'static str) -> std::borrow::Cow<'static, str> {
     }
 }
 
-/// Runs the chain's network filters up to and including the one that takes the connection.
+/// Runs the chain's network filters up to the one that takes the connection.
 async fn run_filters(
     worker: Rc<Worker>,
     chain: Rc<LiveChain>,
     mut stream: Stream,
     mut info: ConnectionInfo,
     handle: ConnectionHandle,
-) {
+) -> Option<Taken> {
     let mut rules = Vec::new();
     for filter in &chain.plan.filters {
         match filter {
             NetworkFilter::Rbac(rbac) => rules.extend(&rbac.rules.rules),
             NetworkFilter::MetadataExchange(_) => {
-                let Ok(peer) = introduce(&mut stream, &chain.tcp.introduction).await else { return };
+                let peer = introduce(&mut stream, &chain.tcp.introduction).await.ok()?;
                 info.peer = peer.or(info.peer);
             }
             NetworkFilter::HttpConnectionManager(_) => {
-                let Some(info) = admitted(&rules, info, &chain) else { return };
-                if let Some(http) = &chain.http {
-                    hcm::serve(worker, Rc::clone(http), stream, info, handle).await;
-                }
-                return;
+                let info = admitted(&rules, info, &chain)?;
+                let http = Rc::clone(chain.http.as_ref()?);
+                return hcm::Connection::open(worker, http, stream, info, handle).await.map(Taken::Http);
             }
             NetworkFilter::TcpProxy(proxy) => {
-                let Some(info) = admitted(&rules, info, &chain) else { return };
-                return Box::pin(tcp_proxy::serve(worker, (&chain, proxy), stream, info, handle)).await;
+                let info = admitted(&rules, info, &chain)?;
+                let proxy = Arc::clone(proxy);
+                return Some(Taken::Tcp(Rc::clone(&chain), proxy, stream, info, handle));
             }
-            NetworkFilter::DirectResponse(body) => return answer(&mut stream, body).await,
-            NetworkFilter::Echo => return echo(&mut stream).await,
+            NetworkFilter::DirectResponse(body) => {
+                answer(&mut stream, body).await;
+                return None;
+            }
+            NetworkFilter::Echo => {
+                echo(&mut stream).await;
+                return None;
+            }
             NetworkFilter::IstioStats(_)
             | NetworkFilter::ConnectionRateLimit(_)
             | NetworkFilter::SetFilterState(_)
             | NetworkFilter::SniCluster => {}
         }
     }
+    None
 }
 
 /// The connection's record, unless a rule refuses it; then it is logged and closed.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use meltemi_net::Address;
@@ -37,6 +38,7 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
             details(out, info.response_code_details.as_deref(), *keep_whitespace)
         }
         Operator::ConnectionTerminationDetails => details(out, info.connection_termination_details.as_deref(), false),
+        Operator::ResponseFlags if info.flags.is_empty() => literal(out, b"-"),
         Operator::ResponseFlags => write!(out, "{}", info.flags).is_ok(),
         Operator::ResponseFlagsLong => text(out, Some(info.flags.long().as_str())),
         Operator::GrpcStatus(format) => grpc_status(out, scope, *format),
@@ -230,6 +232,22 @@ fn duration(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
     number(out, value as u64)
 }
 
+/// By hand: an access log line has four of them, and `Display` took 5,200 of the 41,500 instructions of a request.
+fn ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) -> bool {
+    let [a, b, c, d] = ip.octets();
+    number(out, u64::from(a));
+    for part in [b, c, d] {
+        literal(out, b".");
+        number(out, u64::from(part));
+    }
+    true
+}
+
+fn literal(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    out.extend_from_slice(text);
+    true
+}
+
 fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPart) -> bool {
     let (info, connection) = (scope.info, &scope.info.connection);
     let address = match of {
@@ -248,8 +266,14 @@ fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPar
             write!(out, "{}", path.display()).is_ok()
         }
         (Some(Address::Unix(_)), AddressPart::Port) => false,
-        (Some(Address::Socket(socket)), AddressPart::Full) => write!(out, "{socket}").is_ok(),
-        (Some(Address::Socket(socket)), AddressPart::WithoutPort) => write!(out, "{}", socket.ip()).is_ok(),
+        (Some(Address::Socket(socket)), AddressPart::Full) => match socket {
+            SocketAddr::V4(v4) => ipv4(out, *v4.ip()) && literal(out, b":") && number(out, u64::from(v4.port())),
+            SocketAddr::V6(v6) => write!(out, "{v6}").is_ok(),
+        },
+        (Some(Address::Socket(socket)), AddressPart::WithoutPort) => match socket.ip() {
+            IpAddr::V4(ip) => ipv4(out, ip),
+            IpAddr::V6(ip) => write!(out, "{ip}").is_ok(),
+        },
         (Some(Address::Socket(socket)), AddressPart::Port) => number(out, u64::from(socket.port())),
     }
 }

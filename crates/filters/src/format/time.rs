@@ -1,7 +1,6 @@
 //! `%START_TIME%`: ISO 8601 with milliseconds by default, else strftime with Envoy's `%Nf`, `%E*S`, `%s`.
 
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -28,7 +27,11 @@ fn iso(out: &mut Vec<u8>, time: SystemTime) -> bool {
             *second = since.as_secs();
             *text = timestamp.strftime("%Y-%m-%dT%H:%M:%S").to_string();
         }
-        write!(out, "{text}.{:03}Z", since.subsec_millis()).is_ok()
+        let millis = since.subsec_millis();
+        let digit = |n: u32| b'0' + (n % 10) as u8;
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+        true
     })
 }
 

@@ -97,7 +97,7 @@ impl Client {
                 && let Some(end) = self.scan.end(&self.wire.read, &self.limits)?
             {
                 self.scan = HeadScan::default();
-                let head = self.wire.read.split_to(end).freeze();
+                let head = self.wire.take_head(end);
                 return Poll::Ready(self.begin(&head).map_err(Error::from));
             }
             if ready!(self.wire.poll_fill(cx, 0))? == 0 {
@@ -159,6 +159,9 @@ impl Client {
     /// An idle connection is usable: the peer neither closed it nor said anything unasked. Costs no system call unless
     /// something arrived.
     pub fn is_idle_and_open(&mut self) -> bool {
+        if self.wire.stream.is_quiet() {
+            return true;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         self.wire.poll_fill(&mut cx, 0).is_pending()
     }

@@ -62,7 +62,7 @@ impl Server {
                 let end = self.scan.end(&self.wire.read, &self.limits).inspect_err(|_| self.keep_alive = false)?;
                 if let Some(end) = end {
                     self.scan = HeadScan::default();
-                    let head = self.wire.read.split_to(end).freeze();
+                    let head = self.wire.take_head(end);
                     return Poll::Ready(self.begin(&head).map(Some).map_err(Error::from));
                 }
             }

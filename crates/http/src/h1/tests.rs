@@ -441,3 +441,15 @@ fn every_rule_has_a_source() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_head_does_not_hold_the_buffer_that_it_was_read_into() {
+    let (mut peer, stream) = Stream::pair(100);
+    peer.write_all(b"GET / HTTP/1.1").await.unwrap();
+    let mut wire = super::wire::Wire::new(stream);
+    assert_eq!(poll_fn(|cx| wire.poll_fill(cx, 0)).await.unwrap(), 14);
+    let buffer = wire.read.as_ptr();
+    let head = wire.take_head(14);
+    assert_eq!((&head[..], wire.read.capacity()), (&b"GET / HTTP/1.1"[..], 0));
+    assert_eq!(meltemi_net::buffers::take().as_ptr(), buffer, "free for the next connection");
+}

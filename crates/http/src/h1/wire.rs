@@ -64,6 +64,17 @@ impl Wire {
         Poll::Ready(Ok(n))
     }
 
+    /// Takes the first `len` bytes out of what was read. A copy: a head outlives the exchange's bodies, and its slices would keep
+    /// the whole buffer from being used again until then.
+    pub fn take_head(&mut self, len: usize) -> Bytes {
+        let head = Bytes::copy_from_slice(&self.read[..len]);
+        self.read.advance(len);
+        if self.read.is_empty() {
+            buffers::give(std::mem::take(&mut self.read));
+        }
+        head
+    }
+
     /// Where heads and small data are encoded.
     pub fn tail(&mut self) -> &mut BytesMut {
         if self.tail.capacity() == 0 {

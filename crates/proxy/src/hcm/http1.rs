@@ -44,10 +44,11 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
                 if last || oldest.is_some_and(|oldest| Instant::now() >= oldest) {
                     server.close_after_response();
                 }
-                exchange::run(&context, &mut stream, &mut deadline, head).await;
+                // Boxed: an idle connection holds nothing of an exchange.
+                Box::pin(exchange::run(&context, &mut stream, &mut deadline, head)).await;
             }
-            Event::Refused(violation) => reply::refuse(&context, &mut stream, violation).await,
-            Event::HeadersTimeout => reply::headers_timeout(&context, &mut stream).await,
+            Event::Refused(violation) => Box::pin(reply::refuse(&context, &mut stream, violation)).await,
+            Event::HeadersTimeout => Box::pin(reply::headers_timeout(&context, &mut stream)).await,
             Event::Closed | Event::Idle => return,
         }
         let ServerStream::H1(server) = &mut stream else { return };

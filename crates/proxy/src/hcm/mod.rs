@@ -20,7 +20,7 @@ use meltemi_filters::{
     AccessLogs, ChainScope, ConnectionInfo, Direction, FilterChain, StreamInfo, Tracer,
     format::{Missing, Scope},
 };
-use meltemi_http::RequestHead;
+use meltemi_http::{HeaderValue, RequestHead};
 use meltemi_net::{Stream, sniff};
 use meltemi_plan::{Format, Hcm, HttpFilterConfig, hcm::Codec};
 
@@ -34,6 +34,9 @@ pub struct LiveHttp {
     pub filters: Arc<FilterChain>,
     pub logs: AccessLogs,
     pub tracer: Option<Tracer>,
+    /// Values of headers that every message gets, made once.
+    server: Option<HeaderValue>,
+    via: Option<HeaderValue>,
     suppress_envoy_headers: bool,
 }
 
@@ -49,6 +52,8 @@ impl LiveHttp {
             filters: FilterChain::new(&plan.http_filters, &scope, context),
             logs: AccessLogs::new(&plan.access_logs, &context.logs),
             tracer: plan.tracing.as_ref().map(|config| Tracer::new(&Arc::new(config.clone()), direction, context)),
+            server: HeaderValue::from_str(&plan.server_name).ok(),
+            via: plan.via.as_ref().and_then(|via| HeaderValue::from_str(via).ok()),
             suppress_envoy_headers,
         }
     }
@@ -75,26 +80,43 @@ pub struct Context {
     pub handle: ConnectionHandle,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(
-    worker: Rc<Worker>,
-    http: Rc<LiveHttp>,
-    mut stream: Stream,
-    connection: Rc<ConnectionInfo>,
-    handle: ConnectionHandle,
-) {
-    let codec = http.plan.codec;
-    let context = Rc::new(Context { worker, http, connection, handle });
-    let is_h2 = match (codec, stream.alpn()) {
-        (Codec::Http1, _) => false,
-        (Codec::Http2, _) => true,
-        (Codec::Auto, Some(alpn)) => alpn == b"h2",
-        (Codec::Auto, None) => match sniff_preface(&context, &mut stream).await {
-            Some(is_h2) => is_h2,
-            None => return,
-        },
-    };
-    if is_h2 { http2::serve(context, stream).await } else { http1::serve(context, stream).await }
+/// A connection whose protocol is known.
+pub struct Connection {
+    context: Rc<Context>,
+    stream: Stream,
+    is_h2: bool,
+}
+
+impl Connection {
+    /// Finds out what the client speaks; `None` if it left without a word.
+    pub async fn open(
+        worker: Rc<Worker>,
+        http: Rc<LiveHttp>,
+        mut stream: Stream,
+        connection: Rc<ConnectionInfo>,
+        handle: ConnectionHandle,
+    ) -> Option<Self> {
+        let codec = http.plan.codec;
+        let context = Rc::new(Context { worker, http, connection, handle });
+        let is_h2 = match (codec, stream.alpn()) {
+            (Codec::Http1, _) => false,
+            (Codec::Http2, _) => true,
+            (Codec::Auto, Some(alpn)) => alpn == b"h2",
+            (Codec::Auto, None) => sniff_preface(&context, &mut stream).await?,
+        };
+        Some(Self { context, stream, is_h2 })
+    }
+
+    /// Serves it to its end.
+    pub async fn serve(self) {
+        let Self { context, stream, is_h2 } = self;
+        if is_h2 {
+            // Boxed: an HTTP/1 connection, of which there are many, need not be as large.
+            Box::pin(http2::serve(context, stream)).await;
+        } else {
+            http1::serve(context, stream).await;
+        }
+    }
 }
 
 /// Whether the client begins with the HTTP/2 preface; `None` if it closed, or said nothing in time.

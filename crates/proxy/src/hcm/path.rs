@@ -18,9 +18,13 @@ pub enum Normalized {
 pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -> Normalized {
     let end = path.find(['?', '#']).unwrap_or(path.len());
     let (before, query) = path.split_at(end);
+    let escapes = escaped != EscapedSlashes::Keep && has_escaped_slash(before);
+    if !escapes && !(dots && needs_dots(before)) && !(merge && before.contains("//")) {
+        return Normalized::Same;
+    }
     let mut current = before.to_owned();
     let mut redirect = false;
-    if escaped != EscapedSlashes::Keep && has_escaped_slash(before) {
+    if escapes {
         match escaped {
             EscapedSlashes::Reject => return Normalized::Rejected,
             EscapedSlashes::UnescapeAndRedirect => redirect = true,

@@ -42,10 +42,8 @@ pub(super) fn admit(context: &Context, head: &mut RequestHead, random: u64) -> R
     let admitted = forwarding(context, plan, head);
     request_id(plan, &admitted, head, random);
     client_certificate(context, plan, head);
-    if let Some(via) = &plan.via
-        && let Ok(value) = HeaderValue::from_str(via)
-    {
-        append_list(&mut head.headers, header::VIA, &value);
+    if let Some(via) = &context.http.via {
+        append_list(&mut head.headers, header::VIA, via);
     }
     Ok(admitted)
 }

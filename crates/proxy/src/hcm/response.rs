@@ -1,6 +1,6 @@
 //! What happens to every response head on its way out.
 
-use http::{HeaderValue, header};
+use http::header;
 use meltemi_http::{RequestHead, ResponseHead, name};
 use meltemi_plan::hcm::ServerHeader;
 
@@ -17,16 +17,16 @@ pub(super) fn complete(
     if !head.headers.contains(&header::DATE) {
         head.headers.append(header::DATE, context.worker.date(now));
     }
-    let own = || HeaderValue::from_str(&plan.server_name).ok();
+    let own = &context.http.server;
     match plan.server_header {
         ServerHeader::Overwrite => {
-            if let Some(own) = own() {
-                head.headers.insert(header::SERVER, own);
+            if let Some(own) = own {
+                head.headers.insert(header::SERVER, own.clone());
             }
         }
         ServerHeader::AppendIfAbsent if !head.headers.contains(&header::SERVER) => {
-            if let Some(own) = own() {
-                head.headers.append(header::SERVER, own);
+            if let Some(own) = own {
+                head.headers.append(header::SERVER, own.clone());
             }
         }
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
@@ -36,9 +36,7 @@ pub(super) fn complete(
     if wants_id && let Some(id) = request.headers.get(&name::X_REQUEST_ID) {
         head.headers.insert(name::X_REQUEST_ID, id.clone());
     }
-    if let Some(via) = &plan.via
-        && let Ok(value) = HeaderValue::from_str(via)
-    {
-        super::request::append_list(&mut head.headers, header::VIA, &value);
+    if let Some(via) = &context.http.via {
+        super::request::append_list(&mut head.headers, header::VIA, via);
     }
 }

@@ -123,8 +123,8 @@ fn text(exchange: &Exchange<'_>, format: &meltemi_plan::Format) -> String {
 }
 
 /// `x-envoy-expected-rq-timeout-ms`, for each attempt anew.
-pub(super) fn timeouts(exchange: &mut Exchange<'_>, timers: &Timers) {
-    let expected = timers.expected(Instant::now());
+pub(super) fn timeouts(exchange: &mut Exchange<'_>, timers: &Timers, now: Instant) {
+    let expected = timers.expected(now);
     if let Some(expected) = expected.filter(|_| !exchange.context.http.suppress_envoy_headers()) {
         let ms = u64::try_from(expected.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         exchange.request.headers.insert(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(ms));

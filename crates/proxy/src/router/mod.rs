@@ -50,11 +50,12 @@ pub async fn forward(
     let buffer = host.retry_buffer_limit.or(route.retry_buffer_limit);
     let mirrors = mirror::start(exchange, host, forward);
     let mut sending = Sending::new(exchange, retries.are_possible(), buffer, mirrors);
-    timers.start(Instant::now(), sending.request_done());
+    let mut now = Instant::now();
+    timers.start(now, sending.request_done());
     loop {
         exchange.info.upstream.attempts += 1;
         headers::attempt(exchange, host);
-        headers::timeouts(exchange, &timers);
+        headers::timeouts(exchange, &timers, now);
         match attempt::run(exchange, &target, &mut sending, &mut timers, &retries).await {
             Attempted::Response(answer) => {
                 if let Some(wait) = retries.after_response(exchange, &target, &answer, &sending) {
@@ -62,6 +63,7 @@ pub async fn forward(
                     if !pause(exchange, wait).await {
                         return gone(exchange);
                     }
+                    now = Instant::now();
                     continue;
                 }
                 return respond::send(exchange, host, &target, *answer, (&mut sending, &mut timers)).await;
@@ -71,6 +73,7 @@ pub async fn forward(
                     if !pause(exchange, wait).await {
                         return gone(exchange);
                     }
+                    now = Instant::now();
                     continue;
                 }
                 exchange.info.upstream.transport_failure = failure.transport_failure().map(Into::into);

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use http::{HeaderValue, StatusCode, header};
@@ -10,7 +11,6 @@ use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_http::{ClientStream, Error, Frame, Protocol, ServerStream, name};
 use meltemi_plan::{RouteAction, VirtualHost};
 use meltemi_upstream::Outcome;
-use tokio::time::Instant;
 
 use super::{
     attempt::{Answer, Sending, is_upgrade_answer},
@@ -48,7 +48,7 @@ pub(super) async fn send(
     let traffic = &target.cluster.stats.traffic;
     traffic.response(status);
     target.cluster.report(&endpoint, Outcome::Status(status_for_health(exchange, &head)));
-    exchange.info.upstream.timing.first_byte_received = Some(std::time::Instant::now());
+    exchange.info.upstream.timing.first_byte_received = Some(Instant::now());
     exchange.info.response_code = Some(status);
     exchange.info.set_details("via_upstream");
     upstream_headers(exchange, host, &mut head);
@@ -70,10 +70,11 @@ pub(super) async fn send(
         sending.upgraded();
     }
     let ended = transfer(exchange, &mut upstream, sending, timers, end).await;
-    let took = exchange.info.start.elapsed();
-    traffic.upstream_rq_time().record_ms(took);
+    let now = Instant::now();
+    exchange.info.finish_at(now);
+    traffic.upstream_rq_time().record_ms(exchange.info.elapsed());
     drop(active);
-    finish(exchange, target, ended);
+    finish(exchange, target, ended, now);
     Ok(())
 }
 
@@ -96,7 +97,8 @@ fn status_for_health(exchange: &Exchange<'_>, head: &meltemi_http::ResponseHead)
 fn upstream_headers(exchange: &mut Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead) {
     if !exchange.context.http.suppress_envoy_headers() {
         let since = exchange.info.last_downstream_byte_received.unwrap_or(exchange.info.start);
-        let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = exchange.info.upstream.timing.first_byte_received.unwrap_or_else(Instant::now);
+        let ms = u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX);
         head.headers.insert(name::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(ms));
     }
     if host.include_attempt_count_in_response {
@@ -179,11 +181,11 @@ async fn transfer(
         let now_moved = (info.bytes_received, info.bytes_sent);
         if now_moved != moved {
             moved = now_moved;
-            timers.progress(Instant::now());
+            timers.progress(tokio::time::Instant::now());
             deadline.set(timers.due());
         }
         while deadline.poll(cx).is_ready() {
-            match timers.expired(Instant::now()) {
+            match timers.expired(tokio::time::Instant::now()) {
                 Some(expired) => return Poll::Ready(End::Expired(expired)),
                 None => deadline.set(timers.due()),
             }
@@ -204,8 +206,7 @@ fn poll_response_frame(
     upstream.poll_frame(cx).map_err(End::Upstream)
 }
 
-fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End) {
-    let now = std::time::Instant::now();
+fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End, now: Instant) {
     exchange.info.upstream.timing.last_byte_received = Some(now);
     exchange.info.last_downstream_byte_sent = Some(now);
     let info = &mut exchange.info;

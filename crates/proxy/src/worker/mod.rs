@@ -15,16 +15,23 @@ pub use tcp::LiveTcp;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    hash::BuildHasherDefault,
     rc::Rc,
     sync::Arc,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use meltemi_http::{HeaderValue, pool::Pools};
+use meltemi_http::{
+    HeaderValue,
+    pool::{NumberHasher, Pools},
+};
 use meltemi_upstream::{Cluster, Endpoint, LbState, PickContext, PickError};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::LocalOptions,
+    sync::{mpsc, watch},
+};
 
 use crate::{router::transport::TransportCache, world::World};
 
@@ -65,7 +72,7 @@ pub struct Worker {
     listeners: RefCell<LiveListeners>,
     pub pools: Pools,
     pub transports: TransportCache,
-    cursors: RefCell<HashMap<usize, Cursor>>,
+    cursors: RefCell<HashMap<usize, Cursor, BuildHasherDefault<NumberHasher>>>,
     rng: RefCell<SmallRng>,
     date: RefCell<(u64, HeaderValue)>,
     next_connection: Cell<u64>,
@@ -85,11 +92,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Starts a worker thread, which ends when `feed.phase` says [`Phase::Stopped`] or its sender is gone, or once it has drained.
 pub fn spawn(index: usize, feed: Feed) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "cannot start worker"),
-        };
-        tokio::task::LocalSet::new().block_on(&runtime, run(index, feed));
+        // Not a `LocalSet`: its tasks would be queued twice, once in the set and once with the set in the runtime.
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(run(index, feed)),
+            Err(error) => tracing::error!(%error, "cannot start worker"),
+        }
     })
 }
 
