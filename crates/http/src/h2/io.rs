@@ -128,6 +128,10 @@ impl Io {
         if !ended {
             return Poll::Pending;
         }
+        if state.phase == Phase::Draining {
+            // GOAWAY has been said.
+            state.phase = Phase::Closing;
+        }
         if state.phase != Phase::Closing {
             state.abort(Reason::NO_ERROR, ResetReason::ConnectionClosed);
         }

@@ -203,7 +203,8 @@ fn goaway_refuses_streams_that_the_server_did_not_see_and_the_rest_go_on() {
         assert!(!connection.is_open());
         raw.headers(1, true, &[(":status", "200")]).await;
         assert_eq!(first.await.unwrap().unwrap().status, 200);
-        assert_eq!(raw.verdict().await, "closed", "nothing is left to do");
+        assert_eq!(raw.verdict().await, "goaway NO_ERROR", "nothing is left to do");
+        assert_eq!(raw.verdict().await, "closed");
     });
 }
 
