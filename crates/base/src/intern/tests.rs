@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn equal_text_is_one_allocation_while_somebody_holds_it() {
     let first = intern("outbound|80||a.default.svc.cluster.local");
-    let second = intern(&first.to_string());
+    let second = intern(&String::from(&*first));
     assert!(Arc::ptr_eq(&first, &second));
     assert!(!Arc::ptr_eq(&first, &intern("other")));
 }

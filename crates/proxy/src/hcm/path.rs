@@ -19,7 +19,8 @@ pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -
     let end = path.find(['?', '#']).unwrap_or(path.len());
     let (before, query) = path.split_at(end);
     let escapes = escaped != EscapedSlashes::Keep && has_escaped_slash(before);
-    if !escapes && !(dots && needs_dots(before)) && !(merge && before.contains("//")) {
+    let normal = !(escapes || dots && needs_dots(before) || merge && before.contains("//"));
+    if normal {
         return Normalized::Same;
     }
     let mut current = before.to_owned();

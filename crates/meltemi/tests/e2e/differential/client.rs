@@ -235,16 +235,6 @@ async fn answer(stream: &mut BufReader<Stream>, head_only: bool, lines: &mut Vec
     Ok(false)
 }
 
-/// What is not HTTP at all, as far as it comes soon.
-async fn rest(stream: &mut BufReader<Stream>, first: String, lines: &mut Vec<String>) -> Result<bool, String> {
-    let mut more = first.into_bytes();
-    let read = stream.read_to_end(&mut more);
-    // It may end as it likes.
-    let _ = tokio::time::timeout(Duration::from_millis(400), read).await;
-    lines.extend(String::from_utf8_lossy(&more).lines().map(|line| format!("broken {line}")));
-    Ok(true)
-}
-
 async fn switched(stream: &mut BufReader<Stream>, lines: &mut Vec<String>) -> Result<(), String> {
     let io = |error: std::io::Error| ended("tunnel", &error);
     stream.write_all(b"through the tunnel").await.map_err(io)?;

@@ -31,7 +31,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 const CI_SEEDS: Range<u64> = 0..4;
 

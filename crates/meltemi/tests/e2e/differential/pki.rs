@@ -25,7 +25,6 @@ impl Pair {
 
 pub struct Pki {
     pub authority: Pair,
-    pub stranger: Pair,
     /// By name: see [`Pki::new`].
     pub pairs: Vec<Pair>,
 }
@@ -73,7 +72,7 @@ fn leaf(issuer: &Issuer<'static, KeyPair>, name: &'static str, dns: &[&str], uri
 impl Pki {
     pub fn new() -> Self {
         let (authority, issuer) = self::authority("authority");
-        let (stranger, foreign) = self::authority("stranger");
+        let (_, foreign) = self::authority("stranger");
         let pairs = vec![
             leaf(&issuer, "default", &["default.example"], &[]),
             leaf(&issuer, "exact", &["a.example", "api.b.example"], &[]),
@@ -85,7 +84,7 @@ impl Pki {
             leaf(&issuer, "expired", &["client.example"], &["spiffe://td/ns/x/sa/client"]),
             leaf(&foreign, "foreign", &["client.example"], &["spiffe://td/ns/x/sa/client"]),
         ];
-        Self { authority, stranger, pairs }
+        Self { authority, pairs }
     }
 
     pub fn pair(&self, name: &str) -> &Pair {
