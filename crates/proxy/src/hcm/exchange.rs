@@ -102,7 +102,10 @@ impl Exchange<'_> {
             return Err(reply);
         }
         match &route.action {
-            RouteAction::Forward(forward) => router::forward(self, &host, &route, forward).await,
+            RouteAction::Forward(forward) => {
+                let forwarded = router::forward(self, &host, &route, forward).await;
+                forwarded.map_err(|reply| self.tell_attempts(&host, reply))
+            }
             RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
             RouteAction::DirectResponse(direct) => Err(Box::new(self.direct_response(direct))),
             RouteAction::NonForwarding => Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found"))),
@@ -119,6 +122,18 @@ impl Exchange<'_> {
             }
             Flow::Continue => Err(reply),
         }
+    }
+
+    /// A reply in a host's stead says as an answer would how often was tried.
+    fn tell_attempts(&self, host: &VirtualHost, mut reply: Box<LocalReply>) -> Box<LocalReply> {
+        // The connection manager's own timers know nothing of attempts.
+        let of_router =
+            !reply.flags.contains(ResponseFlags::STREAM_IDLE_TIMEOUT) && reply.details != "max_duration_timeout";
+        if of_router && host.include_attempt_count_in_response {
+            let attempts = self.info.upstream.attempts.max(1);
+            reply.headers.insert(name::X_ENVOY_ATTEMPT_COUNT, http::HeaderValue::from(attempts));
+        }
+        reply
     }
 
     fn expect_continue(&mut self) {

@@ -660,3 +660,26 @@ async fn what_tls_said_of_a_failed_connection_is_not_told_to_the_client() {
     assert!(answer.ends_with("reset reason: remote connection failure"), "{answer}");
 }
 }
+
+local_test! {
+async fn a_reply_in_a_hosts_stead_says_how_often_was_tried() {
+    let listener = LISTENER.replace("include_request_attempt_count", "include_attempt_count_in_response");
+    let listener = listener.replace("ROUTES", "{match: {prefix: /}, route: {cluster: c}}");
+    let running = start_listener(&listener, &cluster("c", &[], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-envoy-attempt-count: 1\r\n"), "{answer}");
+}
+}
+
+local_test! {
+async fn a_refused_connection_is_a_reset_before_the_request() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let retry = "retry_policy: {retry_on: reset-before-request, num_retries: 2, retry_back_off: {base_interval: 0.001s}}";
+    let running =
+        start(&format!("{{match: {{prefix: /}}, route: {{cluster: c, {retry}}}}}"), &cluster("c", &[port], "")).await;
+    let answer = ask(&mut connect(&running).await, GET).await;
+    assert!(answer.contains("retried and the latest reset reason: remote connection failure"), "{answer}");
+}
+}

@@ -177,7 +177,10 @@ impl Retries {
         match failure {
             // Envoy retries neither: another attempt would meet the same.
             Failure::NoHealthyHost | Failure::Overflow | Failure::Unsupported => false,
-            Failure::Connect(_) => any_reset || gateway || self.on.has(RetryOn::CONNECT_FAILURE),
+            Failure::Connect(_) => {
+                let before = self.on.has(RetryOn::RESET_BEFORE_REQUEST);
+                any_reset || gateway || before || self.on.has(RetryOn::CONNECT_FAILURE)
+            }
             Failure::Reset(ResetReason::Refused) => any_reset || gateway || self.on.has(RetryOn::REFUSED_STREAM),
             Failure::Reset(ResetReason::Local) => false,
             Failure::Reset(ResetReason::ConnectionClosed | ResetReason::Remote | ResetReason::Protocol) => {

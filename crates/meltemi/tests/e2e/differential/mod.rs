@@ -15,6 +15,7 @@ mod filters;
 mod log;
 mod manager;
 mod pki;
+mod protocols;
 mod purpose;
 mod random;
 mod routes;
@@ -46,6 +47,7 @@ const SCENARIOS: &[Scenario] = &[
     ("balance", balance::add),
     ("filters", filters::add),
     ("tcp", tcp::add),
+    ("protocols", protocols::add),
 ];
 
 /// What all seeds share.

@@ -6,6 +6,7 @@
 //! - upstream TLS without a maximum version: Envoy stops at 1.2, we at 1.3;
 //! - names to match together with `ACCEPT_UNTRUSTED`: Envoy lets everybody in, we still want the name;
 //! - network RBAC before a TCP proxy: Envoy applies it to the first bytes and has connected upstream by then, we at once;
+//! - a 100 Continue for a body of no bytes: Envoy sends it, we do not (RFC 9110 section 10.1.1 lets a server);
 //! - access logs of listeners and of failed handshakes, CORS policies of route and host merged field by field, `grpc-timeout`
 //!   from `max_stream_duration`, and `tls_context.validated` of clients let in unverified: not done here (NOTES.md).
 
