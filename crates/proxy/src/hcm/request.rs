@@ -326,7 +326,8 @@ fn client_certificate_element(local: &[String], peer: &PeerInfo, details: Client
     let mut parts: Vec<String> = local.iter().map(|uri| format!("By={uri}")).collect();
     parts.push(format!("Hash={}", peer.sha256_hex()));
     if details.subject {
-        parts.push(format!("Subject=\"{}\"", peer.subject.replace('\\', "\\\\").replace('"', "\\\"")));
+        // Escaped already, as RFC 2253 has it.
+        parts.push(format!("Subject=\"{}\"", peer.subject));
     }
     if details.uri {
         // Envoy writes the key even when there is no URI.
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn a_client_certificate_element_begins_with_who_we_are() {
         let peer = PeerInfo {
-            subject: "CN=\"x\"".to_owned(),
+            subject: "O=Test\\, Inc,CN=\\\"x\\\"".to_owned(),
             uri_sans: vec!["spiffe://td/ns/a/sa/client".to_owned()],
             dns_sans: vec!["client.test".to_owned()],
             ..PeerInfo::default()
@@ -383,7 +384,7 @@ mod tests {
         let local = ["spiffe://td/ns/a/sa/server".to_owned()];
         let details = ClientCertDetails { subject: true, uri: true, ..ClientCertDetails::default() };
         let expected = format!(
-            "By=spiffe://td/ns/a/sa/server;Hash={hash};Subject=\"CN=\\\"x\\\"\";URI=spiffe://td/ns/a/sa/client"
+            "By=spiffe://td/ns/a/sa/server;Hash={hash};Subject=\"O=Test\\, Inc,CN=\\\"x\\\"\";URI=spiffe://td/ns/a/sa/client"
         );
         assert_eq!(client_certificate_element(&local, &peer, details), expected);
         let nothing = client_certificate_element(&[], &PeerInfo::default(), ClientCertDetails::default());
