@@ -68,6 +68,10 @@ impl Io {
     pub fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Moved> {
         let mut state = shared.state();
         state.driver_runs(cx.waker());
+        // The socket's end may have come in the poll that completed the handshake, whose caller did not look.
+        if state.over.is_some() && state.phase != Phase::Closing {
+            return Poll::Ready(Moved::Over);
+        }
         if self.poll_write(cx, &mut state).is_ready() {
             return Poll::Ready(Moved::Over);
         }

@@ -23,6 +23,7 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000
 const PAUSE: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_BYTES: usize = 64 << 20;
+const ANSWERS: usize = 8;
 
 /// What proxies should come to know, as of one change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +49,20 @@ struct ClusterStatus {
 #[derive(Deserialize)]
 struct HostStatus {
     address: HostAddress,
+    #[serde(default)]
+    health_status: HealthStatus,
+}
+
+#[derive(Default, Deserialize)]
+struct HealthStatus {
+    /// What discovery says of the host; without a word it serves.
+    eds_health_status: Option<String>,
+}
+
+impl HostStatus {
+    fn serves(&self) -> bool {
+        matches!(self.health_status.eds_health_status.as_deref(), None | Some("HEALTHY" | "UNKNOWN"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,7 +80,8 @@ impl Clusters {
     fn have(&self, expected: &Expected) -> bool {
         self.cluster_statuses.iter().all(|status| {
             let Some(wanted) = expected.clusters.get(&status.name) else { return true };
-            let known = status.host_statuses.iter().filter_map(|host| host.address.socket_address.as_ref());
+            let serving = status.host_statuses.iter().filter(|host| host.serves());
+            let known = serving.filter_map(|host| host.address.socket_address.as_ref());
             let known: BTreeSet<_> =
                 known.filter_map(|at| Some(SocketAddr::new(at.address.parse().ok()?, at.port_value))).collect();
             wanted.is_subset(&known)
@@ -78,8 +94,7 @@ pub(crate) async fn watch(mut expected: watch::Receiver<Expected>, tell: impl Fn
     loop {
         let wanted = expected.borrow_and_update().clone();
         let has = tokio::time::timeout(PATIENCE, clusters()).await.ok().flatten();
-        // Envoy tells of what its main thread knows. Readiness is answered by a worker, which has by then taken all of it.
-        let has = has.is_some_and(|clusters| clusters.have(&wanted)) && proxy_is_ready().await;
+        let has = has.is_some_and(|clusters| clusters.have(&wanted)) && workers_answer().await;
         let told = has && tell(wanted.generation);
         let changed = async { expected.changed().await.is_err() };
         let over = if told { changed.await } else { tokio::time::timeout(PAUSE, changed).await.unwrap_or(false) };
@@ -87,6 +102,17 @@ pub(crate) async fn watch(mut expected: watch::Receiver<Expected>, tell: impl Fn
             return;
         }
     }
+}
+
+/// Envoy tells of what its main thread knows. Readiness is answered by a worker, which takes what it was told between two answers;
+/// several ask several workers.
+async fn workers_answer() -> bool {
+    for _ in 0..ANSWERS {
+        if !proxy_is_ready().await {
+            return false;
+        }
+    }
+    true
 }
 
 async fn clusters() -> Option<Clusters> {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,9 +94,17 @@ pub fn signal_process(pid: u32, signal: &str) {
     assert!(sent.success(), "{pid} is gone");
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nobody is given who asks the system for any: neither another test nor a connection.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    let mut candidates = std::iter::repeat_with(|| {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        SocketAddr::from(([127, 0, 0, 1], port))
+    });
+    candidates.by_ref().take(usize::from(COUNT)).find(|at| TcpListener::bind(at).is_ok()).expect("a free port")
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

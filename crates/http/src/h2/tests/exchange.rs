@@ -340,3 +340,17 @@ fn answers_of_many_streams_leave_together() {
         assert_eq!(answers, 32, "of the first read");
     });
 }
+
+/// The end of the socket may come with the settings, in one poll of the handshake.
+#[test]
+fn a_client_that_leaves_with_its_preface_ends_the_connection() {
+    local(async {
+        let (near, mut far) = Stream::pair(1 << 16);
+        let mut hello = PREFACE.to_vec();
+        hello.extend_from_slice(&[0, 0, 0, kind::SETTINGS, 0, 0, 0, 0, 0]);
+        far.write_all(&hello).await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut connection = ServerConnection::handshake(near, &Options::default()).await.unwrap();
+        assert!(poll_fn(|cx| connection.poll_accept(cx)).await.unwrap().is_none());
+    });
+}
