@@ -62,12 +62,13 @@ impl Identity {
         let leaf = chain.first().ok_or(CertError::NoCertificate)?;
         let info = cert_info(leaf)?;
         let signer = crate::provider().key_provider.load_private_key(key).map_err(|e| CertError::Key(e.to_string()))?;
-        let certified = CertifiedKey::new(chain, signer);
-        match certified.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(_) => return Err(CertError::Mismatch),
+        // Not by `keys_match`, whose parser refuses version 1, which may well be presented.
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
+        if signer.public_key().is_some_and(|key| *key != *parsed.public_key().raw) {
+            return Err(CertError::Mismatch);
         }
-        Ok(Self { certified: Arc::new(certified), info })
+        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signer)), info })
     }
 
     pub fn info(&self) -> &CertInfo {

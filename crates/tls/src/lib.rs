@@ -7,6 +7,7 @@
 
 mod certificate;
 mod client;
+mod direct;
 mod peer;
 mod server;
 mod spiffe;

@@ -2,17 +2,17 @@ use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use std::io::{Read, Write};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn identity(&self, uri: &str) -> Identity {
+    pub(crate) fn identity(&self, uri: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
@@ -20,7 +20,7 @@ impl Authority {
         Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
     }
 
-    fn anchors(&self) -> TrustAnchors {
+    pub(crate) fn anchors(&self) -> TrustAnchors {
         TrustAnchors::from_pem(self.0.pem().as_bytes(), &[]).unwrap()
     }
 }
@@ -30,7 +30,7 @@ fn only(uri: &'static str) -> Vec<SanMatcher> {
 }
 
 /// Handshakes over a socket pair and returns what the server learned of the client.
-fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String> {
+pub(crate) fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String> {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
     let server = server.clone();
     let serving = std::thread::spawn(move || {
@@ -48,10 +48,14 @@ fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String>
     client_side.and(server_side)
 }
 
-const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
-const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
+pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
+pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
-fn pair(server_slot: Arc<CertSlot>, trust: Arc<TrustSlot>, client_slot: Arc<CertSlot>) -> (ServerTls, ClientTls) {
+pub(crate) fn pair(
+    server_slot: Arc<CertSlot>,
+    trust: Arc<TrustSlot>,
+    client_slot: Arc<CertSlot>,
+) -> (ServerTls, ClientTls) {
     let server = ServerTls::new(ServerOptions {
         certificates: vec![server_slot],
         validation: Some(Validation { anchors: trust.clone(), ..Validation::default() }),

@@ -1,6 +1,7 @@
 //! What a peer's certificate must satisfy, with anchors that rotate in place.
 
 use crate::certificate::{CertError, certificates_from_pem};
+use crate::direct::{self, Peer};
 use crate::peer::{PeerInfo, San};
 use arc_swap::ArcSwapOption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,16 +21,20 @@ pub type SanMatcher = Arc<dyn Fn(&San<'_>) -> bool + Send + Sync>;
 pub struct TrustAnchors {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
+    /// The roots as they came, for leaves that webpki does not take; none where a revocation list must be asked.
+    direct: Vec<CertificateDer<'static>>,
 }
 
 impl TrustAnchors {
     /// `crl` may be empty. Every certificate in `roots` becomes an anchor.
     pub fn from_pem(roots: &[u8], crl: &[u8]) -> Result<Self, CertError> {
         let mut store = RootCertStore::empty();
-        for root in certificates_from_pem(roots)? {
-            store.add(root)?;
+        let roots = certificates_from_pem(roots)?;
+        for root in &roots {
+            store.add(root.clone())?;
         }
-        Self::new(store, crl)
+        let anchors = Self::new(store, crl)?;
+        Ok(Self { direct: if crl.is_empty() { roots } else { Vec::new() }, ..anchors })
     }
 
     /// The host's own roots (`file-root:system`).
@@ -49,7 +54,36 @@ impl TrustAnchors {
             .allow_unknown_revocation_status()
             .build()
             .map_err(|e| CertError::Crl(e.to_string()))?;
-        Ok(Self { roots, clients })
+        Ok(Self { roots, clients, direct: Vec::new() })
+    }
+
+    fn verify_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let algorithms = crate::provider().signature_verification_algorithms.all;
+        let by_path = ParsedCertificate::try_from(leaf)
+            .and_then(|leaf| verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, rest, now, algorithms));
+        by_path.or_else(|reason| self.vouch(leaf, now, Peer::Server, reason))
+    }
+
+    fn verify_client(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match self.clients.verify_client_cert(leaf, rest, now) {
+            Ok(_) => Ok(()),
+            Err(reason) => self.vouch(leaf, now, Peer::Client, reason),
+        }
+    }
+
+    /// The reason that webpki gave stands where no anchor vouches for the leaf itself.
+    fn vouch(&self, leaf: &CertificateDer<'_>, now: UnixTime, peer: Peer, reason: Error) -> Result<(), Error> {
+        direct::vouched(leaf, &self.direct, now, peer).map_err(|_| reason)
     }
 }
 
@@ -151,14 +185,7 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ServerCertVerified::assertion()) };
         if !validation.accept_untrusted {
-            let anchors = validation.anchors.current()?;
-            verify_server_cert_signed_by_trust_anchor(
-                &ParsedCertificate::try_from(end_entity)?,
-                &anchors.roots,
-                intermediates,
-                now,
-                crate::provider().signature_verification_algorithms.all,
-            )?;
+            validation.anchors.current()?.verify_server(end_entity, intermediates, now)?;
         }
         if validation.server_name {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -173,7 +200,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        direct::tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -182,7 +209,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        direct::tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -219,7 +246,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ClientCertVerified::assertion()) };
         if !validation.accept_untrusted {
-            validation.anchors.current()?.clients.verify_client_cert(end_entity, intermediates, now)?;
+            validation.anchors.current()?.verify_client(end_entity, intermediates, now)?;
         }
         validation.check_names(end_entity)?;
         Ok(ClientCertVerified::assertion())
@@ -231,7 +258,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        direct::tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -240,7 +267,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        direct::tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
