@@ -22,8 +22,8 @@ pub mod wire;
 pub use kind::{Kind, KindInfo, Shape};
 pub use object::{Key, Meta, Object, OwnerReference, Resource, Spec};
 pub use parse::{
-    Document, MAX_DOCUMENTS, Settings, objects, parse_documents, parse_mesh_config, parse_mesh_networks, parse_part,
-    parse_proxy_config, split_documents,
+    Document, MAX_DOCUMENTS, Settings, decode, objects, parse_documents, parse_mesh_config, parse_mesh_networks,
+    parse_part, parse_proxy_config, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
 pub use validate::{Finding, Validation, mesh_config, mesh_networks, proxy_config, validate};

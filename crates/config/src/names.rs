@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use crate::problem::nearest;
+
 /// What is wrong with a name, to be read after the field path.
 pub type NameError = String;
 type Checked = Result<(), NameError>;
@@ -300,24 +302,34 @@ pub fn provider_service(service: &str) -> Checked {
 
 /// The protocols of a port, upper case. `None`: not a protocol.
 pub fn protocol(text: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 13] = [
-        "HTTP",
-        "HTTPS",
-        "HTTP2",
-        "GRPC",
-        "GRPC-WEB",
-        "GRPC-WEB-INSECURE",
-        "TLS",
-        "TCP",
-        "UDP",
-        "MONGO",
-        "MYSQL",
-        "REDIS",
-        "HTTP_PROXY",
-    ];
     let upper = text.to_ascii_uppercase();
-    KNOWN.into_iter().chain(["HBONE"]).find(|k| *k == upper)
+    PROTOCOLS.into_iter().chain(["HBONE"]).find(|k| *k == upper)
 }
+
+/// What is wrong with a port's protocol, if it is none, and what was probably meant.
+pub fn known_protocol(text: &str) -> Result<(), String> {
+    match (protocol(text), nearest(text, PROTOCOLS)) {
+        (Some(_), _) => Ok(()),
+        (None, Some(meant)) => Err(format!("invalid protocol {text:?}; did you mean `{meant}`?")),
+        (None, None) => Err(format!("invalid protocol {text:?}")),
+    }
+}
+
+const PROTOCOLS: [&str; 13] = [
+    "HTTP",
+    "HTTPS",
+    "HTTP2",
+    "GRPC",
+    "GRPC-WEB",
+    "GRPC-WEB-INSECURE",
+    "TLS",
+    "TCP",
+    "UDP",
+    "MONGO",
+    "MYSQL",
+    "REDIS",
+    "HTTP_PROXY",
+];
 
 /// HTTP without TLS, in any of its versions.
 pub fn is_plain_http(text: &str) -> bool {

@@ -30,6 +30,11 @@ impl Key {
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
     }
+
+    /// The ConfigMap in which Istio keeps the mesh configuration of a cluster.
+    pub fn mesh_config_map() -> Self {
+        Self::new(Kind::ConfigMap, "istio-system", "istio")
+    }
 }
 
 impl fmt::Display for Key {
@@ -171,6 +176,12 @@ impl Object {
 
     pub fn key(&self) -> Key {
         Key { kind: self.kind(), namespace: self.meta.namespace.clone(), name: self.meta.name.clone() }
+    }
+
+    /// The text of the mesh configuration, if this is the object that has it.
+    pub fn mesh_config(&self) -> Option<&str> {
+        let Spec::ConfigMap(map) = &self.spec else { return None };
+        map.data.get("mesh").map(|text| &**text).filter(|_| self.key() == Key::mesh_config_map())
     }
 
     /// The spec as `T`, if it is one.

@@ -5,10 +5,9 @@
 
 mod de;
 mod documents;
+mod mesh_map;
 mod removed;
 mod tree;
-
-use std::cell::RefCell;
 
 use serde::Deserialize;
 
@@ -88,12 +87,34 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
     out
 }
 
+/// A part of a file, as it was written.
+struct Part<'a> {
+    file: &'a Str,
+    text: &'a str,
+    first_line: u32,
+}
+
+/// The text of a file; or what is wrong with it, at the line of the first byte that is not UTF-8.
+pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        let source = Source { file: file.into(), line: u32::try_from(line).unwrap_or(u32::MAX) };
+        file_error(source, format!("not UTF-8: a byte {:#04x}", bytes[at]))
+    })
+}
+
+fn file_error(source: Source, message: String) -> Problem {
+    Problem { severity: Severity::Error, source, object: None, path: String::new(), message, suggestion: None }
+}
+
 /// Reads one part of a file, as `split_documents` yields it: one document, or those of a `List`.
 pub fn parse_part(file: &str, first_line: u32, part: &str) -> Vec<Document> {
     let file = Str::from(file);
     let mut out = Vec::new();
     match Node::parse(part, first_line) {
-        Ok(Some(node)) => read_node(&file, node, &mut out),
+        Ok(Some(node)) => read_node(&Part { file: &file, text: part, first_line }, node, &mut out),
         Ok(None) => {}
         Err(error) => out.push(broken(&file, error.line, error.message)),
     }
@@ -153,7 +174,7 @@ fn read_settings<T: Default + for<'de> Deserialize<'de>>(
     let root =
         Node::parse(text, 1).map_err(|e| vec![problem(Severity::Error, e.line, String::new(), e.message, None)])?;
     let Some(root) = root else { return Ok(Settings { value: T::default(), warnings: Vec::new() }) };
-    let context = Context { snake_case: true, findings: RefCell::default() };
+    let context = Context::new(true);
     let value = read_part::<T>(&root, "", &context);
     let mut problems: Vec<_> = context
         .findings
@@ -176,49 +197,32 @@ fn read_settings<T: Default + for<'de> Deserialize<'de>>(
     }
 }
 
-/// Deserializes a node; an error becomes a finding.
+/// Deserializes a node; its errors become findings.
 fn read_part<T: for<'de> Deserialize<'de>>(node: &Node, at: &str, context: &Context) -> Option<T> {
     let path = Path::root(at);
-    T::deserialize(NodeDeserializer { node, path: &path, context })
-        .map_err(|e| context.findings.borrow_mut().push(e.into()))
-        .ok()
-}
-
-impl From<de::Error> for Finding {
-    fn from(error: de::Error) -> Self {
-        let (path, line) = error.place.unwrap_or((String::new(), 1));
-        Finding { severity: Severity::Error, line, path, message: error.message, suggestion: error.suggestion }
-    }
+    context.read(|| T::deserialize(NodeDeserializer { node, path: &path, context }))
 }
 
 fn broken(file: &Str, line: u32, message: String) -> Document {
     let source = Source { file: file.clone(), line };
-    let problem = Problem {
-        severity: Severity::Error,
-        source: source.clone(),
-        object: None,
-        path: String::new(),
-        message,
-        suggestion: None,
-    };
-    Document { source, key: None, object: None, problems: vec![problem], root: None }
+    Document { problems: vec![file_error(source.clone(), message)], source, key: None, object: None, root: None }
 }
 
 /// Reads one YAML document: an object, or a list of them.
-fn read_node(file: &Str, node: Node, out: &mut Vec<Document>) {
+fn read_node(part: &Part<'_>, node: Node, out: &mut Vec<Document>) {
     let is_list = node.get("kind").and_then(Node::text).is_some_and(|k| k.ends_with("List"));
     let Some(position) = is_list.then(|| items_position(&node)).flatten() else {
-        out.push(read_document(file, node));
+        out.push(read_document(part, node));
         return;
     };
     let Value::Map(mut entries) = node.value else { return };
     if let Value::List(items) = entries.swap_remove(position).node.value {
         for item in items {
             if out.len() >= MAX_DOCUMENTS {
-                out.push(broken(file, item.line, format!("more than {MAX_DOCUMENTS} documents in one file")));
+                out.push(broken(part.file, item.line, format!("more than {MAX_DOCUMENTS} documents in one file")));
                 return;
             }
-            out.push(read_document(file, item));
+            out.push(read_document(part, item));
         }
     }
 }
@@ -230,17 +234,21 @@ fn items_position(node: &Node) -> Option<usize> {
     }
 }
 
-fn read_document(file: &Str, root: Node) -> Document {
+fn read_document(part: &Part<'_>, root: Node) -> Document {
+    let file = part.file;
     let source = Source { file: file.clone(), line: root.line };
-    let context = Context { snake_case: true, findings: RefCell::default() };
+    let context = Context::new(true);
     let kind = documents::kind_of(&root, &context);
     let mut key = None;
     let object = kind.and_then(|kind| {
-        let meta = read_meta(&root, kind, &source, &context)?;
-        key = Some(Key { kind, namespace: meta.namespace.clone(), name: meta.name.clone() });
-        let spec = read_spec(&root, kind, &context)?;
-        Some(Object::new(meta, spec))
+        let meta = read_meta(&root, kind, &source, &context);
+        key = meta.as_ref().map(|meta| Key { kind, namespace: meta.namespace.clone(), name: meta.name.clone() });
+        let spec = read_spec(&root, kind, &context);
+        Some(Object::new(meta?, spec?))
     });
+    if let Some(object) = &object {
+        context.findings.borrow_mut().extend(mesh_map::findings(object, &root, part));
+    }
     let problems: Vec<_> = context
         .findings
         .into_inner()
@@ -358,7 +366,7 @@ fn read_spec(root: &Node, kind: Kind, context: &Context) -> Option<Spec> {
                 .filter(|e| !matches!(e.key.as_str(), "apiVersion" | "kind" | "metadata"))
                 .cloned()
                 .collect();
-            let strict = Context { snake_case: false, findings: RefCell::default() };
+            let strict = Context::new(false);
             let read = spec(&Node { line: root.line, value: Value::Map(content) }, "", kind, &strict);
             context.findings.borrow_mut().extend(strict.findings.into_inner());
             read
@@ -368,8 +376,7 @@ fn read_spec(root: &Node, kind: Kind, context: &Context) -> Option<Spec> {
 
 fn spec(node: &Node, at: &str, kind: Kind, context: &Context) -> Option<Spec> {
     let path = Path::root(at);
-    let from = NodeDeserializer { node, path: &path, context };
-    Spec::deserialize(kind, from).map_err(|e| context.findings.borrow_mut().push(e.into())).ok()
+    context.read(|| Spec::deserialize(kind, NodeDeserializer { node, path: &path, context }))
 }
 
 #[cfg(test)]

@@ -88,6 +88,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
+/// The legal value that a wrong one was probably meant to be: a slip of the hand, or its beginning.
+pub(crate) fn meant<'a>(word: &str, values: impl IntoIterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let upper = word.to_uppercase();
+    let begun = |value: &&str| word.len() >= 3 && value.to_uppercase().starts_with(&upper);
+    nearest(word, values.clone()).or_else(|| values.into_iter().filter(begun).min_by_key(|value| value.len()))
+}
+
 /// Edit distance with transpositions; words longer than 64 are never near.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -140,3 +140,10 @@ fn protocols_are_known_in_any_case() {
     assert_eq!(protocol(""), None);
     assert_eq!(protocol("QUIC"), None);
 }
+
+#[test]
+fn a_misspelt_protocol_is_recognised() {
+    assert_eq!(known_protocol("http2"), Ok(()));
+    assert_eq!(known_protocol("HTPP"), Err("invalid protocol \"HTPP\"; did you mean `HTTP`?".to_owned()));
+    assert_eq!(known_protocol("SMTP3000"), Err("invalid protocol \"SMTP3000\"".to_owned()));
+}

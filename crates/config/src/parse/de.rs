@@ -2,6 +2,7 @@
 //! was probably meant, and has protojson's leniences (integers as strings, enum values by number, `snake_case` names).
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -10,7 +11,7 @@ use serde::forward_to_deserialize_any;
 use super::removed;
 use super::tree::{Entry, Node, Value, camel_case};
 use crate::path::Path;
-use crate::problem::{Severity, nearest};
+use crate::problem::{Severity, meant, nearest};
 
 /// Something found while reading, not yet tied to a file.
 #[derive(Debug, Clone)]
@@ -27,9 +28,58 @@ pub(super) struct Context {
     /// Accept `snake_case` for `camelCase` (protobuf types; Kubernetes' own do not).
     pub snake_case: bool,
     pub findings: RefCell<Vec<Finding>>,
+    /// Paths of values that are wrong, and are passed over in the next reading.
+    refused: RefCell<BTreeSet<String>>,
 }
 
-/// The first error of a document's typed part.
+/// Of one document; reading is repeated for each.
+const MAX_ERRORS: usize = 50;
+
+impl Context {
+    pub fn new(snake_case: bool) -> Self {
+        Self { snake_case, findings: RefCell::default(), refused: RefCell::default() }
+    }
+
+    fn is_refused(&self, path: &Path<'_>) -> bool {
+        let refused = self.refused.borrow();
+        !refused.is_empty() && refused.contains(&path.to_string())
+    }
+
+    /// Reads again and again, each time without the values that were wrong, until everything that is wrong is found: serde ends
+    /// a reading at the first error.
+    pub fn read<T>(&self, read: impl Fn() -> Result<T, Error>) -> Option<T> {
+        let known = self.findings.borrow().len();
+        let mut errors: Vec<Finding> = Vec::new();
+        let value = loop {
+            // What is not an error was found by the reading before, and is found again.
+            self.findings.borrow_mut().truncate(known);
+            let error: Finding = match read() {
+                Ok(value) => break Some(value),
+                Err(error) => error.into(),
+            };
+            // The same value again: it cannot be passed over.
+            if !self.refused.borrow_mut().insert(error.path.clone()) {
+                break None;
+            }
+            errors.push(error);
+            if errors.len() >= MAX_ERRORS {
+                break None;
+            }
+        };
+        let value = value.filter(|_| errors.is_empty());
+        self.findings.borrow_mut().extend(errors);
+        value
+    }
+}
+
+impl From<Error> for Finding {
+    fn from(error: Error) -> Self {
+        let (path, line) = error.place.unwrap_or((String::new(), 1));
+        Finding { severity: Severity::Error, line, path, message: error.message, suggestion: error.suggestion }
+    }
+}
+
+/// The first error of a reading.
 #[derive(Debug)]
 pub(super) struct Error {
     /// Set once the innermost value is known.
@@ -243,7 +293,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             Some(variant) => self.placed(visitor.visit_enum(Variant(variant))),
             None => {
                 let mut error = Error::new(format!("{} is not one of {}", self.node.describe(), variants.join(", ")));
-                error.suggestion = self.node.text().and_then(|t| nearest(t, variants.iter().copied())).map(Into::into);
+                error.suggestion = self.node.text().and_then(|t| meant(t, variants.iter().copied())).map(Into::into);
                 Err(error.at(self.path, self.node.line))
             }
         }
@@ -266,11 +316,16 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(node) = self.items.get(self.next) else { return Ok(None) };
-        let path = self.of.path.index(self.next);
-        self.next += 1;
-        let element = seed.deserialize(NodeDeserializer { node, path: &path, context: self.of.context });
-        element.map(Some).map_err(|e| e.at(&path, node.line))
+        while let Some(node) = self.items.get(self.next) {
+            let path = self.of.path.index(self.next);
+            self.next += 1;
+            if self.of.context.is_refused(&path) {
+                continue;
+            }
+            let element = seed.deserialize(NodeDeserializer { node, path: &path, context: self.of.context });
+            return element.map(Some).map_err(|e| e.at(&path, node.line));
+        }
+        Ok(None)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -337,6 +392,10 @@ impl<'de> MapAccess<'de> for Fields<'_> {
                 },
             };
             let path = self.of.path.field(&self.current);
+            if self.of.context.is_refused(&path) {
+                self.next += 1;
+                continue;
+            }
             let key = seed.deserialize(KeyDeserializer(&self.current)).map_err(|e| e.at(&path, entry.line))?;
             return Ok(Some(key));
         }

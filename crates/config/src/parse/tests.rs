@@ -116,6 +116,104 @@ fn a_syntax_error_or_duplicate_key_stays_in_its_document() {
 }
 
 #[test]
+fn errors_of_yaml_itself_are_said_in_our_words_with_line_and_column() {
+    check("kind: a\nhosts: [x]\nhosts: [y]\n", &["f.yaml:3: error: column 1: key `hosts` stands twice"]);
+    check("spec: {a: 1, a: 2}", &["f.yaml:1: error: column 14: key `a` stands twice"]);
+    check("---\nspec:\n\thosts: [x]\n", &["f.yaml:3: error: column 1: a tab; YAML is indented with spaces"]);
+    check("spec:\n  hosts: [x]\n  \thttp: []\n", &["f.yaml:3: error: column 3: a tab; YAML is indented with spaces"]);
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+    let said = shown(&bomb);
+    assert!(said.len() == 1 && said[0].ends_with(": too many aliases") && said[0].contains("column "), "{said:?}");
+}
+
+#[test]
+fn every_wrong_value_is_reported_not_only_the_first() {
+    let vs = "VirtualService default/r";
+    check(
+        &virtual_service(
+            "hosts: a\nhttp:\n- timeout: 10\n  retries: {attempts: many, perTryTimeout: 1}\n  rout: []\n- 5\n- match: [{uri: 3}]",
+        ),
+        &[
+            &format!("f.yaml:10: error: {vs}: spec.http[0].rout: unknown field; did you mean `route`?"),
+            &format!("f.yaml:6: error: {vs}: spec.hosts: expected a list, found the string \"a\""),
+            &format!(
+                "f.yaml:8: error: {vs}: spec.http[0].timeout: expected a string, found the number 10; put it in quotes"
+            ),
+            &format!(
+                "f.yaml:9: error: {vs}: spec.http[0].retries.attempts: expected a whole number, found the string \"many\""
+            ),
+            &format!(
+                "f.yaml:9: error: {vs}: spec.http[0].retries.perTryTimeout: expected a string, found the number 1; put it in quotes"
+            ),
+            &format!("f.yaml:11: error: {vs}: spec.http[1]: expected an object, found the number 5"),
+            &format!("f.yaml:12: error: {vs}: spec.http[2].match[0].uri: expected an object, found the number 3"),
+        ],
+    );
+    check(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: 3, labels: {a: 1}}\nspec: {nodeName: 4}\n",
+        &[
+            "f.yaml:3: error: metadata.name: expected a string, found the number 3; put it in quotes",
+            "f.yaml:3: error: metadata.labels.a: expected a string, found the number 1; put it in quotes",
+            "f.yaml:4: error: spec.nodeName: expected a string, found the number 4; put it in quotes",
+        ],
+    );
+    // Bounded, whatever the document.
+    let many = format!("hosts: [{}]", vec!["1"; 1000].join(", "));
+    assert_eq!(shown(&virtual_service(&many)).len(), 50);
+}
+
+#[test]
+fn the_beginning_of_a_value_is_recognised() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r}\nspec:\n  host: a\n  trafficPolicy: {loadBalancer: {simple: LEAST_REQ}}\n";
+    let said = shown(rule);
+    assert!(said.len() == 1 && said[0].ends_with("; did you mean `LEAST_REQUEST`?"), "{said:?}");
+}
+
+/// The ConfigMap of an installation.
+fn mesh_map(data: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: istio\n  namespace: istio-system\ndata:\n{data}")
+}
+
+#[test]
+fn the_mesh_configuration_in_its_config_map_is_checked_at_its_own_lines() {
+    let at = "ConfigMap istio-system/istio: data";
+    check(&mesh_map("  meshNetworks: 'networks: {}'\n  mesh: |-\n    accessLogFile: /dev/stdout\n"), &[]);
+    check(
+        &mesh_map("  mesh: |-\n    accessLogFile: /dev/stdout\n    outboundTrafficPolicy:\n      mod: ALLOW_ANY\n"),
+        &[&format!("f.yaml:10: error: {at}.mesh.outboundTrafficPolicy.mod: unknown field; did you mean `mode`?")],
+    );
+    check(
+        &mesh_map("  mesh: 'trustDomain: \"a b\"'\n"),
+        &[&format!("f.yaml:7: error: {at}.mesh.trustDomain: {}", trust_domain_error("a b"))],
+    );
+    check(&mesh_map("  mesh: |\n    a: [\n").replace("name: istio", "name: other"), &[]);
+    check(
+        &mesh_map("  meshNetworks: |\n    networks:\n      n: {endpoints: [{fromCidr: 10.0.0.0/8}]}\n"),
+        &[&format!(
+            "f.yaml:8: warning: {at}.meshNetworks.networks: has no effect: more than one network is not supported yet"
+        )],
+    );
+    let documents = parse_documents("f.yaml", &mesh_map("  mesh: |\n    trustDomain: td.example\n"));
+    let object = documents[0].object.as_ref().expect("readable");
+    assert_eq!(object.mesh_config(), Some("trustDomain: td.example\n"));
+}
+
+fn trust_domain_error(text: &str) -> String {
+    crate::names::trust_domain(text).expect_err("none")
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_at_the_line_of_the_first_byte() {
+    assert_eq!(decode("f", "a: é\n".into()).expect("text"), "a: é\n");
+    let problem = decode("f.yaml", b"a: b\nc: \xc3\x28\n".to_vec()).expect_err("not text");
+    assert_eq!(problem.to_string(), "f.yaml:2: error: not UTF-8: a byte 0xc3");
+}
+
+#[test]
 fn every_unknown_field_is_reported_not_only_the_first() {
     let text = virtual_service("host: [a]\nhttp:\n- rout: []\n  retry: {}");
     let paths: Vec<_> = parse_documents("f", &text)[0].problems.iter().map(|p| p.path.clone()).collect();

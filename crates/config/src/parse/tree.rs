@@ -55,7 +55,7 @@ impl Node {
                 Ok(Some(node).filter(|n| !matches!(n.value, Value::Null)))
             }
             Ok(None) => Ok(None),
-            Err(error) => Err(syntax_error(&error, first_line)),
+            Err(error) => Err(syntax_error(&error, text, first_line)),
         }
     }
 
@@ -182,13 +182,48 @@ fn options() -> Options {
     }
 }
 
-fn syntax_error(error: &serde_saphyr::Error, first_line: u32) -> SyntaxError {
+fn syntax_error(error: &serde_saphyr::Error, text: &str, first_line: u32) -> SyntaxError {
     let error = error.without_snippet();
-    let line = error.location().map_or(0, |l| l.line().saturating_sub(1));
-    // The parser counts lines from the start of its document: its own position would mislead.
-    let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text).trim_end_matches(',').to_owned();
+    let (line, column) = error.location().map_or((0, 0), |l| (l.line().saturating_sub(1), l.column()));
+    // JSON may be indented with tabs.
+    let written = text.lines().nth(line as usize).filter(|_| !text.trim_start().starts_with(['{', '[']));
+    let (column, message) = in_our_words(error, written.unwrap_or_default(), column);
+    let message = if column == 0 { message } else { format!("column {column}: {message}") };
     SyntaxError { line: first_line + u32::try_from(line).unwrap_or(0), message }
+}
+
+/// What a reader of YAML should be told, with the column; `written` is the line of the error, where it may have no tabs.
+fn in_our_words(error: &serde_saphyr::Error, written: &str, column: u64) -> (u64, String) {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach as Breach;
+    let error = match error {
+        Error::AliasError { error, .. } => error.without_snippet(),
+        error => error,
+    };
+    let message = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("key `{key}` stands twice"),
+        Error::DuplicateMappingKey { .. } => "a key stands twice".to_owned(),
+        Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => "too many aliases".to_owned(),
+        Error::Budget { breach, .. } => match breach {
+            Breach::Depth { .. } => format!("deeper than {MAX_DEPTH} levels"),
+            Breach::Nodes { .. } | Breach::Events { .. } => format!("more than {MAX_NODES} values"),
+            Breach::ScalarBytes { .. } | Breach::InputBytes { .. } => "too long".to_owned(),
+            _ => "too many aliases".to_owned(),
+        },
+        error => {
+            let indentation = written.len() - written.trim_start().len();
+            if let Some(tab) = written[..indentation].find('\t') {
+                return (tab as u64 + 1, "a tab; YAML is indented with spaces".to_owned());
+            }
+            let text = error.to_string();
+            // The parser counts lines from the start of its document: its own position would mislead.
+            text.split(" at line ").next().unwrap_or(&text).trim_end_matches(',').to_owned()
+        }
+    };
+    (column, message)
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -99,12 +99,7 @@ fn bind(address: &str, port: &Port) -> Result<(), String> {
 }
 
 fn server_port(port: &Port, bind: &str, at: &Path<'_>, v: &mut Validation) {
-    let protocol = at.field("protocol");
-    v.require(
-        &protocol,
-        names::protocol(&port.protocol).is_some(),
-        format_args!("invalid protocol {:?}", port.protocol),
-    );
+    v.check(&at.field("protocol"), names::known_protocol(&port.protocol));
     if !(bind.starts_with("unix://") && port.number == 0) {
         v.check(&at.field("number"), names::port(port.number));
     }

@@ -60,8 +60,7 @@ fn ports(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
         v.check(&at.field("number"), names::port(port.number));
         v.check(&at.field("name"), port_name(&port.name));
         if !port.protocol.is_empty() {
-            let known = names::protocol(&port.protocol).is_some();
-            v.require(&at.field("protocol"), known, format_args!("invalid protocol {:?}", port.protocol));
+            v.check(&at.field("protocol"), names::known_protocol(&port.protocol));
         }
         if port.target_port != 0 {
             let at = at.field("targetPort");

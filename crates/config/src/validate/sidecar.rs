@@ -166,8 +166,9 @@ fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {
     } else {
         v.check(&at.field("number"), names::port(port.number));
     }
-    let known = port.protocol.is_empty() || names::protocol(&port.protocol).is_some();
-    v.require(&at.field("protocol"), known, format_args!("invalid protocol {:?}", port.protocol));
+    if !port.protocol.is_empty() {
+        v.check(&at.field("protocol"), names::known_protocol(&port.protocol));
+    }
     if !port.name.is_empty() {
         v.check(&at.field("name"), names::dns_label(&port.name));
     }
