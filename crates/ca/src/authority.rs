@@ -18,8 +18,11 @@ const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, source: std::io::Error },
+    /// Says its cause itself, so that a chain of causes has it once.
+    #[error("{path}: {cause}")]
+    File { path: PathBuf, cause: std::io::Error },
+    #[error("{missing} is missing beside {present}")]
+    Half { missing: &'static str, present: &'static str },
     #[error("{what}: {reason}")]
     Certificate { what: &'static str, reason: String },
     #[error("certificate signing request: {0}")]
@@ -77,13 +80,19 @@ impl Authority {
 
     /// The self-signed root kept in `dir` (`root-cert.pem`, `ca-key.pem`), made there on first use.
     pub fn persistent(dir: &Path, options: AuthorityOptions) -> Result<Self, AuthorityError> {
-        let (certificate_file, key_file) = (dir.join("root-cert.pem"), dir.join("ca-key.pem"));
-        if !key_file.exists() {
-            let (certificate, key) = new_root(&options.trust_domain)?;
-            let created = fs::create_dir_all(dir);
-            created.map_err(|source| AuthorityError::File { path: dir.to_owned(), source })?;
-            write(&certificate_file, &certificate, 0o644)?;
-            write(&key_file, &key, 0o600)?;
+        const CERTIFICATE: &str = "root-cert.pem";
+        const KEY: &str = "ca-key.pem";
+        let (certificate_file, key_file) = (dir.join(CERTIFICATE), dir.join(KEY));
+        match (certificate_file.exists(), key_file.exists()) {
+            (true, true) => {}
+            (true, false) => return Err(AuthorityError::Half { missing: KEY, present: CERTIFICATE }),
+            (false, true) => return Err(AuthorityError::Half { missing: CERTIFICATE, present: KEY }),
+            (false, false) => {
+                let (certificate, key) = new_root(&options.trust_domain)?;
+                fs::create_dir_all(dir).map_err(file_error(dir))?;
+                write(&certificate_file, &certificate, 0o644)?;
+                write(&key_file, &key, 0o600)?;
+            }
         }
         let root = read(&certificate_file)?;
         Self::from_pem(&root, &read(&key_file)?, &[], &root, options)
@@ -135,6 +144,16 @@ impl Authority {
     /// PEM bundle of roots that proxies verify against.
     pub fn root_pem(&self) -> &str {
         &self.root
+    }
+
+    /// When the first of the roots ends; absent if none can be read.
+    pub fn root_not_after(&self) -> Option<SystemTime> {
+        let blocks = x509_parser::pem::Pem::iter_from_buffer(self.root.as_bytes()).map_while(Result::ok);
+        let ends = blocks.filter_map(|pem| {
+            let seconds = pem.parse_x509().ok()?.validity().not_after.timestamp();
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?))
+        });
+        ends.min()
     }
 
     /// When the signing certificate ends.
@@ -203,13 +222,16 @@ fn split_pem(bundle: &str) -> Vec<String> {
 }
 
 fn read(path: &Path) -> Result<String, AuthorityError> {
-    fs::read_to_string(path).map_err(|source| AuthorityError::File { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(file_error(path))
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> AuthorityError {
+    move |cause| AuthorityError::File { path: path.to_owned(), cause }
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityError> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| AuthorityError::File { path: path.to_owned(), source })
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(file_error(path))
 }
 
 #[cfg(test)]

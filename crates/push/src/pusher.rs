@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt as _};
 use meltemi_model::{Change, Snapshot};
+use meltemi_telemetry::Gauge;
 use meltemi_xds::Resource;
 use meltemi_xds::server::{Received, Response, Shelf, Want};
 use meltemi_xds::types::{CLUSTER, ENDPOINT};
@@ -170,14 +171,18 @@ impl Pusher {
         };
         let snapshot = self.snapshot();
         connection.started(&snapshot);
+        let begun = Instant::now();
         // A proxy that resumes may still route to clusters that are gone.
         let response = match &*type_url {
             CLUSTER => connection.respond_clusters(&*self.0.source, &snapshot, &affected),
             _ => connection.respond(&*self.0.source, &snapshot, &type_url, &affected),
         };
+        self.took(&type_url, response.as_ref(), begun);
+        let begun = Instant::now();
         // A proxy that resumes may have been told of other clusters than it held; it waits for their endpoints.
         let endpoints =
             (*type_url == *CLUSTER).then(|| self.respond_endpoints(connection, &snapshot, Affected::Nothing)).flatten();
+        self.took(ENDPOINT, endpoints.as_ref(), begun);
         Ok([response, endpoints])
     }
 
@@ -224,10 +229,8 @@ impl Pusher {
                 ENDPOINT => self.respond_endpoints(connection, &snapshot, affected),
                 _ => connection.respond(source, &snapshot, &type_url, &affected),
             };
-            if response.is_some() {
-                stats.push_took(&type_url, begun.elapsed());
-                sent = true;
-            }
+            self.took(&type_url, response.as_ref(), begun);
+            sent |= response.is_some();
             if !self.send(response, responses).await {
                 return false;
             }
@@ -265,10 +268,21 @@ impl Pusher {
         connection.respond(source, snapshot, ENDPOINT, &affected)
     }
 
+    /// Counts how long it took to make a response, where there is one.
+    fn took(&self, type_url: &str, response: Option<&Response>, begun: Instant) {
+        if response.is_some() {
+            self.0.options.stats.push_took(type_url, begun.elapsed());
+        }
+    }
+
     async fn send(&self, response: Option<Response>, responses: &mpsc::Sender<Response>) -> bool {
         let Some(response) = response else { return true };
-        self.0.options.stats.pushed(&response.type_url, response.body_bytes());
-        responses.send(response).await.is_ok()
+        let stats = &self.0.options.stats;
+        stats.pushed(&response.type_url, response.body_bytes());
+        let begun = Instant::now();
+        let is_taken = responses.send(response).await.is_ok();
+        stats.send_took(begun.elapsed());
+        is_taken
     }
 }
 
@@ -282,6 +296,7 @@ fn first_id() -> u64 {
 struct Registration {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
+    gauge: Gauge,
 }
 
 impl Registration {
@@ -289,10 +304,10 @@ impl Registration {
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let place = shared.index.lock().join(&peer.node.ip_addresses);
         let identifier = shared.options.identifier.clone();
+        let gauge = shared.options.stats.connection(peer.node.text("ISTIO_VERSION").unwrap_or_default());
         let connection = Arc::new(Connection::new(id, place, peer, identifier, shared.shelf.clone()));
         shared.connections.lock().insert(place, connection.clone());
-        shared.options.stats.connections.inc();
-        Self { shared, connection }
+        Self { shared, connection, gauge }
     }
 }
 
@@ -304,6 +319,6 @@ impl Drop for Registration {
         let mut index = self.shared.index.lock();
         index.unwatch(connection.place, session.watch(ENDPOINT).into_iter().flat_map(|watch| watch.names()));
         index.leave(connection.place, &connection.peer.node.ip_addresses);
-        self.shared.options.stats.connections.dec();
+        self.gauge.dec();
     }
 }

@@ -53,10 +53,11 @@ impl Default for FileStoreOptions {
 pub enum StoreError {
     #[error("{0}: no such file or folder")]
     Missing(PathBuf),
-    #[error("{path}: {source}")]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("cannot start the thread that watches {path}: {source}")]
-    Thread { path: PathBuf, source: std::io::Error },
+    /// Says its cause itself, so that a chain of causes has it once; so does the next.
+    #[error("{path}: {cause}")]
+    Unreadable { path: PathBuf, cause: std::io::Error },
+    #[error("cannot start the thread that watches {path}: {cause}")]
+    Thread { path: PathBuf, cause: std::io::Error },
 }
 
 /// A store of files. Stops watching when dropped.
@@ -93,7 +94,7 @@ impl FileStore {
         match std::fs::metadata(path) {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing(path.to_owned())),
-            Err(source) => return Err(StoreError::Unreadable { path: path.to_owned(), source }),
+            Err(cause) => return Err(StoreError::Unreadable { path: path.to_owned(), cause }),
         }
         // Watching starts before the first reading, so that no change falls between them.
         let (sender, receiver) = sync_channel(1);
@@ -113,7 +114,7 @@ impl FileStore {
                 let _watcher = watcher;
                 follow.run();
             })
-            .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
+            .map_err(|cause| StoreError::Thread { path: path.to_owned(), cause })?;
         Ok(store)
     }
 

@@ -109,3 +109,31 @@ fn files_that_are_missing_are_named() {
     let error = Authority::plugged(dir.path(), options()).err().unwrap().to_string();
     assert!(error.contains("root-cert.pem"), "{error}");
 }
+
+#[test]
+fn half_of_a_kept_root_is_an_error_that_names_the_other_half() {
+    for (kept, missing) in [("root-cert.pem", "ca-key.pem"), ("ca-key.pem", "root-cert.pem")] {
+        let dir = tempfile::tempdir().unwrap();
+        Authority::persistent(dir.path(), options()).unwrap();
+        fs::remove_file(dir.path().join(missing)).unwrap();
+        let error = Authority::persistent(dir.path(), options()).err().unwrap().to_string();
+        assert_eq!(error, format!("{missing} is missing beside {kept}"));
+        assert!(!dir.path().join(missing).exists());
+    }
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    use std::error::Error as _;
+    let error = Authority::plugged(Path::new("/nowhere"), options()).err().unwrap();
+    assert!(error.to_string().ends_with("No such file or directory (os error 2)"), "{error}");
+    assert!(error.source().is_none());
+}
+
+#[test]
+fn the_end_of_the_root_is_known() {
+    let authority = Authority::self_signed(options()).unwrap();
+    let end = authority.root_not_after().unwrap();
+    assert!(end.duration_since(SystemTime::now()).unwrap() > ROOT_LIFETIME - TTL);
+    assert_eq!(end, authority.not_after());
+}

@@ -80,12 +80,13 @@ impl Source for Fake {
 struct World {
     fake: Arc<Fake>,
     pusher: Pusher,
+    registry: Registry,
 }
 
 fn world() -> World {
-    let fake = Arc::new(Fake::default());
-    let options = PusherOptions { identifier: "test".into(), stats: Stats::new(&Registry::new()) };
-    World { pusher: Pusher::new(fake.clone(), Arc::new(Snapshot::default()), options), fake }
+    let (fake, registry) = (Arc::new(Fake::default()), Registry::new());
+    let options = PusherOptions { identifier: "test".into(), stats: Stats::new(&registry) };
+    World { pusher: Pusher::new(fake.clone(), Arc::new(Snapshot::default()), options), fake, registry }
 }
 
 impl World {
@@ -216,7 +217,22 @@ async fn endpoint_change_costs_one_assignment_for_each_proxy_that_watches_it() {
     drop(proxies);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(world.pusher.0.index.lock().is_empty() && world.pusher.clients().is_empty());
-    assert_eq!(world.pusher.stats().connections.value(), 0);
+    assert_eq!(world.pusher.stats().connected(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_to_first_requests_are_timed_as_pushes_are() {
+    let world = world();
+    world.fake.set("cds", A, 1);
+    let mut proxy = Proxy::connect(&world, "one", Variant::Delta);
+    proxy.subscribe(types::CLUSTER, &["*"]);
+    proxy.settle().await;
+    assert_eq!(world.registry.total("pilot_xds_push_time", &[("type", "cds")]), 1);
+    assert_eq!(world.registry.total("pilot_xds_send_time", &[]), 1);
+    world.fake.set("cds", A, 2);
+    world.change(Change { full: true, ..Change::default() });
+    proxy.settle().await;
+    assert_eq!(world.registry.total("pilot_xds_push_time", &[("type", "cds")]), 2);
 }
 
 #[tokio::test(start_paused = true)]

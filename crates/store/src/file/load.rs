@@ -5,7 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meltemi_config::{Document, Key, MAX_DOCUMENTS, Object, Problem, Severity, Source, parse_part, split_documents};
+use meltemi_config::{
+    Document, Key, MAX_DOCUMENTS, Object, Problem, Severity, Source, decode, parse_part, split_documents,
+};
 
 use super::FileStoreOptions;
 use super::compose::{Composer, Files};
@@ -188,9 +190,10 @@ impl FileState {
     /// Reads the file; true if it differs from what was read last.
     fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) -> bool {
         let text = if stamp.bytes() > options.max_file_bytes {
-            Err(format!("larger than {} bytes", options.max_file_bytes))
+            Err(file_problem(path, format!("larger than {} bytes", options.max_file_bytes)))
         } else {
-            std::fs::read_to_string(path).map_err(|e| e.to_string())
+            let bytes = std::fs::read(path).map_err(|error| file_problem(path, error.to_string()));
+            bytes.and_then(|bytes| decode(&path.to_string_lossy(), bytes))
         };
         self.stamp = Some(stamp);
         match text {
@@ -206,8 +209,8 @@ impl FileState {
                 }
                 changed
             }
-            Err(error) => {
-                let problems = vec![file_problem(path, error)];
+            Err(problem) => {
+                let problems = vec![problem];
                 let changed = problems != self.problems;
                 (self.content, self.problems) = (None, problems);
                 changed

@@ -156,6 +156,18 @@ async fn a_file_over_the_limit_is_refused_and_its_objects_stay() {
     until(|| store.problems().is_empty()).await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_not_utf_8_is_reported_at_its_line_and_its_objects_stay() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, rule("a", "one")).expect("write");
+    let store = FileStore::open_with(dir.path(), quick()).expect("open");
+    fs::write(&file, [rule("a", "two").as_bytes(), b"# \xff\n"].concat()).expect("write");
+    until(|| !store.problems().is_empty()).await;
+    assert_eq!(shown(&store, dir.path()), ["a.yaml:7: error: not UTF-8: a byte 0xff"]);
+    assert_eq!(hosts(&store.snapshot()), [("a".into(), "one".into())]);
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
     let dir = tempfile::tempdir().expect("dir");
