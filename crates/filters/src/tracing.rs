@@ -52,7 +52,7 @@ impl std::fmt::Debug for Tracer {
 }
 
 impl Tracer {
-    /// Spans go to the exporter of the provider; without one only context is passed on.
+    /// Spans go to the exporter of the provider.
     pub fn new(config: &Arc<Tracing>, direction: Direction, context: &Context) -> Self {
         let sink = config.provider.as_ref().map(|provider| context.span_sink(provider));
         use Propagation::{B3Multi, B3Single, W3c};

@@ -19,7 +19,7 @@ use std::{
 use meltemi_net::{Address, Stream};
 use tokio::time::Instant;
 
-use crate::{ClientStream, Protocol, h1, h2};
+use crate::{ClientStream, Protocol, ResetReason, h1, h2};
 
 /// What identifies connections that may stand in for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,10 +61,36 @@ impl Default for Options {
     }
 }
 
-/// A transport ready for HTTP, and whatever counts it: dropped when the connection ends.
+/// Why a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed it.
+    Remote,
+    /// We did: an exchange was given up, or nobody is to use it any more.
+    Local,
+    /// The peer said that it would not take another request.
+    CloseAnnounced,
+    IdleTimeout,
+    MaxDuration,
+    MaxRequests,
+    /// The peer broke the protocol.
+    Protocol,
+}
+
+/// Counts a connection: dropped when it has ended.
+pub trait Guard {
+    fn speaks(&self, _protocol: Protocol) {}
+
+    /// Just before the drop; `busy`: in the midst of an exchange.
+    fn ends(&self, _end: End, _busy: bool) {}
+}
+
+impl Guard for () {}
+
+/// A transport ready for HTTP, and what counts it.
 pub struct Connected {
     pub stream: Stream,
-    pub guard: Box<dyn Any>,
+    pub guard: Box<dyn Guard>,
     /// What the connector wants to find again in [`ConnectionFacts`].
     pub note: Option<Rc<dyn Any>>,
 }
@@ -183,7 +209,7 @@ struct Idle {
 struct Http1 {
     client: h1::Client,
     facts: Rc<ConnectionFacts>,
-    _guard: Box<dyn Any>,
+    guard: Box<dyn Guard>,
 }
 
 struct Http2 {
@@ -192,6 +218,8 @@ struct Http2 {
     streams: Cell<u64>,
     last_used: Cell<Instant>,
     closed: Cell<bool>,
+    /// Why it is to end, if we decided so.
+    ending: Cell<End>,
 }
 
 struct Waiter {
@@ -246,9 +274,11 @@ impl Pool {
             loop {
                 let popped = self.idle.borrow_mut().pop();
                 let Some(mut idle) = popped else { break };
-                if idle.client.client.is_idle_and_open() && !self.is_expired(idle.client.facts.opened) {
+                let Some(end) = self.end_of(&mut idle.client) else {
                     return Some(ClientStream::H1(Lease { http1: Some(idle.client), pool: Rc::clone(self) }));
-                }
+                };
+                idle.client.guard.ends(end, false);
+                drop(idle);
                 self.ended();
             }
         }
@@ -260,6 +290,14 @@ impl Pool {
         best.streams.set(best.streams.get() + 1);
         best.last_used.set(Instant::now());
         Some(ClientStream::H2(best.connection.stream()))
+    }
+
+    /// Why an idle connection is not to be used; `None`: it is.
+    fn end_of(&self, http1: &mut Http1) -> Option<End> {
+        if !http1.client.is_idle_and_open() {
+            return Some(End::Remote);
+        }
+        self.is_expired(http1.facts.opened).then_some(End::MaxDuration)
     }
 
     fn is_expired(&self, opened: Instant) -> bool {
@@ -322,7 +360,8 @@ impl Pool {
     fn lease(self: &Rc<Self>, connected: Connected) -> Lease {
         let facts = Rc::new(ConnectionFacts::new(&connected.stream, Protocol::Http11, connected.note));
         let client = h1::Client::new(connected.stream, self.options.h1);
-        let http1 = Box::new(Http1 { client, facts, _guard: connected.guard });
+        connected.guard.speaks(Protocol::Http11);
+        let http1 = Box::new(Http1 { client, facts, guard: connected.guard });
         Lease { http1: Some(http1), pool: Rc::clone(self) }
     }
 
@@ -347,6 +386,7 @@ impl Pool {
         match h2::handshake(stream, &self.options.h2, facts).await {
             Ok((connection, driver)) => {
                 self.connecting.set(self.connecting.get() - 1);
+                guard.speaks(Protocol::Http2);
                 self.drive(connection, driver, guard).await;
             }
             Err(error) => self.failed(ConnectError::Io(error.to_string())),
@@ -362,7 +402,7 @@ impl Pool {
         }
     }
 
-    async fn drive(self: Rc<Self>, connection: h2::ClientConnection, mut driver: h2::Driver, guard: Box<dyn Any>) {
+    async fn drive(self: Rc<Self>, connection: h2::ClientConnection, mut driver: h2::Driver, guard: Box<dyn Guard>) {
         let now = Instant::now();
         let shared = Rc::new(Http2 {
             connection,
@@ -370,6 +410,7 @@ impl Pool {
             streams: Cell::new(0),
             last_used: Cell::new(now),
             closed: Cell::new(false),
+            ending: Cell::new(End::Local),
         });
         self.shared.borrow_mut().push(Rc::clone(&shared));
         self.wake_all();
@@ -377,6 +418,12 @@ impl Pool {
         drop(self);
         poll_fn(|cx| driver.poll(cx)).await;
         shared.closed.set(true);
+        let end = match shared.connection.over() {
+            Some(ResetReason::Protocol) => End::Protocol,
+            Some(ResetReason::ConnectionClosed) if shared.ending.get() == End::Local => End::Remote,
+            _ => shared.ending.get(),
+        };
+        guard.ends(end, shared.connection.active() > 0);
         drop(guard);
         if let Some(pool) = weak.upgrade() {
             pool.shared.borrow_mut().retain(|other| !Rc::ptr_eq(other, &shared));
@@ -409,13 +456,13 @@ impl Pool {
         let mut gone = Vec::new();
         self.idle.borrow_mut().retain_mut(|idle| {
             let since = *idle.since.get_or_insert(now);
-            let keep = idle.client.client.is_idle_and_open()
-                && limit.is_none_or(|limit| now.duration_since(since) < limit)
-                && !self.is_expired(idle.client.facts.opened);
-            if !keep {
+            let unused = limit.is_some_and(|limit| now.duration_since(since) >= limit);
+            let end = self.end_of(&mut idle.client).or(unused.then_some(End::IdleTimeout));
+            if let Some(end) = end {
+                idle.client.guard.ends(end, false);
                 gone.push(());
             }
-            keep
+            end.is_none()
         });
         for () in gone {
             self.ended();
@@ -423,7 +470,9 @@ impl Pool {
         for shared in self.shared.borrow().iter() {
             let idle = shared.connection.active() == 0
                 && limit.is_some_and(|limit| now.duration_since(shared.last_used.get()) >= limit);
-            if idle || self.is_expired(shared.opened) {
+            let expired = self.is_expired(shared.opened);
+            if idle || expired {
+                shared.ending.set(if expired { End::MaxDuration } else { End::IdleTimeout });
                 shared.connection.retire();
             }
         }
@@ -433,6 +482,7 @@ impl Pool {
         self.closed.set(true);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.open.set(self.open.get() - idle.len());
+        idle.iter().for_each(|idle| idle.client.guard.ends(End::Local, false));
         for shared in self.shared.borrow().iter() {
             shared.connection.retire();
         }
@@ -486,18 +536,30 @@ impl Lease {
 
     fn put_back(&mut self, unused: bool) {
         let Some(mut http1) = self.http1.take() else { return };
-        let limit = self.pool.options.max_requests_per_connection;
-        let reusable = (unused || http1.client.recycle())
-            && !self.pool.closed.get()
-            && (limit == 0 || http1.client.requests() < limit)
-            && !self.pool.is_expired(http1.facts.opened);
-        if reusable {
+        let Some((end, busy)) = self.end_after(&mut http1, unused) else {
             self.pool.idle.borrow_mut().push(Idle { client: http1, since: None });
             self.pool.wake_one();
-        } else {
-            drop(http1);
-            self.pool.ended();
+            return;
+        };
+        http1.guard.ends(end, busy);
+        drop(http1);
+        self.pool.ended();
+    }
+
+    /// Why the connection cannot take another exchange, and whether this one was cut short; `None`: it can.
+    fn end_after(&self, http1: &mut Http1, unused: bool) -> Option<(End, bool)> {
+        let limit = self.pool.options.max_requests_per_connection;
+        if !unused && !http1.client.recycle() {
+            let busy = !http1.client.response_ended();
+            return Some((http1.client.end(), busy));
         }
+        if limit > 0 && http1.client.requests() >= limit {
+            return Some((End::MaxRequests, false));
+        }
+        if self.pool.is_expired(http1.facts.opened) {
+            return Some((End::MaxDuration, false));
+        }
+        self.pool.closed.get().then_some((End::Local, false))
     }
 }
 

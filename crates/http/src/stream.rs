@@ -142,6 +142,14 @@ impl ClientStream {
         dispatch!(self, s => s.poll_response(cx))
     }
 
+    /// Bytes that the connection has received and sent so far; `None` for HTTP/2, whose connection is shared.
+    pub fn wire_bytes(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::H1(lease) => Some(lease.wire_bytes()),
+            Self::H2(_) => None,
+        }
+    }
+
     pub fn response_ended(&self) -> bool {
         dispatch!(self, s => s.response_ended())
     }

@@ -1,7 +1,8 @@
 //! The HTTP connection manager.
 
+use bytes::Bytes;
+
 use crate::access_log::{AccessLog, AccessLogFilter};
-use crate::common::DataSource;
 use crate::filter::HttpFilter;
 use crate::format::{Format, JsonFormat};
 use crate::header::HeaderAdd;
@@ -157,7 +158,7 @@ pub struct LocalReplyConfig {
 pub struct ResponseMapper {
     pub filter: AccessLogFilter,
     pub status: Option<u16>,
-    pub body: Option<DataSource>,
+    pub body: Option<Bytes>,
     pub body_format: Option<BodyFormat>,
     pub headers: Vec<HeaderAdd>,
 }

@@ -3,7 +3,9 @@
 pub mod find;
 mod pick;
 
-use crate::common::{DataSource, Fraction, Metadata, Value};
+use bytes::Bytes;
+
+use crate::common::{Fraction, Metadata, Value};
 use crate::filter::PerFilter;
 use crate::format::Format;
 use crate::hcm::BodyFormat;
@@ -446,7 +448,7 @@ pub enum RedirectPath {
 #[derive(Debug, Clone)]
 pub struct DirectResponse {
     pub status: u16,
-    pub body: Option<DataSource>,
+    pub body: Option<Bytes>,
     pub body_format: Option<BodyFormat>,
 }
 

@@ -7,6 +7,7 @@ mod config_dump;
 mod stats;
 
 use crate::configurator::Configurator;
+use crate::worker::{Phase, Reach};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -37,7 +38,12 @@ pub struct AdminState {
     pub concurrency: usize,
     /// `/healthcheck/fail`
     pub health_failed: AtomicBool,
-    pub draining: watch::Sender<bool>,
+    /// What the workers are doing.
+    pub phase: watch::Sender<Phase>,
+    /// How long listeners go on accepting after they were asked to drain gracefully.
+    pub drain_time: Duration,
+    /// The process is about to end.
+    pub ending: AtomicBool,
     /// All first configuration is in force.
     pub initialized: watch::Sender<bool>,
     pub quit: mpsc::Sender<()>,
@@ -46,9 +52,18 @@ pub struct AdminState {
 type Parameters = Query<BTreeMap<String, String>>;
 
 impl AdminState {
+    /// Enters a later phase; whether it was one.
+    pub fn advance(&self, to: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let later = to > *phase;
+            *phase = if later { to } else { *phase };
+            later
+        })
+    }
+
     /// Envoy's server states.
     pub fn server_state(&self) -> &'static str {
-        if *self.draining.borrow() || self.health_failed.load(Ordering::Relaxed) {
+        if self.ending.load(Ordering::Relaxed) || self.health_failed.load(Ordering::Relaxed) {
             "DRAINING"
         } else if *self.initialized.borrow() {
             "LIVE"
@@ -184,8 +199,22 @@ async fn set_logging(State(state): State<Arc<AdminState>>, Query(parameters): Pa
     }
 }
 
-async fn drain_listeners(State(state): State<Arc<AdminState>>) -> Response {
-    state.draining.send_replace(true);
+/// As Envoy's: `inboundonly` leaves other listeners alone, `graceful` closes them after the drain time, and `skip_exit` with it
+/// does not close them at all.
+async fn drain_listeners(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
+    let given = |name| parameters.contains_key(name);
+    if given("skip_exit") && !given("graceful") {
+        return (StatusCode::BAD_REQUEST, "skip_exit requires graceful\n").into_response();
+    }
+    let reach = if given("inboundonly") { Reach::Inbound } else { Reach::All };
+    if !given("graceful") {
+        state.advance(Phase::Closed(reach));
+    } else if state.advance(Phase::Leaving(reach)) && !given("skip_exit") {
+        tokio::spawn(async move {
+            tokio::time::sleep(state.drain_time).await;
+            state.advance(Phase::Closed(reach));
+        });
+    }
     text("OK\n")
 }
 

@@ -5,7 +5,7 @@ mod subscriber;
 
 use crate::admin::{self, AdminState};
 use crate::configurator::{Configurator, Held, Source};
-use crate::worker::{self, Feed, ListenerStatus, Phase};
+use crate::worker::{self, Feed, ListenerStatus, Phase, Reach};
 use meltemi_plan::common::Address;
 use meltemi_plan::{Bootstrap, PlanError};
 use meltemi_proto::Any;
@@ -15,8 +15,9 @@ use meltemi_xds::client;
 use parking_lot::Mutex;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -63,6 +64,8 @@ pub struct Options {
     pub logging: Option<Arc<Logging>>,
     /// Connections of a removed or drained listener are closed after this.
     pub drain_time: Duration,
+    /// How long listeners go on accepting once the process was told to stop.
+    pub lingering: Duration,
 }
 
 impl Options {
@@ -77,6 +80,7 @@ impl Options {
             secrets: None,
             logging: None,
             drain_time: Duration::from_secs(600),
+            lingering: Duration::ZERO,
         })
     }
 }
@@ -121,7 +125,9 @@ impl Proxy {
             started: SystemTime::now(),
             concurrency: options.concurrency,
             health_failed: false.into(),
-            draining: watch::Sender::new(false),
+            phase: watch::Sender::default(),
+            drain_time: options.drain_time,
+            ending: false.into(),
             initialized: watch::Sender::new(false),
             quit,
         };
@@ -143,20 +149,37 @@ impl Proxy {
             None => control_plane::from_bootstrap(&self.options)?,
         };
         let following = subscriber.run(control_plane);
-        let Workers { threads, phase, statuses } = workers;
+        let Workers { threads, statuses } = workers;
         let failed = watch_statuses(statuses, self.state.clone());
-        let ended = tokio::select! {
-            () = following => Ok(()),
-            () = stop => Ok(()),
-            _ = self.stop.recv() => Ok(()),
-            done = admin => done.map_err(RunError::from),
-            error = failed => Err(error),
+        let mut working = pin!(async {
+            tokio::select! {
+                () = following => Ok(()),
+                done = admin => done.map_err(RunError::from),
+                error = failed => Err(error),
+            }
+        });
+        let (ended, works) = tokio::select! {
+            ended = &mut working => (ended, false),
+            () = stop => (Ok(()), true),
+            _ = self.stop.recv() => (Ok(()), true),
         };
-        self.state.draining.send_replace(true);
+        self.state.ending.store(true, Ordering::Relaxed);
         if ended.is_ok() {
-            drain(threads, &phase, self.options.drain_time).await;
+            let mut leaving = pin!(self.leave(threads));
+            // What is still served follows the configuration until the end, and the admin tells of it.
+            tokio::select! {
+                () = &mut leaving => return ended,
+                _ = &mut working, if works => {}
+            }
+            leaving.await;
         }
         ended
+    }
+
+    async fn leave(&self, threads: Vec<JoinHandle<()>>) {
+        self.state.advance(Phase::Leaving(Reach::All));
+        tokio::time::sleep(self.options.lingering).await;
+        drain(threads, &self.state, self.options.drain_time).await;
     }
 
     async fn admin(&self) -> Result<impl Future<Output = std::io::Result<()>> + use<>, RunError> {
@@ -181,13 +204,11 @@ impl Proxy {
 /// The worker threads and what they tell.
 struct Workers {
     threads: Vec<JoinHandle<()>>,
-    phase: watch::Sender<Phase>,
     statuses: mpsc::Receiver<ListenerStatus>,
 }
 
 impl Workers {
     fn start(state: &Arc<AdminState>, count: usize) -> Result<Self, RunError> {
-        let phase = watch::Sender::new(Phase::Serving);
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
         let node = &state.node;
         let node = meltemi_filters::LocalNode::new(&node.id, &node.cluster, &node.metadata);
@@ -197,21 +218,9 @@ impl Workers {
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();
             let (status, filters) = (Some(status.clone()), filters.clone());
-            threads.push(worker::spawn(index, Feed { worlds, phase: phase.subscribe(), status, filters })?);
+            threads.push(worker::spawn(index, Feed { worlds, phase: state.phase.subscribe(), status, filters })?);
         }
-        let mut draining = state.draining.subscribe();
-        let drained = phase.clone();
-        // `/drain_listeners` asks for the same as the end does, without the end.
-        tokio::spawn(async move {
-            if draining.wait_for(|draining| *draining).await.is_ok() {
-                drained.send_if_modified(|phase| {
-                    let serving = *phase == Phase::Serving;
-                    *phase = if serving { Phase::Draining } else { *phase };
-                    serving
-                });
-            }
-        });
-        Ok(Self { threads, phase, statuses })
+        Ok(Self { threads, statuses })
     }
 }
 
@@ -230,8 +239,8 @@ async fn watch_statuses(mut statuses: mpsc::Receiver<ListenerStatus>, state: Arc
 }
 
 /// Asks the workers to finish what is open, within a limit, and waits for their threads.
-async fn drain(threads: Vec<JoinHandle<()>>, phase: &watch::Sender<Phase>, limit: Duration) {
-    phase.send_replace(Phase::Draining);
+async fn drain(threads: Vec<JoinHandle<()>>, state: &AdminState, limit: Duration) {
+    state.advance(Phase::Draining);
     let joined = tokio::task::spawn_blocking(move || {
         for thread in threads {
             if thread.join().is_err() {
@@ -241,7 +250,7 @@ async fn drain(threads: Vec<JoinHandle<()>>, phase: &watch::Sender<Phase>, limit
     });
     tokio::pin!(joined);
     if tokio::time::timeout(limit, &mut joined).await.is_err() {
-        phase.send_replace(Phase::Stopped);
+        state.advance(Phase::Stopped);
         // The threads end at once now; a panic among them was logged.
         let _ = joined.await;
     }

@@ -6,7 +6,7 @@ use meltemi_filters::{ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo,
 use meltemi_http::pool::{ConnectError, Mode};
 use meltemi_net::{Copied, CopyEnd, Stream, copy_bidirectional};
 use meltemi_plan::{TcpProxy, cluster::UpstreamFilter, common::Value};
-use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority};
+use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority, TrafficStats};
 
 use crate::{
     chain,
@@ -74,7 +74,6 @@ async fn relay(
     let _active = endpoint.begin_connection();
     let traffic = &cluster.stats.traffic;
     traffic.upstream_cx_total().inc();
-    traffic.upstream_cx_active().inc();
     info.upstream.local = Some(far.local_addr());
     let local = cluster.transport(&endpoint).local();
     info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None, local));
@@ -82,10 +81,9 @@ async fn relay(
     if exchanges && let Ok(peer) = chain::introduce(&mut far, &live.introduction).await {
         info.upstream.peer = peer;
     }
-    let end = copy(&mut near, &mut far, proxy, info, (&live.stats, reports)).await;
-    traffic.upstream_cx_active().dec();
-    traffic.upstream_cx_tx_bytes_total().add(info.bytes_received);
-    traffic.upstream_cx_rx_bytes_total().add(info.bytes_sent);
+    let copied = Copied::default();
+    let tally = Tally::new(traffic, &copied, info);
+    let end = copy(&mut near, &mut far, proxy, tally, (&live.stats, reports)).await;
     info.flags |= flags_of(&end);
 }
 
@@ -100,31 +98,53 @@ fn flags_of(end: &CopyEnd) -> ResponseFlags {
     }
 }
 
+/// What was relayed, which counts also when the relay is dropped before its end.
+struct Tally<'a> {
+    traffic: &'a TrafficStats,
+    copied: &'a Copied,
+    info: &'a mut StreamInfo,
+}
+
+impl<'a> Tally<'a> {
+    fn new(traffic: &'a TrafficStats, copied: &'a Copied, info: &'a mut StreamInfo) -> Self {
+        traffic.upstream_cx_active().inc();
+        Self { traffic, copied, info }
+    }
+
+    fn take(&mut self) -> &StreamInfo {
+        self.info.bytes_received = self.copied.a_to_b.get();
+        self.info.bytes_sent = self.copied.b_to_a.get();
+        self.info
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.take();
+        self.traffic.upstream_cx_active().dec();
+        self.traffic.upstream_cx_tx_bytes_total().add(self.info.bytes_received);
+        self.traffic.upstream_cx_rx_bytes_total().add(self.info.bytes_sent);
+    }
+}
+
 /// Relays, reporting to the metrics from time to time.
 async fn copy(
     near: &mut Stream,
     far: &mut Stream,
     proxy: &TcpProxy,
-    info: &mut StreamInfo,
+    mut tally: Tally<'_>,
     (stats, reports): (&[TcpStats], &mut [TcpReport]),
 ) -> CopyEnd {
-    let copied = Copied::default();
-    let mut relay = pin!(copy_bidirectional(near, far, proxy.idle_timeout, &copied));
-    let interval = stats.iter().map(|stats| stats.interval).min();
-    let end = loop {
-        let Some(interval) = interval else { break relay.await };
+    let mut relay = pin!(copy_bidirectional(near, far, proxy.idle_timeout, tally.copied));
+    let Some(interval) = stats.iter().map(|stats| stats.interval).min() else { return relay.await };
+    loop {
         for (stats, report) in stats.iter().zip(&mut *reports) {
-            stats.tick(report, info);
+            stats.tick(report, tally.take());
         }
         if let Ok(end) = tokio::time::timeout(interval, relay.as_mut()).await {
-            break end;
+            return end;
         }
-        info.bytes_received = copied.a_to_b.get();
-        info.bytes_sent = copied.b_to_a.get();
-    };
-    info.bytes_received = copied.a_to_b.get();
-    info.bytes_sent = copied.b_to_a.get();
-    end
+    }
 }
 
 /// Connects, to another host after each failure, as often as the proxy may.

@@ -30,7 +30,6 @@ stats! {
         upstream_cx_protocol_error: Spec::counter("upstream_cx_protocol_error"),
         upstream_cx_max_requests: Spec::counter("upstream_cx_max_requests"),
         upstream_cx_none_healthy: Spec::counter("upstream_cx_none_healthy"),
-        upstream_cx_pool_overflow: Spec::counter("upstream_cx_pool_overflow"),
         upstream_rq_total: Spec::counter("upstream_rq_total"),
         upstream_rq_active: Spec::gauge("upstream_rq_active"),
         upstream_rq_completed: Spec::counter("upstream_rq_completed"),
@@ -39,7 +38,6 @@ stats! {
         upstream_rq_pending_overflow: Spec::counter("upstream_rq_pending_overflow"),
         upstream_rq_pending_failure_eject: Spec::counter("upstream_rq_pending_failure_eject"),
         upstream_rq_cancelled: Spec::counter("upstream_rq_cancelled"),
-        upstream_rq_maintenance_mode: Spec::counter("upstream_rq_maintenance_mode"),
         upstream_rq_timeout: Spec::counter("upstream_rq_timeout"),
         upstream_rq_max_duration_reached: Spec::counter("upstream_rq_max_duration_reached"),
         upstream_rq_per_try_timeout: Spec::counter("upstream_rq_per_try_timeout"),
@@ -51,6 +49,10 @@ stats! {
         upstream_rq_retry_overflow: Spec::counter("upstream_rq_retry_overflow"),
         upstream_rq_retry_limit_exceeded: Spec::counter("upstream_rq_retry_limit_exceeded"),
         upstream_rq_retry_backoff_exponential: Spec::counter("upstream_rq_retry_backoff_exponential"),
+        retry_upstream_rq_completed: Spec::counter("retry.upstream_rq_completed"),
+        retry_upstream_rq_2xx: Spec::class("retry.upstream_rq_2xx", "retry_upstream_rq_xx", "2"),
+        retry_upstream_rq_4xx: Spec::class("retry.upstream_rq_4xx", "retry_upstream_rq_xx", "4"),
+        retry_upstream_rq_5xx: Spec::class("retry.upstream_rq_5xx", "retry_upstream_rq_xx", "5"),
         upstream_rq_1xx: Spec::class("upstream_rq_1xx", "upstream_rq_xx", "1"),
         upstream_rq_2xx: Spec::class("upstream_rq_2xx", "upstream_rq_xx", "2"),
         upstream_rq_3xx: Spec::class("upstream_rq_3xx", "upstream_rq_xx", "3"),
@@ -115,7 +117,6 @@ stats! {
         upstream_rq_511: Spec::code("upstream_rq_511", "upstream_rq", "511"),
         upstream_rq_520: Spec::code("upstream_rq_520", "upstream_rq", "520"),
         lb_healthy_panic: Spec::counter("lb_healthy_panic"),
-        lb_local_cluster_not_ok: Spec::counter("lb_local_cluster_not_ok"),
         original_dst_host_invalid: Spec::counter("original_dst_host_invalid"),
         upstream_rq_time: Spec::histogram("upstream_rq_time"),
         upstream_cx_connect_ms: Spec::histogram("upstream_cx_connect_ms"),
@@ -138,7 +139,6 @@ stats! {
         update_success: Spec::counter("update_success"),
         update_failure: Spec::counter("update_failure"),
         update_empty: Spec::counter("update_empty"),
-        update_no_rebuild: Spec::counter("update_no_rebuild"),
         default_cx_open: Spec::gauge("circuit_breakers.default.cx_open"),
         default_rq_pending_open: Spec::gauge("circuit_breakers.default.rq_pending_open"),
         default_rq_open: Spec::gauge("circuit_breakers.default.rq_open"),
@@ -177,7 +177,6 @@ stats! {
         attempt: Spec::counter("attempt"),
         success: Spec::counter("success"),
         failure: Spec::counter("failure"),
-        passive_failure: Spec::counter("passive_failure"),
         network_failure: Spec::counter("network_failure"),
         healthy: Spec::gauge("healthy"),
         degraded: Spec::gauge("degraded"),
@@ -232,6 +231,17 @@ impl TrafficStats {
         }
     }
 
+    /// Counts a response that nobody got, since the request was sent again.
+    pub fn retried(&self, status: u16) {
+        self.retry_upstream_rq_completed().inc();
+        match status / 100 {
+            2 => self.retry_upstream_rq_2xx().inc(),
+            4 => self.retry_upstream_rq_4xx().inc(),
+            5 => self.retry_upstream_rq_5xx().inc(),
+            _ => {}
+        }
+    }
+
     /// Where the counter of a code is; the table is made from the names once in the process.
     fn code_index(&self, status: u16) -> Option<usize> {
         static TABLE: OnceLock<Vec<Option<usize>>> = OnceLock::new();
@@ -252,7 +262,9 @@ mod tests {
         [200, 200, 503, 299, 999].into_iter().for_each(|status| stats.traffic.response(status));
         let by = |label: &'static str, value: &'static str| {
             let text = registry.prometheus(&Default::default());
-            let line = text.lines().find(|l| l.contains(&format!("{label}=\"{value}\""))).map(str::to_owned);
+            let wanted = format!("{label}=\"{value}\"");
+            let mut lines = text.lines().filter(|l| l.starts_with("envoy_cluster_upstream_rq"));
+            let line = lines.find(|l| l.contains(&wanted)).map(str::to_owned);
             line.and_then(|l| l.rsplit(' ').next().map(str::to_owned))
         };
         assert_eq!(by("envoy_response_code_class", "2").as_deref(), Some("3"));

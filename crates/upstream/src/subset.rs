@@ -25,7 +25,7 @@ type Combination = BTreeMap<String, String>;
 #[derive(Debug, Default)]
 pub(crate) struct Subsets {
     sets: HashMap<Combination, Arc<EndpointSet>>,
-    /// By a selector's keys, sorted.
+    /// Of the selectors that have one of their own, by their keys, sorted.
     fallbacks: HashMap<Vec<String>, SubsetFallback>,
     fallback: Option<SubsetFallback>,
     default: Arc<EndpointSet>,
@@ -52,7 +52,9 @@ impl Subsets {
                     out.sets.insert(combination, set);
                 }
             }
-            out.fallbacks.insert(keys, selector.fallback.unwrap_or(config.fallback));
+            if let Some(fallback) = selector.fallback {
+                out.fallbacks.insert(keys, fallback);
+            }
         }
         out
     }
@@ -67,13 +69,22 @@ impl Subsets {
             return set.clone();
         }
         let keys: Vec<String> = wanted.into_keys().collect();
-        let fallback = self.fallbacks.get(&keys).copied().or(self.fallback).unwrap_or(SubsetFallback::None);
-        let chosen = match fallback {
+        let instead = |fallback| match fallback {
             SubsetFallback::None => Arc::default(),
             SubsetFallback::AnyEndpoint => all.clone(),
             SubsetFallback::DefaultSubset => self.default.clone(),
         };
-        if self.panic_mode_any && chosen.is_empty() { all.clone() } else { chosen }
+        if let Some(of_selector) = self.fallbacks.get(&keys) {
+            return instead(*of_selector);
+        }
+        // `panic_mode_any` helps a fallback of the cluster that has no hosts; without a fallback there is nothing to help.
+        match self.fallback.unwrap_or(SubsetFallback::None) {
+            SubsetFallback::None => Arc::default(),
+            fallback => {
+                let chosen: Arc<EndpointSet> = instead(fallback);
+                if self.panic_mode_any && chosen.is_empty() { all.clone() } else { chosen }
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     rules::Violation,
     wire::Wire,
 };
-use crate::{Error, Frame, RequestHead, ResponseHead};
+use crate::{Error, Frame, RequestHead, ResponseHead, pool::End};
 
 /// An upstream connection: one exchange at a time.
 pub struct Client {
@@ -26,6 +26,8 @@ pub struct Client {
     keep_alive: bool,
     responded: bool,
     requests: u64,
+    /// What the peer did that ends the connection.
+    end: Option<End>,
 }
 
 impl Client {
@@ -41,6 +43,7 @@ impl Client {
             keep_alive: true,
             responded: true,
             requests: 0,
+            end: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl Client {
             }
             if ready!(self.wire.poll_fill(cx, 0))? == 0 {
                 self.keep_alive = false;
+                self.end = Some(End::Remote);
                 let clean = self.wire.read.is_empty();
                 return Poll::Ready(Err(if clean { Error::Closed } else { Error::Truncated }));
             }
@@ -109,7 +113,8 @@ impl Client {
     }
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<ResponseHead, Violation> {
-        let (head, framing) = parse::response(head, &self.limits, &self.method)?;
+        let parsed = parse::response(head, &self.limits, &self.method);
+        let (head, framing) = parsed.inspect_err(|_| self.end = Some(End::Protocol))?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrading {
             return Err(Violation::UpgradeNotAsked);
         }
@@ -117,7 +122,10 @@ impl Client {
             return Ok(head);
         }
         self.responded = true;
-        self.keep_alive &= framing.keep_alive;
+        if !framing.keep_alive {
+            self.keep_alive = false;
+            self.end = Some(End::CloseAnnounced);
+        }
         self.reader = Reader::new(framing.length);
         let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS
             || (self.method == Method::CONNECT && head.status.is_success());
@@ -154,6 +162,11 @@ impl Client {
             self.wire.release();
         }
         clean
+    }
+
+    /// Why the connection is not to be used again.
+    pub fn end(&self) -> End {
+        self.end.unwrap_or(End::Local)
     }
 
     /// An idle connection is usable: the peer neither closed it nor said anything unasked. Costs no system call unless

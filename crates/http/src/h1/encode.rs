@@ -50,7 +50,7 @@ pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer 
     out.extend_from_slice(b"\r\n");
     put_fields(out, &head.headers);
     if let Some(upgrade) = &head.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        out.extend_from_slice(b"connection: Upgrade\r\nupgrade: ");
         out.extend_from_slice(upgrade.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
@@ -115,7 +115,8 @@ pub(super) fn response(wire: &mut Wire, head: &ResponseHead, context: &ResponseC
         Writer::Chunked
     };
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        out.extend_from_slice(b"connection: upgrade\r\n");
+        // As most servers write it: not every client compares without regard to case.
+        out.extend_from_slice(b"connection: Upgrade\r\n");
     } else if !keep_alive && !tunnel {
         out.extend_from_slice(b"connection: close\r\n");
     } else if context.protocol == Protocol::Http10 {

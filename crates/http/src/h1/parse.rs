@@ -117,7 +117,8 @@ fn parse_error(error: httparse::Error) -> Violation {
     match error {
         httparse::Error::TooManyHeaders => Violation::TooManyFields,
         httparse::Error::Version => Violation::Version,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Violation::Field,
+        httparse::Error::HeaderName => Violation::Field,
+        httparse::Error::HeaderValue => Violation::FieldValue,
         httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => Violation::StartLine,
     }
 }
@@ -171,7 +172,7 @@ pub(super) fn response(head: &Bytes, limits: &Limits, to: &Method) -> Result<(Re
         }
         let length = fields.response_length(status, to)?;
         let keep_alive = fields.keep_alive(protocol) && length != Length::UntilClose;
-        if status == StatusCode::SWITCHING_PROTOCOLS
+        if (status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::UPGRADE_REQUIRED)
             && let Some(upgrade) = fields.upgrade.take()
         {
             fields.headers.append(header::UPGRADE, upgrade);

@@ -44,12 +44,13 @@ rules! {
     Method: "3.1", BAD_REQUEST, "http1.codec_error", "unknown method";
     Target: "3.2", BAD_REQUEST, "http1.invalid_url", "request target of the wrong form or with a forbidden byte";
     Version: "2.3", BAD_REQUEST, "http1.codec_error", "not HTTP/1.0 or HTTP/1.1";
-    Field: "5", BAD_REQUEST, "http1.codec_error", "malformed field line (name, space before colon, folding or control byte)";
+    Field: "5", BAD_REQUEST, "http1.codec_error", "malformed field line (name, space before colon or folding)";
+    FieldValue: "5.5", BAD_REQUEST, "http1.invalid_characters", "control byte in a field value";
     HeadTooLarge: "5", REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.headers_too_large", "head over the size limit";
     TooManyFields: "5", REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.too_many_headers", "more fields than the limit";
     HostMissing: "3.2", BAD_REQUEST, "missing_host_header", "HTTP/1.1 without Host";
     HostRepeated: "3.2", BAD_REQUEST, "http1.codec_error", "more than one Host";
-    HostInvalid: "3.2", BAD_REQUEST, "http1.codec_error", "Host is not an authority";
+    HostInvalid: "3.2", BAD_REQUEST, "http.invalid_authority", "Host is not an authority";
     LengthInvalid: "6.3", BAD_REQUEST, "http1.codec_error", "Content-Length is not one plain number";
     LengthRepeated: "6.3", BAD_REQUEST, "http1.codec_error", "more than one Content-Length";
     LengthAndEncoding: "6.1", BAD_REQUEST, "http1.content_length_and_chunked_not_allowed", "both Content-Length and Transfer-Encoding";

@@ -37,8 +37,8 @@ fn refused_requests() {
         ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", V::Field),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n", V::Field),
         ("GET / HTTP/1.1\r\nHost: a\r\nX\0: 1\r\n\r\n", V::Field),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\0\r\n\r\n", V::Field),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n", V::Field),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\0\r\n\r\n", V::FieldValue),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n", V::FieldValue),
         ("GET / HTTP/1.1\r\nHost: a\r\n: v\r\n\r\n", V::Field),
         ("GET / HTTP/1.1\r\n\r\n", V::HostMissing),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", V::HostRepeated),
@@ -57,7 +57,7 @@ fn refused_requests() {
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", V::EncodingUnknown),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", V::EncodingUnknown),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", V::EncodingUnknown),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", V::Field),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", V::FieldValue),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             V::EncodingRepeated,
@@ -416,7 +416,7 @@ async fn an_upgrade_turns_both_sides_into_tunnels() {
     poll_fn(|cx| client.poll_flush(cx)).await.unwrap();
     let mut seen = vec![0; 500];
     let n = host.read(&mut seen).await.unwrap();
-    assert!(String::from_utf8_lossy(&seen[..n]).ends_with("connection: upgrade\r\nupgrade: websocket\r\n\r\n"));
+    assert!(String::from_utf8_lossy(&seen[..n]).ends_with("connection: Upgrade\r\nupgrade: websocket\r\n\r\n"));
     host.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi")
         .await
         .unwrap();

@@ -66,6 +66,11 @@ impl ClientConnection {
         self.shared.state().live()
     }
 
+    /// Why the connection is over for its streams.
+    pub fn over(&self) -> Option<ResetReason> {
+        self.shared.state().over
+    }
+
     /// Streams that the peer allows at once.
     pub fn max_streams(&self) -> usize {
         self.shared.state().peer.max_streams

@@ -12,9 +12,11 @@ use crate::RequestHead;
 const KEY: Key = Key { endpoint: 1, transport: 0, mode: Mode::Http1 };
 
 /// Counts the connections that live.
-struct Guard(Rc<Cell<usize>>);
+struct Counted(Rc<Cell<usize>>);
 
-impl Drop for Guard {
+impl Guard for Counted {}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -33,7 +35,7 @@ fn connection(live: &Rc<Cell<usize>>, times: usize) -> Connected {
         }
     });
     live.set(live.get() + 1);
-    Connected { stream: near, guard: Box::new(Guard(Rc::clone(live))), note: None }
+    Connected { stream: near, guard: Box::new(Counted(Rc::clone(live))), note: None }
 }
 
 async fn exchange(stream: &mut ClientStream) {

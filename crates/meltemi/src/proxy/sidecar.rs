@@ -53,7 +53,7 @@ impl ProxyState for Serving {
     }
 
     fn metrics(&self) -> Told<'_, String> {
-        Box::pin(std::future::ready(self.0.registry.prometheus(&Filter { used_only: false, name: None })))
+        Box::pin(std::future::ready(self.0.registry.prometheus(&Filter::default())))
     }
 }
 
@@ -82,6 +82,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     }
     options.control_plane = Some(control_plane::options(&control_plane, &keeper, node.clone()));
     options.secrets = Some(Box::new(Workload(Secrets::new(keeper.subscribe()))));
+    options.lingering = settings.termination_drain_duration;
     options.drain_time = settings.termination_drain_duration;
     options.logging = Some(logging);
     let proxy = Proxy::new(options)?;

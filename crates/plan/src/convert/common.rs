@@ -276,6 +276,15 @@ pub(crate) fn data_source(value: &core::DataSource) -> Result<DataSource> {
     })
 }
 
+/// Bytes that a reply consists of. Whoever answers must not wait for a disk, so that only what stands in the configuration will do.
+pub(crate) fn inline_data(value: &core::DataSource) -> Result<bytes::Bytes> {
+    match data_source(value)? {
+        DataSource::Inline(bytes) => Ok(bytes),
+        DataSource::File { .. } => refuse("filename: only inline data is supported"),
+        DataSource::Environment(_) => refuse("environment_variable: only inline data is supported"),
+    }
+}
+
 pub(crate) fn optional_source(value: Option<&core::DataSource>) -> Result<Option<DataSource>> {
     value.map(data_source).transpose()
 }

@@ -2,7 +2,7 @@
 
 use super::access_log::{access_logs, body_format, filter};
 use super::common::{
-    KIB, cidrs, config_source, duration_or, enumeration, list, non_empty, optional_duration, optional_source, required,
+    KIB, cidrs, config_source, duration_or, enumeration, list, non_empty, optional_duration, inline_data, required,
     resolve, timeout_or, unknown_type, unpack,
 };
 use super::filter::http_filters;
@@ -262,7 +262,7 @@ fn local_reply(value: Option<&proto::LocalReplyConfig>) -> Result<LocalReplyConf
                     Some(code @ 200..600) => Some(code as u16),
                     Some(_) => return refuse("status_code: must be between 200 and 599"),
                 },
-                body: optional_source(mapper.body.as_ref()).at("body")?,
+                body: mapper.body.as_ref().map(inline_data).transpose().at("body")?,
                 body_format: mapper
                     .body_format_override
                     .as_ref()

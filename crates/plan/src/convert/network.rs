@@ -2,11 +2,10 @@
 
 use super::access_log::access_logs;
 use super::common::{
-    data_source, duration, enumeration, lb_match, list, optional_duration, positive, required, resolve, timeout_or,
+    duration, enumeration, inline_data, lb_match, list, optional_duration, positive, required, resolve, timeout_or,
     unknown_type, unpack,
 };
 use super::{hcm, istio, rbac};
-use crate::common::DataSource;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
 use crate::listener::{NetworkFilter, NetworkRbac};
@@ -170,9 +169,5 @@ fn network_rbac(value: &ext::rbac::v3::Rbac) -> Result<NetworkRbac> {
 }
 
 fn direct_response(value: &ext::direct_response::v3::Config) -> Result<bytes::Bytes> {
-    match value.response.as_ref().map(data_source).transpose().at("response")? {
-        None => Ok(bytes::Bytes::new()),
-        Some(DataSource::Inline(bytes)) => Ok(bytes),
-        Some(DataSource::File { .. } | DataSource::Environment(_)) => refuse("response: only inline data is supported"),
-    }
+    Ok(value.response.as_ref().map(inline_data).transpose().at("response")?.unwrap_or_default())
 }

@@ -2,13 +2,13 @@
 
 use super::access_log::body_format;
 use super::common::{
-    data_source, duration, enumeration, lb_match, list, non_empty, optional_duration, port, regex_rewrite, required,
+    duration, enumeration, inline_data, lb_match, list, non_empty, optional_duration, port, regex_rewrite, required,
     runtime_fraction,
 };
 use super::filter::per_filter;
 use super::header::header_rules;
 use super::retry::retry_policy;
-use crate::common::{DataSource, Fraction};
+use crate::common::Fraction;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::format::Format;
 use crate::header::HeaderKey;
@@ -301,8 +301,8 @@ pub(crate) fn direct_response(value: &proto::DirectResponseAction, max_body: usi
         .ok()
         .filter(|status| (200..600).contains(status))
         .ok_or_else(|| PlanError::new("must be between 200 and 599").under("status"))?;
-    let body = value.body.as_ref().map(data_source).transpose().at("body")?;
-    if let Some(DataSource::Inline(bytes)) = &body
+    let body = value.body.as_ref().map(inline_data).transpose().at("body")?;
+    if let Some(bytes) = &body
         && bytes.len() > max_body
     {
         return refuse(format!("body: response body size is {} bytes; maximum is {max_body}", bytes.len()));

@@ -10,7 +10,6 @@ use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, nam
 use meltemi_net::timer::Deadline;
 use meltemi_plan::{
     Route, RouteAction, RouteRequest, VirtualHost,
-    common::DataSource,
     route::{DirectResponse, TlsRequirement},
 };
 use meltemi_upstream::Cluster;
@@ -213,12 +212,7 @@ impl Exchange<'_> {
     }
 
     fn direct_response(&self, direct: &DirectResponse) -> LocalReply {
-        let body = match &direct.body {
-            Some(DataSource::Inline(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-            Some(DataSource::Environment(name)) => std::env::var(&**name).unwrap_or_default(),
-            Some(DataSource::File { path, .. }) => std::fs::read_to_string(path).unwrap_or_default(),
-            None => String::new(),
-        };
+        let body = direct.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
         let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut reply = LocalReply::new(status, body, "direct_response");
         if status == StatusCode::CREATED || status.is_redirection() {

@@ -10,7 +10,6 @@ use meltemi_filters::{
 };
 use meltemi_http::{RequestHead, ResponseHead};
 use meltemi_plan::{
-    common::DataSource,
     hcm::{BodyFormat, LocalReplyConfig},
 };
 
@@ -33,10 +32,8 @@ pub(super) fn customize(
         if let Some(status) = mapper.status.and_then(|status| StatusCode::from_u16(status).ok()) {
             reply.status = status;
         }
-        match &mapper.body {
-            Some(DataSource::Inline(body)) => reply.body = Cow::Owned(String::from_utf8_lossy(body).into_owned()),
-            // Files and variables are read when the plan is built.
-            Some(DataSource::File { .. } | DataSource::Environment(_)) | None => {}
+        if let Some(body) = &mapper.body {
+            reply.body = Cow::Owned(String::from_utf8_lossy(body).into_owned());
         }
         headers::add_to(&mapper.headers, &mut reply.headers, &scope);
     }

@@ -51,7 +51,12 @@ impl LiveHttp {
             plan: Arc::clone(plan),
             filters: FilterChain::new(&plan.http_filters, &scope, context),
             logs: AccessLogs::new(&plan.access_logs, &context.logs),
-            tracer: plan.tracing.as_ref().map(|config| Tracer::new(&Arc::new(config.clone()), direction, context)),
+            // Without anywhere to send spans to, the trace context passes through as it came.
+            tracer: plan
+                .tracing
+                .as_ref()
+                .filter(|config| config.provider.is_some())
+                .map(|config| Tracer::new(&Arc::new(config.clone()), direction, context)),
             server: HeaderValue::from_str(&plan.server_name).ok(),
             via: plan.via.as_ref().and_then(|via| HeaderValue::from_str(via).ok()),
             suppress_envoy_headers,

@@ -9,7 +9,7 @@ use std::{
 
 use meltemi_filters::{Context, LocalNode};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
-use meltemi_telemetry::Registry;
+use meltemi_telemetry::{Registry, metrics::Filter};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     configurator::{Configurator, Held, Source},
-    worker::{self, Feed, Phase},
+    worker::{self, Feed, Phase, Reach},
 };
 
 fn held<P>(plan: Arc<P>) -> Held<P> {
@@ -33,6 +33,16 @@ struct Running {
     phase: watch::Sender<Phase>,
     configurator: Configurator,
     worker: tokio::task::JoinHandle<()>,
+    registry: Registry,
+}
+
+impl Running {
+    /// A counter or gauge of the cluster `c`; 0 before anything has counted.
+    fn counted(&self, name: &str) -> u64 {
+        let text = self.registry.text(&Filter { used_only: false, name: None });
+        let line = format!("cluster.c.{name}: ");
+        text.lines().find_map(|found| found.strip_prefix(&line)?.trim().parse().ok()).unwrap_or(0)
+    }
 }
 
 const LISTENER: &str = r#"
@@ -93,7 +103,7 @@ async fn start_listener(listener: &str, clusters: &str) -> Running {
     let feed = Feed { worlds: configurator.subscribe(), phase: phase.subscribe(), status: Some(status), filters };
     let worker = tokio::task::spawn_local(worker::run(0, feed));
     let bound = statuses.recv().await.unwrap().result.unwrap();
-    Running { port: bound.socket().unwrap().port(), phase, configurator, worker }
+    Running { port: bound.socket().unwrap().port(), phase, configurator, worker, registry }
 }
 
 async fn start(routes: &str, clusters: &str) -> Running {
@@ -189,6 +199,10 @@ macro_rules! local_test {
         }
     };
 }
+
+mod counting;
+mod drain;
+mod upgrades;
 
 local_test! {
 async fn keep_alive_connections_are_reused_on_both_sides() {
@@ -316,16 +330,6 @@ async fn a_redirect_rewrites_the_path_that_its_header_rules_see() {
 }
 
 local_test! {
-async fn a_refused_upgrade_closes_the_connection() {
-    let (port, _seen) = host(|_| status(403)).await;
-    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
-    let upgrade = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let answer = ask(&mut connect(&running).await, upgrade).await;
-    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close\r\n"), "{answer}");
-}
-}
-
-local_test! {
 async fn a_connection_that_closed_while_idle_costs_no_request() {
     let (port, seen) = host(|n| {
         let close = if n % 2 == 0 { "connection: close\r\n" } else { "" };
@@ -352,26 +356,6 @@ async fn timeouts_are_504_and_leave_the_client_connection_open() {
 }
 
 local_test! {
-async fn drain_finishes_what_is_open_and_closes_what_is_idle() {
-    let (port, _) = host(|_| ok("x")).await;
-    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
-    let (mut idle, mut busy) = (connect(&running).await, connect(&running).await);
-    ask(&mut idle, GET).await;
-    busy.write_all(b"GET /x HTTP/1.1\r\nHo").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    running.phase.send_replace(Phase::Draining);
-    let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(5), idle.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert!(rest.is_empty());
-    let answer = ask(&mut busy, "st: a\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close\r\n"), "{answer}");
-    drop((busy, idle));
-    tokio::time::timeout(Duration::from_secs(5), running.worker).await.unwrap().unwrap();
-    assert!(TcpStream::connect(("127.0.0.1", running.port)).await.is_err(), "nothing listens any more");
-}
-}
-
-local_test! {
 async fn a_mirror_sees_the_request_under_its_shadow_name() {
     let ((main, _), (shadow, seen)) = (host(|_| ok("main")).await, host(|_| ok("shadow")).await);
     let route = "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{cluster: m}]}}";
@@ -386,30 +370,6 @@ async fn a_mirror_sees_the_request_under_its_shadow_name() {
     }
     let requests = seen.requests.borrow();
     assert!(requests[0].contains("host: a-shadow:81\r\n") && requests[0].ends_with("body"), "{requests:?}");
-}
-}
-
-local_test! {
-async fn a_websocket_becomes_a_tunnel() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::task::spawn_local(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let request = read_message(&mut stream).await.unwrap();
-        assert!(request.contains("upgrade: websocket\r\n"), "{request}");
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await.unwrap();
-        let mut buffer = [0; 4];
-        stream.read_exact(&mut buffer).await.unwrap();
-        stream.write_all(&[b"echo ", &buffer[..]].concat()).await.unwrap();
-    });
-    let running = start("{match: {prefix: /}, route: {cluster: c}}", &cluster("c", &[port], "")).await;
-    let mut client = connect(&running).await;
-    let answer = ask(&mut client, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("upgrade: websocket\r\n"), "{answer}");
-    client.write_all(b"ping").await.unwrap();
-    let mut echoed = Vec::new();
-    tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut echoed)).await.unwrap().unwrap();
-    assert_eq!(echoed, b"echo ping");
 }
 }
 
@@ -550,48 +510,6 @@ async fn bodies_stream_without_waiting_for_their_end() {
     let mut rest = [0; 5];
     tokio::time::timeout(Duration::from_secs(5), client.read_exact(&mut rest)).await.unwrap().unwrap();
     assert_eq!(&rest, b"0\r\n\r\n");
-}
-}
-
-local_test! {
-async fn an_update_of_the_listener_loses_no_request() {
-    let (port, _) = host(|_| ok("x")).await;
-    let routes = "{match: {prefix: /}, route: {cluster: c}}";
-    let mut running = start(routes, &cluster("c", &[port], "")).await;
-    let (stop, served) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0usize)));
-    let clients: Vec<_> = (0..4).map(|_| {
-        let (stop, served, proxy) = (Rc::clone(&stop), Rc::clone(&served), running.port);
-        tokio::task::spawn_local(async move {
-            while !stop.get() {
-                let mut stream = TcpStream::connect(("127.0.0.1", proxy)).await.unwrap();
-                loop {
-                    let answer = ask(&mut stream, GET).await;
-                    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-                    served.set(served.get() + 1);
-                    if answer.contains("connection: close") || stop.get() {
-                        break;
-                    }
-                }
-            }
-        })
-    }).collect();
-    for n in 0..10 {
-        let enough = served.get() + 8;
-        let some = async {
-            while served.get() < enough {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), some).await.unwrap();
-        let listener = LISTENER.replace("ROUTES", routes).replace("stat_prefix: h", &format!("stat_prefix: h{n}"));
-        let plan = parse(&listener, &cluster("c", &[port], ""));
-        running.configurator.set_listener(held(plan.listeners[0].clone())).unwrap();
-        running.configurator.publish();
-    }
-    stop.set(true);
-    for client in clients {
-        client.await.unwrap();
-    }
 }
 }
 

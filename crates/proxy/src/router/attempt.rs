@@ -8,9 +8,9 @@ use std::{
 };
 
 use http::StatusCode;
-use meltemi_filters::ResponseFlags;
+use meltemi_filters::StreamInfo;
 use meltemi_http::{ClientStream, Frame, Method, Protocol, ResponseHead, ServerStream};
-use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, Permit, PickContext, Resource};
+use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, Permit, PickContext, Resource, TrafficStats};
 use tokio::time::Instant;
 
 use super::{
@@ -29,6 +29,8 @@ pub(super) enum Attempted {
     Response(Box<Answer>),
     Failed(Failure),
     DownstreamGone,
+    /// The client's request broke a rule after its head, by these details.
+    DownstreamBroke(&'static str),
 }
 
 /// A response that has begun.
@@ -37,6 +39,26 @@ pub(super) struct Answer {
     pub upstream: ClientStream,
     pub endpoint: Arc<Endpoint>,
     pub active: Active,
+    pub before: Wire,
+}
+
+/// Bytes that an HTTP/1 connection had received and sent before the exchange.
+#[derive(Clone, Copy)]
+pub(super) struct Wire(Option<(u64, u64)>);
+
+impl Wire {
+    fn of(upstream: &ClientStream) -> Self {
+        Self(upstream.wire_bytes())
+    }
+
+    /// Counts what the exchange has moved since.
+    pub fn note(self, upstream: &ClientStream, info: &mut StreamInfo, traffic: &TrafficStats) {
+        let (Some(before), Some(now)) = (self.0, upstream.wire_bytes()) else { return };
+        info.upstream.wire_bytes_received = now.0 - before.0;
+        info.upstream.wire_bytes_sent = now.1 - before.1;
+        traffic.upstream_cx_rx_bytes_total().add(info.upstream.wire_bytes_received);
+        traffic.upstream_cx_tx_bytes_total().add(info.upstream.wire_bytes_sent);
+    }
 }
 
 /// What is counted while a request is with a host.
@@ -44,6 +66,20 @@ pub(super) struct Active {
     cluster: Arc<Cluster>,
     _request: ActiveRequest,
     _permit: Permit,
+}
+
+impl Active {
+    /// `None`: the cluster has as many requests as it may.
+    pub fn begin(target: &Target, endpoint: &Arc<Endpoint>) -> Option<Self> {
+        let traffic = &target.cluster.stats.traffic;
+        let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
+            traffic.upstream_rq_pending_overflow().inc();
+            return None;
+        };
+        traffic.upstream_rq_total().inc();
+        traffic.upstream_rq_active().inc();
+        Some(Self { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit })
+    }
 }
 
 impl Drop for Active {
@@ -61,6 +97,8 @@ pub(super) struct Sending {
     replayed_bytes: usize,
     buffer: usize,
     tunnel: bool,
+    /// The host took the upgrade.
+    upgraded: bool,
     mirrors: Mirrors,
     /// Some bytes of the request went to a host in this attempt.
     pub sent_any: bool,
@@ -76,6 +114,7 @@ impl Sending {
             replayed_bytes: 0,
             buffer: buffer.map_or(DEFAULT_BUFFER, |n| usize::try_from(n).unwrap_or(usize::MAX)),
             tunnel,
+            upgraded: false,
             mirrors,
             sent_any: false,
         }
@@ -102,6 +141,12 @@ impl Sending {
     /// The host took the upgrade: what the client sends from here on is the tunnel's.
     pub fn upgraded(&mut self) {
         self.done = false;
+        self.upgraded = true;
+    }
+
+    /// The client has ended its side of an upgraded stream.
+    pub fn tunnel_ended(&self) -> bool {
+        self.upgraded && self.done
     }
 
     fn remember(&mut self, frame: &Frame) {
@@ -182,29 +227,29 @@ pub(super) async fn run(
     exchange.info.upstream.hostname = Some(Arc::clone(&endpoint.hostname));
     exchange.info.upstream.metadata = endpoint.metadata.clone();
     headers::auto_host(exchange, &endpoint);
-    let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
-        target.cluster.stats.traffic.upstream_rq_pending_overflow().inc();
-        return Attempted::Failed(Failure::Overflow);
-    };
     if let Some(tracer) = &exchange.context.http.tracer {
         tracer.begin_attempt(&mut exchange.request, &mut exchange.info);
     }
     timers.begin_try(Instant::now());
-    let mut upstream = match stream(exchange, target, &endpoint, timers).await {
-        Ok(stream) => stream,
+    let begun = match stream(exchange, target, &endpoint, timers).await {
+        Ok(stream) => Active::begin(target, &endpoint).map(|active| (stream, active)),
+        Err(Attempted::Failed(Failure::Overflow)) => None,
         Err(attempted) => return attempted,
     };
+    let Some((mut upstream, active)) = begun else {
+        // No host has had to do with it.
+        exchange.info.upstream.host = None;
+        return Attempted::Failed(Failure::Overflow);
+    };
     describe(exchange, &upstream);
-    let traffic = &target.cluster.stats.traffic;
-    traffic.upstream_rq_total().inc();
-    traffic.upstream_rq_active().inc();
-    let active = Active { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit };
+    let before = Wire::of(&upstream);
     match converse(exchange, sending, timers, &mut upstream).await {
         Ok(head) => {
             timers.response_began();
-            Attempted::Response(Box::new(Answer { head, upstream, endpoint, active }))
+            Attempted::Response(Box::new(Answer { head, upstream, endpoint, active, before }))
         }
         Err(Attempted::Failed(failure)) => {
+            before.note(&upstream, &mut exchange.info, &target.cluster.stats.traffic);
             if let Some(outcome) = failure.outcome() {
                 target.cluster.report(&endpoint, outcome);
             }
@@ -295,7 +340,7 @@ async fn converse(
     let mut was_done = sending.done;
     poll_fn(|cx| {
         if let Poll::Ready(Err(error)) = sending.poll(cx, down, upstream, &mut info.bytes_received) {
-            return Poll::Ready(Err(downstream_failed(info, &error)));
+            return Poll::Ready(Err(downstream_failed(&error)));
         }
         if sending.done && !was_done {
             was_done = true;
@@ -349,12 +394,11 @@ fn expire(cx: &mut Context<'_>, deadline: &mut meltemi_net::timer::Deadline, tim
     }
 }
 
-fn downstream_failed(info: &mut meltemi_filters::StreamInfo, error: &meltemi_http::Error) -> Attempted {
-    if let meltemi_http::Error::Violation(violation) = error {
-        info.flags |= ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
-        info.set_details(violation.rule().details);
+fn downstream_failed(error: &meltemi_http::Error) -> Attempted {
+    match error {
+        meltemi_http::Error::Violation(violation) => Attempted::DownstreamBroke(violation.rule().details),
+        _ => Attempted::DownstreamGone,
     }
-    Attempted::DownstreamGone
 }
 
 /// The protocol of the exchange's own side decides how an upgrade's answer looks.

@@ -5,12 +5,14 @@ use std::{any::Any, rc::Rc, sync::Arc};
 use meltemi_filters::TlsInfo;
 use meltemi_http::{
     ClientStream, Protocol, h1,
-    pool::{ConnectError, Connected, Key, Mode, Options, Pool},
+    pool::{ConnectError, Connected, End, Guard, Key, Mode, Options, Pool},
 };
 use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
 use meltemi_plan::{self as plan, cluster::UpstreamProtocol};
 use meltemi_tls::ClientTls;
-use meltemi_upstream::{ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, Transport};
+use meltemi_upstream::{
+    ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, TrafficStats, Transport,
+};
 
 use super::failure::Failure;
 use crate::{chain, hcm::http2, worker::Worker};
@@ -56,11 +58,12 @@ impl Destination {
     pub(super) async fn wait_for_stream(&self, pool: &Rc<Pool>) -> Result<ClientStream, Failure> {
         let traffic = &self.cluster.stats.traffic;
         let breakers = &self.cluster.breakers;
-        let Some(_pending) = breakers.acquire(self.priority, Resource::Pending) else {
+        let Some(permit) = breakers.acquire(self.priority, Resource::Pending) else {
             traffic.upstream_rq_pending_overflow().inc();
             return Err(Failure::Overflow);
         };
         traffic.upstream_rq_pending_total().inc();
+        let _pending = Pending::new(traffic, permit);
         loop {
             let permit = match breakers.acquire(self.priority, Resource::Connection) {
                 Some(permit) => Some(permit),
@@ -103,12 +106,62 @@ fn options(plan: &plan::Cluster) -> Options {
     }
 }
 
+/// A request that waits for a connection.
+struct Pending<'a> {
+    traffic: &'a TrafficStats,
+    _permit: Permit,
+}
+
+impl<'a> Pending<'a> {
+    fn new(traffic: &'a TrafficStats, permit: Permit) -> Self {
+        traffic.upstream_rq_pending_active().inc();
+        Self { traffic, _permit: permit }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.traffic.upstream_rq_pending_active().dec();
+    }
+}
+
 /// Counts a connection for as long as it lives.
 struct Counted {
     cluster: Arc<Cluster>,
     opened: tokio::time::Instant,
     _active: ActiveConnection,
     _permit: Permit,
+}
+
+impl Guard for Counted {
+    fn speaks(&self, protocol: Protocol) {
+        let traffic = &self.cluster.stats.traffic;
+        match protocol {
+            Protocol::Http2 => traffic.upstream_cx_http2_total().inc(),
+            Protocol::Http10 | Protocol::Http11 | Protocol::Http3 => traffic.upstream_cx_http1_total().inc(),
+        }
+    }
+
+    fn ends(&self, end: End, busy: bool) {
+        let traffic = &self.cluster.stats.traffic;
+        match end {
+            End::Remote | End::Local => {}
+            End::CloseAnnounced => traffic.upstream_cx_close_notify().inc(),
+            End::IdleTimeout => traffic.upstream_cx_idle_timeout().inc(),
+            End::MaxDuration => traffic.upstream_cx_max_duration_reached().inc(),
+            End::MaxRequests => traffic.upstream_cx_max_requests().inc(),
+            End::Protocol => traffic.upstream_cx_protocol_error().inc(),
+        }
+        let remote = end == End::Remote;
+        if remote { traffic.upstream_cx_destroy_remote() } else { traffic.upstream_cx_destroy_local() }.inc();
+        if busy {
+            traffic.upstream_cx_destroy_with_active_rq().inc();
+            match remote {
+                true => traffic.upstream_cx_destroy_remote_with_active_rq().inc(),
+                false => traffic.upstream_cx_destroy_local_with_active_rq().inc(),
+            }
+        }
+    }
 }
 
 impl Drop for Counted {
@@ -120,7 +173,8 @@ impl Drop for Counted {
     }
 }
 
-async fn connect(
+/// Opens a connection that counts as one of its cluster's until its guard is dropped.
+pub(super) async fn connect(
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
     tls: Option<Arc<ClientTls>>,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, StatusCode};
 use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_http::{HeaderName, ResetReason, pool::ConnectError};
-use meltemi_upstream::Outcome;
+use meltemi_upstream::{Outcome, TrafficStats};
 
 use super::timers::Expired;
 
@@ -45,6 +45,27 @@ impl Failure {
             Self::Reset(_) => Some(Outcome::Reset),
             Self::Expired(Expired::Request | Expired::PerTry | Expired::PerTryIdle) => Some(Outcome::Timeout),
             Self::Expired(Expired::StreamIdle | Expired::MaxDuration) => None,
+        }
+    }
+
+    /// Counts the reply that the client gets, as Envoy counts it among a cluster's responses, and why.
+    pub fn count(&self, traffic: &TrafficStats) {
+        match self {
+            Self::Expired(expired) => {
+                expired.count(traffic);
+                if !expired.is_of_router() {
+                    return;
+                }
+                traffic.response(StatusCode::GATEWAY_TIMEOUT.as_u16());
+            }
+            Self::Reset(ResetReason::Protocol) => traffic.response(StatusCode::BAD_GATEWAY.as_u16()),
+            Self::Connect(_) => {
+                traffic.upstream_rq_pending_failure_eject().inc();
+                traffic.response(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+            }
+            Self::NoHealthyHost | Self::Overflow | Self::Reset(_) | Self::Unsupported => {
+                traffic.response(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+            }
         }
     }
 

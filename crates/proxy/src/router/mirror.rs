@@ -8,12 +8,12 @@ use std::{
     future::poll_fn,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use meltemi_filters::{AlpnOverrides, RequestFields};
-use meltemi_http::{ByteStr, Frame, RequestHead};
+use meltemi_http::{ByteStr, ClientStream, Frame, RequestHead};
 use meltemi_plan::{
     HeaderLookup, VirtualHost,
     route::{Forward, MirrorCluster, MirrorPolicy},
@@ -139,35 +139,57 @@ async fn run(
     let (tls, transport) = connect::tls_context(&worker, &cluster, &endpoint, mode, (alpn.as_deref(), &head.authority));
     let priority = RoutingPriority::Default;
     let destination = Destination { cluster, endpoint, priority, mode, tls, transport };
-    let (pool, ready) = destination.try_stream(&worker);
-    let mut upstream = match ready {
+    let (pool, connected) = destination.try_stream(&worker);
+    let mut upstream = match connected {
         Some(stream) => stream,
         None => destination.wait_for_stream(&pool).await.ok()?,
     };
     let traffic = &destination.cluster.stats.traffic;
     traffic.upstream_rq_total().inc();
-    let mut finished = {
+    let sent = {
         let queue = queue.borrow();
         queue.finished && queue.frames.is_empty()
     };
-    upstream.send_head(&head, finished);
-    let mut responded = false;
+    upstream.send_head(&head, sent);
+    let mut copy = Copy { upstream, queue, sent, responded: false };
     poll_fn(|cx| {
-        while !finished && upstream.poll_ready(cx).is_ready() {
-            let mut queue = queue.borrow_mut();
+        if copy.send(cx).is_none() {
+            return Poll::Ready(None);
+        }
+        if ready!(copy.receive_head(cx, |status| traffic.response(status))).is_none() {
+            return Poll::Ready(None);
+        }
+        copy.receive_body(cx)
+    })
+    .await
+}
+
+/// One request on its way to a mirror; `None` from any step ends it.
+struct Copy {
+    upstream: ClientStream,
+    queue: Rc<RefCell<Queue>>,
+    /// All of the request has been handed to the connection.
+    sent: bool,
+    responded: bool,
+}
+
+impl Copy {
+    fn send(&mut self, cx: &mut Context<'_>) -> Option<()> {
+        while !self.sent && self.upstream.poll_ready(cx).is_ready() {
+            let mut queue = self.queue.borrow_mut();
             if queue.overrun {
-                return Poll::Ready(None);
+                return None;
             }
             match queue.frames.pop_front() {
                 Some(frame) => {
                     if let Frame::Data(data) = &frame {
                         queue.bytes -= data.len();
                     }
-                    upstream.send_frame(frame);
+                    self.upstream.send_frame(frame);
                 }
                 None if queue.finished => {
-                    upstream.finish();
-                    finished = true;
+                    self.upstream.finish();
+                    self.sent = true;
                 }
                 None => {
                     queue.waker = Some(cx.waker().clone());
@@ -175,31 +197,35 @@ async fn run(
                 }
             }
         }
-        if let Poll::Ready(Err(_)) = upstream.poll_flush(cx) {
-            return Poll::Ready(None);
+        if let Poll::Ready(Err(_)) = self.upstream.poll_flush(cx) {
+            return None;
         }
-        while !responded {
-            match upstream.poll_response(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(head)) => {
-                    responded = !head.status.is_informational();
-                    traffic.response(head.status.as_u16());
+        Some(())
+    }
+
+    fn receive_head(&mut self, cx: &mut Context<'_>, count: impl Fn(u16)) -> Poll<Option<()>> {
+        while !self.responded {
+            match ready!(self.upstream.poll_response(cx)) {
+                Err(_) => return Poll::Ready(None),
+                Ok(head) => {
+                    self.responded = !head.status.is_informational();
+                    count(head.status.as_u16());
                 }
             }
         }
-        loop {
-            if upstream.response_ended() && finished {
-                return Poll::Ready(Some(()));
-            }
-            match upstream.poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(_))) => {}
-                Poll::Ready(Ok(None)) if finished => return Poll::Ready(Some(())),
-                Poll::Ready(Ok(None)) => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
+        Poll::Ready(Some(()))
+    }
+
+    /// Reads the response away; ready once the request, too, has gone.
+    fn receive_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        while !(self.upstream.response_ended() && self.sent) {
+            match ready!(self.upstream.poll_frame(cx)) {
+                Ok(Some(_)) => {}
+                Ok(None) if self.sent => break,
+                Ok(None) => return Poll::Pending,
+                Err(_) => return Poll::Ready(None),
             }
         }
-    })
-    .await
+        Poll::Ready(Some(()))
+    }
 }

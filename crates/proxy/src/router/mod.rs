@@ -59,6 +59,7 @@ pub async fn forward(
         match attempt::run(exchange, &target, &mut sending, &mut timers, &retries).await {
             Attempted::Response(answer) => {
                 if let Some(wait) = retries.after_response(exchange, &target, &answer, &sending) {
+                    answer.before.note(&answer.upstream, &mut exchange.info, &target.cluster.stats.traffic);
                     drop(answer);
                     if !pause(exchange, wait).await {
                         return gone(exchange);
@@ -77,6 +78,7 @@ pub async fn forward(
                     continue;
                 }
                 exchange.info.upstream.transport_failure = failure.transport_failure().map(Into::into);
+                failure.count(&target.cluster.stats.traffic);
                 let retried = exchange.info.upstream.attempts > 1;
                 let mut reply = failure.reply(retried);
                 if reply.status == StatusCode::GATEWAY_TIMEOUT && !sending.request_done() {
@@ -86,8 +88,16 @@ pub async fn forward(
                 return Err(Box::new(reply));
             }
             Attempted::DownstreamGone => return gone(exchange),
+            Attempted::DownstreamBroke(details) => return Err(broken(exchange, details)),
         }
     }
+}
+
+/// The client's request turned out to be malformed before a host has answered it.
+fn broken(exchange: &mut Exchange<'_>, details: &'static str) -> Box<LocalReply> {
+    exchange.stream.close_after_response();
+    let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+    Box::new(LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details).with_flags(flags))
 }
 
 /// The client left before it was answered.

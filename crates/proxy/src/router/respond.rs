@@ -36,22 +36,23 @@ pub(super) async fn send(
 ) -> Result<(), Box<LocalReply>> {
     sending.forget();
     let upgraded = is_upgrade_answer(exchange, &answer);
-    if !upgraded && refused_websocket(exchange, &answer) {
-        exchange.stream.close_after_response();
-        return Err(super::bare(answer.head.status, "websocket_handshake_unsuccessful", ResponseFlags::NONE));
-    }
+    let refused = !upgraded && refused_websocket(exchange, &answer);
     if exchange.request.upgrade.is_some() && !upgraded {
         exchange.stream.close_after_response();
     }
-    let Answer { mut head, mut upstream, endpoint, active } = answer;
+    let Answer { mut head, mut upstream, endpoint, active, before } = answer;
     let status = head.status.as_u16();
     let traffic = &target.cluster.stats.traffic;
     traffic.response(status);
     target.cluster.report(&endpoint, Outcome::Status(status_for_health(exchange, &head)));
     exchange.info.upstream.timing.first_byte_received = Some(Instant::now());
     exchange.info.response_code = Some(status);
+    if refused {
+        exchange.info.set_details("websocket_handshake_unsuccessful");
+        head.headers.remove(&header::CONTENT_LENGTH);
+    }
     exchange.info.set_details("via_upstream");
-    upstream_headers(exchange, host, &mut head);
+    upstream_headers(exchange, host, &mut head, !upgraded && !refused);
     if let Some(RouteAction::Forward(forward)) = exchange.info.route.as_ref().map(|route| &route.action) {
         target::set_cookies(exchange, forward, &mut head.headers);
     }
@@ -63,13 +64,14 @@ pub(super) async fn send(
     exchange.filters.on_response(&exchange.request, &mut head, &mut exchange.info);
     exchange.complete(&mut head);
     note_grpc_status(exchange, &head.headers);
-    let end = !upgraded && upstream.response_ended();
+    let end = refused || (!upgraded && upstream.response_ended());
     exchange.stream.send_head(&head, end);
     exchange.sent(head);
     if upgraded {
         sending.upgraded();
     }
     let ended = transfer(exchange, &mut upstream, sending, timers, end).await;
+    before.note(&upstream, &mut exchange.info, traffic);
     let now = Instant::now();
     exchange.info.finish_at(now);
     traffic.upstream_rq_time().record_ms(exchange.info.elapsed());
@@ -78,7 +80,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// An answer that is neither the upgrade nor an error is of no use to a WebSocket client.
+/// An answer that is neither the upgrade nor an error is of no use to a WebSocket client but for its head, which may redirect it.
 fn refused_websocket(exchange: &Exchange<'_>, answer: &Answer) -> bool {
     let websocket = exchange.request.upgrade.as_ref().is_some_and(|kind| kind.eq_ignore_ascii_case("websocket"));
     websocket && answer.head.status.as_u16() < 400
@@ -94,8 +96,8 @@ fn status_for_health(exchange: &Exchange<'_>, head: &meltemi_http::ResponseHead)
 }
 
 /// What the router says of the response.
-fn upstream_headers(exchange: &mut Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead) {
-    if !exchange.context.http.suppress_envoy_headers() {
+fn upstream_headers(exchange: &Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead, timed: bool) {
+    if timed && !exchange.context.http.suppress_envoy_headers() {
         let since = exchange.info.last_downstream_byte_received.unwrap_or(exchange.info.start);
         let now = exchange.info.upstream.timing.first_byte_received.unwrap_or_else(Instant::now);
         let ms = u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +143,11 @@ async fn transfer(
         if let Poll::Ready(Err(_)) = sending.poll(cx, down, upstream, &mut info.bytes_received) {
             return Poll::Ready(End::Downstream);
         }
-        let _ = upstream.poll_flush(cx);
+        let flushed = upstream.poll_flush(cx).is_ready();
+        if sending.tunnel_ended() && flushed && matches!(down, ServerStream::H1(_)) {
+            // An upgraded HTTP/1 connection has no half of its own to close.
+            return Poll::Ready(End::Downstream);
+        }
         while !response_done {
             match poll_response_frame(cx, down, upstream) {
                 Poll::Pending => break,
@@ -227,6 +233,7 @@ fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End, now: Instant) 
             info.response_code_details = Some(details.into());
         }
         End::Expired(expired) => {
+            expired.count(traffic);
             let failure = super::Failure::Expired(expired);
             info.flags |= failure.flags();
             info.response_code_details = Some(failure.reply(false).details);

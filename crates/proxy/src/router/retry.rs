@@ -115,12 +115,16 @@ impl Retries {
         answer: &Answer,
         sending: &Sending,
     ) -> Option<Duration> {
+        let traffic = &target.cluster.stats.traffic;
         if self.on == RetryOn::default() || !self.wants_response(answer) {
             self.permit = None;
+            if self.made > 0 {
+                traffic.upstream_rq_retry_success().inc();
+            }
             return None;
         }
         let wait = self.allowed(exchange, target, sending)?;
-        target.cluster.stats.traffic.response(answer.head.status.as_u16());
+        traffic.retried(answer.head.status.as_u16());
         let outcome = meltemi_upstream::Outcome::Status(answer.head.status.as_u16());
         target.cluster.report(&answer.endpoint, outcome);
         self.tried.push(answer.endpoint.id);
@@ -137,7 +141,11 @@ impl Retries {
         if self.on == RetryOn::default() || !self.wants_failure(failure, sending) {
             return None;
         }
-        self.allowed(exchange, target, sending)
+        let wait = self.allowed(exchange, target, sending)?;
+        if let Failure::Expired(expired) = failure {
+            expired.count(&target.cluster.stats.traffic);
+        }
+        Some(wait)
     }
 
     fn wants_response(&self, answer: &Answer) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use meltemi_http::{Headers, name};
 use meltemi_plan::route::{Forward, MaxStreamDuration};
+use meltemi_upstream::TrafficStats;
 use tokio::time::Instant;
 
 use super::retry::Retries;
@@ -22,6 +23,24 @@ pub enum Expired {
     StreamIdle,
     /// The stream as a whole.
     MaxDuration,
+}
+
+impl Expired {
+    /// Otherwise the connection manager's.
+    pub fn is_of_router(self) -> bool {
+        matches!(self, Self::Request | Self::PerTry | Self::PerTryIdle)
+    }
+
+    pub fn count(self, traffic: &TrafficStats) {
+        match self {
+            Self::Request => traffic.upstream_rq_timeout().inc(),
+            Self::PerTry => traffic.upstream_rq_per_try_timeout().inc(),
+            Self::PerTryIdle => traffic.upstream_rq_per_try_idle_timeout().inc(),
+            Self::MaxDuration => traffic.upstream_rq_max_duration_reached().inc(),
+            Self::StreamIdle => {}
+        }
+        traffic.upstream_rq_tx_reset().inc();
+    }
 }
 
 #[derive(Default)]

@@ -4,20 +4,21 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use meltemi_filters::{LocalReply, ResponseFlags};
-use meltemi_http::{Frame, Method, ResponseHead, ServerStream};
+use meltemi_http::{Frame, Method, ResponseHead, ServerStream, pool::Connected};
 use meltemi_net::{Stream, buffers};
 use meltemi_plan::route::Forward;
-use meltemi_upstream::PickContext;
+use meltemi_upstream::{PickContext, Resource};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::{Failure, connect, target::Target};
+use super::{Failure, attempt, connect, target::Target};
 use crate::hcm::Exchange;
 
 /// This request asks for a tunnel, and the route ends it here.
@@ -39,14 +40,25 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         metadata: target.metadata_match.as_ref(),
         ..PickContext::default()
     };
-    let fail = |failure: Failure| Box::new(failure.reply(false));
+    let fail = |failure: Failure| {
+        failure.count(&target.cluster.stats.traffic);
+        Box::new(failure.reply(false))
+    };
     let endpoint = worker.pick(&target.cluster, &context).map_err(|_| fail(Failure::NoHealthyHost))?;
+    let traffic = &target.cluster.stats.traffic;
+    // Each tunnel has a connection of its own, for as long as it lasts: there is none to wait for.
+    let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Connection) else {
+        traffic.upstream_cx_overflow().inc();
+        return Err(fail(Failure::Overflow));
+    };
+    let _active = attempt::Active::begin(target, &endpoint).ok_or_else(|| fail(Failure::Overflow))?;
     exchange.info.upstream.host = Some(endpoint.address.clone());
     let mode = meltemi_http::pool::Mode::Http1;
     let authority = exchange.request.authority.clone();
     let (tls, _) = connect::tls_context(&worker, &target.cluster, &endpoint, mode, (None, &authority));
-    let opened = connect::open(&target.cluster.plan, &endpoint.address, tls.as_deref()).await;
-    let mut far = opened.map_err(|error| fail(Failure::Connect(error)))?;
+    let opened = connect::connect(Arc::clone(&target.cluster), endpoint, tls, permit).await;
+    let Connected { stream: mut far, guard: _counted, .. } = opened.map_err(|error| fail(Failure::Connect(error)))?;
+    traffic.response(StatusCode::OK.as_u16());
     exchange.info.upstream.local = Some(far.local_addr());
     exchange.info.set_details("via_upstream");
     let mut head = ResponseHead::new(StatusCode::OK);
@@ -70,6 +82,8 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     .await;
     exchange.info.bytes_received += relay.up;
     exchange.info.bytes_sent += relay.down;
+    traffic.upstream_cx_tx_bytes_total().add(relay.up);
+    traffic.upstream_cx_rx_bytes_total().add(relay.down);
     if !clean {
         exchange.info.flags |= ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
         exchange.stream.abort();

@@ -13,7 +13,7 @@ use meltemi_net::{Address, Keepalive, ListenOptions, Listener};
 use meltemi_plan as plan;
 use tokio::sync::Notify;
 
-use super::{Connections, LiveListener, Worker};
+use super::{Connections, LiveListener, Reach, Worker};
 use crate::chain;
 
 /// Out of file descriptors: wait for some to close.
@@ -25,7 +25,9 @@ pub(super) struct Listeners {
     worker: Rc<Worker>,
     running: HashMap<Arc<str>, Vec<Running>>,
     /// Of listeners that are gone.
-    leaving: Vec<Rc<Connections>>,
+    retired: Vec<Rc<Connections>>,
+    leaving: Option<Reach>,
+    closed: Option<Reach>,
     draining: bool,
 }
 
@@ -40,6 +42,8 @@ struct Running {
 #[derive(Default)]
 struct Stop {
     stopped: Cell<bool>,
+    /// Goes on accepting, but each connection is asked to finish from the start.
+    leaving: Cell<bool>,
     notify: Notify,
 }
 
@@ -65,7 +69,7 @@ impl SocketKey {
 
 impl Listeners {
     pub fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, running: HashMap::new(), leaving: Vec::new(), draining: false }
+        Self { worker, running: HashMap::new(), retired: Vec::new(), leaving: None, closed: None, draining: false }
     }
 
     /// Follows the worker's world: binds what is new, hands changed listeners to their sockets, closes what is gone.
@@ -76,7 +80,7 @@ impl Listeners {
         let listeners: Vec<Rc<LiveListener>> = self.worker.listeners.borrow().iter().cloned().collect();
         let mut before = std::mem::take(&mut self.running);
         for listener in &listeners {
-            if !listener.plan.bind_to_port {
+            if !listener.plan.bind_to_port || self.closed.is_some_and(|reach| reach.covers(&listener.plan)) {
                 continue;
             }
             let mut old = before.remove(&listener.plan.name).unwrap_or_default();
@@ -96,25 +100,44 @@ impl Listeners {
             self.running.insert(Arc::clone(&listener.plan.name), now);
         }
         before.into_values().flatten().for_each(|running| self.retire(running));
-        self.leaving.retain(|connections| !connections.is_empty());
+        self.retired.retain(|connections| !connections.is_empty());
+    }
+
+    /// Asks all connections to finish, those yet to come as well.
+    pub fn leave(&mut self, reach: Reach) {
+        self.leaving = Some(reach);
+        for running in self.running.values().flatten().filter(|running| running.is_within(reach)) {
+            running.stop.leaving.set(true);
+            running.connections.drain(|_| true);
+        }
+    }
+
+    /// Stops accepting. Connections that nobody asked to finish go on.
+    pub fn close(&mut self, reach: Reach) {
+        self.closed = Some(reach);
+        for (name, sockets) in std::mem::take(&mut self.running) {
+            let (closed, open): (Vec<Running>, _) = sockets.into_iter().partition(|running| running.is_within(reach));
+            closed.into_iter().for_each(|running| self.retired.push(running.stop_accepting()));
+            self.running.insert(name, open);
+        }
     }
 
     pub fn drain_all(&mut self) {
         self.draining = true;
         let all = std::mem::take(&mut self.running);
         all.into_values().flatten().for_each(|running| self.retire(running));
+        self.retired.iter().for_each(|connections| connections.drain(|_| true));
     }
 
     /// Drained, and nothing is open any more.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.leaving.iter().all(|connections| connections.is_empty())
+        self.draining && self.retired.iter().all(|connections| connections.is_empty())
     }
 
     fn retire(&mut self, running: Running) {
-        running.stop.stopped.set(true);
-        running.stop.notify.notify_one();
+        running.stop.leaving.set(true);
         running.connections.drain(|_| true);
-        self.leaving.push(running.connections);
+        self.retired.push(running.stop_accepting());
     }
 
     fn start(&self, listener: &Rc<LiveListener>, socket: SocketKey) -> Option<Running> {
@@ -138,6 +161,7 @@ impl Listeners {
             connections: Rc::default(),
             stop: Rc::default(),
         };
+        running.stop.leaving.set(self.leaving.is_some_and(|reach| reach.covers(&listener.plan)));
         let accept = accept(
             Rc::clone(&self.worker),
             bound,
@@ -151,6 +175,16 @@ impl Listeners {
 }
 
 impl Running {
+    fn is_within(&self, reach: Reach) -> bool {
+        reach.covers(&self.current.borrow().plan)
+    }
+
+    fn stop_accepting(self) -> Rc<Connections> {
+        self.stop.stopped.set(true);
+        self.stop.notify.notify_one();
+        self.connections
+    }
+
     /// Hands the new version over. Connections of chains that it changed or dropped are asked to finish.
     fn update(&self, listener: &Rc<LiveListener>) {
         let before = std::mem::replace(&mut *self.current.borrow_mut(), Rc::clone(listener));
@@ -172,7 +206,7 @@ async fn accept(
     let serve = |(stream, peer)| {
         let listener = current.borrow().clone();
         let handle = connections.add(worker.next_connection_id());
-        if stop.stopped.get() {
+        if stop.leaving.get() {
             // Accepted after the others were asked to finish.
             handle.drain();
         }

@@ -35,12 +35,31 @@ use tokio::{
 
 use crate::{router::transport::TransportCache, world::World};
 
-/// What the whole process is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which listeners a drain is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Those of traffic direction `INBOUND`.
+    Inbound,
+    All,
+}
+
+impl Reach {
+    fn covers(self, listener: &meltemi_plan::Listener) -> bool {
+        self == Self::All || listener.traffic_direction == meltemi_plan::listener::TrafficDirection::Inbound
+    }
+}
+
+/// What the whole process is doing; a later phase is never left for an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     #[default]
     Serving,
-    /// Nothing new is accepted; what is open is asked to finish.
+    /// These listeners go on accepting, and every answer asks its client to come back on another connection: those who route
+    /// to us do not know yet that we leave.
+    Leaving(Reach),
+    /// These listeners accept nothing; what is open goes on.
+    Closed(Reach),
+    /// Nothing is accepted; what is open is asked to finish, and the worker ends with it.
     Draining,
     /// Whatever is still open is dropped.
     Stopped,
@@ -119,9 +138,12 @@ pub async fn run(index: usize, feed: Feed) {
             }
             changed = phase.changed() => {
                 match *phase.borrow_and_update() {
-                    Phase::Serving if changed.is_ok() => {}
-                    Phase::Draining if changed.is_ok() => listeners.drain_all(),
-                    Phase::Serving | Phase::Draining | Phase::Stopped => return,
+                    _ if changed.is_err() => return,
+                    Phase::Serving => {}
+                    Phase::Leaving(reach) => listeners.leave(reach),
+                    Phase::Closed(reach) => listeners.close(reach),
+                    Phase::Draining => listeners.drain_all(),
+                    Phase::Stopped => return,
                 }
             }
             _ = sweep.tick() => {

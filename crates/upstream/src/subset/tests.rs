@@ -56,5 +56,11 @@ fn routes_get_the_hosts_they_ask_for() {
     check(&none, None, &[]);
     check(&config(SubsetFallback::AnyEndpoint), None, &[1, 2, 3, 4]);
     check(&config(SubsetFallback::DefaultSubset), Some(json!({ "version": "v3" })), &[1]);
-    check(&LbSubsets { panic_mode_any: true, ..none }, None, &[1, 2, 3, 4]);
+    // Envoy's panic mode stands behind the cluster's fallback, and helps neither its absence nor a selector's own.
+    check(&LbSubsets { panic_mode_any: true, ..none }, None, &[]);
+    let mut nobody = LbSubsets { panic_mode_any: true, ..config(SubsetFallback::DefaultSubset) };
+    nobody.default_subset = json!({ "version": "v9" });
+    check(&nobody, Some(json!({ "version": "v3" })), &[1, 2, 3, 4]);
+    nobody.selectors[0].fallback = Some(SubsetFallback::DefaultSubset);
+    check(&nobody, Some(json!({ "version": "v3" })), &[]);
 }
