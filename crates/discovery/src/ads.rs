@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -66,7 +67,9 @@ impl Arrival {
         let extensions = request.extensions();
         let secure = extensions.get::<SecureInfo>();
         let plain = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr());
-        let address = secure.map(|info| info.remote).or(plain).map(|address| address.to_string());
+        let address = secure.map(|info| info.remote).or(plain);
+        // On a socket of both families an IPv4 client has an address of the other.
+        let address = address.map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()).to_string());
         Self {
             address: address.unwrap_or_default(),
             metadata: MetadataMap::from_headers(request.headers().clone()),
@@ -155,7 +158,7 @@ impl AdsService {
             Incoming::Delta(request) => request.node.as_ref(),
             Incoming::StateOfTheWorld(request) => request.node.as_ref(),
         };
-        let peer = self.admit(arrival, node, variant).inspect_err(|_| self.state.stats.refused.inc())?;
+        let peer = self.admit(arrival, node, variant).inspect_err(|_| self.state.stats.refused_streams.inc())?;
         let id = peer.node.id.clone();
         tracing::info!(node = %id, address = peer.address, ?variant, "ADS: new connection");
         let requests = futures_util::stream::iter([Ok(first)]).chain(requests);

@@ -1,29 +1,32 @@
 //! Health, metrics and debug pages.
 //!
-//! Debug pages show the whole mesh, so they are for clients on this machine only. Secrets are never shown.
+//! Debug pages show the whole mesh, so they are for clients on this machine only, by whichever of its addresses. Secrets are
+//! never shown.
 
 mod debug;
 mod dump;
+mod metrics;
+mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
+use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use meltemi_telemetry::Registry;
-use meltemi_telemetry::metrics::Filter;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::State;
 
 pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stopped: watch::Receiver<bool>) -> Result<()> {
-    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(state).into_make_service_with_connect_info::<Ends>();
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     axum::serve(listener, service).with_graceful_shutdown(stop).await?;
     Ok(())
@@ -36,8 +39,8 @@ fn router(state: Arc<State>) -> Router {
         .route("/debug/connections", get(debug::adsz))
         .route("/debug/config_dump", get(debug::config_dump))
         .route("/debug/registryz", get(debug::registryz))
-        .route("/debug/endpointz", get(debug::endpointz))
-        .route("/debug/endpointShardz", get(debug::endpointz))
+        .route("/debug/endpointz", get(debug::endpoint_shardz))
+        .route("/debug/endpointShardz", get(debug::endpoint_shardz))
         .route("/debug/configz", get(debug::configz))
         .route("/debug/mesh", get(debug::mesh))
         .route("/debug/push_status", get(debug::push_status))
@@ -46,14 +49,35 @@ fn router(state: Arc<State>) -> Router {
         .route("/ready", get(|| async { "" }))
         .route("/healthz/ready", get(|| async { "" }))
         .route("/version", get(version))
-        .route("/metrics", get(metrics))
-        .route("/stats/prometheus", get(metrics))
+        .route("/metrics", get(prometheus))
+        .route("/stats/prometheus", get(prometheus))
         .merge(debug)
         .with_state(state)
 }
 
-async fn local_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
-    if !peer.ip().to_canonical().is_loopback() {
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    peer: SocketAddr,
+    own: Option<SocketAddr>,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Ends {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self { peer: *stream.remote_addr(), own: stream.io().local_addr().ok() }
+    }
+}
+
+impl Ends {
+    /// The client is on this machine: a connection to an address of one's own comes from that address.
+    fn is_local(self) -> bool {
+        let peer = self.peer.ip().to_canonical();
+        peer.is_loopback() || self.own.is_some_and(|own| own.ip().to_canonical() == peer)
+    }
+}
+
+async fn local_only(ConnectInfo(ends): ConnectInfo<Ends>, request: Request, next: Next) -> Response {
+    if !ends.is_local() {
         return (StatusCode::FORBIDDEN, "debug pages are for local clients").into_response();
     }
     next.run(request).await
@@ -69,18 +93,27 @@ async fn version() -> Json<serde_json::Value> {
     }))
 }
 
-async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    let registry: &Registry = &state.stats.registry;
-    let mut text = registry.prometheus(&Filter::default());
-    let counters = &state.certificates;
-    for (name, value) in [
-        ("citadel_server_csr_count", &counters.requests),
-        ("citadel_server_authentication_failure_count", &counters.authentication_failures),
-        ("citadel_server_csr_sign_err_count", &counters.signing_failures),
-        ("citadel_server_success_cert_issuance_count", &counters.issued),
-    ] {
-        let value = value.load(std::sync::atomic::Ordering::Relaxed);
-        text.push_str(&format!("# TYPE {name} counter\n{name} {value}\n"));
-    }
+async fn prometheus(Shared(state): Shared<Arc<State>>) -> Response {
+    let text = metrics::text(&state);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_local_by_loopback_or_by_an_address_of_this_machine() {
+        for (peer, own, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:8080", true),
+            ("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:8080", true),
+            ("10.244.0.1:1", "10.244.0.1:8080", true),
+            ("[::ffff:10.244.0.1]:1", "10.244.0.1:8080", true),
+            ("10.244.0.7:1", "10.244.0.1:8080", false),
+        ] {
+            let ends = Ends { peer: peer.parse().unwrap(), own: Some(own.parse().unwrap()) };
+            assert_eq!(ends.is_local(), expected, "{peer} to {own}");
+        }
+        assert!(!Ends { peer: "10.244.0.1:1".parse().unwrap(), own: None }.is_local());
+    }
 }

@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use meltemi_ca::{Authenticator, CertificateCounters, CertificateService};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore};
+use meltemi_tls::TrustDomain;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub config: Arc<ArcSwap<ConfigSet>>,
     pub stats: Stats,
     pub certificates: Arc<CertificateCounters>,
+    /// Of the identities that are issued and taken.
+    pub trust_domain: TrustDomain,
     pub options: Options,
 }
 
@@ -76,13 +79,16 @@ impl Discovery {
     pub async fn bind(options: Options, store: Arc<dyn ConfigStore>) -> Result<Self> {
         let stats = Stats::new();
         let set = store.snapshot();
-        let mesh = mesh::load(options.mesh_config.as_deref())?;
-        let (follower, snapshot) = Follower::new(&options, mesh, &set);
+        let mesh = mesh::initial(&options, &set)?;
+        let trust_domain = options.trust_domain_in(&mesh)?;
+        let watch = mesh::Watch::new(&options, trust_domain.clone());
+        let (follower, snapshot) = Follower::new(&options, mesh, watch, &set);
         stats.describe(&snapshot, &set);
+        stats.passed(set.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
         let source: Arc<dyn Source> = Arc::new(source::Translator::default());
         let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
         let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
-        let authenticator = Arc::new(options.authenticator());
+        let authenticator = Arc::new(options.authenticator(&trust_domain)?);
         let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
         let listen = async |address: Option<SocketAddr>| match address {
             Some(address) => TcpListener::bind(address).await.map(Some).with_context(|| format!("listen on {address}")),
@@ -91,7 +97,7 @@ impl Discovery {
         let (grpc, secure) = (listen(options.grpc).await?, listen(options.secure).await?);
         let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
         let config = Arc::new(ArcSwap::new(set));
-        let state = State { pusher, config, stats, certificates: certificates.counters(), options };
+        let state = State { pusher, config, stats, certificates: certificates.counters(), trust_domain, options };
         Ok(Self {
             state: Arc::new(state),
             store,
@@ -128,7 +134,7 @@ impl Discovery {
             tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
         }
         if let Some(listener) = self.secure {
-            let tls = secure::SecureListener::new(listener, &state.options)?;
+            let tls = secure::SecureListener::new(listener, &state.options, &state.trust_domain)?;
             tasks.spawn(ads::serve_secure(tls, ads.clone(), certificates, stopped.clone()));
         }
         for listener in [self.http, self.monitoring].into_iter().flatten() {
@@ -151,15 +157,15 @@ impl Discovery {
 
 /// Runs a control plane over a folder of documents until `shutdown` is done.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let store: Arc<dyn ConfigStore> = match &options.config_dir {
-        Some(dir) => {
-            let store = FileStore::open(dir).with_context(|| format!("configuration in {}", dir.display()))?;
-            tokio::spawn(follow::log_problems(store.watch_problems()));
-            Arc::new(store)
-        }
-        None => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),
+    let Some(dir) = options.config_dir.clone() else {
+        let store = Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()));
+        return Discovery::bind(options, store).await?.serve(shutdown).await;
     };
-    Discovery::bind(options, store).await?.serve(shutdown).await
+    let store = FileStore::open(&dir).with_context(|| format!("configuration in {}", dir.display()))?;
+    let problems = store.watch_problems();
+    let discovery = Discovery::bind(options, Arc::new(store)).await?;
+    tokio::spawn(follow::log_problems(problems, discovery.state.stats.clone()));
+    discovery.serve(shutdown).await
 }
 
 /// Until SIGINT or SIGTERM.

@@ -1,27 +1,48 @@
 //! `pilot-discovery`'s flags, and what they come to.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use meltemi_ca::{Authenticator, Authority, AuthorityOptions, TokenVerifier};
+use meltemi_config::mesh::MeshConfig;
 use meltemi_push::debounce::Debounce;
-use meltemi_tls::TrustDomain;
+use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
+
+use self::unused::Unused;
+use crate::mesh;
+
+mod unused;
+
+/// Where istiod's image has them.
+const DEFAULT_CA_DIR: &str = "./etc/cacerts";
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
 /// Flags of `discovery`. Addresses take Istio's form, where an empty host is every address.
 #[derive(Debug, Clone, Parser)]
-#[command(rename_all = "camelCase")]
+#[command(
+    rename_all = "camelCase",
+    args_override_self = true,
+    after_help = "\
+Examples:
+  meltemi discovery --configDir ./manifests
+  meltemi discovery --configDir ./manifests --meshConfig mesh.yaml --grpcAddr 127.0.0.1:15010 --secureGRPCAddr ''
+  curl -s localhost:8080/debug/syncz        # what every proxy has acknowledged
+
+Exit codes: 0 ended when told to; 1 it failed; 2 wrong usage"
+)]
 pub struct Args {
     /// Directory to watch for Istio and Kubernetes YAML
     #[arg(long = "configDir")]
     pub config_dir: Option<PathBuf>,
-    /// File with the mesh configuration
-    #[arg(long = "meshConfig", default_value = "./etc/istio/config/mesh")]
-    pub mesh_config: PathBuf,
+    /// File with the mesh configuration; the ConfigMap istio of istio-system where there is none
+    /// [default: ./etc/istio/config/mesh]
+    #[arg(long = "meshConfig")]
+    pub mesh_config: Option<PathBuf>,
     /// Address of the plaintext gRPC port; empty turns it off
     #[arg(long = "grpcAddr", default_value = ":15010")]
     pub grpc_addr: String,
@@ -31,18 +52,15 @@ pub struct Args {
     /// Address of the HTTP debug port; empty turns it off
     #[arg(long = "httpAddr", default_value = ":8080")]
     pub http_addr: String,
-    /// Address of the webhook port
-    #[arg(long = "httpsAddr", default_value = ":15017")]
-    pub https_addr: String,
     /// Address of the metrics port; empty turns it off
     #[arg(long = "monitoringAddr", default_value = ":15014")]
     pub monitoring_addr: String,
     /// DNS domain suffix
     #[arg(long = "domain", default_value = "cluster.local")]
     pub domain: String,
-    /// Trust domain of identities this control plane issues
-    #[arg(long = "trust-domain", env = "TRUST_DOMAIN", default_value = "cluster.local")]
-    pub trust_domain: String,
+    /// Trust domain of identities this control plane issues [default: the mesh configuration's]
+    #[arg(long = "trust-domain", env = "TRUST_DOMAIN")]
+    pub trust_domain: Option<String>,
     /// Name of the cluster whose registry this is
     #[arg(long = "clusterID", env = "CLUSTER_ID", default_value = "Kubernetes")]
     pub cluster_id: String,
@@ -61,9 +79,10 @@ pub struct Args {
     /// File with the private key of the TLS port
     #[arg(long = "tlsKeyFile", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// Directory of the signing certificate (`ca-cert.pem` or, kept by us, `root-cert.pem`)
-    #[arg(long = "caDir", env = "ROOT_CA_DIR", default_value = "./etc/cacerts")]
-    pub ca_dir: PathBuf,
+    /// Directory of the signing certificate (`ca-cert.pem` or, kept by us, `root-cert.pem`), made where it is missing
+    /// [default: ./etc/cacerts, or none: a root in memory]
+    #[arg(long = "caDir", env = "ROOT_CA_DIR")]
+    pub ca_dir: Option<PathBuf>,
     /// Issuer of service account tokens to accept
     #[arg(long = "tokenIssuer", env = "TOKEN_ISSUER", requires = "token_key_file")]
     pub token_issuer: Option<String>,
@@ -94,26 +113,23 @@ pub struct Args {
     /// Log as JSON
     #[arg(long = "log_as_json")]
     pub log_as_json: bool,
-    /// Accepted for compatibility: registries to read
-    #[arg(long, hide = true)]
-    pub registries: Option<String>,
-    /// Accepted for compatibility: Kubernetes credentials
-    #[arg(long, hide = true)]
-    pub kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub unused: Unused,
 }
 
 /// What a control plane runs with.
 #[derive(Clone)]
 pub struct Options {
     pub config_dir: Option<PathBuf>,
-    /// Absent: Istio's defaults.
+    /// Need not be there yet. Absent: the ConfigMap `istio` among the documents, or Istio's defaults.
     pub mesh_config: Option<PathBuf>,
     pub grpc: Option<SocketAddr>,
     pub secure: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
     pub monitoring: Option<SocketAddr>,
     pub domain: String,
-    pub trust_domain: TrustDomain,
+    /// Absent: the mesh configuration's.
+    pub trust_domain: Option<TrustDomain>,
     pub cluster_id: String,
     pub namespace: String,
     pub pod_name: String,
@@ -146,7 +162,7 @@ impl Options {
             http: None,
             monitoring: None,
             domain: "cluster.local".to_owned(),
-            trust_domain: authority.trust_domain().clone(),
+            trust_domain: None,
             cluster_id: "Kubernetes".to_owned(),
             namespace: "istio-system".to_owned(),
             pod_name: "istiod".to_owned(),
@@ -172,44 +188,50 @@ impl Options {
         info.to_string()
     }
 
-    pub(crate) fn authenticator(&self) -> Authenticator {
-        let verifier = self.tokens.as_ref().and_then(|(key, issuer)| {
-            let verifier = TokenVerifier::from_pem(key, issuer, self.trust_domain.clone());
-            verifier.inspect_err(|error| tracing::error!(%error, "tokens are not accepted")).ok()
-        });
-        Authenticator::new(self.trust_domain.clone(), verifier)
+    /// The trust domain in force: that of the flag, else the mesh's.
+    pub(crate) fn trust_domain_in(&self, mesh: &MeshConfig) -> Result<TrustDomain> {
+        match &self.trust_domain {
+            Some(given) => Ok(given.clone()),
+            None => mesh.trust_domain.parse().context("trustDomain of the mesh configuration"),
+        }
+    }
+
+    pub(crate) fn authenticator(&self, trust_domain: &TrustDomain) -> Result<Authenticator> {
+        let verifier = |(key, issuer): &(String, String)| TokenVerifier::from_pem(key, issuer, trust_domain.clone());
+        Ok(Authenticator::new(trust_domain.clone(), self.tokens.as_ref().map(verifier).transpose()?))
     }
 }
 
 impl Args {
-    /// Reads the files that the flags name.
+    /// Reads the files that the flags name; an error names the file.
     pub fn into_options(self) -> Result<Options> {
-        let trust_domain: TrustDomain = self.trust_domain.parse().context("--trust-domain")?;
-        let authority = Arc::new(authority(&self.ca_dir, trust_domain)?);
-        let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
-        let certificate = match (&self.tls_cert_file, &self.tls_key_file) {
-            (Some(chain), Some(key)) => Some((read(chain)?, read(key)?)),
-            _ => None,
+        self.unused.warn();
+        let given = self.trust_domain.filter(|text| !text.is_empty());
+        let trust_domain: Option<TrustDomain> = given.map(|text| text.parse()).transpose().context("--trust-domain")?;
+        let mesh_config = mesh::file(self.mesh_config);
+        let owner = match &trust_domain {
+            Some(given) => given.clone(),
+            None => mesh::trust_domain_of(mesh_config.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN.parse()?),
         };
-        let tokens = match (&self.token_key_file, self.token_issuer) {
-            (Some(key), Some(issuer)) => Some((String::from_utf8(read(key)?).context("--tokenKeyFile")?, issuer)),
-            _ => None,
-        };
-        let extra_roots = self.ca_cert_file.as_deref().map(read).transpose()?.unwrap_or_default();
+        let authority = Arc::new(authority(self.ca_dir.as_deref(), owner)?);
+        let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
+        let tokens = self.token_key_file.zip(self.token_issuer).map(|(key, issuer)| tokens(&key, issuer));
+        let extra_roots = self.ca_cert_file.as_deref().map(roots).transpose()?.unwrap_or_default();
         Ok(Options {
             config_dir: self.config_dir,
-            mesh_config: Some(self.mesh_config).filter(|path| path.exists()),
+            mesh_config,
             grpc: address(&self.grpc_addr).context("--grpcAddr")?,
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
             http: address(&self.http_addr).context("--httpAddr")?,
             monitoring: address(&self.monitoring_addr).context("--monitoringAddr")?,
             domain: self.domain,
+            trust_domain,
             cluster_id: self.cluster_id,
             namespace: self.namespace,
             pod_name: self.pod_name,
-            tokens,
+            tokens: tokens.transpose()?,
             extra_roots,
-            certificate,
+            certificate: certificate.transpose()?,
             debounce: Debounce { quiet: self.debounce_after, longest: self.debounce_max },
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
@@ -220,39 +242,69 @@ impl Args {
     }
 }
 
-/// A plugged-in certificate where there is one, one that we kept where there is that, else a new one kept nowhere.
-fn authority(dir: &Path, trust_domain: TrustDomain) -> Result<Authority> {
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+/// Chain and key of the TLS port, once it is certain that they are such.
+fn certificate(chain: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
+    let read = (read(chain)?, read(key)?);
+    Identity::from_pem(&read.0, &read.1)
+        .with_context(|| format!("--tlsCertFile {} with --tlsKeyFile {}", chain.display(), key.display()))?;
+    Ok(read)
+}
+
+/// Key and issuer of tokens, once it is certain that tokens can be verified by them.
+fn tokens(key: &Path, issuer: String) -> Result<(String, String)> {
+    let name = || format!("--tokenKeyFile {}", key.display());
+    let text = String::from_utf8(read(key)?).with_context(name)?;
+    TokenVerifier::from_pem(&text, &issuer, DEFAULT_TRUST_DOMAIN.parse()?).with_context(name)?;
+    Ok((text, issuer))
+}
+
+fn roots(path: &Path) -> Result<Vec<u8>> {
+    let bytes = read(path)?;
+    TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("--caCertFile {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a folder was
+/// named, else nowhere.
+fn authority(named: Option<&Path>, trust_domain: TrustDomain) -> Result<Authority> {
     let options = AuthorityOptions::new(trust_domain);
+    let dir = named.unwrap_or(Path::new(DEFAULT_CA_DIR));
     let authority = if dir.join("ca-cert.pem").exists() {
         Authority::plugged(dir, options)
-    } else if dir.is_dir() {
+    } else if dir.exists() && !dir.is_dir() {
+        bail!("--caDir {}: not a folder", dir.display());
+    } else if named.is_some() || dir.exists() {
         Authority::persistent(dir, options)
     } else {
+        tracing::warn!(
+            "there is no {DEFAULT_CA_DIR}: the root certificate lives in memory only, and proxies that have it trust no \
+             other after a restart; --caDir names a folder to keep it in"
+        );
         Authority::self_signed(options)
     };
     authority.with_context(|| format!("signing certificate in {}", dir.display()))
 }
 
-/// `:15010`, `127.0.0.1:0`, `[::1]:15010`; empty is none.
+/// `:15010`, `127.0.0.1:0`, `[::1]:15010`, `localhost:15010`; empty is none. Of a name the first address counts.
 fn address(text: &str) -> Result<Option<SocketAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
-    Ok(Some(full.parse().with_context(|| format!("{text:?} is not an address"))?))
+    let full = if text.starts_with(':') { format!("{}{text}", any_host()) } else { text.to_owned() };
+    let found = full.to_socket_addrs().with_context(|| format!("{text:?} is not an address"))?.next();
+    Ok(Some(found.with_context(|| format!("{text:?} has no address"))?))
 }
 
-/// Go's durations with one unit, such as `100ms` or `1h`.
+/// Every address of this machine, of both families where the system takes them on one socket.
+fn any_host() -> &'static str {
+    let both = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|only| only.trim() == "0");
+    if both && std::net::UdpSocket::bind("[::]:0").is_ok() { "[::]" } else { "0.0.0.0" }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let number: f64 = text[..split].parse().map_err(|_| format!("{text:?} is not a duration"))?;
-    let unit = match &text[split..] {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "" if number == 0.0 => 0.0,
-        _ => return Err(format!("{text:?} is not a duration")),
-    };
-    Duration::try_from_secs_f64(number * unit).map_err(|_| format!("{text:?} is not a duration"))
+    meltemi_config::parse_duration(text).map_err(|reason| format!("{text:?}: {reason}"))
 }

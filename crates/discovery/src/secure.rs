@@ -11,7 +11,7 @@ use anyhow::Result;
 use futures_util::Stream;
 use meltemi_ca::PeerCertificate;
 use meltemi_tls::{
-    CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, SpiffeId, TrustAnchors, TrustSlot, Validation,
+    CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, SpiffeId, TrustAnchors, TrustDomain, TrustSlot, Validation,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,13 +38,14 @@ pub(crate) struct SecureListener {
 struct Renewal {
     slot: Arc<CertSlot>,
     options: Options,
+    trust_domain: TrustDomain,
 }
 
 impl SecureListener {
-    pub(crate) fn new(listener: TcpListener, options: &Options) -> Result<Self> {
+    pub(crate) fn new(listener: TcpListener, options: &Options, trust_domain: &TrustDomain) -> Result<Self> {
         let identity = match &options.certificate {
             Some((chain, key)) => Identity::from_pem(chain, key)?,
-            None => issue(options)?,
+            None => issue(options, trust_domain)?,
         };
         let slot = CertSlot::new(identity);
         let mut roots = options.authority.root_pem().as_bytes().to_vec();
@@ -59,7 +60,8 @@ impl SecureListener {
             alpn: vec![b"h2".to_vec()],
             ..ServerOptions::default()
         })?;
-        let renewal = options.certificate.is_none().then(|| Renewal { slot, options: options.clone() });
+        let renewal = || Renewal { slot, options: options.clone(), trust_domain: trust_domain.clone() };
+        let renewal = options.certificate.is_none().then(renewal);
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
 
@@ -111,7 +113,7 @@ async fn renew(renewal: Option<Renewal>) {
     let Some(renewal) = renewal else { return std::future::pending().await };
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        match issue(&renewal.options) {
+        match issue(&renewal.options, &renewal.trust_domain) {
             Ok(identity) => renewal.slot.set(identity),
             Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
         }
@@ -119,7 +121,7 @@ async fn renew(renewal: Option<Renewal>) {
 }
 
 /// A certificate under the names that proxies know us by.
-fn issue(options: &Options) -> Result<Identity> {
+fn issue(options: &Options, trust_domain: &TrustDomain) -> Result<Identity> {
     let namespace = &options.namespace;
     let mut names = vec!["istiod".to_owned(), "localhost".to_owned()];
     for service in ["istiod", "istio-pilot", "istiod-remote"] {
@@ -127,7 +129,7 @@ fn issue(options: &Options) -> Result<Identity> {
         names.push(format!("{service}.{namespace}.svc"));
         names.push(format!("{service}.{namespace}.svc.{}", options.domain));
     }
-    let id = SpiffeId::new(options.trust_domain.clone(), namespace, "istiod")?;
+    let id = SpiffeId::new(trust_domain.clone(), namespace, "istiod")?;
     Ok(options.authority.server_identity(&names, &id)?)
 }
 

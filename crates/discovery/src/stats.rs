@@ -1,6 +1,9 @@
 //! The control plane's own metrics, under istiod's names.
 
-use meltemi_config::Kind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use meltemi_config::{Key, Kind, Problem, Severity};
 use meltemi_model::Snapshot;
 use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_telemetry::metrics::Labels;
@@ -13,7 +16,7 @@ const TRIGGERS: [&str; 4] = ["config", "endpoint", "service", "global"];
 pub(crate) struct Stats {
     pub registry: Registry,
     pub push: meltemi_push::Stats,
-    pub refused: Counter,
+    pub refused_streams: Counter,
     /// Streams refused because as many as may be were served.
     pub full: Counter,
     services: Gauge,
@@ -22,7 +25,9 @@ pub(crate) struct Stats {
     inbound_config: Counter,
     inbound_services: Counter,
     inbound_endpoints: Counter,
-    _info: Gauge,
+    /// Documents taken (true) or refused, by kind.
+    validated: Arc<Mutex<BTreeMap<(Kind, bool), Counter>>>,
+    _constant: [Gauge; 2],
 }
 
 impl Stats {
@@ -32,9 +37,11 @@ impl Stats {
         let info =
             registry.gauge("istio_build", Labels::new([("component", "pilot"), ("tag", env!("CARGO_PKG_VERSION"))]));
         info.set(1);
+        let clusters = registry.gauge("istiod_managed_clusters", Labels::new([("cluster_type", "local")]));
+        clusters.set(1);
         Self {
             push: meltemi_push::Stats::new(&registry),
-            refused: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
+            refused_streams: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
             full: registry.counter("pilot_xds_full_connections", Labels::default()),
             services: registry.gauge("pilot_services", Labels::default()),
             virtual_services: registry.gauge("pilot_virt_services", Labels::default()),
@@ -44,7 +51,8 @@ impl Stats {
             inbound_config: inbound("config"),
             inbound_services: inbound("svc"),
             inbound_endpoints: inbound("eds"),
-            _info: info,
+            validated: Arc::default(),
+            _constant: [info, clusters],
             registry,
         }
     }
@@ -64,6 +72,37 @@ impl Stats {
                 _ => self.inbound_config.inc(),
             }
         }
+        self.passed(&changes.upserted);
+    }
+
+    /// Counts documents that were taken.
+    pub(crate) fn passed<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
+        keys.into_iter().for_each(|key| self.validated(key.kind, true));
+    }
+
+    /// Counts documents that were refused; each once, whatever the number of its problems.
+    pub(crate) fn refused<'a>(&self, problems: impl Iterator<Item = &'a Problem>) {
+        let errors = problems.filter(|problem| problem.severity == Severity::Error);
+        let keys: BTreeSet<&Key> = errors.filter_map(|problem| problem.object.as_ref()).collect();
+        keys.into_iter().for_each(|key| self.validated(key.kind, false));
+    }
+
+    /// Only of Istio's own kinds, as its webhook is asked about no others.
+    fn validated(&self, kind: Kind, passed: bool) {
+        if !kind.is_istio() {
+            return;
+        }
+        let name = if passed { "galley_validation_passed" } else { "galley_validation_failed" };
+        let info = kind.info();
+        let new = || {
+            let mut labels = vec![("group", info.group), ("resource", info.plural), ("version", info.versions[0])];
+            if !passed {
+                labels.push(("reason", "invalid_resource"));
+            }
+            self.registry.counter(name, Labels::new(labels))
+        };
+        let mut counters = self.validated.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.entry((kind, passed)).or_insert_with(new).inc();
     }
 
     /// Counts what set a push off.

@@ -74,7 +74,13 @@ impl Mesh {
     }
 
     async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_over(|_| {}, change).await
+    }
+
+    /// With more in the folder.
+    async fn start_over(write: impl FnOnce(&std::path::Path), change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        write(dir.path());
         std::fs::write(dir.path().join("services.yaml"), SERVICE).unwrap();
         std::fs::write(dir.path().join("echo.yaml"), endpoints("echo", &["127.0.1.1"])).unwrap();
         std::fs::write(dir.path().join("other.yaml"), endpoints("other", &["127.0.2.1"])).unwrap();
@@ -335,9 +341,7 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
     let dump = mesh.json("/debug/config_dump?proxyID=client.default").await;
     let clusters = dump["configs"][0]["dynamic_active_clusters"].as_array().unwrap();
     assert!(clusters.iter().any(|entry| entry["cluster"]["name"] == ECHO), "{dump}");
-    let services = mesh.json("/debug/registryz").await;
-    assert!(services.as_array().unwrap().iter().any(|service| service["hostname"] == "echo.default.svc.cluster.local"));
-    assert!(mesh.json("/debug/endpointz").await.to_string().contains("127.0.1.1"));
+    registry_pages_have_istiods_shapes(&mesh).await;
     assert_eq!(mesh.json("/debug/mesh").await["rootNamespace"], "istio-system");
     mesh.json("/debug/configz").await;
     for address in [mesh.addresses.http, mesh.addresses.monitoring] {
@@ -345,10 +349,13 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
         assert!(mesh.get(address, "/version").await.contains("meltemi"));
         let metrics = mesh.get(address, "/metrics").await;
         for line in [
-            "pilot_xds 1",
+            "pilot_xds{version=\"unknown\"} 1",
             "pilot_services 2",
             "pilot_xds_pushes{type=\"cds\"} 1",
             "pilot_total_xds_rejects{type=\"cds\"} 0",
+            "# HELP pilot_xds Connected proxies, by version.",
+            "istiod_managed_clusters{cluster_type=\"local\"} 1",
+            "pilot_xds_push_time_count{type=\"cds\"} 1",
         ] {
             assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
         }
@@ -356,9 +363,38 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
     mesh.stop().await;
 }
 
+/// `/debug/registryz` and `/debug/endpointShardz` over the mesh of [`SERVICE`].
+async fn registry_pages_have_istiods_shapes(mesh: &Mesh) {
+    const HOST: &str = "echo.default.svc.cluster.local";
+    let services = mesh.json("/debug/registryz").await;
+    let service = services.as_array().unwrap().iter().find(|service| service["hostname"] == HOST).unwrap();
+    assert_eq!(service["ports"], json!([{ "name": "http", "port": 8000, "protocol": "HTTP" }]));
+    assert_eq!(service["clusterVIPs"], json!({ "Addresses": { "Kubernetes": ["127.200.0.1"] } }));
+    assert_eq!((&service["defaultAddress"], &service["Resolution"]), (&json!("127.200.0.1"), &json!(0)));
+    assert_eq!(service["MeshExternal"], false);
+    let attributes = &service["Attributes"];
+    assert_eq!((&attributes["Name"], &attributes["Namespace"]), (&json!("echo"), &json!("default")));
+    assert_eq!(
+        (&attributes["ServiceRegistry"], &attributes["LabelSelectors"]),
+        (&json!("Kubernetes"), &json!({"app": "echo"}))
+    );
+    assert_eq!(attributes["ExportTo"], json!({ "*": {} }));
+    for page in ["/debug/endpointShardz", "/debug/endpointz"] {
+        let shards = mesh.json(page).await;
+        let endpoint = &shards[HOST]["default"]["Shards"]["Kubernetes/Kubernetes"][0];
+        assert_eq!(endpoint["Addresses"], json!(["127.0.1.1"]), "{shards}");
+        assert_eq!((&endpoint["ServicePortName"], &endpoint["EndpointPort"]), (&json!("http"), &json!(9000)));
+        assert_eq!((&endpoint["TLSMode"], &endpoint["HealthStatus"]), (&json!("disabled"), &json!(1)));
+        assert_eq!(endpoint["Locality"], json!({ "Label": "", "ClusterID": "Kubernetes" }));
+        assert!(shards[HOST]["default"]["ServiceAccounts"].is_object());
+    }
+}
+
 #[test]
 fn flags_are_pilot_discoverys() {
     use clap::Parser as _;
+    let dir = tempfile::tempdir().unwrap();
+    let ca_dir = format!("--caDir={}", dir.path().join("ca").display());
     let args = Args::parse_from([
         "discovery",
         "--configDir=/x",
@@ -374,15 +410,15 @@ fn flags_are_pilot_discoverys() {
         "--keepaliveInterval=1m",
         "--keepaliveMaxServerConnectionAge=30m",
         "--log_output_level=default:info",
-        "--caDir=/does/not/exist",
+        &ca_dir,
     ]);
     let options = args.into_options().unwrap();
     assert_eq!(options.grpc, Some("127.0.0.1:15010".parse().unwrap()));
     assert_eq!(options.secure, None);
-    assert_eq!(options.http, Some("0.0.0.0:8080".parse().unwrap()));
+    assert!(["[::]:8080", "0.0.0.0:8080"].map(|any| Some(any.parse().unwrap())).contains(&options.http));
     assert_eq!(options.monitoring, Some("[::1]:15014".parse().unwrap()));
-    assert_eq!(options.mesh_config, None);
-    assert_eq!(options.trust_domain.as_str(), "td");
+    assert_eq!(options.mesh_config, Some("/does/not/exist".into()), "it may yet appear");
+    assert_eq!(options.trust_domain.as_ref().unwrap().as_str(), "td");
     assert_eq!(options.keepalive_interval, Duration::from_secs(60));
     assert_eq!(options.max_connection_age, Some(Duration::from_secs(1800)));
     assert!(Args::try_parse_from(["discovery", "--keepaliveInterval=soon"]).is_err());
@@ -419,5 +455,209 @@ async fn more_proxies_than_may_be_are_refused_and_let_in_when_there_is_place() {
         }
     }
     assert!(second.has(CLUSTER, ECHO));
+    mesh.stop().await;
+}
+
+fn parsed(arguments: &[&str]) -> Result<Options> {
+    use clap::Parser as _;
+    let dir = tempfile::tempdir().unwrap();
+    let ca_dir = format!("--caDir={}", dir.path().join("ca").display());
+    Args::try_parse_from(["discovery", &ca_dir].iter().chain(arguments))?.into_options()
+}
+
+#[test]
+fn flags_without_effect_are_taken_and_a_repeated_flag_counts_as_given_last() {
+    let unused = [
+        "--ctrlz_port=9876",
+        "--ctrlz_address=localhost",
+        "--shutdownDuration=10s",
+        "--networksConfig=/x",
+        "--clusterRegistriesNamespace=istio-system",
+        "-a=app",
+        "--profile",
+        "--tls-cipher-suites=A,B",
+        "--log_target=stdout",
+        "--log_caller=all",
+        "--log_stacktrace_level=default:none",
+        "--httpsAddr=:15017",
+        "--kubeconfig=/k",
+        "--registries=Kubernetes",
+        "--domain=one",
+        "--domain=two",
+        "--keepaliveInterval=1h30m",
+    ];
+    let options = parsed(&unused).unwrap();
+    assert_eq!((options.domain.as_str(), options.keepalive_interval), ("two", Duration::from_secs(5400)));
+    use clap::Parser as _;
+    let given = Args::parse_from(["discovery"].iter().chain(&unused)).unused.given();
+    assert_eq!(given.len(), 14, "{given:?}");
+    assert!(Args::parse_from(["discovery"]).unused.given().is_empty());
+}
+
+#[test]
+fn addresses_are_of_both_families_and_names_are_resolved() {
+    let options =
+        parsed(&["--grpcAddr=localhost:0", "--secureGRPCAddr=:0", "--httpAddr=", "--monitoringAddr="]).unwrap();
+    assert!(options.grpc.unwrap().ip().is_loopback());
+    let any = options.secure.unwrap();
+    let listener = std::net::TcpListener::bind(any).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    if any.is_ipv6() {
+        std::net::TcpStream::connect(("::1", port)).unwrap();
+    }
+    let error = format!("{:#}", parsed(&["--grpcAddr=15010"]).err().unwrap());
+    assert!(error.contains("--grpcAddr") && error.contains("\"15010\" is not an address"), "{error}");
+}
+
+#[test]
+fn a_security_file_that_is_none_ends_the_start_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let garbage = dir.path().join("garbage.pem");
+    std::fs::write(&garbage, "nothing of the kind").unwrap();
+    let name = garbage.display().to_string();
+    let missing = dir.path().join("missing.pem").display().to_string();
+    for (arguments, flag) in [
+        (vec!["--tokenKeyFile", name.as_str(), "--tokenIssuer", "me"], "--tokenKeyFile"),
+        (vec!["--caCertFile", name.as_str()], "--caCertFile"),
+        (vec!["--tlsCertFile", name.as_str(), "--tlsKeyFile", name.as_str()], "--tlsCertFile"),
+    ] {
+        let error = format!("{:#}", parsed(&arguments).err().expect(flag));
+        assert!(error.contains(flag) && error.contains(&name), "{error}");
+        let arguments: Vec<&str> = arguments.iter().map(|word| if *word == name { &*missing } else { *word }).collect();
+        let error = format!("{:#}", parsed(&arguments).err().expect(flag));
+        assert!(error.contains(&missing) && error.matches("os error").count() == 1, "{error}");
+    }
+}
+
+#[test]
+fn a_named_folder_of_the_root_is_made_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/folder");
+    let argument = format!("--caDir={}", path.display());
+    let root = || parsed(&[&argument]).unwrap().authority.root_pem().to_owned();
+    assert_eq!(root(), root());
+    std::fs::remove_file(path.join("ca-key.pem")).unwrap();
+    let error = format!("{:#}", parsed(&[&argument]).err().unwrap());
+    assert!(error.ends_with("ca-key.pem is missing beside root-cert.pem") && error.contains("new/folder"), "{error}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = format!("{:#}", parsed(&[&format!("--caDir={}", file.display())]).err().unwrap());
+    assert!(error.ends_with("file: not a folder"), "{error}");
+}
+
+/// A workload's certificate as the mesh issues it by token, and what the mesh says its trust domain is.
+async fn issued_identity(mesh: &Mesh) -> (String, Value) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let mut request = tonic::Request::new(IstioCertificateRequest { csr, ..Default::default() });
+    let token = mesh.tokens.issue("default", "client", Duration::from_secs(60)).unwrap();
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut client = IstioCertificateServiceClient::new(mesh.channel(None).await);
+    let chain = client.create_certificate(request).await.unwrap().into_inner().cert_chain;
+    let identity = Identity::from_pem(chain.concat().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    // Taken for a renewal.
+    let mut client = IstioCertificateServiceClient::new(mesh.channel(Some(identity.clone())).await);
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    client.create_certificate(IstioCertificateRequest { csr, ..Default::default() }).await.unwrap();
+    (identity.info().uri_sans[0].clone(), mesh.json("/debug/mesh").await["trustDomain"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identities_are_of_the_meshs_trust_domain_unless_the_flag_gives_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mesh.yaml");
+    std::fs::write(&file, "trustDomain: foo.com\n").unwrap();
+    for (given, expected) in [(None, "foo.com"), (Some("bar.org"), "bar.org"), (Some("cluster.local"), "cluster.local")]
+    {
+        let mesh = Mesh::start_with(|options| {
+            options.mesh_config = Some(file.clone());
+            options.trust_domain = given.map(|text| text.parse().unwrap());
+        })
+        .await;
+        let (identity, in_force) = issued_identity(&mesh).await;
+        assert_eq!(identity, format!("spiffe://{expected}/ns/default/sa/client"));
+        assert_eq!(in_force, expected);
+        mesh.stop().await;
+    }
+}
+
+const MESH_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                        data:\n  mesh: |\n    trustDomain: map.example\n    rootNamespace: roots\n";
+
+async fn until_mesh(mesh: &Mesh, field: &str, expected: &str) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while mesh.json("/debug/mesh").await[field] != expected {
+        assert!(tokio::time::Instant::now() < end, "{field} is not {expected}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_config_map_istio_is_the_mesh_configuration_where_no_file_is_given() {
+    let mesh = Mesh::start_over(|dir| std::fs::write(dir.join("istio.yaml"), MESH_MAP).unwrap(), |_| {}).await;
+    assert_eq!(
+        issued_identity(&mesh).await,
+        ("spiffe://map.example/ns/default/sa/client".to_owned(), json!("map.example"))
+    );
+    assert_eq!(mesh.json("/debug/mesh").await["rootNamespace"], "roots");
+    // An edit is followed, but for the trust domain: identities are out.
+    mesh.write("istio.yaml", &MESH_MAP.replace("roots", "others").replace("map.example", "new.example"));
+    until_mesh(&mesh, "rootNamespace", "others").await;
+    assert_eq!(mesh.json("/debug/mesh").await["trustDomain"], "map.example");
+    std::fs::remove_file(mesh.dir.path().join("istio.yaml")).unwrap();
+    until_mesh(&mesh, "rootNamespace", "istio-system").await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_file_that_appears_later_is_taken_then_and_wins_over_the_config_map() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("mesh.yaml");
+    let mesh = Mesh::start_over(
+        |dir| std::fs::write(dir.join("istio.yaml"), MESH_MAP).unwrap(),
+        |options| options.mesh_config = Some(file.clone()),
+    )
+    .await;
+    assert_eq!(mesh.json("/debug/mesh").await["rootNamespace"], "istio-system");
+    std::fs::write(&file, "rootNamespace: late\n").unwrap();
+    until_mesh(&mesh, "rootNamespace", "late").await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_mesh_file_ends_the_start_with_its_place() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("mesh.yaml");
+    std::fs::write(&file, "accessLogFile: x\ntrustDomian: y\n").unwrap();
+    let authority = Authority::self_signed(AuthorityOptions::new("cluster.local".parse().unwrap())).unwrap();
+    let options = Options { mesh_config: Some(file.clone()), ..Options::new(Arc::new(authority)) };
+    let store = Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()));
+    let error = format!("{:#}", Discovery::bind(options, store).await.err().unwrap());
+    let expected = format!("\n  {}:2: error: trustDomian: unknown field; did you mean `trustDomain`?", file.display());
+    assert!(error.ends_with(&expected), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_that_are_taken_and_refused_are_counted() {
+    let mesh = Mesh::start().await;
+    mesh.write(
+        "vs.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: echo, namespace: default}\n\
+         spec:\n  hosts: [echo]\n  http: [{timeout: 3s, route: [{destination: {host: echo}}]}]\n",
+    );
+    let line = "galley_validation_passed{group=\"networking.istio.io\",resource=\"virtualservices\",version=\"v1\"} 1";
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !mesh.get(mesh.addresses.monitoring, "/metrics").await.lines().any(|found| found == line) {
+        assert!(tokio::time::Instant::now() < end, "{line}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stats = Stats::new();
+    let problems =
+        |text: &str| meltemi_config::parse_documents("f", text).iter().flat_map(|d| d.check()).collect::<Vec<_>>();
+    let twice_wrong =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {host: 1, hots: 2}\n";
+    stats.refused(problems(twice_wrong).iter());
+    assert_eq!(stats.registry.total("galley_validation_failed", &[("resource", "virtualservices")]), 1);
     mesh.stop().await;
 }

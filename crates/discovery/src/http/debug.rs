@@ -8,12 +8,12 @@ use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use meltemi_config::Kind;
-use meltemi_model::Snapshot;
 use meltemi_push::{ClientStatus, TypeStatus};
+use meltemi_xds::Variant;
 use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE};
 use serde_json::{Value, json};
 
-use super::dump;
+use super::{dump, registry};
 use crate::State;
 
 type Parameters = Query<HashMap<String, String>>;
@@ -33,7 +33,7 @@ fn sync_status(client: &ClientStatus, state: &State) -> Value {
     let node = &client.peer.node;
     let mut status = json!({
         "cluster_id": node.text("CLUSTER_ID").unwrap_or(&state.options.cluster_id),
-        "proxy": format!("{}", node.name),
+        "proxy": &*node.name,
         "proxy_id": &*node.id,
         "proxy_type": node.kind.name(),
         "istio_version": node.text("ISTIO_VERSION").unwrap_or_default(),
@@ -84,12 +84,19 @@ pub(super) async fn adsz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
                 "connectedForSeconds": client.connected_for.as_secs(),
                 "address": client.peer.address,
                 "identity": client.peer.identity,
-                "variant": format!("{:?}", client.peer.variant),
+                "variant": variant(client.peer.variant),
                 "watches": watches.collect::<serde_json::Map<_, _>>(),
             })
         })
         .collect();
     Json(json!({ "totalClients": entries.len(), "clients": entries }))
+}
+
+fn variant(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Delta => "delta",
+        Variant::StateOfTheWorld => "sotw",
+    }
 }
 
 /// What a proxy would be sent now, as Envoy's config dump.
@@ -109,55 +116,12 @@ pub(super) async fn config_dump(Shared(state): Shared<Arc<State>>, Query(query):
 
 /// Services.
 pub(super) async fn registryz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    let snapshot = state.pusher.snapshot();
-    Json(snapshot.services.ordered().iter().map(|service| service_value(service)).collect())
-}
-
-fn service_value(service: &meltemi_model::Service) -> Value {
-    let ports: Vec<Value> = service
-        .ports
-        .iter()
-        .map(|port| json!({ "name": &*port.name, "port": port.number, "protocol": format!("{:?}", port.protocol) }))
-        .collect();
-    json!({
-        "hostname": &*service.hostname,
-        "addresses": service.addresses.iter().map(|address| &**address).collect::<Vec<_>>(),
-        "autoAllocatedIPv4": service.auto_address.map(|address| address.to_string()),
-        "ports": ports,
-        "resolution": format!("{:?}", service.resolution),
-        "meshExternal": service.mesh_external,
-        "attributes": {
-            "name": &*service.name,
-            "namespace": &*service.namespace,
-            "serviceRegistry": format!("{:?}", service.registry),
-            "exportTo": format!("{:?}", service.export_to),
-        },
-    })
+    Json(registry::services(&state.pusher.snapshot(), &state.options.cluster_id))
 }
 
 /// Endpoints by service.
-pub(super) async fn endpointz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    Json(endpoints(&state.pusher.snapshot()))
-}
-
-fn endpoints(snapshot: &Snapshot) -> Value {
-    let services = snapshot.services.ordered().iter().map(|service| {
-        let endpoints = snapshot.endpoints.of(&service.key()).iter().map(|endpoint| {
-            json!({
-                "address": format!("{:?}", endpoint.address),
-                "ports": endpoint.ports.iter().map(|(name, port)| (name.to_string(), Value::from(*port))).collect::<serde_json::Map<_, _>>(),
-                "namespace": &*endpoint.namespace,
-                "workload": &*endpoint.workload_name,
-                "serviceAccount": &*endpoint.service_account,
-                "tlsMode": format!("{:?}", endpoint.tls_mode),
-                "health": format!("{:?}", endpoint.health),
-                "network": &*endpoint.network,
-                "labels": format!("{:?}", endpoint.labels),
-            })
-        });
-        json!({ "service": service.key().to_string(), "endpoints": endpoints.collect::<Vec<_>>() })
-    });
-    services.collect()
+pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    Json(registry::endpoints(&state.pusher.snapshot(), &state.options.cluster_id))
 }
 
 /// Configuration objects in force. Secrets are listed without their content.
