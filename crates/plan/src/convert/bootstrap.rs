@@ -1,11 +1,13 @@
 //! The bootstrap.
 
+mod whole;
+
 use super::access_log::access_logs;
 use super::common::{address, config_source, enumeration, grpc_cluster, optional_duration, structure};
 use super::endpoint::locality;
 use super::{cluster, listener, secret};
 use crate::bootstrap::{Admin, AdsConfig, Bootstrap, Node, RuntimeLayer};
-use crate::common::ConfigSource;
+use crate::common::{Address, ConfigSource};
 use crate::error::{At, Result, refuse};
 use meltemi_proto::envoy::config::bootstrap::v3 as proto;
 use meltemi_proto::envoy::config::core::v3 as core;
@@ -31,10 +33,17 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
         }
         Ok(Some(source))
     };
+    let node = node(value.node.as_ref());
+    if ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
+        return refuse("node: id and cluster are needed for a control plane (--service-node, --service-cluster)");
+    }
+    let listeners = resources(&statics.listeners, "listeners", listener::listener)?;
+    let clusters = resources(&statics.clusters, "clusters", cluster::cluster)?;
+    whole::check_names(&clusters).and_then(|()| whole::check_routes(&listeners, &clusters)).at("static_resources")?;
     Ok(Bootstrap {
-        node: node(value.node.as_ref()),
-        listeners: resources(&statics.listeners, "listeners", listener::listener)?,
-        clusters: resources(&statics.clusters, "clusters", cluster::cluster)?,
+        node,
+        listeners,
+        clusters,
         secrets: resources(&statics.secrets, "secrets", secret::secret)?,
         lds: source(dynamic.and_then(|dynamic| dynamic.lds_config.as_ref()), "lds_config")?,
         cds: source(dynamic.and_then(|dynamic| dynamic.cds_config.as_ref()), "cds_config")?,
@@ -86,10 +95,11 @@ fn ads_config(value: &core::ApiConfigSource) -> Result<AdsConfig> {
 }
 
 fn admin(value: &proto::Admin) -> Result<Admin> {
-    Ok(Admin {
-        address: value.address.as_ref().map(address).transpose().at("address")?,
-        access_logs: access_logs(&value.access_log, "access_log")?,
-    })
+    let address = value.address.as_ref().map(address).transpose().at("address")?;
+    if let Some(named @ (Address::Name { .. } | Address::Internal { .. })) = &address {
+        return refuse(format!("address: {named} is not an IP address"));
+    }
+    Ok(Admin { address, access_logs: access_logs(&value.access_log, "access_log")? })
 }
 
 fn runtime(value: Option<&proto::LayeredRuntime>) -> Vec<RuntimeLayer> {

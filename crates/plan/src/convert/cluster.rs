@@ -216,7 +216,8 @@ fn original_dst(value: &proto::Cluster) -> Result<OriginalDst> {
 fn check_endpoints(kind: &ClusterKind, assignment: Option<&crate::endpoint::LoadAssignment>) -> Result<()> {
     match (kind, assignment) {
         (ClusterKind::Eds | ClusterKind::OriginalDst(_), Some(_)) => refuse("may not be set for this type"),
-        (ClusterKind::Eds | ClusterKind::OriginalDst(_), None) | (_, None) => Ok(()),
+        (ClusterKind::LogicalDns, None) => refuse("LOGICAL_DNS clusters must have a single endpoint"),
+        (_, None) => Ok(()),
         (ClusterKind::Static, Some(assignment)) => {
             let named = assignment
                 .localities

@@ -189,7 +189,25 @@ fn actions() -> Cases {
             with_action("rate_limits: [{ actions: [{ remote_address: {} }] }]"),
             Unsupported("rate limiting"),
         ),
-        ("unknown cluster", with_routes("- match: { prefix: / }\n  route: { cluster: nobody }"), EnvoyStricter),
+        (
+            "unknown cluster",
+            with_routes("- match: { prefix: / }\n  route: { cluster: nobody }"),
+            Refuse("virtual host \"v\": route 0: unknown cluster \"nobody\""),
+        ),
+        (
+            "unknown weighted cluster",
+            with_routes(
+                "- match: { prefix: / }\n  route: { weighted_clusters: { clusters: [{ name: one, weight: 1 }, { name: nobody, weight: 1 }] } }",
+            ),
+            Refuse("unknown cluster \"nobody\""),
+        ),
+        (
+            "unknown mirror",
+            with_action("request_mirror_policies: [{ cluster: nobody }]"),
+            Refuse("unknown cluster \"nobody\""),
+        ),
+        ("unknown cluster that CDS may bring", with_ads(true), Refuse("unknown cluster \"nobody\"")),
+        ("unknown cluster, not validated", unvalidated(), Accept),
         (
             "weighted",
             with_routes(
@@ -575,6 +593,9 @@ fn clusters() -> Cases {
             ),
             Refuse("single endpoint"),
         ),
+        ("logical dns with none", with_cluster("type: LOGICAL_DNS"), Refuse("single endpoint")),
+        ("two of one name", bootstrap("", &[ONE_CLUSTER, ONE_CLUSTER].concat().replace("][", ", ")), Refuse("duplicate")),
+        ("a control plane without a node", with_ads(false), Refuse("node")),
         (
             "hosts' own limits",
             with_cluster(&format!(
@@ -821,4 +842,25 @@ fn health() -> Cases {
         ),
         ("no path", check(&format!("{base}, http_health_check: {{ path: \"\" }}")), Refuse("path")),
     ]
+}
+
+/// A control plane that is one of the static clusters, with a route to a cluster that it may bring; or nobody who asks.
+fn with_ads(node: bool) -> Value {
+    let mut document =
+        if node { with_routes("- match: { prefix: / }\n  route: { cluster: nobody }") } else { with_hcm("") };
+    document["dynamic_resources"] = yaml(
+        "{ ads_config: { api_type: GRPC, transport_api_version: V3, grpc_services: [{ envoy_grpc: { cluster_name: one } }] },
+           cds_config: { ads: {}, resource_api_version: V3 } }",
+    );
+    if !node {
+        document["node"] = yaml("{ id: node }");
+    }
+    document
+}
+
+fn unvalidated() -> Value {
+    let mut document = with_routes("- match: { prefix: / }\n  route: { cluster: nobody }");
+    let filter = &mut document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+    filter["typed_config"]["route_config"]["validate_clusters"] = false.into();
+    document
 }
