@@ -95,13 +95,13 @@ struct Part<'a> {
 }
 
 /// The text of a file; or what is wrong with it, at the line of the first byte that is not UTF-8.
-pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, Box<Problem>> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();
         let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
         let source = Source { file: file.into(), line: u32::try_from(line).unwrap_or(u32::MAX) };
-        file_error(source, format!("not UTF-8: a byte {:#04x}", bytes[at]))
+        Box::new(file_error(source, format!("not UTF-8: a byte {:#04x}", bytes[at])))
     })
 }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meltemi_config::{Object, Severity};
-use meltemi_store::{ConfigStore, FileStore};
+use meltemi_config::{Key, Object, Str};
+use meltemi_store::{ChangeSet, Changes, ConfigSet, ConfigStore, FileStore};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
@@ -21,13 +21,16 @@ use crate::docs::{self, Folder};
 use crate::error::LocalError;
 use crate::images::Images;
 use crate::pod::{self, Expected, Handle, Pod, Shared, Status, accepts};
-use crate::process::{Program, stopped, supervise};
+use crate::process::{Life, Program, stopped, supervise};
 use crate::protocol::{Event, Plan, Publish, STOP};
 use crate::resolver::{self, Zone};
 use crate::workload::{self, Replica, Role};
-use crate::{Credentials, Discovery, namespaces, net, report, service_rules};
+use crate::{Credentials, Discovery, manifests, mesh, namespaces, net, report, service_rules};
 
+mod files;
 mod readiness;
+
+use files::Files;
 
 /// How long a replaced replica serves on while its successor starts.
 const REPLACEMENT: Duration = Duration::from_secs(10);
@@ -50,10 +53,9 @@ pub(crate) fn run(executable: &Path, credentials: &dyn Credentials) -> Result<()
         fs::create_dir_all(plan.state.join(folder)).map_err(LocalError::io("state folder"))?;
     }
     net::make_bridge()?;
-    let discovery = credentials.prepare(&plan.state.join("ca")).map_err(LocalError::Fabric)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(LocalError::io("runtime"))?;
-    runtime.block_on(Fabric::main(plan, executable, credentials, discovery, stop))
+    runtime.block_on(Fabric::main(plan, executable, credentials, stop))
 }
 
 /// A thread that hears the host's process: `stop` is passed on, and its death is the end of everything.
@@ -101,7 +103,7 @@ struct Fabric<'a> {
     objects: Vec<Object>,
     wanted: BTreeSet<String>,
     published: Option<(Ipv4Addr, Vec<Publish>)>,
-    problems: BTreeSet<String>,
+    files: Files,
     announced: bool,
     /// What proxies must know before the announcement; dropped with it.
     expected: Option<watch::Sender<Expected>>,
@@ -114,7 +116,6 @@ impl Fabric<'_> {
         plan: Plan,
         executable: &Path,
         credentials: &dyn Credentials,
-        discovery: Discovery,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), LocalError> {
         let (events, mut shown) = mpsc::channel(4096);
@@ -123,8 +124,16 @@ impl Fabric<'_> {
         let service_rules = watch::Sender::new(service_rules::restore_text(&[], &BTreeMap::new(), std::iter::empty()));
         let folder = Folder::create(plan.state.join("config"))?;
         let store = FileStore::open(&plan.manifests).map_err(|error| LocalError::Fabric(error.to_string()))?;
+        let changes = store.changes();
+        let objects: Vec<Object> = changes.seen().iter().cloned().collect();
+        let mesh = mesh::load(plan.mesh_config.as_deref(), &objects).map_err(LocalError::Manifests)?;
+        let trust_domain = mesh.config.trust_domain.to_string();
+        let discovery = credentials.prepare(&plan.state.join("ca"), &trust_domain).map_err(LocalError::Fabric)?;
         let expected = watch::Sender::new(Expected { generation: 1, ..Expected::default() });
+        let mesh_id = &mesh.config.default_config.mesh_id;
         let shared = Shared {
+            mesh_id: if mesh_id.is_empty() { trust_domain.clone() } else { mesh_id.to_string() },
+            trust_domain,
             expected: expected.subscribe(),
             state: plan.state.clone(),
             executable: executable.to_owned(),
@@ -148,33 +157,45 @@ impl Fabric<'_> {
             objects: Vec::new(),
             wanted: BTreeSet::new(),
             published: None,
-            problems: BTreeSet::new(),
+            files: Files::default(),
             announced: false,
             expected: Some(expected),
             complete: None,
         };
         let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
         tokio::spawn(resolver::serve(socket, fabric.zone.clone()));
-        let mut changes = store.changes();
-        fabric.follow(changes.seen().iter().cloned().collect())?;
-        fabric.show_problems(&store);
-        let mut found_problems = store.watch_problems();
+        mesh.warnings.iter().for_each(|warning| fabric.say(warning));
+        fabric.follow(objects)?;
+        fabric.show_files(&store, BTreeSet::new());
         let program = fabric.discovery(discovery);
-        let supervised = tokio::spawn(supervise(program, events, stop.clone()));
+        let supervised = tokio::spawn(supervise(program, events, stop.clone(), Life::default()));
         tokio::spawn(readiness::of_discovery(accepting));
+        fabric.attend(&store, changes, &mut shown, &mut heard, &mut stop).await?;
+        fabric.end(heard, supervised).await;
+        Ok(())
+    }
+
+    /// Follows the manifests and what runs until told to stop.
+    async fn attend(
+        &mut self,
+        store: &FileStore,
+        mut changes: Changes,
+        shown: &mut mpsc::Receiver<Event>,
+        heard: &mut mpsc::Receiver<(String, Status)>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), LocalError> {
+        let mut problems = store.watch_problems();
         let mut tick = tokio::time::interval(Duration::from_millis(50));
         loop {
             tokio::select! {
-                () = stopped(&mut stop) => break,
+                () = stopped(stop) => return Ok(()),
                 Some(event) = shown.recv() => report(&event),
-                Some((key, status)) = heard.recv() => fabric.hear(key, status)?,
-                Some((set, _)) = changes.next() => fabric.follow(set.iter().cloned().collect())?,
-                Ok(()) = found_problems.changed() => fabric.show_problems(&store),
-                _ = tick.tick() => fabric.retire().await?,
+                Some((key, status)) = heard.recv() => self.hear(key, status)?,
+                Some((set, changed)) = changes.next() => self.changed(store, &set, &changed)?,
+                Ok(()) = problems.changed() => self.show_files(store, BTreeSet::new()),
+                _ = tick.tick() => self.retire().await?,
             }
         }
-        fabric.end(heard, supervised).await;
-        Ok(())
     }
 
     /// Stops every replica and waits for them, but not for long: the kernel ends what remains.
@@ -222,15 +243,36 @@ impl Fabric<'_> {
         report(&Event::Line { text: text.into() });
     }
 
-    /// Shows each problem once, when it appears.
-    fn show_problems(&mut self, store: &FileStore) {
-        let shown = |severity| severity > Severity::Notice;
-        let now: BTreeSet<_> =
-            store.problems().iter().filter(|problem| shown(problem.severity)).map(ToString::to_string).collect();
-        for problem in now.difference(&self.problems) {
-            self.say(problem);
+    /// Takes an edit of the manifests.
+    fn changed(&mut self, store: &FileStore, set: &ConfigSet, changed: &ChangeSet) -> Result<(), LocalError> {
+        let touched = files::touched(&self.objects, set, changed);
+        self.follow(set.iter().cloned().collect())?;
+        self.show_files(store, touched);
+        self.note_mesh(set, changed);
+        Ok(())
+    }
+
+    /// Shows each problem once, when it appears, and each file that is in force after an edit.
+    fn show_files(&mut self, store: &FileStore, touched: BTreeSet<Str>) {
+        for line in self.files.news(&store.problems(), touched, &self.plan.manifests) {
+            self.say(line);
         }
-        self.problems = now;
+    }
+
+    /// Says what an edit of the ConfigMap `istio` does not do.
+    fn note_mesh(&self, set: &ConfigSet, changed: &ChangeSet) {
+        let Some(object) = set.get(&Key::mesh_config_map()).filter(|object| changed.upserted.contains(&object.key()))
+        else {
+            return;
+        };
+        if let Some(file) = &self.plan.mesh_config {
+            return self.say(mesh::unused(file));
+        }
+        let (known, now) = (&self.shared.trust_domain, mesh::load(None, std::slice::from_ref(object)));
+        if let Some(mesh) = now.ok().filter(|mesh| *mesh.config.trust_domain != **known) {
+            let now = mesh.config.trust_domain;
+            self.say(format!("warning: trustDomain is now {now}, which takes a restart; until then it is {known}"));
+        }
     }
 
     /// Makes what runs follow these objects.
@@ -238,12 +280,12 @@ impl Fabric<'_> {
         let desired = workload::desired(&objects, &self.images);
         self.objects = objects;
         if !desired.errors.is_empty() {
-            desired.errors.iter().for_each(|error| self.say(error));
+            desired.errors.into_iter().for_each(|error| self.say(manifests::placed(error).to_string()));
             self.say("the replicas stay as they are until this is put right");
             return self.sync();
         }
         if !self.announced {
-            desired.warnings.iter().for_each(|warning| self.say(warning));
+            desired.warnings.into_iter().for_each(|warning| self.say(manifests::placed(warning).to_string()));
         }
         self.wanted = desired.list.iter().map(|replica| replica.key()).collect();
         let missing: Vec<_> =

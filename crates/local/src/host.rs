@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,14 +16,18 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::address::FABRIC;
 use crate::error::LocalError;
 use crate::forward::Forwarder;
 use crate::images::Images;
 use crate::protocol::{Event, Plan, Publish, STOP};
-use crate::{ENTER, manifests as documents, namespaces};
+use crate::{ENTER, manifests as documents, mesh, namespaces};
 
 /// How long an orderly end may take before the rest is killed.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Discovery's debug pages, inside.
+const DEBUG: SocketAddr = SocketAddr::new(IpAddr::V4(FABRIC), 8080);
 
 /// Where the manifests are.
 #[derive(Debug, Clone)]
@@ -132,7 +136,11 @@ fn check(options: &Options, manifests: &Path) -> Result<(), LocalError> {
     let images = Images::new(options.images.clone(), options.executable.clone()).with_envoy(options.envoy.clone());
     let loaded = documents::load(manifests)?;
     let workloads = crate::workload::desired(&loaded.objects, &images);
-    let wrong: Vec<_> = loaded.errors.into_iter().chain(workloads.errors).collect();
+    let mut wrong = loaded.errors;
+    wrong.extend(workloads.errors.into_iter().map(|problem| documents::placed(problem).to_string()));
+    if wrong.is_empty() {
+        wrong.extend(mesh::load(options.mesh_config.as_deref(), &loaded.objects).err().into_iter().flatten());
+    }
     if !wrong.is_empty() {
         return Err(LocalError::Manifests(wrong));
     }
@@ -240,16 +248,25 @@ impl Session<'_> {
             Event::Output { source, text } if self.colour => self.say(&format!("\x1b[2m{source}\x1b[0m {text}")),
             Event::Output { source, text } => self.say(&format!("{source} {text}")),
             Event::Gateway { address, ports } => self.publish(address, &ports)?,
-            Event::Ready { workloads } => self.ready(workloads),
+            Event::Ready { workloads } => self.ready(workloads)?,
             Event::Failed { message } => self.failure = Some(message),
         }
         Ok(())
     }
 
-    fn publish(&mut self, address: std::net::Ipv4Addr, ports: &[Publish]) -> Result<(), LocalError> {
+    /// Makes a listener of the host lead to an address inside; says where it listens.
+    fn forward(&mut self, listener: TcpListener, target: SocketAddr) -> Result<SocketAddr, LocalError> {
+        let local = listener.local_addr().map_err(LocalError::io("listener"))?;
         if self.forwarder.is_none() {
             self.forwarder = Some(Forwarder::start(self.between)?);
         }
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.forward(listener, target)?;
+        }
+        Ok(local)
+    }
+
+    fn publish(&mut self, address: Ipv4Addr, ports: &[Publish]) -> Result<(), LocalError> {
         for publish in ports {
             if self.published.contains_key(&publish.port) {
                 continue;
@@ -266,10 +283,7 @@ impl Session<'_> {
                     same.map_or_else(|| listen(self.options.address, 0, "--port"), Ok)?
                 }
             };
-            let local = listener.local_addr().map_err(LocalError::io("listener"))?;
-            if let Some(forwarder) = &self.forwarder {
-                forwarder.forward(listener, SocketAddr::from((address, publish.target)))?;
-            }
+            let local = self.forward(listener, SocketAddr::from((address, publish.target)))?;
             self.published.insert(publish.port, (*publish, local));
             if self.ready {
                 self.tell(*publish, local);
@@ -296,15 +310,19 @@ impl Session<'_> {
         self.say(&format!("gateway port {}: {scheme}://{local}", publish.port));
     }
 
-    fn ready(&mut self, workloads: usize) {
+    fn ready(&mut self, workloads: usize) -> Result<(), LocalError> {
         self.ready = true;
+        // On loopback whatever the gateway's address: the pages show the whole mesh.
+        let debug = self.forward(listen(Ipv4Addr::LOCALHOST.into(), 0, "--port")?, DEBUG)?;
         let seconds = self.start.elapsed().as_secs_f64();
         self.say(&format!("{workloads} workloads serve after {seconds:.1} s; Ctrl-C ends them"));
         for (publish, local) in self.published.values().filter(|(publish, _)| publish.port != 80) {
             self.tell(*publish, *local);
         }
+        self.say(&format!("control plane: http://{debug}/debug/syncz"));
         if let Some((_, local)) = self.published.get(&80) {
             self.say(&format!("ready: http://{local}"));
         }
+        Ok(())
     }
 }

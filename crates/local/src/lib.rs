@@ -19,6 +19,7 @@ mod forward;
 mod host;
 mod images;
 mod manifests;
+mod mesh;
 mod namespaces;
 mod net;
 mod pod;
@@ -44,7 +45,8 @@ pub const INSIDE: &str = "fabric-inside";
 /// Makes and proves identities; the fabric itself knows nothing of keys.
 pub trait Credentials: Send + Sync {
     /// Writes into `folder` what discovery must read, and gives the environment and arguments that point it there.
-    fn prepare(&self, folder: &Path) -> Result<Discovery, String>;
+    /// `trust_domain` is the mesh's.
+    fn prepare(&self, folder: &Path, trust_domain: &str) -> Result<Discovery, String>;
     /// A workload's proof of who it is, as Kubernetes' projected token.
     fn token(&self, namespace: &str, service_account: &str) -> Result<String, String>;
 }

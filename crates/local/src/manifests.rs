@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use meltemi_config::{Object, Severity, parse_documents};
+use meltemi_config::{Object, Problem, Severity, decode, parse_documents};
 
 use crate::error::LocalError;
 
@@ -31,10 +31,24 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LocalError> {
     files.sort();
     let mut loaded = Loaded::default();
     for file in files {
-        let text = fs::read_to_string(&file).map_err(LocalError::io(file.display().to_string()))?;
-        read(&file.display().to_string(), &text, &mut loaded);
+        let name = file.display().to_string();
+        match decode(&name, fs::read(&file).map_err(LocalError::io(name.clone()))?) {
+            Ok(text) => read(&name, &text, &mut loaded),
+            Err(problem) => loaded.errors.push(problem.to_string()),
+        }
     }
     Ok(loaded)
+}
+
+/// A problem of an object at the line of its field, where its file can still be read; objects know but the line of their document.
+pub(crate) fn placed(mut problem: Problem) -> Problem {
+    let text = fs::read_to_string(&*problem.source.file).unwrap_or_default();
+    let documents = parse_documents(&problem.source.file, &text);
+    let of_object = |document: &&meltemi_config::Document| document.key.is_some() && document.key == problem.object;
+    if let Some(document) = documents.iter().find(of_object) {
+        problem.source.line = document.line_of(&problem.path);
+    }
+    problem
 }
 
 fn read(name: &str, text: &str, loaded: &mut Loaded) {
@@ -66,4 +80,39 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use meltemi_config::{Key, Kind, Source};
+
+    use super::*;
+
+    #[test]
+    fn a_problem_is_placed_at_its_field() {
+        let dir = tempfile::tempdir().expect("folder");
+        let file = dir.path().join("m.yaml");
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n  - name: c\n    image: x\n";
+        fs::write(&file, format!("# first\n---\n{pod}")).expect("write");
+        let problem = |path: &str| Problem {
+            severity: Severity::Error,
+            source: Source { file: file.display().to_string().into(), line: 3 },
+            object: Some(Key::new(Kind::Pod, "default", "a")),
+            path: path.to_owned(),
+            message: String::new(),
+            suggestion: None,
+        };
+        assert_eq!(placed(problem("spec.containers[0].image")).source.line, 10);
+        assert_eq!(placed(problem("spec.containers[0].env[3]")).source.line, 9);
+        fs::remove_file(&file).expect("remove");
+        assert_eq!(placed(problem("spec.containers[0].image")).source.line, 3);
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_an_error_with_its_line() {
+        let dir = tempfile::tempdir().expect("folder");
+        fs::write(dir.path().join("m.yaml"), b"# one\n# \xe9t\xe9\n").expect("write");
+        let errors = load(dir.path()).expect("read").errors;
+        assert!(errors.len() == 1 && errors[0].ends_with("m.yaml:2: error: not UTF-8: a byte 0xe9"), "{errors:?}");
+    }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::address::{FABRIC, Slot};
 use crate::error::LocalError;
-use crate::process::{Events, Program, stopped, supervise};
+use crate::process::{Events, Life, Program, stopped, supervise};
 use crate::workload::{Replica, Role};
 use crate::{namespaces, net};
 
@@ -34,6 +34,9 @@ pub(crate) struct Shared {
     pub state: PathBuf,
     pub executable: PathBuf,
     pub root_certificate: PathBuf,
+    /// What identities of this mesh begin with.
+    pub trust_domain: String,
+    pub mesh_id: String,
     pub verbose: bool,
     pub events: Events,
     /// Becomes true when discovery accepts.
@@ -213,8 +216,11 @@ impl Pod {
 
     async fn run(&self, folder: &Path, mut stopping: watch::Receiver<bool>) {
         let mut tasks = tokio::task::JoinSet::new();
+        let mut lives = Vec::new();
         for program in self.programs(folder) {
-            tasks.spawn(supervise(program, self.shared.events.clone(), stopping.clone()));
+            let life = Life::default();
+            tasks.spawn(supervise(program, self.shared.events.clone(), stopping.clone(), life.clone()));
+            lives.push(life);
         }
         if self.replica.role != Role::Plain {
             let program = proxy::program(self, folder);
@@ -225,14 +231,14 @@ impl Pod {
                     () = stopped(&mut discovery) => {}
                     () = stopped(&mut stopping) => return,
                 }
-                supervise(program, events, stopping).await;
+                supervise(program, events, stopping, Life::default()).await;
             });
         }
         // In the mesh only what the proxy itself dials by a service's address, and what capture leaves alone, comes here.
         let pause = if self.replica.role == Role::Plain { Duration::ZERO } else { LAZY };
         let lock = folder.join("xtables.lock");
         tasks.spawn(follow_services(self.shared.service_rules.clone(), stopping.clone(), lock, pause));
-        let watch = probe::watch(&self.replica, self.address(), |ready| {
+        let watch = probe::watch(&self.replica, self.address(), &lives, |ready| {
             let told = self.statuses.try_send((self.replica.key(), Status::Ready(ready)));
             told.is_ok()
         });

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -45,6 +46,29 @@ pub(crate) struct Program {
     pub verbose: bool,
 }
 
+/// Whether a program runs, for others to look at while it is supervised.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Life(Arc<Mutex<Phase>>);
+
+#[derive(Debug, Default)]
+struct Phase {
+    /// How long it must run until it counts.
+    probation: Duration,
+    started: Option<Instant>,
+}
+
+impl Life {
+    /// The program runs, has done so for so long at least and, where it ended before, for as long as that made it wait.
+    pub fn is_steady(&self, least: Duration) -> bool {
+        let phase = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        phase.started.is_some_and(|started| started.elapsed() >= least.max(phase.probation))
+    }
+
+    fn set(&self, probation: Duration, started: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Phase { probation, started };
+    }
+}
+
 /// Where events go; when the reader is behind, lines of output are dropped, nothing else.
 pub(crate) type Events = mpsc::Sender<Event>;
 
@@ -54,14 +78,22 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Runs `program` until `stop` becomes true.
-pub(crate) async fn supervise(program: Program, events: Events, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn supervise(program: Program, events: Events, mut stop: watch::Receiver<bool>, life: Life) {
     let mut pause = FIRST_PAUSE;
     let mut starts = 0u32;
     let mut log = Log::open(program.log.clone());
     while !*stop.borrow() {
         starts += 1;
         let started = Instant::now();
-        let ending = run(&program, &mut log, &events, &mut stop).await;
+        let probation = if starts == 1 { Duration::ZERO } else { pause };
+        let ending = match start(&program) {
+            Ok(child) => {
+                life.set(probation, Some(started));
+                run(child, &program, &mut log, &events, &mut stop).await
+            }
+            Err(error) => Some(format!("{}: {error}", program.program.display())),
+        };
+        life.set(probation, None);
         let Some(reason) = ending else { return };
         if started.elapsed() >= GOOD_RUN {
             pause = FIRST_PAUSE;
@@ -81,11 +113,13 @@ pub(crate) async fn supervise(program: Program, events: Events, mut stop: watch:
 }
 
 /// One run; the reason why it ended, or none if it was told to.
-async fn run(program: &Program, log: &mut Log, events: &Events, stop: &mut watch::Receiver<bool>) -> Option<String> {
-    let mut child = match start(program) {
-        Ok(child) => child,
-        Err(error) => return Some(format!("{}: {error}", program.program.display())),
-    };
+async fn run(
+    mut child: Child,
+    program: &Program,
+    log: &mut Log,
+    events: &Events,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<String> {
     let leader = child.id();
     let (lines, mut printed) = mpsc::channel::<String>(256);
     let streams: [Option<Box<dyn AsyncRead + Unpin + Send>>; 2] =

@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use meltemi_config::kube::{Container, DaemonSet, Deployment, Pod, PodSpec, PodTemplate, ReplicaSet, StatefulSet};
-use meltemi_config::{IntOrString, Object, Spec};
+use meltemi_config::{IntOrString, Object, Problem, Severity, Source, Spec};
 
 use crate::images::{Images, Invocation};
 
@@ -86,12 +86,13 @@ impl Replica {
     }
 }
 
+/// Problems are placed at their document; [`crate::manifests::placed`] finds the line of the field.
 #[derive(Debug, Default)]
 pub(crate) struct Desired {
     pub list: Vec<Arc<Replica>>,
-    pub errors: Vec<String>,
+    pub errors: Vec<Problem>,
     /// Fields of the manifests that have no effect here.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
 }
 
 pub(crate) const GATEWAY: &str = "istio-ingressgateway";
@@ -128,10 +129,12 @@ pub(crate) fn desired(objects: &[Object], images: &Images) -> Desired {
         let Some((count, template)) = template(object) else { continue };
         let builder = Builder { object, images, data: &data, uninjected: &uninjected };
         builder.replicas(count, &template, &mut desired);
-    }
-    if desired.list.len() > MAX_REPLICAS {
-        desired.errors.push(format!("more than {MAX_REPLICAS} replicas: too many for one machine"));
-        desired.list.truncate(MAX_REPLICAS);
+        if desired.list.len() > MAX_REPLICAS {
+            let message = format!("more than {MAX_REPLICAS} replicas with those before: too many for one machine");
+            desired.errors.push(builder.wrong("spec.replicas", message));
+            desired.list.truncate(MAX_REPLICAS);
+            break;
+        }
     }
     if !desired.list.is_empty() && !desired.list.iter().any(|replica| replica.role == Role::Router) {
         desired.list.push(Arc::new(gateway(images)));
@@ -210,9 +213,19 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn wrong(&self, path: &str, message: impl std::fmt::Display) -> String {
-        let place = self.object.meta.source.as_ref().map(|source| format!("{source}: ")).unwrap_or_default();
-        format!("{place}error: {}: {path}: {message}", self.object.key())
+    fn wrong(&self, path: &str, message: impl std::fmt::Display) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            source: self.object.meta.source.clone().unwrap_or_else(|| Source { file: "".into(), line: 1 }),
+            object: Some(self.object.key()),
+            path: path.to_owned(),
+            message: message.to_string(),
+            suggestion: None,
+        }
+    }
+
+    fn odd(&self, path: &str, message: impl std::fmt::Display) -> Problem {
+        Problem { severity: Severity::Warning, ..self.wrong(path, message) }
     }
 
     fn spec_path(&self) -> &'static str {
@@ -238,9 +251,7 @@ impl Builder<'_> {
         let containers = if role == Role::Router { Vec::new() } else { self.containers(template, desired) };
         if !template.spec.volumes.is_empty() {
             let path = format!("{}.volumes", self.spec_path());
-            desired.warnings.push(
-                self.wrong(&path, "not mounted: programs see this machine's files").replacen("error", "warning", 1),
-            );
+            desired.warnings.push(self.odd(&path, "not mounted: programs see this machine's files"));
         }
         let meta = &self.object.meta;
         let mut labels = strings(&template.metadata.labels);
@@ -272,7 +283,7 @@ impl Builder<'_> {
         self.images.envoy(image).unwrap_or_else(|message| {
             let metadata = if matches!(self.object.spec, Spec::Pod(_)) { "metadata" } else { "spec.template.metadata" };
             let path = format!("{metadata}.annotations.{PROXY_IMAGE}");
-            desired.warnings.push(self.wrong(&path, message).replacen("error", "warning", 1));
+            desired.warnings.push(self.odd(&path, message));
             self.images.default_envoy()
         })
     }

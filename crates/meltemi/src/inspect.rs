@@ -1,13 +1,13 @@
 //! The commands that only look: `validate`, `version`, `completion`, `x support`.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use meltemi_config::{Problem, Severity, parse_documents};
+use meltemi_config::{Problem, Severity, decode, parse_documents};
 use serde_json::json;
 
 /// sysexits' EX_DATAERR: the input is wrong.
@@ -33,7 +33,14 @@ pub struct Validate {
 pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
     let (mut problems, mut documents) = (Vec::new(), 0);
     for path in &arguments.filename {
-        for (name, text) in sources(path, 0)? {
+        for (name, bytes) in sources(path, 0)? {
+            let text = match decode(&name, bytes) {
+                Ok(text) => text,
+                Err(problem) => {
+                    problems.push(*problem);
+                    continue;
+                }
+            };
             for document in parse_documents(&name, &text) {
                 documents += 1;
                 problems.extend(document.check());
@@ -66,15 +73,17 @@ fn problem_json(problem: &Problem) -> serde_json::Value {
     })
 }
 
-/// The name and text of each file at a path.
-fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, String)>> {
+/// The name and content of each file at a path.
+fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     if path == Path::new("-") {
-        return Ok(vec![("stdin".to_owned(), std::io::read_to_string(std::io::stdin())?)]);
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        return Ok(vec![("stdin".to_owned(), bytes)]);
     }
     let name = path.display().to_string();
     if !path.is_dir() {
-        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
-        return Ok(vec![(name, text)]);
+        let bytes = std::fs::read(path).with_context(|| name.clone())?;
+        return Ok(vec![(name, bytes)]);
     }
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).with_context(|| name.clone())? {

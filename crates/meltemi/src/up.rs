@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use meltemi_local::Manifests;
+use meltemi_local::{LocalError, Manifests};
 
 mod credentials;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = "\
-Reads Kubernetes manifests (Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Service, ServiceAccount, Namespace,
-ConfigMap, Secret) and Istio resources. Every replica runs as a local process in a network namespace of its own, with a
-sidecar; its traffic is captured by the same iptables rules as on Kubernetes. The ingress gateway is published on the
+Reads Kubernetes manifests (Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Service, ServiceAccount, Namespace, \
+ConfigMap, Secret) and Istio resources. Every replica runs as a local process in a network namespace of its own, with a \
+sidecar; its traffic is captured by the same iptables rules as on Kubernetes. The ingress gateway is published on the \
 host's loopback. Editing a file takes effect at once. Ctrl-C ends everything.
 
-A container runs its `command` as a program of this machine. One without `command` runs what --image says for its image;
+A container runs its `command` as a program of this machine. One without `command` runs what --image says for its image; \
 the image `meltemi` is this program.
 
 Examples:
@@ -24,7 +24,8 @@ Examples:
   meltemi up -f ./manifests
   meltemi up -f ./manifests --image registry.example/shop/web=./target/debug/web --port 0
 
-Exit codes: 0 ended by Ctrl-C or SIGTERM; 1 it cannot run here, or a part of it failed for good; 65 a manifest is wrong")]
+Exit codes: 0 ended by Ctrl-C or SIGTERM; 1 it cannot run here, or a part of it failed for good; \
+65 a manifest is wrong")]
 pub struct Arguments {
     /// A folder of manifests, or one file; the built-in sample unless given
     #[arg(short = 'f', long, value_name = "DIR")]
@@ -85,6 +86,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     match meltemi_local::up(&options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
+        // Its lines begin with where the error is.
+        Err(error @ LocalError::Manifests(_)) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(error.exit_code()))
+        }
         Err(error) => {
             eprintln!("error: {error}");
             Ok(ExitCode::from(error.exit_code()))

@@ -1,4 +1,4 @@
-//! Whether a replica serves: its programs by their probes or ports, its proxy by `/healthz/ready`.
+//! Whether a replica serves: its programs run and answer by their probes or ports, its proxy by `/healthz/ready`.
 //!
 //! Runs in the replica's network namespace. Costs a few connections over loopback, often while starting and then each
 //! second.
@@ -10,21 +10,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::pod::accepts;
+use crate::process::Life;
 use crate::workload::{Check, Replica, Role};
 
 const WHILE_STARTING: Duration = Duration::from_millis(15);
 const WHILE_READY: Duration = Duration::from_secs(1);
 const SLOWEST_START: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What has neither port nor probe serves once it has not ended at once.
+const UNCHECKED_RUN: Duration = Duration::from_millis(250);
 /// A proxy busy for a moment is not gone: so many misses in a row are.
 const MISSES: u32 = 3;
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
-/// Tells of every change until the caller stops waiting. `tell` says whether it was heard; if not it is told again.
-pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, tell: impl Fn(bool) -> bool) {
+/// Tells of every change until the caller stops waiting. `lives` are those of the containers, in order. `tell` says whether it was
+/// heard; if not it is told again.
+pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, lives: &[Life], tell: impl Fn(bool) -> bool) {
     let (mut told, mut misses, mut pause) = (false, 0, WHILE_STARTING);
     loop {
-        if serves(replica, address).await {
+        if serves(replica, address, lives).await {
             misses = 0;
             told = told || tell(true);
             pause = WHILE_READY;
@@ -39,9 +43,11 @@ pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, tell: impl Fn(bo
     }
 }
 
-async fn serves(replica: &Replica, address: Ipv4Addr) -> bool {
-    for container in &replica.containers {
+async fn serves(replica: &Replica, address: Ipv4Addr, lives: &[Life]) -> bool {
+    for (container, life) in replica.containers.iter().zip(lives) {
+        let unchecked = matches!(&container.check, Check::Ports(ports) if ports.is_empty());
         let serves = match &container.check {
+            _ if !life.is_steady(if unchecked { UNCHECKED_RUN } else { Duration::ZERO }) => false,
             Check::Ports(ports) => {
                 let mut all = true;
                 for port in ports {

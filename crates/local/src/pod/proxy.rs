@@ -71,7 +71,7 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
         ("HOST_IP", FABRIC.to_string()),
         ("SERVICE_ACCOUNT", replica.service_account.clone()),
         ("PILOT_CERT_PROVIDER", "istiod".to_owned()),
-        ("TRUST_DOMAIN", DOMAIN.to_owned()),
+        ("TRUST_DOMAIN", pod.shared.trust_domain.clone()),
         ("PROXY_CONFIG", proxy_config(replica)),
         ("ISTIO_META_POD_PORTS", json!(ports).to_string()),
         ("ISTIO_META_APP_CONTAINERS", containers.join(",")),
@@ -80,7 +80,7 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
         ("ISTIO_META_INTERCEPTION_MODE", "REDIRECT".to_owned()),
         ("ISTIO_META_WORKLOAD_NAME", replica.owner.clone()),
         ("ISTIO_META_OWNER", owner),
-        ("ISTIO_META_MESH_ID", DOMAIN.to_owned()),
+        ("ISTIO_META_MESH_ID", pod.shared.mesh_id.clone()),
         ("ISTIO_META_DNS_CAPTURE", "true".to_owned()),
         ("MELTEMI_SOCKET_MARK", SOCKET_MARK.to_string()),
     ]

@@ -22,7 +22,7 @@ fn deployment(replicas: u32, template: &str, container: &str) -> String {
 fn a_deployment_becomes_named_replicas_and_a_gateway() {
     let text = deployment(2, "", "image: 'team/app:1', ports: [{containerPort: 80, name: http}]");
     let found = desired_of(&text);
-    assert_eq!(found.errors, Vec::<String>::new());
+    assert_eq!(found.errors, []);
     let names: Vec<_> = found.list.iter().map(|replica| replica.name.as_str()).collect();
     assert_eq!(names.len(), 3);
     assert!(names[0].starts_with("web-") && names[0][..14] == names[1][..14] && names[0] != names[1], "{names:?}");
@@ -64,8 +64,9 @@ fn what_cannot_run_is_said_with_its_place() {
     let check = |container: &str, expected: &str| {
         let found = desired_of(&deployment(1, "", container));
         assert_eq!(found.errors.len(), 1, "{container}: {:?}", found.errors);
-        assert!(found.errors[0].starts_with("m.yaml:1: error: Deployment shop/web: spec.template.spec.containers[0]"));
-        assert!(found.errors[0].contains(expected), "{}", found.errors[0]);
+        let said = found.errors[0].to_string();
+        assert!(said.starts_with("m.yaml:1: error: Deployment shop/web: spec.template.spec.containers[0]"), "{said}");
+        assert!(said.contains(expected), "{said}");
     };
     check("image: 'other/app:2'", ".image: image `other/app:2` is unknown on this machine");
     check(
@@ -94,7 +95,7 @@ fn the_environment_is_filled_in() {
              {name: D, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['version']\"}}}]",
         );
     let found = desired_of(&text);
-    assert_eq!(found.errors, Vec::<String>::new());
+    assert_eq!(found.errors, []);
     let value = |text: &str| EnvValue::Text(text.to_owned());
     let expected = [
         ("M_k", value("v")),
@@ -128,7 +129,8 @@ fn a_pod_may_name_the_envoy_that_is_its_proxy() {
         let images = Images::new(table.into_iter().collect(), PathBuf::from("/opt/meltemi"));
         let found = desired(&objects, &images.with_envoy(Some(PathBuf::from("/opt/envoy"))));
         let proxy = |replica: &Arc<Replica>| replica.envoy.as_ref().map(|path| path.display().to_string());
-        (found.list.iter().map(proxy).collect::<Vec<_>>(), found.warnings)
+        let warnings: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
+        (found.list.iter().map(proxy).collect::<Vec<_>>(), warnings)
     };
     let all = Some("/opt/envoy".to_owned());
     assert_eq!(proxies("team/envoy:1.40"), (vec![Some("/usr/bin/envoy".to_owned()), all.clone()], vec![]));

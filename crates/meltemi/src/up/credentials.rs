@@ -13,7 +13,6 @@ use meltemi_local::{Credentials, Discovery};
 use meltemi_tls::TrustDomain;
 
 const ISSUER: &str = "meltemi-up";
-const TRUST_DOMAIN: &str = "cluster.local";
 /// A run is never as long; nothing renews tokens.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -26,8 +25,8 @@ impl LocalIdentities {
         Ok(LocalIdentities { tokens: TokenIssuer::generate(ISSUER).context("token key")? })
     }
 
-    fn write(&self, folder: &Path) -> anyhow::Result<Discovery> {
-        let options = AuthorityOptions::new(TRUST_DOMAIN.parse::<TrustDomain>()?);
+    fn write(&self, folder: &Path, trust_domain: &str) -> anyhow::Result<Discovery> {
+        let options = AuthorityOptions::new(trust_domain.parse::<TrustDomain>().context("the mesh's trust domain")?);
         Authority::persistent(folder, options).context("the mesh's root certificate")?;
         let key = folder.join("token-key.pem");
         fs::write(&key, self.tokens.public_pem()).context("token key")?;
@@ -51,8 +50,8 @@ impl LocalIdentities {
 }
 
 impl Credentials for LocalIdentities {
-    fn prepare(&self, folder: &Path) -> Result<Discovery, String> {
-        self.write(folder).map_err(|error| format!("{error:#}"))
+    fn prepare(&self, folder: &Path, trust_domain: &str) -> Result<Discovery, String> {
+        self.write(folder, trust_domain).map_err(|error| format!("{error:#}"))
     }
 
     fn token(&self, namespace: &str, service_account: &str) -> Result<String, String> {

@@ -415,3 +415,14 @@ fn discovery_answers_its_debug_and_metrics_paths() {
         });
     }
 }
+
+#[test]
+fn a_file_that_is_not_utf_8_is_a_wrong_input_with_its_line() {
+    let dir = tempfile::tempdir().expect("folder");
+    let file = dir.path().join("a.yaml");
+    std::fs::write(&file, b"apiVersion: v1\nkind: Namespace\nmetadata: {name: \xff}\n").expect("write");
+    let output = crate::support::meltemi().args(["validate", "-f"]).arg(dir.path()).output().expect("meltemi");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains(&format!("{}:3: error: not UTF-8: a byte 0xff\n", file.display())), "{said}");
+}

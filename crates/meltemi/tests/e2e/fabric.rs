@@ -129,13 +129,16 @@ fn edits_take_effect_broken_ones_do_not_and_what_crashes_is_started_again() {
     status(218).expect("the last good configuration");
     mesh.write("probe.yaml", &route.replace("218", "220"));
     status(220).expect("put right");
+    mesh.told("probe.yaml: in force").expect("a file that is right again");
     // A workload whose manifest is wrong keeps running as it is.
     let services = std::fs::read_to_string(manifests.join("services.yaml")).expect("text");
     mesh.write("services.yaml", &services.replacen("image: meltemi:latest", "image: nobody/knows:1", 1));
     settles(|| {
         let output = mesh.process.output();
         let told = output.contains("image `nobody/knows:1` is unknown on this machine");
-        if told && output.contains("the replicas stay as they are") { Ok(()) } else { Err(output) }
+        let line = 1 + services.lines().position(|line| line.contains("image: meltemi:latest")).expect("an image");
+        let placed = output.contains(&format!("services.yaml:{line}: error: Deployment "));
+        if told && placed && output.contains("the replicas stay as they are") { Ok(()) } else { Err(output) }
     })
     .expect("an unknown image is told");
     whole(&get(mesh.ingress, "shop.example", "/").expect("an answer")).expect("served as before");
@@ -152,6 +155,59 @@ fn edits_take_effect_broken_ones_do_not_and_what_crashes_is_started_again() {
         if mesh.pods("frontend-v1").len() == 1 { Ok(()) } else { Err(mesh.process.output()) }
     })
     .expect("one replica again");
+}
+
+#[test]
+fn the_trust_domain_is_the_meshs_and_the_control_planes_pages_are_for_this_machine() {
+    if let Err(reason) = can_run() {
+        return println!("{reason}");
+    }
+    let dir = tempfile::tempdir().expect("folder");
+    let settings = dir.path().join("mesh.yaml");
+    std::fs::write(&settings, "trustDomain: foo.com\n").expect("write");
+    let mut command = meltemi();
+    command.arg("--mesh-config").arg(&settings);
+    let mesh = Mesh::over(&mut command, Path::new(SAMPLES), dir.path());
+    whole(&get(mesh.ingress, "shop.example", "/").expect("an answer")).expect("served under another trust domain");
+    let output = mesh.process.output();
+    let page = output.lines().find_map(|line| line.trim().strip_prefix("control plane: http://"));
+    let address = page.and_then(|page| page.strip_suffix("/debug/syncz")?.parse().ok()).expect("an address");
+    let json = |path: &str| -> Value {
+        let answer = get(address, "istiod", path).expect("an answer");
+        serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{path}: {e}: {}", answer.text()))
+    };
+    assert_eq!(json("/debug/mesh")["trustDomain"], "foo.com");
+    let proxies = json("/debug/adsz");
+    let identities = proxies["clients"].as_array().expect("proxies").iter().map(|client| client["identity"].clone());
+    let identities: Vec<_> = identities.collect();
+    let foreign = |identity: &&Value| !identity.as_str().is_some_and(|id| id.starts_with("spiffe://foo.com/ns/"));
+    assert!(identities.len() > 1 && !identities.iter().any(|identity| foreign(&identity)), "{identities:?}");
+    // A workload is not a client of this machine.
+    let refused = mesh.pod("frontend-v1").curl("http://istiod.istio-system.svc:8080/debug/syncz");
+    assert_eq!(refused.expect("an answer").status, 403);
+}
+
+#[test]
+fn a_crash_loop_is_not_ready_and_the_mesh_is_once_it_ends() {
+    if let Err(reason) = can_run() {
+        return println!("{reason}");
+    }
+    let dir = tempfile::tempdir().expect("folder");
+    let manifests = dir.path().join("manifests");
+    std::fs::create_dir_all(&manifests).expect("folder");
+    let workload = |script: &str| {
+        let command = format!("[sh, -c, '{script}']");
+        Workload { name: "web", labels: "app: web", command: &command, args: "[]", ports: &[], ..Workload::default() }.yaml()
+    };
+    std::fs::write(manifests.join("web.yaml"), workload("sleep 0.1; exit 1")).expect("write");
+    let mut command = up(&manifests, &["--port", "0", "--https-port", "0"]);
+    let process = crate::support::Process::start("up", command.env("TMPDIR", dir.path()), dir.path());
+    let said = |part: &str| settles(|| if process.output().contains(part) { Ok(()) } else { Err(process.output()) });
+    said("(run 4)").expect("a crash loop");
+    assert!(!process.output().contains("ready:"), "{}", process.output());
+    std::fs::write(manifests.join("web.yaml"), workload("exec sleep 1000")).expect("write");
+    said("web.yaml: in force").expect("the edit is told");
+    said("ready: http://").expect("ready in the end");
 }
 
 /// Kills an application twice and a proxy once.
@@ -196,14 +252,16 @@ fn up(manifests: &Path, arguments: &[&str]) -> Command {
 fn what_is_wrong_in_a_manifest_is_said_before_anything_starts() {
     let tools = can_run();
     let dir = tempfile::tempdir().expect("folder");
-    let check = |text: &str, parts: &[&str]| {
+    let check_bytes = |text: &[u8], parts: &[&str]| {
         std::fs::write(dir.path().join("m.yaml"), text).expect("write");
         let (code, said) = refusal(&mut up(dir.path(), &["--port", "0"]));
         assert_eq!(code, Some(65), "{said}");
+        assert!(!said.starts_with("error: /"), "the place comes first: {said}");
         for part in parts {
             assert!(said.contains(part), "{part} in {said}");
         }
     };
+    let check = |text: &str, parts: &[&str]| check_bytes(text.as_bytes(), parts);
     if let Err(reason) = tools {
         return println!("{reason}");
     }
@@ -214,7 +272,11 @@ fn what_is_wrong_in_a_manifest_is_said_before_anything_starts() {
         .yaml()
         .replace("image: meltemi", "image: 'team/web:1'");
     let unknown = "spec.template.spec.containers[0].image: image `team/web:1` is unknown on this machine: give the program that stands for it with `--image team/web=PATH`, or a `command`";
-    check(&image, &["m.yaml:", "Deployment app/web", unknown]);
+    check(&image, &["m.yaml:12: error: Deployment app/web", unknown]);
+    check_bytes(b"# a\n# \xff\n", &["m.yaml:2: error: not UTF-8: a byte 0xff"]);
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    trustDomian: a\n";
+    let mistake = "m.yaml:6: error: ConfigMap istio-system/istio: data.mesh.trustDomian: unknown field; did you mean `trustDomain`?";
+    check(map, &[mistake]);
     check(
         &service("app", "web", "ports: [{port: 80}]"),
         &["nothing to run: no Deployment, StatefulSet, DaemonSet or Pod in"],

@@ -132,6 +132,14 @@ impl Mesh {
         std::fs::rename(part, self.manifests.join(name)).expect("rename");
     }
 
+    /// Waits until `up` has said so.
+    pub fn told(&self, part: &str) -> Result<(), String> {
+        settles(|| {
+            let output = self.process.output();
+            if output.contains(part) { Ok(()) } else { Err(format!("{part:?} is not in\n{output}")) }
+        })
+    }
+
     /// The host's address of another port of the gateway: `gateway port 443: https://…`.
     pub fn gateway(&self, port: u16) -> SocketAddr {
         let output = self.process.output();

@@ -190,9 +190,9 @@ impl FileState {
     /// Reads the file; true if it differs from what was read last.
     fn read(&mut self, path: &Path, stamp: Stamp, options: &FileStoreOptions) -> bool {
         let text = if stamp.bytes() > options.max_file_bytes {
-            Err(file_problem(path, format!("larger than {} bytes", options.max_file_bytes)))
+            Err(Box::new(file_problem(path, format!("larger than {} bytes", options.max_file_bytes))))
         } else {
-            let bytes = std::fs::read(path).map_err(|error| file_problem(path, error.to_string()));
+            let bytes = std::fs::read(path).map_err(|error| Box::new(file_problem(path, error.to_string())));
             bytes.and_then(|bytes| decode(&path.to_string_lossy(), bytes))
         };
         self.stamp = Some(stamp);
@@ -210,7 +210,7 @@ impl FileState {
                 changed
             }
             Err(problem) => {
-                let problems = vec![problem];
+                let problems = vec![*problem];
                 let changed = problems != self.problems;
                 (self.content, self.problems) = (None, problems);
                 changed
