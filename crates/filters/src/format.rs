@@ -5,6 +5,7 @@
 
 mod json;
 mod operators;
+mod request;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -44,6 +44,8 @@ impl Format {
 pub enum AddressPart {
     Full,
     WithoutPort,
+    /// Without a port, and of the address this many bits, as a range.
+    Range(u8),
     Port,
     EndpointId,
 }
@@ -68,6 +70,7 @@ pub enum TlsFact {
     PeerUriSan,
     PeerDnsSan,
     PeerIpSan,
+    PeerEmailSan,
     LocalUriSan,
     LocalDnsSan,
     LocalIpSan,
@@ -130,6 +133,8 @@ pub enum Count {
     DownstreamWireSent,
     DownstreamHeaderReceived,
     DownstreamHeaderSent,
+    /// Of QUIC, and so always zero.
+    Retransmitted,
 }
 
 /// Whose metadata `%METADATA(TYPE:...)%` reads.
@@ -154,6 +159,7 @@ pub enum Operator {
     /// Time of emission instead of start.
     EmitTime {
         format: Option<Arc<str>>,
+        local: bool,
     },
     RequestHeader {
         key: HeaderKey,
@@ -206,9 +212,10 @@ pub enum Operator {
     DownstreamTransportFailureReason,
     DownstreamLocalCloseReason,
     DownstreamDetectedCloseType,
-    RequestedServerName,
+    UpstreamLocalCloseReason,
+    UpstreamDetectedCloseType,
+    RequestedServerName(ServerName),
     RouteName,
-    VirtualHostName,
     VirtualClusterName,
     FilterChainName,
     Hostname,
@@ -241,12 +248,37 @@ pub enum Operator {
         original: PathChoice,
     },
     QueryParameter(Arc<str>),
+    /// All of them, as they came or decoded.
+    QueryParameters {
+        decoded: bool,
+    },
+    /// Set by filters of others, and so never there.
+    CustomFlags,
+    /// The first of these that has a value.
+    Coalesce(Arc<[(Operator, Option<usize>)]>),
     Environment(Arc<str>),
 }
 
 /// `%PATH(x:CHOICE)%`: the path as received or as forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathChoice {
+    Original,
+    Current,
+    OriginalOrCurrent,
+}
+
+/// `%REQUESTED_SERVER_NAME(CHOICE:HOST)%`: the name of the TLS handshake, or the request's host instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    Sni,
+    /// The host where there is no SNI.
+    SniOrHost(HostChoice),
+    Host(HostChoice),
+}
+
+/// The host as received or as forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostChoice {
     Original,
     Current,
     OriginalOrCurrent,

@@ -2,16 +2,14 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use meltemi_net::Address;
-use meltemi_plan::format::{
-    AddressOf, AddressPart, Count, MetadataOf, Operator, PathChoice, TimePoint, TimeUnit, TlsFact,
-};
+use meltemi_plan::format::{AddressOf, AddressPart, Count, MetadataOf, Operator, TimePoint, TimeUnit, TlsFact};
 use meltemi_plan::{HeaderKey, Metadata};
 
-use super::{Scope, json, time};
+use super::{Scope, json, request, time};
 use crate::info::TlsInfo;
 use crate::lookup::{Fields, RequestFields, ResponseFields};
 
@@ -19,7 +17,7 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
     let info = scope.info;
     match operator {
         Operator::StartTime { format, local } => time::write(out, info.start_time, format.as_deref(), *local),
-        Operator::EmitTime { format } => time::write(out, SystemTime::now(), format.as_deref(), false),
+        Operator::EmitTime { format, local } => time::write(out, SystemTime::now(), format.as_deref(), *local),
         Operator::RequestHeader { key, alternative } => scope
             .request
             .is_some_and(|head| header(out, |key| RequestFields(head).first(key), key, alternative.as_ref())),
@@ -29,8 +27,11 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
         Operator::ResponseTrailer { key, alternative } => {
             scope.trailers.is_some_and(|fields| header(out, |key| Fields(fields).first(key), key, alternative.as_ref()))
         }
-        Operator::Path { with_query, original } => path(out, scope, *with_query, *original),
-        Operator::QueryParameter(name) => query_parameter(out, scope, name),
+        Operator::Path { with_query, original } => request::path(out, scope, *with_query, *original),
+        Operator::QueryParameter(name) => request::query_parameter(out, scope, name),
+        Operator::QueryParameters { decoded } => request::query_parameters(out, scope, *decoded),
+        Operator::RequestedServerName(choice) => request::server_name(out, scope, *choice),
+        Operator::Coalesce(choices) => coalesce(out, scope, choices),
         Operator::Protocol => text(out, info.protocol.map(|p| p.as_str())),
         Operator::UpstreamProtocol => text(out, info.upstream.protocol.map(|p| p.as_str())),
         Operator::ResponseCode => number(out, u64::from(info.response_code.unwrap_or(0))),
@@ -67,7 +68,8 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
             true
         }
         Operator::AccessLogType => text(out, Some(scope.log_type.name())),
-        Operator::StreamId | Operator::UniqueId => {
+        Operator::UniqueId => unique_id(out),
+        Operator::StreamId => {
             let id = scope.request.and_then(|head| head.headers.get(&meltemi_http::name::X_REQUEST_ID));
             bytes(out, id.map(|v| v.as_bytes()))
         }
@@ -91,15 +93,30 @@ fn name(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
         Operator::UpstreamTransportFailureReason => details(out, info.upstream.transport_failure.as_deref(), false),
         Operator::UpstreamConnectionId => number(out, info.upstream.connection_id.unwrap_or(0)),
         Operator::DownstreamTransportFailureReason => details(out, info.state("downstream_tls_failure"), false),
-        Operator::RequestedServerName => text(out, connection.requested_server_name.as_deref()),
         Operator::RouteName => text(out, info.route.as_ref().map(|r| &*r.name)),
-        Operator::VirtualHostName => text(out, info.virtual_host.as_ref().map(|v| &*v.name)),
         Operator::FilterChainName => text(out, Some(&connection.filter_chain)),
         Operator::ConnectionId => number(out, connection.id),
         Operator::Hostname => text(out, Some(hostname())),
-        // Not computed, and shown as absent: fingerprints, virtual clusters, close reasons.
+        // Not computed, and shown as absent: fingerprints, virtual clusters, close reasons, flags of filters.
         _ => false,
     }
+}
+
+fn coalesce(out: &mut Vec<u8>, scope: &Scope<'_>, choices: &[(Operator, Option<usize>)]) -> bool {
+    let start = out.len();
+    choices.iter().any(|(operator, limit)| {
+        out.truncate(start);
+        let there = write(operator, scope, out) && out.len() > start;
+        out.truncate(limit.map_or(out.len(), |limit| out.len().min(start.saturating_add(limit))));
+        there
+    })
+}
+
+/// A random UUID (RFC 9562 section 5.4), another one each time.
+fn unique_id(out: &mut Vec<u8>) -> bool {
+    let random = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{random:032x}");
+    write!(out, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]).is_ok()
 }
 
 fn hostname() -> &'static str {
@@ -110,11 +127,11 @@ fn hostname() -> &'static str {
     })
 }
 
-fn text(out: &mut Vec<u8>, value: Option<&str>) -> bool {
+pub(super) fn text(out: &mut Vec<u8>, value: Option<&str>) -> bool {
     bytes(out, value.map(str::as_bytes))
 }
 
-fn bytes(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
+pub(super) fn bytes(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
     let value = value.unwrap_or_default();
     out.extend_from_slice(value);
     !value.is_empty()
@@ -150,24 +167,6 @@ fn header<'a>(
     bytes(out, value.as_deref())
 }
 
-fn path(out: &mut Vec<u8>, scope: &Scope<'_>, with_query: bool, choice: PathChoice) -> bool {
-    let Some(head) = scope.request else { return false };
-    let original = || head.headers.get_str(&meltemi_http::name::X_ENVOY_ORIGINAL_PATH);
-    let path = match choice {
-        PathChoice::Current => Some(head.path.as_str()),
-        PathChoice::Original => original(),
-        PathChoice::OriginalOrCurrent => original().or(Some(head.path.as_str())),
-    };
-    let path = path.map(|p| if with_query { p } else { p.split(['?', '#']).next().unwrap_or(p) });
-    text(out, path)
-}
-
-fn query_parameter(out: &mut Vec<u8>, scope: &Scope<'_>, name: &str) -> bool {
-    let query = scope.request.and_then(|head| head.query()).unwrap_or_default();
-    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    text(out, pairs.find(|(key, _)| *key == name).map(|(_, value)| value))
-}
-
 fn counted(count: Count, scope: &Scope<'_>) -> u64 {
     let info = scope.info;
     match count {
@@ -184,6 +183,7 @@ fn counted(count: Count, scope: &Scope<'_>) -> u64 {
         Count::UpstreamHeaderSent => info.upstream.header_bytes_sent,
         Count::DownstreamWireReceived => info.bytes_received + info.request_header_bytes,
         Count::DownstreamWireSent => info.bytes_sent + info.response_header_bytes,
+        Count::Retransmitted => 0,
     }
 }
 
@@ -262,7 +262,7 @@ fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPar
     };
     match (address, part) {
         (None | Some(Address::Unnamed), _) | (_, AddressPart::EndpointId) => false,
-        (Some(Address::Unix(path)), AddressPart::Full | AddressPart::WithoutPort) => {
+        (Some(Address::Unix(path)), AddressPart::Full | AddressPart::WithoutPort | AddressPart::Range(_)) => {
             write!(out, "{}", path.display()).is_ok()
         }
         (Some(Address::Unix(_)), AddressPart::Port) => false,
@@ -274,7 +274,24 @@ fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPar
             IpAddr::V4(ip) => ipv4(out, ip),
             IpAddr::V6(ip) => write!(out, "{ip}").is_ok(),
         },
+        (Some(Address::Socket(socket)), AddressPart::Range(bits)) => range(out, socket.ip(), bits),
         (Some(Address::Socket(socket)), AddressPart::Port) => number(out, u64::from(socket.port())),
+    }
+}
+
+/// The first address of the range of this many bits that holds `ip`, with their number.
+fn range(out: &mut Vec<u8>, ip: IpAddr, bits: u8) -> bool {
+    match ip {
+        IpAddr::V4(ip) if bits <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            write!(out, "{}/{bits}", Ipv4Addr::from(u32::from(ip) & mask)).is_ok()
+        }
+        IpAddr::V6(ip) if bits <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            write!(out, "{}/{bits}", Ipv6Addr::from(u128::from(ip) & mask)).is_ok()
+        }
+        // More bits than there are.
+        _ => false,
     }
 }
 
@@ -289,6 +306,7 @@ fn tls_fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
         TlsFact::PeerIpSan => {
             peer.is_some_and(|p| list(out, &p.ip_sans.iter().map(ToString::to_string).collect::<Vec<_>>()))
         }
+        TlsFact::PeerEmailSan => peer.is_some_and(|p| list(out, &p.email_sans)),
         TlsFact::LocalUriSan => list(out, &tls.local_uri_sans),
         TlsFact::PeerSubject => peer.is_some_and(|p| text(out, Some(&p.subject))),
         TlsFact::LocalSubject => text(out, tls.local_subject.as_deref()),

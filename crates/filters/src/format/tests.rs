@@ -102,6 +102,43 @@ fn operators() {
     check("%DOWNSTREAM_TLS_VERSION%", "-");
     check("%FILTER_STATE(nope)%", "-");
     check("a %PROTOCOL% b", "a HTTP/1.1 b");
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", "10.0.0.0/16");
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(0)%", "0.0.0.0/0");
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(32)%", "10.0.0.9/32");
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(64)%", "-");
+    check("%BYTES_RETRANSMITTED% %PACKETS_RETRANSMITTED%", "0 0");
+    check("%CUSTOM_FLAGS% %UPSTREAM_DETECTED_CLOSE_TYPE%", "- -");
+    check("%DOWNSTREAM_PEER_EMAIL_SAN%", "-");
+    check("%QUERY_PARAM(x)% %QUERY_PARAMS%", "1 x=1");
+    check("%REQUESTED_SERVER_NAME(SNI_FIRST)%", "outbound_.9080_._.reviews");
+    check("%REQUESTED_SERVER_NAME(HOST_FIRST)%", "reviews:9080");
+    check("%REQUESTED_SERVER_NAME(HOST_FIRST:ORIG)%", "-");
+    check("%COALESCE({\"operators\": [{\"command\": \"REQ\", \"param\": \"nope\"}, \"PROTOCOL\"]}):4%", "HTTP");
+    check("%COALESCE({\"operators\": [{\"command\": \"REQ\", \"param\": \"user-agent\", \"max_length\": 2}]})%", "cu");
+    check("%COALESCE({\"operators\": [\"CUSTOM_FLAGS\"]})%", "-");
+}
+
+#[test]
+fn the_query_is_printed_as_it_came_or_decoded() {
+    let info = finished();
+    let mut request = testing::request(&[]);
+    request.path = "/a?b=%2Fc%20d&e=%zz%4".into();
+    let scope = Scope { request: Some(&request), ..Scope::new(&info) };
+    let check = |format: &str, expected: &str| {
+        assert_eq!(text(&Format::parse(format).unwrap(), &scope, Missing::Dash), expected, "{format}");
+    };
+    check("%QUERY_PARAMS(ORIG)%", "b=%2Fc%20d&e=%zz%4");
+    check("%QUERY_PARAMS(DECODED)%", "b=/c d&e=%zz%4");
+}
+
+#[test]
+fn unique_ids_are_uuids_of_their_own() {
+    let (one, other) = (render("%UNIQUE_ID%", &finished()), render("%UNIQUE_ID%", &finished()));
+    assert_ne!(one, other);
+    let parts: Vec<&str> = one.split('-').collect();
+    assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+    assert!(parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]), "{one}");
+    assert!(one.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn ads_config(value: &core::ApiConfigSource) -> Result<AdsConfig> {
 fn admin(value: &proto::Admin) -> Result<Admin> {
     let address = value.address.as_ref().map(address).transpose().at("address")?;
     if let Some(named @ (Address::Name { .. } | Address::Internal { .. })) = &address {
-        return refuse(format!("address: {named} is not an IP address"));
+        return refuse(format!("{named} is not an IP address")).at("address");
     }
     Ok(Admin { address, access_logs: access_logs(&value.access_log, "access_log")? })
 }

@@ -1,8 +1,11 @@
 //! From text to [`Format`]: Envoy's command grammar, `%COMMAND(ARGUMENT):LENGTH%`.
 
+mod coalesce;
+mod request;
+
 use super::{
-    AddressOf, AddressPart, Count, Format, FormatOp, GrpcStatusFormat, JsonFormat, MetadataOf, Operator, PathChoice,
-    TimePoint, TimeUnit, TlsFact,
+    AddressOf, AddressPart, Count, Format, FormatOp, GrpcStatusFormat, JsonFormat, MetadataOf, Operator, TimePoint,
+    TimeUnit, TlsFact,
 };
 use crate::common::Value;
 use crate::error::{At, Result, refuse};
@@ -98,9 +101,12 @@ impl<'a> Command<'a> {
 
 fn operator(name: &str, argument: Option<&str>) -> Result<Operator> {
     if let Some(operator) = plain(name) {
-        return match argument {
-            None => Ok(operator),
-            Some(_) => refuse(format!("%{name}% takes no argument")),
+        return match (operator, argument) {
+            (operator, None) => Ok(operator),
+            (Operator::Address { of, part: AddressPart::WithoutPort }, Some(bits)) if of != AddressOf::UpstreamHost => {
+                address_range(of, bits)
+            }
+            (_, Some(_)) => refuse(format!("%{name}% takes no argument")),
         };
     }
     if let Some(fact) = tls_fact(name) {
@@ -121,6 +127,7 @@ fn plain(name: &str) -> Option<Operator> {
         "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
         "BYTES_RECEIVED" => Operator::Count(Count::BytesReceived),
         "BYTES_SENT" => Operator::Count(Count::BytesSent),
+        "BYTES_RETRANSMITTED" | "PACKETS_RETRANSMITTED" => Operator::Count(Count::Retransmitted),
         "REQUEST_HEADERS_BYTES" => Operator::Count(Count::RequestHeaderBytes),
         "RESPONSE_HEADERS_BYTES" => Operator::Count(Count::ResponseHeaderBytes),
         "RESPONSE_TRAILERS_BYTES" => Operator::Count(Count::ResponseTrailerBytes),
@@ -150,9 +157,10 @@ fn plain(name: &str) -> Option<Operator> {
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamTransportFailureReason,
         "DOWNSTREAM_LOCAL_CLOSE_REASON" => Operator::DownstreamLocalCloseReason,
         "DOWNSTREAM_DETECTED_CLOSE_TYPE" => Operator::DownstreamDetectedCloseType,
-        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
+        "UPSTREAM_LOCAL_CLOSE_REASON" => Operator::UpstreamLocalCloseReason,
+        "UPSTREAM_DETECTED_CLOSE_TYPE" => Operator::UpstreamDetectedCloseType,
+        "CUSTOM_FLAGS" => Operator::CustomFlags,
         "ROUTE_NAME" => Operator::RouteName,
-        "VIRTUAL_HOST_NAME" => Operator::VirtualHostName,
         "VIRTUAL_CLUSTER_NAME" => Operator::VirtualClusterName,
         "FILTER_CHAIN_NAME" => Operator::FilterChainName,
         "HOSTNAME" => Operator::Hostname,
@@ -201,6 +209,14 @@ fn address(name: &str) -> Option<Operator> {
     Some(Operator::Address { of, part })
 }
 
+/// How many bits of which family's address is not known yet; of an IPv4 address at most all are kept.
+fn address_range(of: AddressOf, bits: &str) -> Result<Operator> {
+    match bits.parse() {
+        Ok(bits @ 0..=128) => Ok(Operator::Address { of, part: AddressPart::Range(bits) }),
+        _ => refuse(format!("{bits:?} is not the length of a prefix")),
+    }
+}
+
 fn tls_fact(name: &str) -> Option<Operator> {
     let (side, fact): (fn(TlsFact) -> Operator, &str) = match name.strip_prefix("DOWNSTREAM_") {
         Some(fact) => (Operator::DownstreamTls, fact),
@@ -210,6 +226,7 @@ fn tls_fact(name: &str) -> Option<Operator> {
         "PEER_URI_SAN" => TlsFact::PeerUriSan,
         "PEER_DNS_SAN" => TlsFact::PeerDnsSan,
         "PEER_IP_SAN" => TlsFact::PeerIpSan,
+        "PEER_EMAIL_SAN" => TlsFact::PeerEmailSan,
         "LOCAL_URI_SAN" => TlsFact::LocalUriSan,
         "LOCAL_DNS_SAN" => TlsFact::LocalDnsSan,
         "LOCAL_IP_SAN" => TlsFact::LocalIpSan,
@@ -239,7 +256,10 @@ fn with_argument(name: &str, argument: Option<&str>) -> Result<Operator> {
             format: argument.filter(|text| !text.is_empty()).map(Arc::from),
             local: name == "START_TIME_LOCAL",
         },
-        "EMIT_TIME" => Operator::EmitTime { format: argument.filter(|text| !text.is_empty()).map(Arc::from) },
+        "EMIT_TIME" | "EMIT_TIME_LOCAL" => Operator::EmitTime {
+            format: argument.filter(|text| !text.is_empty()).map(Arc::from),
+            local: name == "EMIT_TIME_LOCAL",
+        },
         "REQ" | "REQUEST_HEADER" => {
             let (key, alternative) = header_pair(required()?)?;
             Operator::RequestHeader { key, alternative }
@@ -270,8 +290,11 @@ fn with_argument(name: &str, argument: Option<&str>) -> Result<Operator> {
         "METADATA" => typed_metadata(required()?)?,
         "FILTER_STATE" => filter_state(required()?, false)?,
         "UPSTREAM_FILTER_STATE" => filter_state(required()?, true)?,
-        "PATH" => path(argument.unwrap_or_default())?,
+        "PATH" => request::path(argument.unwrap_or_default())?,
+        "REQUESTED_SERVER_NAME" => request::server_name(argument.unwrap_or_default())?,
         "QUERY_PARAM" => Operator::QueryParameter(required()?.into()),
+        "QUERY_PARAMS" => request::query_parameters(argument.unwrap_or_default())?,
+        "COALESCE" => coalesce::coalesce(required()?)?,
         "ENVIRONMENT" => Operator::Environment(required()?.into()),
         _ => return refuse(format!("unknown command %{name}%")),
     })
@@ -350,22 +373,6 @@ fn filter_state(text: &str, upstream: bool) -> Result<Operator> {
         Some(other) => return refuse(format!("%FILTER_STATE%: unknown serialization {other}")),
     };
     Ok(Operator::FilterState { key, plain, field, upstream })
-}
-
-fn path(text: &str) -> Result<Operator> {
-    let (query, choice) = text.split_once(':').unwrap_or((text, ""));
-    let with_query = match query {
-        "" | "WQ" => true,
-        "NQ" => false,
-        other => return refuse(format!("%PATH%: unknown argument {other}")),
-    };
-    let original = match choice {
-        "" | "ORIG_OR_PATH" => PathChoice::OriginalOrCurrent,
-        "ORIG" => PathChoice::Original,
-        "PATH" => PathChoice::Current,
-        other => return refuse(format!("%PATH%: unknown argument {other}")),
-    };
-    Ok(Operator::Path { with_query, original })
 }
 
 #[cfg(test)]

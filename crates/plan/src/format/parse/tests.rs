@@ -1,4 +1,5 @@
 use super::*;
+use crate::format::{HostChoice, ServerName};
 
 fn command(operator: Operator) -> FormatOp {
     FormatOp::Command { operator, limit: None }
@@ -98,4 +99,48 @@ fn json_formats_keep_their_shape_and_order() {
     assert_eq!(fields[0].1, JsonFormat::Format(Format { ops: [command(Operator::Duration)].into() }));
     let error = JsonFormat::of(&serde_json::json!({ "a": { "b": "%X" } })).unwrap_err();
     assert_eq!(error.path, "a.b");
+}
+
+#[test]
+fn arguments_choose_what_is_printed() {
+    let check = |text: &str, expected: Operator| {
+        assert_eq!(&*Format::parse(text).unwrap().ops, &[command(expected)], "{text}");
+    };
+    check("%REQUESTED_SERVER_NAME%", Operator::RequestedServerName(ServerName::Sni));
+    check("%REQUESTED_SERVER_NAME(SNI_ONLY)%", Operator::RequestedServerName(ServerName::Sni));
+    let original = ServerName::SniOrHost(HostChoice::Original);
+    check("%REQUESTED_SERVER_NAME(SNI_FIRST:ORIG)%", Operator::RequestedServerName(original));
+    let either = ServerName::Host(HostChoice::OriginalOrCurrent);
+    check("%REQUESTED_SERVER_NAME(HOST_FIRST)%", Operator::RequestedServerName(either));
+    check("%QUERY_PARAMS(DECODED)%", Operator::QueryParameters { decoded: true });
+    check("%EMIT_TIME_LOCAL%", Operator::EmitTime { format: None, local: true });
+    let range = |of, bits| Operator::Address { of, part: AddressPart::Range(bits) };
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", range(AddressOf::DownstreamRemote, 16));
+    let choices = [
+        (Operator::RequestedServerName(ServerName::Sni), None),
+        (Operator::RequestHeader { key: HeaderKey::parse(":authority").unwrap(), alternative: None }, Some(3)),
+    ];
+    check(
+        "%COALESCE({\"operators\": [\"REQUESTED_SERVER_NAME\", {\"command\": \"REQ\", \"param\": \":authority\", \"max_length\": 3}]})%",
+        Operator::Coalesce(choices.into()),
+    );
+}
+
+#[test]
+fn arguments_of_nobody_are_refused() {
+    for text in [
+        "%REQUESTED_SERVER_NAME(SNI)%",
+        "%REQUESTED_SERVER_NAME(SNI_FIRST:X)%",
+        "%QUERY_PARAMS(X)%",
+        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(129)%",
+        "%DOWNSTREAM_REMOTE_ADDRESS(16)%",
+        "%VIRTUAL_HOST_NAME%",
+        "%COALESCE%",
+        "%COALESCE(REQ)%",
+        "%COALESCE({\"operators\": []})%",
+        "%COALESCE({\"operators\": [\"BOGUS\"]})%",
+        "%COALESCE({\"operators\": [{\"param\": \"x\"}]})%",
+    ] {
+        assert!(Format::parse(text).is_err(), "{text}");
+    }
 }
