@@ -9,6 +9,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,7 @@ pub struct CertInfo {
     pub subject: String,
     pub uri_sans: Vec<String>,
     pub dns_sans: Vec<String>,
+    pub ip_sans: Vec<IpAddr>,
 }
 
 /// A certificate chain with its private key.
@@ -94,19 +96,20 @@ pub(crate) fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'st
     if chain.is_empty() { Err(CertError::NoCertificate) } else { Ok(chain) }
 }
 
-fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
+pub(crate) fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
     let time = |t: x509_parser::time::ASN1Time| {
         u64::try_from(t.timestamp()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
     };
     let peer = PeerInfo::from_certificate(leaf).map_err(CertError::Certificate)?;
     Ok(CertInfo {
-        serial_hex: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+        serial_hex: peer.serial_hex,
         not_before: time(parsed.validity().not_before),
         not_after: time(parsed.validity().not_after),
         subject: peer.subject,
         uri_sans: peer.uri_sans,
         dns_sans: peer.dns_sans,
+        ip_sans: peer.ip_sans,
     })
 }
 

@@ -1,5 +1,5 @@
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
-use crate::trust::{ServerVerifier, Validation};
+use crate::trust::{ServerVerifier, TrustSlot, Validation};
 use crate::{TlsVersion, provider_with, versions};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::ServerName;
@@ -44,10 +44,12 @@ pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
     certificate: Option<Arc<CertSlot>>,
+    trust: Option<Arc<TrustSlot>>,
 }
 
 impl ClientTls {
     pub fn new(options: ClientOptions) -> Result<Self, CertError> {
+        let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
         let builder = ClientConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?
             .dangerous()
@@ -62,12 +64,17 @@ impl ClientTls {
         let sni = options.sni.as_deref().and_then(|name| ServerName::try_from(name.to_owned()).ok());
         config.enable_sni = sni.is_some();
         let server_name = sni.unwrap_or(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()));
-        Ok(Self { config: Arc::new(config), server_name, certificate: options.certificate })
+        Ok(Self { config: Arc::new(config), server_name, certificate: options.certificate, trust })
     }
 
     /// What this side presents if it is asked now.
     pub fn local(&self) -> Option<Arc<Identity>> {
         self.certificate.as_ref().and_then(|slot| slot.current())
+    }
+
+    /// The anchors of the server, if it is verified.
+    pub fn trust(&self) -> Option<&Arc<TrustSlot>> {
+        self.trust.as_ref()
     }
 
     pub fn config(&self) -> Arc<ClientConfig> {
@@ -91,7 +98,7 @@ impl ClientTls {
             config.enable_sni = true;
             server_name = name;
         }
-        Self { config: Arc::new(config), server_name, certificate: self.certificate.clone() }
+        Self { config: Arc::new(config), server_name, ..self.clone() }
     }
 }
 

@@ -32,7 +32,7 @@ impl PeerInfo {
         let mut info = Self {
             subject: rfc2253(certificate.subject()),
             issuer: rfc2253(certificate.issuer()),
-            serial_hex: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial_hex: serial_hex(certificate.raw_serial()),
             der: der.into(),
             ..Self::default()
         };
@@ -86,6 +86,14 @@ impl PeerInfo {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As Envoy prints it: without the zero byte that keeps a number from being negative.
+fn serial_hex(serial: &[u8]) -> String {
+    match serial {
+        [0, rest @ ..] if !rest.is_empty() => hex(rest),
+        whole => hex(whole),
+    }
 }
 
 fn rfc2253(name: &x509_parser::x509::X509Name<'_>) -> String {

@@ -1,6 +1,6 @@
 use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::peer::PeerInfo;
-use crate::trust::{ClientVerifier, Validation};
+use crate::trust::{ClientVerifier, TrustSlot, Validation};
 use crate::{TlsVersion, provider_with, versions};
 use rustls::server::ServerConfig;
 use std::fmt;
@@ -40,12 +40,14 @@ pub struct ServerTls {
     config: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
     certificates: Vec<Arc<CertSlot>>,
+    trust: Option<Arc<TrustSlot>>,
 }
 
 impl ServerTls {
     pub fn new(options: ServerOptions) -> Result<Self, CertError> {
         let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?;
+        let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
         // Envoy's rule: who must be one of a list must show a certificate, whatever else is said.
         let named = options.validation.as_ref().is_some_and(Validation::names_peers);
         let builder = if options.validation.is_some() || options.require_client_certificate {
@@ -64,12 +66,23 @@ impl ServerTls {
         config.ignore_client_order = true;
         let mut without_alpn = config.clone();
         without_alpn.alpn_protocols.clear();
-        Ok(Self { config: Arc::new(config), without_alpn: Arc::new(without_alpn), certificates: options.certificates })
+        let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
+        Ok(Self { config, without_alpn, certificates: options.certificates, trust })
     }
 
     /// What this side presents now to a client that asked for this name.
     pub fn local(&self, server_name: Option<&str>) -> Option<Arc<Identity>> {
         choose(&self.certificates, server_name, |_| true)
+    }
+
+    /// What is in each slot now, in the order of the options.
+    pub fn certificates(&self) -> impl Iterator<Item = Option<Arc<Identity>>> {
+        self.certificates.iter().map(|slot| slot.current())
+    }
+
+    /// The anchors of clients, if they are verified.
+    pub fn trust(&self) -> Option<&Arc<TrustSlot>> {
+        self.trust.as_ref()
     }
 
     pub fn config(&self) -> Arc<ServerConfig> {

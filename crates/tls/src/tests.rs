@@ -250,3 +250,25 @@ fn a_client_whose_protocols_are_none_of_ours_gets_no_protocol_and_is_served() {
     assert_eq!(chosen(&[b"istio", b"h2"]), alpn);
     assert_eq!(chosen(&[b"istio-peer-exchange", b"istio"]), Vec::<Vec<u8>>::new());
 }
+
+#[test]
+fn an_operator_sees_what_is_presented_and_what_is_trusted() {
+    let ca = Authority::new("root");
+    let trust = TrustSlot::new(ca.anchors());
+    let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(ca.identity(CLIENT)));
+    let presented: Vec<_> = server.certificates().map(|current| current.unwrap().info().uri_sans.clone()).collect();
+    assert_eq!(presented, [[SERVER]]);
+    for trust in [server.trust(), client.trust()] {
+        let roots = trust.unwrap().roots();
+        assert_eq!(roots.iter().map(|root| root.subject.as_str()).collect::<Vec<_>>(), ["CN=root"]);
+    }
+}
+
+#[test]
+fn serial_numbers_are_printed_without_the_byte_of_their_sign() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(vec![0xb7, 0x01].into());
+    let leaf = params.self_signed(&key).unwrap();
+    assert_eq!(PeerInfo::from_certificate(leaf.der()).unwrap().serial_hex, "b701");
+}

@@ -1,6 +1,6 @@
 //! What a peer's certificate must satisfy, with anchors that rotate in place.
 
-use crate::certificate::{CertError, certificates_from_pem};
+use crate::certificate::{CertError, CertInfo, cert_info, certificates_from_pem};
 use crate::direct::{self, Peer};
 use crate::peer::{PeerInfo, San};
 use arc_swap::ArcSwapOption;
@@ -21,8 +21,10 @@ pub type SanMatcher = Arc<dyn Fn(&San<'_>) -> bool + Send + Sync>;
 pub struct TrustAnchors {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
-    /// The roots as they came, for leaves that webpki does not take; none where a revocation list must be asked.
-    direct: Vec<CertificateDer<'static>>,
+    /// The roots as they came; none of the system's.
+    certificates: Vec<CertificateDer<'static>>,
+    /// Whether a revocation list must be asked.
+    revocable: bool,
 }
 
 impl TrustAnchors {
@@ -34,7 +36,7 @@ impl TrustAnchors {
             store.add(root.clone())?;
         }
         let anchors = Self::new(store, crl)?;
-        Ok(Self { direct: if crl.is_empty() { roots } else { Vec::new() }, ..anchors })
+        Ok(Self { certificates: roots, ..anchors })
     }
 
     /// The host's own roots (`file-root:system`).
@@ -54,7 +56,7 @@ impl TrustAnchors {
             .allow_unknown_revocation_status()
             .build()
             .map_err(|e| CertError::Crl(e.to_string()))?;
-        Ok(Self { roots, clients, direct: Vec::new() })
+        Ok(Self { roots, clients, certificates: Vec::new(), revocable: !crl.is_empty() })
     }
 
     fn verify_server(
@@ -81,9 +83,12 @@ impl TrustAnchors {
         }
     }
 
-    /// The reason that webpki gave stands where no anchor vouches for the leaf itself.
+    /// The reason that webpki gave stands where no anchor vouches for the leaf itself, or a revocation list must be asked.
     fn vouch(&self, leaf: &CertificateDer<'_>, now: UnixTime, peer: Peer, reason: Error) -> Result<(), Error> {
-        direct::vouched(leaf, &self.direct, now, peer).map_err(|_| reason)
+        match self.revocable {
+            true => Err(reason),
+            false => direct::vouched(leaf, &self.certificates, now, peer).map_err(|_| reason),
+        }
     }
 }
 
@@ -106,6 +111,12 @@ impl TrustSlot {
 
     pub fn is_empty(&self) -> bool {
         self.0.load().is_none()
+    }
+
+    /// The roots that are trusted now, for an operator's eyes; none of the system's.
+    pub fn roots(&self) -> Vec<CertInfo> {
+        let anchors = self.0.load();
+        anchors.iter().flat_map(|anchors| &anchors.certificates).filter_map(|root| cert_info(root).ok()).collect()
     }
 
     fn current(&self) -> Result<Arc<TrustAnchors>, Error> {
