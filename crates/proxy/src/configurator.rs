@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+mod listeners;
 mod references;
 
 use crate::secrets::SecretStore;
@@ -215,13 +216,15 @@ impl Configurator {
         self.dirty |= self.routes.remove(name).is_some();
     }
 
-    /// Takes a new or changed listener; refused if a context of it cannot be built.
+    /// Takes a new or changed listener; refused if a context of it cannot be built, or what it needs is not to be had.
     pub fn set_listener(&mut self, held: Held<Listener>) -> Result<(), Problem> {
         let name = held.plan.name.clone();
         let previous = self.listeners.get(&name);
         if previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
             return Ok(());
         }
+        listeners::check_address(&held.plan, self.listeners.values().map(|slot| &*slot.held.plan))?;
+        listeners::check_access_logs(&held.plan)?;
         // Built once here so that what cannot work is refused, and again when its secrets change what it demands.
         self.runtime(&held.plan)?;
         let active = self.listeners.remove(&name).and_then(|slot| slot.active);
@@ -425,7 +428,7 @@ fn chains(plan: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
     plan.chains.iter().chain(&plan.default_chain)
 }
 
-fn upstream_tls(socket: &TransportSocket) -> Option<&Arc<meltemi_plan::UpstreamTls>> {
+pub(crate) fn upstream_tls(socket: &TransportSocket) -> Option<&Arc<meltemi_plan::UpstreamTls>> {
     match socket {
         TransportSocket::Plain => None,
         TransportSocket::Tls(tls) => Some(tls),

@@ -92,14 +92,16 @@ impl Subscriber {
 
     fn apply(&mut self, update: Update) {
         let Update { type_url, resources, removed, reply, .. } = update;
+        // What goes makes room: a listener may take the address of another that leaves with the same update. Nothing is in force
+        // before all of it was looked at.
+        for name in &removed {
+            self.remove(&type_url, name);
+        }
         let mut refused = Vec::new();
         for resource in &resources {
             if let Err(reason) = self.set(&type_url, resource) {
                 refused.push((resource.name.clone(), reason));
             }
-        }
-        for name in &removed {
-            self.remove(&type_url, name);
         }
         self.seen.insert(type_url.clone());
         self.settle();

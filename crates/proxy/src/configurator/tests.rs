@@ -159,3 +159,56 @@ async fn what_the_bootstrap_gave_is_not_removed() {
     assert!(world.listeners.contains_key("l"));
     assert!(world.clusters.get("c").is_some());
 }
+
+/// A listener at a port of the local host, which needs no routes.
+fn at(name: &str, port: u16, extra: Value) -> Held<Listener> {
+    let mut document = json!({
+        "name": name, "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } },
+        "filter_chains": [{ "filters": [{ "name": "tcp", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "s", "cluster": "c",
+        } }] }],
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        document[key] = value.clone();
+    }
+    held(meltemi_plan::listener(&from_value::<ListenerProto>(&document).unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn two_listeners_of_one_address_are_refused() {
+    let mut configurator = fixture();
+    configurator.set_listener(at("first", 80, json!({}))).unwrap();
+    let second = configurator.set_listener(at("second", 80, json!({}))).unwrap_err();
+    assert_eq!(second, "has duplicate address 127.0.0.1:80, which listener \"first\" has");
+    let more = json!({ "additional_addresses": [{ "address": { "socket_address": {
+        "address": "127.0.0.1", "port_value": 80 } } }] });
+    assert!(configurator.set_listener(at("second", 81, more)).is_err());
+
+    // The same name again is a new version of the same listener.
+    configurator.set_listener(at("first", 80, json!({ "stat_prefix": "other" }))).unwrap();
+    // Once the first is gone or has moved, its address is free.
+    configurator.set_listener(at("first", 82, json!({}))).unwrap();
+    configurator.set_listener(at("second", 80, json!({}))).unwrap();
+    configurator.remove_listener("second");
+    configurator.set_listener(at("third", 80, json!({}))).unwrap();
+}
+
+#[tokio::test]
+async fn ports_to_be_chosen_are_not_the_same() {
+    let mut configurator = fixture();
+    configurator.set_listener(at("first", 0, json!({}))).unwrap();
+    configurator.set_listener(at("second", 0, json!({}))).unwrap();
+}
+
+#[tokio::test]
+async fn an_access_log_that_cannot_be_opened_is_refused() {
+    let log = |path: &str| {
+        json!({ "access_log": [{ "name": "f", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": path } }] })
+    };
+    let mut configurator = fixture();
+    let refused = configurator.set_listener(at("l", 80, log("/nowhere/log"))).unwrap_err();
+    assert!(refused.starts_with("unable to open file \"/nowhere/log\""), "{refused}");
+    configurator.set_listener(at("l", 80, log("/dev/null"))).unwrap();
+}
