@@ -7,14 +7,22 @@ use crate::endpoint::{self, LocalityView};
 use crate::wire::duration;
 use meltemi_config::networking::{ClientTlsMode, ConnectionPoolSettings, TrafficPolicy};
 use meltemi_model::{RegistryKind, Resolution, Service};
+use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
 };
-use meltemi_proto::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, config_source};
+use meltemi_proto::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiVersion, ConfigSource, TypedExtensionConfig, config_source,
+};
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use meltemi_proto::envoy::r#type::v3::Percent;
 use std::time::Duration;
+
+/// Istiod's defaults: `PILOT_DNS_JITTER_DURATION`, and `PILOT_DNS_CARES_UDP_MAX_QUERIES` on one local port.
+const DNS_JITTER: Duration = Duration::from_millis(100);
+const UDP_MAX_QUERIES: u32 = 100;
 
 pub fn build(input: &OutboundCluster) -> Cluster {
     let discovery = discovery_type(input);
@@ -99,8 +107,16 @@ fn dns(cluster: &mut Cluster, input: &OutboundCluster) {
     {
         // The fields' replacement is a cluster extension that gRPC and older proxies do not know.
         cluster.dns_refresh_rate = Some(duration(input.common.mesh.dns_refresh_rate));
+        cluster.dns_jitter = Some(duration(DNS_JITTER));
         cluster.respect_dns_ttl = true;
     }
+    cluster.typed_dns_resolver_config = Some(TypedExtensionConfig {
+        name: "envoy.network.dns_resolver.cares".into(),
+        typed_config: Some(Any::pack(&CaresDnsResolverConfig {
+            udp_max_queries: Some(UDP_MAX_QUERIES),
+            ..CaresDnsResolverConfig::default()
+        })),
+    });
     cluster.load_assignment = Some(load_assignment(input));
 }
 

@@ -271,6 +271,12 @@ fn service_entries_by_resolution() {
         assert_eq!(kind(cluster), expected, "{resolution}");
         assert!(cluster.transport_socket_matches.is_empty(), "outside the mesh there is no mTLS");
         assert_eq!(hosts_of(cluster), hosts.map(|hosts| hosts.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+        let resolver = cluster.typed_dns_resolver_config.as_ref().map(|config| &*config.name);
+        let is_dns = resolution.starts_with("DNS");
+        assert_eq!(resolver, is_dns.then_some("envoy.network.dns_resolver.cares"), "{resolution}");
+        #[allow(deprecated)]
+        let jitter = cluster.dns_jitter.as_ref().map(|jitter| jitter.nanos);
+        assert_eq!(jitter, is_dns.then_some(100_000_000), "{resolution}");
         if resolution == "NONE" {
             let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { panic!() };
             assert_eq!(config.upstream_port_override, Some(8443));
