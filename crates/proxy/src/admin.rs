@@ -2,29 +2,39 @@
 //!
 //! Reads what the main thread holds; nothing here is on a request's path. Private keys never leave: dumps are redacted.
 
+mod certs;
 mod clusters;
+mod commands;
 mod config_dump;
+mod listeners;
+mod logging;
+mod process;
 mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use listeners::Bound;
 
 use crate::configurator::Configurator;
 use crate::worker::{Phase, Reach};
 use axum::Router;
 use axum::extract::{Query, State};
+use axum::handler::Handler;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use meltemi_plan::bootstrap::Node;
+use axum::routing::{MethodRouter, get, post};
+use meltemi_filters::Context;
+use meltemi_plan::bootstrap::{Node, RuntimeLayer};
 use meltemi_proto::Any;
 use meltemi_telemetry::Registry;
 use meltemi_telemetry::logging::Logging;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 /// What the admin port shows and what it may change.
@@ -32,6 +42,12 @@ pub struct AdminState {
     pub configurator: Mutex<Configurator>,
     pub bootstrap: Any,
     pub node: Node,
+    /// The layers of the bootstrap.
+    pub runtime: Vec<RuntimeLayer>,
+    /// What filters share, the files of access logs among it.
+    pub filters: Arc<Context>,
+    /// Where listeners are whose port was left to the system.
+    pub bound: Bound,
     pub registry: Registry,
     pub logging: Option<Arc<Logging>>,
     pub started: SystemTime,
@@ -61,6 +77,14 @@ impl AdminState {
         })
     }
 
+    /// Opens the files of the process's log and of access logs anew, after rotation.
+    pub fn reopen_logs(&self) {
+        if let Some(logging) = &self.logging {
+            logging.reopen();
+        }
+        self.filters.logs.reopen();
+    }
+
     /// Envoy's server states.
     pub fn server_state(&self) -> &'static str {
         if self.ending.load(Ordering::Relaxed) || self.health_failed.load(Ordering::Relaxed) {
@@ -73,45 +97,50 @@ impl AdminState {
     }
 }
 
-const PATHS: &[(&str, &str)] = &[
-    ("/certs", "certificates in use"),
-    ("/clusters", "upstream cluster status (?format=json)"),
-    ("/config_dump", "accepted configuration (?resource=, ?mask=, ?name_regex=, ?include_eds)"),
-    ("/drain_listeners", "drain listeners (POST)"),
-    ("/healthcheck/fail", "fail readiness (POST)"),
-    ("/healthcheck/ok", "undo /healthcheck/fail (POST)"),
-    ("/help", "this list"),
-    ("/listeners", "listener addresses (?format=json)"),
-    ("/logging", "log levels (POST ?level=LEVEL or ?COMPONENT=LEVEL)"),
-    ("/quitquitquit", "end the process (POST)"),
-    ("/ready", "200 LIVE once configuration is in force"),
-    ("/server_info", "version and state"),
-    ("/stats", "metrics (?filter=REGEX, ?usedonly, ?format=json|prometheus)"),
-    ("/stats/prometheus", "metrics in Prometheus text"),
-];
-
 pub fn router(state: Arc<AdminState>) -> Router {
-    Router::new()
-        .route("/", get(help))
-        .route("/help", get(help))
-        .route("/certs", get(certs))
-        .route("/clusters", get(clusters::clusters))
-        .route("/config_dump", get(config_dump::config_dump))
+    let routes = Router::new()
+        .route("/", asked(commands::help))
+        .route("/help", asked(commands::help))
+        .route("/certs", asked(certs::certs))
+        .route("/clusters", asked(clusters::clusters))
+        .route("/config_dump", asked(config_dump::config_dump))
+        .route("/contention", asked(process::contention))
+        .route("/hot_restart_version", asked(process::hot_restart_version))
+        .route("/init_dump", asked(process::init_dump))
+        .route("/listeners", asked(listeners::listeners))
+        .route("/memory", asked(process::memory))
+        .route("/ready", asked(ready))
+        .route("/runtime", asked(process::runtime))
+        .route("/server_info", asked(server_info))
+        .route("/stats", asked(stats::stats))
+        .route("/stats/prometheus", asked(stats::prometheus));
+    let told = Router::new()
+        .route("/allocprofiler", post(process::no_profiler))
+        .route("/cpuprofiler", post(process::no_profiler))
         .route("/drain_listeners", post(drain_listeners))
         .route("/healthcheck/fail", post(fail))
         .route("/healthcheck/ok", post(ok))
-        .route("/listeners", get(listeners))
-        .route("/logging", get(logging).post(set_logging))
+        .route("/heapprofiler", post(process::no_profiler))
+        .route("/logging", post(logging::set).get(logging::levels))
         .route("/quitquitquit", post(quit))
-        .route("/ready", get(ready))
-        .route("/server_info", get(server_info))
-        .route("/stats", get(stats::stats))
-        .route("/stats/prometheus", get(stats::prometheus))
+        .route("/reopen_logs", post(logging::reopen))
+        .route("/reset_counters", post(stats::reset_counters))
+        .route("/runtime_modify", post(process::runtime_modify));
+    routes
+        .merge(told)
+        .fallback(commands::unknown)
+        .method_not_allowed_fallback(commands::wrong_method)
+        .layer(middleware::from_fn(commands::with_headers))
         .with_state(state)
 }
 
-pub async fn serve(listener: TcpListener, state: Arc<AdminState>) -> io::Result<()> {
-    axum::serve(listener, router(state)).await
+/// What only tells may be asked by POST as well, as of Envoy.
+fn asked<H, T>(handler: H) -> MethodRouter<Arc<AdminState>>
+where
+    H: Handler<T, Arc<AdminState>>,
+    T: 'static,
+{
+    get(handler.clone()).post(handler)
 }
 
 fn text(body: impl Into<String>) -> Response {
@@ -122,9 +151,15 @@ fn pretty(value: &serde_json::Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
 }
 
-async fn help() -> Response {
-    let lines: Vec<String> = PATHS.iter().map(|(path, what)| format!("  {path}: {what}\n")).collect();
-    text(format!("admin commands are:\n{}", lines.concat()))
+/// The question was wrong.
+fn refused(reason: impl Into<String>) -> Response {
+    (StatusCode::BAD_REQUEST, text(reason)).into_response()
+}
+
+/// A regular expression among the parameters.
+fn pattern(parameters: &BTreeMap<String, String>, name: &str) -> Result<Option<regex::Regex>, String> {
+    let pattern = parameters.get(name).map(|text| regex::Regex::new(text)).transpose();
+    pattern.map_err(|error| format!("Invalid regex in {name}: {error}\n"))
 }
 
 async fn ready(State(state): State<Arc<AdminState>>) -> Response {
@@ -145,66 +180,12 @@ async fn server_info(State(state): State<Arc<AdminState>>) -> Response {
     }))
 }
 
-async fn listeners(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
-    let configurator = state.configurator.lock();
-    let held: Vec<_> = configurator.held_listeners().map(|(held, _)| held.plan.clone()).collect();
-    drop(configurator);
-    if parameters.get("format").map(String::as_str) == Some("json") {
-        let statuses: Vec<_> = held
-            .iter()
-            .map(|plan| json!({ "name": &*plan.name, "local_address": config_dump::address(&plan.address) }))
-            .collect();
-        return pretty(&json!({ "listener_statuses": statuses }));
-    }
-    text(held.iter().map(|plan| format!("{}::{}\n", plan.name, plan.address)).collect::<String>())
-}
-
-async fn certs(State(state): State<Arc<AdminState>>) -> Response {
-    let configurator = state.configurator.lock();
-    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let certificates: Vec<_> = configurator
-        .secrets
-        .certificates()
-        .into_iter()
-        .map(|(name, identity)| {
-            let info = identity.info();
-            let left = info.not_after.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
-            let uris = info.uri_sans.iter().map(|uri| json!({ "uri": uri }));
-            let names: Vec<_> = uris.chain(info.dns_sans.iter().map(|dns| json!({ "dns": dns }))).collect();
-            json!({ "ca_cert": [], "cert_chain": [{
-                "path": format!("<inline> {name}"),
-                "serial_number": info.serial_hex,
-                "subject_alt_names": names,
-                "days_until_expiration": (left / 86400).to_string(),
-                "valid_from_seconds": seconds(info.not_before),
-                "expiration_seconds": seconds(info.not_after),
-            }] })
-        })
-        .collect();
-    pretty(&json!({ "certificates": certificates }))
-}
-
-async fn logging(State(state): State<Arc<AdminState>>) -> Response {
-    match &state.logging {
-        Some(logging) => text(stats::levels(logging)),
-        None => (StatusCode::NOT_FOUND, "logging is not ours\n").into_response(),
-    }
-}
-
-async fn set_logging(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
-    let Some(logging) = &state.logging else { return (StatusCode::NOT_FOUND, "logging is not ours\n").into_response() };
-    match stats::set_levels(logging, &parameters) {
-        Ok(()) => text(stats::levels(logging)),
-        Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
-    }
-}
-
 /// As Envoy's: `inboundonly` leaves other listeners alone, `graceful` closes them after the drain time, and `skip_exit` with it
 /// does not close them at all.
 async fn drain_listeners(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
     let given = |name| parameters.contains_key(name);
     if given("skip_exit") && !given("graceful") {
-        return (StatusCode::BAD_REQUEST, "skip_exit requires graceful\n").into_response();
+        return refused("skip_exit requires graceful\n");
     }
     let reach = if given("inboundonly") { Reach::Inbound } else { Reach::All };
     if !given("graceful") {

@@ -1,12 +1,14 @@
 //! The main thread: bootstrap, subscriptions, publication, the end.
 
+mod admin_port;
 mod control_plane;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
-use crate::admin::{self, AdminState};
+use crate::admin::AdminState;
 use crate::configurator::{Configurator, Held, Source};
 use crate::worker::{self, Feed, ListenerStatus, Phase, Reach};
-use meltemi_plan::common::Address;
 use meltemi_plan::{Bootstrap, PlanError};
 use meltemi_proto::Any;
 use meltemi_telemetry::Registry;
@@ -14,7 +16,7 @@ use meltemi_telemetry::logging::Logging;
 use meltemi_xds::client;
 use parking_lot::Mutex;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use admin_port::AdminPort;
 pub use subscriber::Subscriber;
 
 /// Listener reports on their way to the main thread; one that does not fit is only a log line less.
@@ -31,14 +34,19 @@ const MAX_STATUSES: usize = 1024;
 pub enum RunError {
     #[error("bootstrap: {0}")]
     Bootstrap(String),
-    #[error("bootstrap: {0}")]
-    Plan(#[from] PlanError),
-    #[error("{what} {address}: {source}")]
-    Listen { what: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("{what} {address}: {reason}")]
+    Listen { what: &'static str, address: String, reason: std::io::Error },
     #[error("listener {listener}: {reason}")]
     Listener { listener: Arc<str>, reason: String },
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+/// No source of its own, or whoever prints the chain would print the path twice.
+impl From<PlanError> for RunError {
+    fn from(error: PlanError) -> Self {
+        Self::Bootstrap(error.to_string())
+    }
 }
 
 /// Gives secrets that do not come by ADS, such as an agent's workload certificate.
@@ -62,6 +70,8 @@ pub struct Options {
     pub control_plane: Option<client::Options>,
     pub secrets: Option<Box<dyn SecretSource>>,
     pub logging: Option<Arc<Logging>>,
+    /// Where the address of the admin port is written.
+    pub admin_address_path: Option<PathBuf>,
     /// Connections of a removed or drained listener are closed after this.
     pub drain_time: Duration,
     /// How long listeners go on accepting once the process was told to stop.
@@ -79,6 +89,7 @@ impl Options {
             control_plane: None,
             secrets: None,
             logging: None,
+            admin_address_path: None,
             drain_time: Duration::from_secs(600),
             lingering: Duration::ZERO,
         })
@@ -115,11 +126,17 @@ impl Proxy {
         }
         configurator.publish();
         meltemi_proto::json::release_descriptors();
+        let node = &options.bootstrap.node;
+        let node = meltemi_filters::LocalNode::new(&node.id, &node.cluster, &node.metadata);
+        let filters = meltemi_filters::Context::new(&options.registry, node);
         let (quit, stop) = mpsc::channel(1);
         let state = AdminState {
             configurator: Mutex::new(configurator),
             bootstrap: options.bootstrap_body.clone(),
             node: options.bootstrap.node.clone(),
+            runtime: options.bootstrap.runtime.clone(),
+            filters,
+            bound: Default::default(),
             registry: options.registry.clone(),
             logging: options.logging.clone(),
             started: SystemTime::now(),
@@ -184,17 +201,17 @@ impl Proxy {
 
     async fn admin(&self) -> Result<impl Future<Output = std::io::Result<()>> + use<>, RunError> {
         let address = self.options.bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref());
-        let listener = match address.and_then(Address::socket) {
-            Some(address) => {
-                let bound = tokio::net::TcpListener::bind(address).await;
-                Some(bound.map_err(|source| RunError::Listen { what: "admin", address, source })?)
-            }
+        let port = match address {
+            Some(address) => Some(AdminPort::bind(address).await?),
             None => None,
         };
+        if let (Some(path), Some(port)) = (&self.options.admin_address_path, &port) {
+            std::fs::write(path, port.address())?;
+        }
         let state = self.state.clone();
         Ok(async move {
-            match listener {
-                Some(listener) => admin::serve(listener, state).await,
+            match port {
+                Some(port) => port.serve(state).await,
                 None => std::future::pending().await,
             }
         })
@@ -210,14 +227,11 @@ struct Workers {
 impl Workers {
     fn start(state: &Arc<AdminState>, count: usize) -> Result<Self, RunError> {
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
-        let node = &state.node;
-        let node = meltemi_filters::LocalNode::new(&node.id, &node.cluster, &node.metadata);
-        let filters = meltemi_filters::Context::new(&state.registry, node);
-        tokio::spawn(crate::spans::run(filters.clone(), state.configurator.lock().subscribe()));
+        tokio::spawn(crate::spans::run(state.filters.clone(), state.configurator.lock().subscribe()));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();
-            let (status, filters) = (Some(status.clone()), filters.clone());
+            let (status, filters) = (Some(status.clone()), state.filters.clone());
             threads.push(worker::spawn(index, Feed { worlds, phase: state.phase.subscribe(), status, filters })?);
         }
         Ok(Self { threads, statuses })
@@ -226,8 +240,15 @@ impl Workers {
 
 /// Logs listeners that cannot be bound. One of the bootstrap ends the process; another may be repaired by an update.
 async fn watch_statuses(mut statuses: mpsc::Receiver<ListenerStatus>, state: Arc<AdminState>) -> RunError {
-    while let Some(ListenerStatus { listener, result, .. }) = statuses.recv().await {
-        let Err(reason) = result else { continue };
+    while let Some(ListenerStatus { worker, listener, result }) = statuses.recv().await {
+        let reason = match result {
+            Err(reason) => reason,
+            Ok(meltemi_net::Address::Socket(address)) if worker == 0 => {
+                state.bound.add(&listener, address);
+                continue;
+            }
+            Ok(_) => continue,
+        };
         tracing::error!(listener = %listener, reason, "listener not bound");
         let configurator = state.configurator.lock();
         let fixed = configurator.held_listeners().any(|(held, _)| held.source.fixed && held.plan.name == listener);

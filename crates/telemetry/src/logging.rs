@@ -1,45 +1,31 @@
-//! Process logs: text or JSON on stderr or stdout, levels per component changeable at run time (`/logging`, `--log_output_level`).
+//! Process logs: text or JSON on stderr or in a file, levels per component changeable at run time (`/logging`,
+//! `--log_output_level`).
 //!
-//! A component is a crate of ours without its `meltemi_` prefix. Levels are Envoy's names.
+//! A component is a crate of ours without its `meltemi_` prefix; Envoy's names stand for the crates that do the same. Levels
+//! are Envoy's names.
 
+mod components;
+mod file;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
-/// What `/logging` lists.
-pub const COMPONENTS: &[&str] = &[
-    "agent",
-    "ca",
-    "config",
-    "discovery",
-    "filters",
-    "http",
-    "local",
-    "meltemi",
-    "model",
-    "net",
-    "netfilter",
-    "plan",
-    "proto",
-    "proxy",
-    "push",
-    "registry",
-    "store",
-    "telemetry",
-    "tls",
-    "translate",
-    "upstream",
-    "xds",
-];
+pub use components::COMPONENTS;
+use components::modules;
+use file::LogFile;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LevelError {
@@ -107,21 +93,32 @@ impl Levels {
         Self { default, components: BTreeMap::new() }
     }
 
-    /// Reads `--proxyComponentLogLevel`'s `misc:error,upstream:debug`, or Istio's `--log_output_level`'s
-    /// `default:info,ads:debug`. A component of theirs that we do not have is no error there, so unknown names are dropped.
+    /// Reads Istio's `--log_output_level`: `default:info,ads:debug`. A scope of theirs that we do not have is no error there,
+    /// so unknown names are dropped.
     pub fn with_list(mut self, list: &str) -> Result<Self, LevelError> {
-        for pair in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-            let (component, level) = pair.split_once(':').ok_or_else(|| LevelError::Pair(pair.to_owned()))?;
-            let level = level.parse()?;
-            match component {
-                "default" | "all" => self = Self { default: level, components: BTreeMap::new() },
-                known if COMPONENTS.contains(&known) => {
-                    self.components.insert(known.to_owned(), level);
-                }
-                _ => {}
+        for pair in pairs(list) {
+            match pair? {
+                ("default" | "all", level) => self = Self::new(level),
+                // An unknown one.
+                (name, level) => drop(self.set(name, level)),
             }
         }
         Ok(self)
+    }
+
+    /// Reads Envoy's `--component-log-level`: `misc:error,upstream:debug`, of components of Envoy or of ours.
+    pub fn with_components(mut self, list: &str) -> Result<Self, LevelError> {
+        for pair in pairs(list) {
+            let (name, level) = pair?;
+            self.set(name, level)?;
+        }
+        Ok(self)
+    }
+
+    fn set(&mut self, name: &str, level: Level) -> Result<(), LevelError> {
+        let modules = modules(name).ok_or_else(|| LevelError::Component(name.to_owned()))?;
+        self.components.extend(modules.iter().map(|module| ((*module).to_owned(), level)));
+        Ok(())
     }
 
     pub fn level(&self, component: &str) -> Level {
@@ -139,9 +136,18 @@ impl Levels {
     }
 }
 
+fn pairs(list: &str) -> impl Iterator<Item = Result<(&str, Level), LevelError>> {
+    list.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, level) = pair.split_once(':').ok_or_else(|| LevelError::Pair(pair.to_owned()))?;
+        Ok((name, level.parse()?))
+    })
+}
+
 /// The process's log, whose levels can be changed.
 pub struct Logging {
     levels: Mutex<Levels>,
+    /// None: stderr.
+    file: Option<Arc<LogFile>>,
     handle: reload::Handle<Targets, Registry>,
 }
 
@@ -154,8 +160,21 @@ impl std::fmt::Debug for Logging {
 impl Logging {
     /// Installs the process's log on stderr. A log installed before stays, and then level changes have no effect.
     pub fn install(format: Format, levels: Levels) -> Self {
+        Self::start(format, levels, None)
+    }
+
+    /// The same in a file, which is made if it is not there and appended to if it is.
+    pub fn install_in(path: &Path, format: Format, levels: Levels) -> io::Result<Self> {
+        Ok(Self::start(format, levels, Some(Arc::new(LogFile::open(path)?))))
+    }
+
+    fn start(format: Format, levels: Levels, file: Option<Arc<LogFile>>) -> Self {
         let (filter, handle) = reload::Layer::new(levels.targets());
-        let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let writer = match file.clone() {
+            Some(file) => BoxMakeWriter::new(file),
+            None => BoxMakeWriter::new(io::stderr),
+        };
+        let base = tracing_subscriber::fmt::layer().with_writer(writer);
         let layer = match format {
             Format::Text => base.with_ansi(false).with_filter(filter).boxed(),
             Format::Json => base.json().flatten_event(true).with_filter(filter).boxed(),
@@ -163,7 +182,14 @@ impl Logging {
         if tracing_subscriber::registry().with(layer).try_init().is_err() {
             tracing::debug!("a log is installed already");
         }
-        Self { levels: Mutex::new(levels), handle }
+        Self { levels: Mutex::new(levels), file, handle }
+    }
+
+    /// Opens the file anew, after rotation. What cannot be opened is written to as before.
+    pub fn reopen(&self) {
+        if let Some(Err(error)) = self.file.as_ref().map(|file| file.reopen()) {
+            tracing::warn!(%error, "the log's file is not opened anew");
+        }
     }
 
     pub fn levels(&self) -> Levels {
@@ -175,10 +201,7 @@ impl Logging {
         let mut levels = self.levels.lock();
         match component {
             None => *levels = Levels::new(level),
-            Some(name) if COMPONENTS.contains(&name) => {
-                levels.components.insert(name.to_owned(), level);
-            }
-            Some(name) => return Err(LevelError::Component(name.to_owned())),
+            Some(name) => levels.set(name, level)?,
         }
         // Fails only when the subscriber is gone, when there is nothing left to say.
         let _ = self.handle.reload(levels.targets());

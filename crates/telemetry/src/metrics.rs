@@ -6,6 +6,7 @@
 //! counter for what did not fit.
 
 mod cells;
+mod quantiles;
 mod render;
 mod series;
 #[cfg(test)]
@@ -14,12 +15,14 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub use render::Filter;
+pub use quantiles::Buckets;
+pub use render::{Filter, KindName};
 pub use series::{Labels, Series, SeriesSet};
 
 /// Upper bounds in thousandths of the unit: Istio's and Envoy's default histogram buckets.
@@ -175,6 +178,19 @@ struct GroupCells {
     list: Arc<List>,
     /// `None` when all cells were taken at creation: it then counts nothing.
     range: Option<cells::Range>,
+    /// One bit for each spec that was ever set, which is in use even at zero; made with the first.
+    set: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl GroupCells {
+    fn mark_set(&self, index: usize) {
+        let words = self.set.get_or_init(|| (0..=self.list.specs.len() / 64).map(|_| AtomicU64::new(0)).collect());
+        words[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+    }
+
+    fn was_set(&self, index: usize) -> bool {
+        self.set.get().is_some_and(|words| words[index / 64].load(Ordering::Relaxed) & (1 << (index % 64)) != 0)
+    }
 }
 
 /// What a group counts.
@@ -224,7 +240,7 @@ impl Group {
             Cow::Borrowed(specs) => List::shared(specs),
             Cow::Owned(_) => Arc::new(List::new(specs)),
         };
-        Self(Arc::new(GroupCells { scope, list, range }))
+        Self(Arc::new(GroupCells { scope, list, range, set: OnceLock::new() }))
     }
 
     fn is(&self, scope: &Scope, specs: &[Spec]) -> bool {
@@ -254,6 +270,7 @@ impl Group {
     /// Sets a gauge. Takes a process-wide lock: not for the request path.
     pub fn set(&self, index: usize, value: u64) {
         if let Some(range) = &self.0.range {
+            self.0.mark_set(index);
             cells::set(range.base + self.0.list.offsets[index], value);
         }
     }

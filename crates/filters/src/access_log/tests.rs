@@ -51,6 +51,29 @@ fn lines_of_all_workers_reach_the_file_whole() {
 }
 
 #[test]
+fn a_file_that_was_moved_is_opened_anew() {
+    let context = testing::context();
+    let (path, moved) = (temporary("moved"), temporary("moved.1"));
+    let logs = AccessLogs::new(&[text_log(&path, "%BYTES_SENT%\n", None)], &context.logs);
+    let mut info = testing::info();
+    let mut log = |bytes| {
+        info.bytes_sent = bytes;
+        logs.log(&Scope::new(&info));
+        context.logs.flush();
+    };
+    log(1);
+    std::fs::rename(&path, &moved).unwrap();
+    log(2);
+    context.logs.reopen();
+    log(3);
+    assert_eq!(std::fs::read_to_string(&moved).unwrap(), "1\n2\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "3\n");
+    for file in [path, moved] {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
 fn json_lines_end_with_a_newline_and_may_be_sorted() {
     let info = testing::info();
     let leaf = |text: &str| JsonFormat::Format(Format::parse(text).unwrap());

@@ -1,5 +1,6 @@
 //! The thread that writes access logs.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -104,7 +105,13 @@ impl LogWriter {
         let (wake, messages) = sync_channel(16);
         let sinks: Arc<Mutex<Vec<Arc<Sink>>>> = Arc::default();
         let stats = WriterStats::new(registry, Scope::plain("filesystem"));
-        let thread = Thread { sinks: Arc::downgrade(&sinks), messages, open: Vec::new(), stats: stats.clone() };
+        let thread = Thread {
+            sinks: Arc::downgrade(&sinks),
+            messages,
+            open: Vec::new(),
+            failing: HashSet::new(),
+            stats: stats.clone(),
+        };
         let spawned = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || thread.run());
         if let Err(error) = spawned {
             tracing::error!(%error, "no access log thread");
@@ -152,6 +159,8 @@ struct Thread {
     sinks: std::sync::Weak<Mutex<Vec<Arc<Sink>>>>,
     messages: Receiver<Message>,
     open: Vec<(Arc<Path>, File)>,
+    /// Of which the log knows that they are not written; said once for each time that it begins.
+    failing: HashSet<AccessLogSink>,
     stats: WriterStats,
 }
 
@@ -163,6 +172,10 @@ impl Thread {
             let Some(sinks) = self.sinks.upgrade() else { return };
             let all = sinks.lock().clone();
             drop(sinks);
+            // Before what waits is written: what was logged after the question must not follow the old file.
+            if matches!(message, Ok(Message::Reopen)) {
+                self.reopen();
+            }
             for sink in &all {
                 batch.clear();
                 sink.drain(&mut batch);
@@ -175,8 +188,7 @@ impl Thread {
                 Ok(Message::Flush(done)) => {
                     let _ = done.send(());
                 }
-                Ok(Message::Reopen) => self.open.clear(),
-                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Reopen | Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -193,10 +205,25 @@ impl Thread {
             AccessLogSink::File(path) => self.file(path).and_then(|file| file.write_all(batch)),
         };
         match result {
-            Ok(()) => self.stats.write_completed().inc(),
+            Ok(()) => {
+                self.stats.write_completed().inc();
+                self.failing.remove(target);
+            }
             Err(error) => {
-                tracing::debug!(%error, ?target, "access log not written");
                 self.stats.write_failed().inc();
+                if self.failing.insert(target.clone()) {
+                    tracing::warn!(%error, ?target, "access log not written");
+                }
+            }
+        }
+    }
+
+    /// At once, so that whoever moved a file away finds the next one in its place.
+    fn reopen(&mut self) {
+        for (path, file) in &mut self.open {
+            match append_to(path) {
+                Ok(opened) => *file = opened,
+                Err(error) => tracing::warn!(%error, path = %path.display(), "access log not opened anew"),
             }
         }
     }
@@ -205,9 +232,13 @@ impl Thread {
         if let Some(at) = self.open.iter().position(|(p, _)| p == path) {
             return Ok(&mut self.open[at].1);
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = append_to(path)?;
         self.open.push((path.clone(), file));
         let last = self.open.len() - 1;
         Ok(&mut self.open[last].1)
     }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }

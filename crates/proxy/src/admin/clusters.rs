@@ -1,22 +1,38 @@
 //! `/clusters` in Envoy's text and JSON.
 
-use super::{AdminState, Parameters, config_dump, pretty, text};
+use super::{AdminState, Parameters, config_dump, pretty, refused, text};
 use axum::extract::{Query, State};
 use axum::response::Response;
 use meltemi_upstream::{Cluster, Endpoint, Fault};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub async fn clusters(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
-    let world = state.configurator.lock().world();
+    let pattern = match super::pattern(&parameters, "filter") {
+        Ok(pattern) => pattern,
+        Err(reason) => return refused(reason),
+    };
+    let configurator = state.configurator.lock();
+    let world = configurator.world();
+    let fixed: BTreeSet<Arc<str>> = configurator
+        .held_clusters()
+        .filter(|(held, _)| held.source.fixed)
+        .map(|(held, _)| held.plan.name.clone())
+        .collect();
+    drop(configurator);
     let mut clusters: Vec<Arc<Cluster>> = world.clusters.iter().cloned().collect();
+    clusters.retain(|cluster| pattern.as_ref().is_none_or(|pattern| pattern.is_match(&cluster.plan.name)));
     clusters.sort_by(|a, b| a.plan.name.cmp(&b.plan.name));
     if parameters.get("format").map(String::as_str) == Some("json") {
-        return pretty(&json!({ "cluster_statuses": clusters.iter().map(|c| status(c)).collect::<Vec<_>>() }));
+        return pretty(&json!({ "cluster_statuses": clusters
+            .iter()
+            .map(|cluster| status(cluster, !fixed.contains(&cluster.plan.name)))
+            .collect::<Vec<_>>() }));
     }
-    text(clusters.iter().map(|cluster| lines(cluster)).collect::<String>())
+    text(clusters.iter().map(|cluster| lines(cluster, !fixed.contains(&cluster.plan.name))).collect::<String>())
 }
 
 fn thresholds(cluster: &Cluster) -> [(&'static str, &meltemi_plan::cluster::Thresholds); 2] {
@@ -24,9 +40,22 @@ fn thresholds(cluster: &Cluster) -> [(&'static str, &meltemi_plan::cluster::Thre
     [("default", &breakers.default), ("high", &breakers.high)]
 }
 
-fn lines(cluster: &Cluster) -> String {
+/// Averages of success rates are not kept, which `-1` says.
+const OUTLIER_LINES: [&str; 4] = [
+    "success_rate_average",
+    "success_rate_ejection_threshold",
+    "local_origin_success_rate_average",
+    "local_origin_success_rate_ejection_threshold",
+];
+
+fn lines(cluster: &Cluster, added_via_api: bool) -> String {
     let name = &cluster.plan.name;
     let mut out = format!("{name}::observability_name::{}\n", cluster.plan.stat_name);
+    if cluster.plan.outlier.is_some() {
+        for what in OUTLIER_LINES {
+            let _ = writeln!(out, "{name}::outlier::{what}::-1");
+        }
+    }
     for (priority, t) in thresholds(cluster) {
         for (what, value) in [
             ("max_connections", t.max_connections),
@@ -38,6 +67,7 @@ fn lines(cluster: &Cluster) -> String {
             let _ = writeln!(out, "{name}::{priority}_priority::{what}::{value}");
         }
     }
+    let _ = writeln!(out, "{name}::added_via_api::{added_via_api}");
     for host in cluster.hosts() {
         for (what, value) in counters(&host) {
             let _ = writeln!(out, "{name}::{}::{what}::{value}", host.address);
@@ -50,12 +80,21 @@ fn lines(cluster: &Cluster) -> String {
             ("region", locality.region.to_string()),
             ("zone", locality.zone.to_string()),
             ("sub_zone", locality.sub_zone.to_string()),
+            ("canary", is_canary(&host).to_string()),
             ("priority", host.priority.to_string()),
+            ("success_rate", "-1".to_owned()),
+            ("local_origin_success_rate", "-1".to_owned()),
         ] {
             let _ = writeln!(out, "{name}::{}::{what}::{value}", host.address);
         }
     }
     out
+}
+
+/// As Envoy reads it of a host's metadata.
+fn is_canary(host: &Endpoint) -> bool {
+    let metadata = host.metadata.as_ref();
+    metadata.and_then(|metadata| metadata.value("envoy.lb", &["canary"])).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn counters(host: &Endpoint) -> [(&'static str, u64); 8] {
@@ -72,7 +111,7 @@ fn counters(host: &Endpoint) -> [(&'static str, u64); 8] {
     ]
 }
 
-fn status(cluster: &Cluster) -> Value {
+fn status(cluster: &Cluster, added_via_api: bool) -> Value {
     let hosts: Vec<Value> = cluster.hosts().iter().map(|host| host_status(host)).collect();
     let thresholds: Vec<Value> = thresholds(cluster)
         .into_iter()
@@ -81,12 +120,16 @@ fn status(cluster: &Cluster) -> Value {
                 "max_pending_requests": t.max_pending_requests, "max_requests": t.max_requests, "max_retries": t.max_retries })
         })
         .collect();
-    json!({
+    let mut status = json!({
         "name": &*cluster.plan.name,
         "observability_name": &*cluster.plan.stat_name,
         "circuit_breakers": { "thresholds": thresholds },
         "host_statuses": hosts,
-    })
+    });
+    if added_via_api {
+        status["added_via_api"] = true.into();
+    }
+    status
 }
 
 fn host_status(host: &Endpoint) -> Value {

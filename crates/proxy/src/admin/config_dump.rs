@@ -1,65 +1,87 @@
 //! `/config_dump` in Envoy's shape, with private keys redacted.
 
-use super::{AdminState, Parameters, pretty};
-use crate::configurator::{Configurator, Source};
+mod mask;
+mod sections;
+
+use super::{AdminState, Parameters, pretty, refused, text};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use meltemi_proto::Any;
-use meltemi_proto::json::{Secrets, any_to_value};
-use meltemi_xds::types;
+use mask::Mask;
+use sections::Sections;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-const PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
-
 pub async fn config_dump(State(state): State<Arc<AdminState>>, Query(parameters): Parameters) -> Response {
-    let name = match parameters.get("name_regex").map(|text| regex::Regex::new(text)).transpose() {
-        Ok(name) => name,
-        Err(e) => return (StatusCode::BAD_REQUEST, format!("invalid name_regex: {e}\n")).into_response(),
-    };
-    let keep = |found: &str| name.as_ref().is_none_or(|pattern| pattern.is_match(found));
-    let configurator = state.configurator.lock();
-    let mut sections = vec![
-        json!({ "@type": format!("{PREFIX}BootstrapConfigDump"), "bootstrap": bare(any_to_value(&state.bootstrap, Secrets::Redacted)) }),
-        clusters(&configurator, &keep),
-    ];
-    if parameters.contains_key("include_eds") {
-        sections.push(endpoints(&configurator, &keep));
-    }
-    sections.extend([listeners(&configurator, &keep), routes(&configurator, &keep), secrets(&configurator, &keep)]);
-    drop(configurator);
+    let dumped = dump(&state, &parameters);
     meltemi_proto::json::release_descriptors();
-    let Some(wanted) = parameters.get("resource") else { return pretty(&json!({ "configs": sections })) };
-    let found: Vec<Value> = sections
-        .iter()
-        .filter_map(|section| section.get(wanted))
-        .flat_map(|list| list.as_array().cloned())
-        .flatten()
-        .collect();
-    if found.is_empty() {
-        return (StatusCode::NOT_FOUND, format!("{wanted} not found in config dump\n")).into_response();
+    match dumped {
+        Ok(configs) => pretty(&json!({ "configs": configs })),
+        Err(Refusal::Unknown(resource)) => {
+            (StatusCode::NOT_FOUND, text(format!("{resource} not found in config dump"))).into_response()
+        }
+        Err(Refusal::Wrong(reason)) => refused(reason),
     }
-    pretty(&json!({ "configs": found }))
 }
 
-/// A message that is a field of its own kind carries no `@type`.
-fn bare(mut value: Value) -> Value {
-    if let Some(object) = value.as_object_mut() {
-        object.remove("@type");
-    }
-    value
+enum Refusal {
+    /// Nothing of this name is dumped.
+    Unknown(String),
+    Wrong(String),
 }
 
-/// Seconds with milliseconds, in UTC, as protobuf's timestamps are written.
-fn timestamp(time: SystemTime) -> String {
+fn dump(state: &AdminState, parameters: &BTreeMap<String, String>) -> Result<Vec<Value>, Refusal> {
+    let name = super::pattern(parameters, "name_regex").map_err(Refusal::Wrong)?;
+    let mask = parameters.get("mask").filter(|mask| !mask.is_empty()).map(|mask| Mask::parse(mask));
+    let resource = parameters.get("resource").filter(|resource| !resource.is_empty());
+    let wants_endpoints = resource.is_some_and(|resource| resource.ends_with("endpoint_configs"));
+    let sections =
+        Sections { state, name: name.as_ref(), include_eds: parameters.contains_key("include_eds") || wants_endpoints };
+    let mut configs = sections.all();
+    if let Some(resource) = resource {
+        configs = configs.iter().flat_map(|section| elements(section, resource)).collect();
+        if configs.is_empty() {
+            return Err(Refusal::Unknown(resource.clone()));
+        }
+    }
+    let Some(mask) = mask else { return Ok(configs) };
+    let kept: Vec<Value> = configs.iter().filter_map(|config| mask.apply(config)).collect();
+    if kept.is_empty() {
+        return Err(Refusal::Wrong(format!("FieldMask {mask} could not be successfully applied to any configs.")));
+    }
+    Ok(kept)
+}
+
+/// The entries of one list of a section, each as a message of its own.
+fn elements(section: &Value, list: &str) -> Vec<Value> {
+    let kind = section["@type"].as_str().unwrap_or_default();
+    let entries = match section.get(list) {
+        Some(Value::Array(entries)) => entries.clone(),
+        Some(message @ Value::Object(_)) => vec![message.clone()],
+        _ => Vec::new(),
+    };
+    let typed = |mut entry: Value| {
+        if let Some(name) = sections::element_type(list) {
+            entry["@type"] = format!("{kind}.{name}").into();
+        }
+        entry
+    };
+    entries.into_iter().map(typed).collect()
+}
+
+/// In UTC, with milliseconds unless there are none, as protobuf's timestamps are written.
+pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    let fraction = match since.subsec_millis() {
+        0 => String::new(),
+        millis => format!(".{millis:03}"),
+    };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
 /// The proleptic Gregorian date of a day since 1970-01-01.
@@ -72,72 +94,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
     let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-fn entry(source: &Source, type_url: &str, field: &str) -> Value {
-    let any = Any { type_url: type_url.to_owned(), value: Bytes::copy_from_slice(&source.body) };
-    json!({
-        "version_info": &*source.version,
-        field: any_to_value(&any, Secrets::Redacted),
-        "last_updated": timestamp(source.updated),
-    })
-}
-
-fn clusters(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let mut section = json!({ "@type": format!("{PREFIX}ClustersConfigDump") });
-    let (mut fixed, mut active, mut warming) = (Vec::new(), Vec::new(), Vec::new());
-    for (held, is_active) in configurator.held_clusters().filter(|(held, _)| keep(&held.plan.name)) {
-        let value = || entry(&held.source, types::CLUSTER, "cluster");
-        match (held.source.fixed, is_active) {
-            (true, _) => fixed.push(json!({ "cluster": { "name": &*held.plan.name } })),
-            (false, true) => active.push(value()),
-            (false, false) => warming.push(value()),
-        }
-    }
-    section["static_clusters"] = json!(fixed);
-    section["dynamic_active_clusters"] = json!(active);
-    section["dynamic_warming_clusters"] = json!(warming);
-    section
-}
-
-fn listeners(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
-    for (held, is_active) in configurator.held_listeners().filter(|(held, _)| keep(&held.plan.name)) {
-        if held.source.fixed {
-            fixed.push(json!({ "listener": { "name": &*held.plan.name } }));
-        } else {
-            let state = if is_active { "active_state" } else { "warming_state" };
-            dynamic.push(json!({ "name": &*held.plan.name, state: entry(&held.source, types::LISTENER, "listener") }));
-        }
-    }
-    json!({ "@type": format!("{PREFIX}ListenersConfigDump"), "static_listeners": fixed, "dynamic_listeners": dynamic })
-}
-
-fn routes(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let held = configurator.held_routes().filter(|held| keep(&held.plan.name));
-    let dynamic: Vec<Value> = held.map(|held| entry(&held.source, types::ROUTE, "route_config")).collect();
-    json!({ "@type": format!("{PREFIX}RoutesConfigDump"), "dynamic_route_configs": dynamic })
-}
-
-fn endpoints(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let held = configurator.held_assignments().filter(|(name, _)| keep(name));
-    let dynamic: Vec<Value> = held.map(|(_, source)| entry(source, types::ENDPOINT, "endpoint_config")).collect();
-    json!({ "@type": format!("{PREFIX}EndpointsConfigDump"), "dynamic_endpoint_configs": dynamic })
-}
-
-/// Names and lifetimes; certificates without their keys are in `/certs`.
-fn secrets(configurator: &Configurator, keep: &dyn Fn(&str) -> bool) -> Value {
-    let certificates = configurator.secrets.certificates();
-    let active: Vec<Value> = certificates
-        .iter()
-        .filter(|(name, _)| keep(name))
-        .map(|(name, identity)| {
-            json!({ "name": &**name, "last_updated": timestamp(identity.info().not_before),
-                "secret": { "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", "name": &**name } })
-        })
-        .collect();
-    let warming: Vec<Value> = configurator.secrets.missing().iter().map(|name| json!({ "name": &**name })).collect();
-    json!({ "@type": format!("{PREFIX}SecretsConfigDump"), "dynamic_active_secrets": active, "dynamic_warming_secrets": warming })
 }
 
 /// `envoy.config.core.v3.Address` of a plan's address.
@@ -174,12 +130,12 @@ mod tests {
 
     #[test]
     fn timestamps_are_dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (1_795_244_399, "2026-11-21T06:59:59.000Z"),
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_795_244_399_050, "2026-11-21T06:59:59.050Z"),
         ] {
-            assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)), text);
         }
     }
 }

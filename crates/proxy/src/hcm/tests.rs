@@ -39,7 +39,7 @@ struct Running {
 impl Running {
     /// A counter or gauge of the cluster `c`; 0 before anything has counted.
     fn counted(&self, name: &str) -> u64 {
-        let text = self.registry.text(&Filter { used_only: false, name: None });
+        let text = self.registry.text(&Filter::default());
         let line = format!("cluster.c.{name}: ");
         text.lines().find_map(|found| found.strip_prefix(&line)?.trim().parse().ok()).unwrap_or(0)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::quantiles::{self, Buckets};
 use super::{Group, Kind, Registry, Spec, cells};
 
 /// Which metrics to show.
@@ -12,12 +13,37 @@ pub struct Filter<'a> {
     pub used_only: bool,
     /// Over the `/stats` name.
     pub name: Option<&'a dyn Fn(&str) -> bool>,
+    /// Only these.
+    pub kind: Option<KindName>,
+}
+
+/// Envoy's `?type=`. Text readouts are not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KindName {
+    Counters,
+    Gauges,
+    Histograms,
+    TextReadouts,
+}
+
+impl KindName {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Counter => Self::Counters,
+            Kind::Gauge => Self::Gauges,
+            Kind::Histogram(_) => Self::Histograms,
+        }
+    }
 }
 
 impl Filter<'_> {
-    fn shows(&self, spec: &Spec, name: &str, cells: &[u64]) -> bool {
-        let hides_zero = self.used_only || spec.hides_zero();
-        !(hides_zero && cells.iter().all(|c| *c == 0)) && self.name.is_none_or(|matches| matches(name))
+    fn shows(&self, group: &Group, index: usize, name: &str, cells: &[u64]) -> bool {
+        let spec = &group.0.list.specs[index];
+        let zero = cells.iter().all(|cell| *cell == 0);
+        let hidden = zero && (spec.hides_zero() || self.used_only && !group.0.was_set(index));
+        !hidden
+            && self.kind.is_none_or(|kind| kind == KindName::of(spec.kind))
+            && self.name.is_none_or(|matches| matches(name))
     }
 }
 
@@ -55,6 +81,11 @@ impl Registry {
 
     /// Envoy's `/stats`: `name: value`, sorted, then histograms.
     pub fn text(&self, filter: &Filter<'_>) -> String {
+        self.text_with(filter, Buckets::Summary)
+    }
+
+    /// The same with histograms as asked.
+    pub fn text_with(&self, filter: &Filter<'_>, buckets: Buckets) -> String {
         let mut lines = BTreeMap::new();
         let mut histograms = BTreeMap::new();
         self.visit(filter, |group, spec, cells| {
@@ -62,7 +93,9 @@ impl Registry {
             match spec.kind {
                 Kind::Counter => lines.insert(name, cells[0].to_string()),
                 Kind::Gauge => lines.insert(name, (cells[0] as i64).max(0).to_string()),
-                Kind::Histogram(bounds) => histograms.insert(name, histogram_text(bounds, &cells)),
+                Kind::Histogram(bounds) => {
+                    histograms.insert(name, quantiles::text(bounds, &cells[..=bounds.len()], buckets))
+                }
             };
         });
         let mut out = String::new();
@@ -90,6 +123,16 @@ impl Registry {
         serde_json::json!({ "stats": stats.into_values().collect::<Vec<_>>() })
     }
 
+    /// Envoy's `/reset_counters`: what was counted until now is forgotten.
+    pub fn reset_counters(&self) {
+        for group in self.live() {
+            let counters = group.0.list.specs.iter().enumerate().filter(|(_, spec)| spec.kind == Kind::Counter);
+            for (index, _) in counters {
+                cells::set(group.cell(index), 0);
+            }
+        }
+    }
+
     fn visit(&self, filter: &Filter<'_>, mut show: impl FnMut(&Group, &Spec, Vec<u64>)) {
         for group in self.live() {
             let Some(range) = &group.0.range else { continue };
@@ -97,7 +140,7 @@ impl Registry {
             for (i, spec) in group.0.list.specs.iter().enumerate() {
                 let first = group.0.list.offsets[i] as usize;
                 let cells = values[first..first + spec.kind.cells() as usize].to_vec();
-                if filter.shows(spec, &text_name(&group, spec), &cells) {
+                if filter.shows(&group, i, &text_name(&group, spec), &cells) {
                     show(&group, spec, cells);
                 }
             }
@@ -173,25 +216,4 @@ fn write_sample(out: &mut String, name: &str, sample: &Sample) {
             writeln!(out, "{name}_count{braced} {count}")
         }
     };
-}
-
-/// Envoy shows quantiles; ours are the upper bounds of the buckets that hold them.
-fn histogram_text(bounds: &[u64], cells: &[u64]) -> String {
-    let count: u64 = cells[..=bounds.len()].iter().sum();
-    if count == 0 {
-        return "No recorded values".to_owned();
-    }
-    let mut out = String::new();
-    for (label, quantile) in [("P0", 0.0), ("P50", 0.5), ("P90", 0.9), ("P99", 0.99), ("P100", 1.0)] {
-        let rank = ((count as f64 * quantile).ceil() as u64).max(1);
-        let mut seen = 0;
-        let bucket = cells[..=bounds.len()].iter().position(|c| {
-            seen += c;
-            seen >= rank
-        });
-        let bound = bucket.and_then(|b| bounds.get(b)).map_or(f64::INFINITY, |b| *b as f64 / 1000.0);
-        let space = if out.is_empty() { "" } else { " " };
-        let _ = write!(out, "{space}{label}(nan,{bound})");
-    }
-    out
 }

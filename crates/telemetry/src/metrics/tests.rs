@@ -81,12 +81,40 @@ fn stats_text_and_filters() {
     let a = example(&registry, "a");
     let _b = example(&registry, "b");
     a.rq_total().add(3);
-    let used = Filter { used_only: true, name: None };
+    let used = Filter { used_only: true, ..Filter::default() };
     assert_eq!(registry.text(&used), "cluster.a.rq_total: 3\n");
     let only_b = |name: &str| name.starts_with("cluster.b.rq");
-    let named = Filter { used_only: false, name: Some(&only_b) };
+    let named = Filter { name: Some(&only_b), ..Filter::default() };
     assert_eq!(registry.text(&named), "cluster.b.rq_2xx: 0\ncluster.b.rq_total: 0\n");
     assert_eq!(registry.json(&used)["stats"][0]["value"], 3);
+}
+
+#[test]
+fn a_gauge_set_to_nothing_is_in_use_and_kinds_are_told_apart() {
+    let registry = Registry::new();
+    let stats = example(&registry, "a");
+    stats.active().set(0);
+    let used = Filter { used_only: true, ..Filter::default() };
+    assert_eq!(registry.text(&used), "cluster.a.active: 0\n");
+    stats.time().record(2);
+    let kind = |kind| registry.text(&Filter { kind: Some(kind), ..Filter::default() });
+    assert_eq!(kind(KindName::Gauges), "cluster.a.active: 0\n");
+    assert_eq!(kind(KindName::Counters), "cluster.a.rq_2xx: 0\ncluster.a.rq_total: 0\n");
+    assert!(kind(KindName::Histograms).starts_with("cluster.a.time: P0(nan,1) P25(nan,"));
+}
+
+#[test]
+fn counters_are_reset_and_nothing_else() {
+    let registry = Registry::new();
+    let stats = example(&registry, "a");
+    let counted = stats.clone();
+    std::thread::spawn(move || counted.rq_total().add(3)).join().unwrap();
+    stats.active().set(2);
+    stats.time().record(1);
+    registry.reset_counters();
+    assert_eq!((stats.rq_total().value(), stats.active().value(), stats.time().samples()), (0, 2, 1));
+    stats.rq_total().inc();
+    assert_eq!(stats.rq_total().value(), 1);
 }
 
 #[test]
