@@ -15,6 +15,7 @@ use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod control_plane;
+mod envoy_flags;
 mod sidecar;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -68,8 +69,17 @@ pub struct Arguments {
     /// Log levels, as Istio has them
     #[arg(long = "log_output_level", value_name = "LIST")]
     log_output_level: Option<String>,
-    #[arg(long = "base-id", hide = true)]
-    base_id: Option<u32>,
+    /// Where to log, instead of stderr
+    #[arg(long = "log-path", value_name = "FILE")]
+    log_path: Option<PathBuf>,
+    /// File into which the address of the admin port is written
+    #[arg(long = "admin-address-path", value_name = "FILE", conflicts_with = "role")]
+    admin_address_path: Option<PathBuf>,
+    /// Zone of the bootstrap's node
+    #[arg(long = "service-zone", value_name = "ZONE", conflicts_with = "role")]
+    service_zone: Option<String>,
+    #[command(flatten)]
+    envoy_flags: envoy_flags::EnvoyFlags,
     #[arg(long = "stsPort", hide = true)]
     sts_port: Option<u16>,
     #[arg(long = "templateFile", hide = true)]
@@ -78,10 +88,12 @@ pub struct Arguments {
     token_manager_plugin: Option<String>,
 }
 
-pub fn run(arguments: &Arguments, default_level: &str, json: bool) -> anyhow::Result<()> {
-    let logging = Arc::new(arguments.logging(default_level, json)?);
-    for flag in arguments.without_effect() {
-        tracing::warn!("{flag} is accepted for pilot-agent's and Envoy's sake and has no effect");
+/// `format` is `text`, `json` or, as only Envoy has it, a pattern.
+pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::Result<()> {
+    let logging = Arc::new(arguments.logging(default_level, format == "json")?);
+    let pattern = (!crate::LOG_FORMATS.contains(&format)).then_some("log-format PATTERN");
+    for flag in arguments.without_effect().chain(pattern) {
+        tracing::warn!("--{flag} is accepted for pilot-agent's and Envoy's sake and has no effect");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.role.as_deref() {
@@ -120,6 +132,22 @@ pub async fn give_memory_back(state: Arc<meltemi_proxy::admin::AdminState>) {
         crate::memory::give_back();
         tokio::time::sleep(GIVE_BACK_INTERVAL).await;
     }
+}
+
+/// What Envoy does at signals that do not end it: SIGUSR1 opens log files anew, SIGHUP does nothing. Never resolves.
+pub async fn follow_signals(state: Arc<meltemi_proxy::admin::AdminState>) {
+    // Who asks for a signal once has taken away its power to end the process.
+    let signals = signal(SignalKind::hangup()).and_then(|_| signal(SignalKind::user_defined1()));
+    match signals {
+        Ok(mut reopen) => {
+            while reopen.recv().await.is_some() {
+                tracing::info!("log files are opened anew");
+                state.reopen_logs();
+            }
+        }
+        Err(error) => tracing::warn!(%error, "no signals: SIGUSR1 and SIGHUP end this process"),
+    }
+    std::future::pending().await
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -167,25 +195,33 @@ impl Arguments {
     fn logging(&self, default: &str, json: bool) -> anyhow::Result<Logging> {
         let level: Level = self.proxy_log_level.as_deref().unwrap_or("info").parse()?;
         let mut levels = Levels::new(level);
-        for list in [self.proxy_component_log_level.as_deref(), self.log_output_level.as_deref()].into_iter().flatten()
-        {
-            levels = levels.with_list(list)?;
-        }
         if self.proxy_log_level.is_none() && self.log_output_level.is_none() {
             levels = crate::levels(default)?;
         }
-        Ok(Logging::install(if json { Format::Json } else { Format::Text }, levels))
+        if let Some(list) = &self.log_output_level {
+            levels = levels.with_list(list)?;
+        }
+        if let Some(list) = &self.proxy_component_log_level {
+            levels = levels.with_components(list)?;
+        }
+        let format = if json { Format::Json } else { Format::Text };
+        match &self.log_path {
+            Some(path) => {
+                Logging::install_in(path, format, levels).with_context(|| format!("--log-path {}", path.display()))
+            }
+            None => Ok(Logging::install(format, levels)),
+        }
     }
 
     /// Flags that were given although nothing here depends on them.
     fn without_effect(&self) -> impl Iterator<Item = &'static str> {
         let given = [
-            (self.base_id.is_some(), "--base-id"),
-            (self.sts_port.is_some(), "--stsPort"),
-            (self.template_file.is_some(), "--templateFile"),
-            (self.token_manager_plugin.is_some(), "--tokenManagerPlugin"),
+            (self.sts_port.is_some(), "stsPort"),
+            (self.template_file.is_some(), "templateFile"),
+            (self.token_manager_plugin.is_some(), "tokenManagerPlugin"),
         ];
-        given.into_iter().filter_map(|(given, flag)| given.then_some(flag))
+        let given = given.into_iter().filter_map(|(given, flag)| given.then_some(flag));
+        given.chain(self.envoy_flags.without_effect())
     }
 
     fn bootstrap(&self) -> anyhow::Result<Bootstrap> {
@@ -210,6 +246,9 @@ impl Arguments {
         if let Some(cluster) = &self.service_cluster {
             node.cluster.clone_from(cluster);
         }
+        if let Some(zone) = &self.service_zone {
+            node.locality.get_or_insert_default().zone.clone_from(zone);
+        }
         Ok(bootstrap)
     }
 
@@ -222,15 +261,17 @@ impl Arguments {
             options.drain_time = Duration::from_secs(seconds);
         }
         options.logging = Some(logging);
+        options.admin_address_path.clone_from(&self.admin_address_path);
         let proxy = Proxy::new(options)?;
         if self.mode == "validate" {
             println!("configuration OK");
             return Ok(());
         }
-        let memory = give_memory_back(proxy.state());
+        let (memory, signals) = (give_memory_back(proxy.state()), follow_signals(proxy.state()));
         tokio::select! {
             done = proxy.run(told_to_stop()) => Ok(done?),
             () = memory => Ok(()),
+            () = signals => Ok(()),
         }
     }
 }

@@ -92,6 +92,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
         names(&settings, &control_plane, &keeper, node).await;
     }
     spawn_local(super::give_memory_back(proxy.state()));
+    spawn_local(super::follow_signals(proxy.state()));
     Ok(proxy.run(told_to_stop()).await?)
 }
 
