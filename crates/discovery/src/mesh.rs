@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::{Key, parse_mesh_config};
+use meltemi_config::{Key, Problem, decode, parse_mesh_config};
 use meltemi_model::Shared;
 use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_tls::TrustDomain;
@@ -47,12 +47,14 @@ fn unused(file: &Path) -> String {
 
 /// The mesh configuration in a file, if it is there.
 fn load(path: &Path) -> Result<Option<MeshConfig>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let name = path.display().to_string();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        Err(error) => return Err(error).context(name),
     };
-    parse(&path.display().to_string(), &text).map(Some)
+    let read = decode(&name, bytes).map_err(|problem| wrong(&[*problem])).and_then(|text| parse(&name, &text));
+    read.map(Some)
 }
 
 /// The mesh configuration in the ConfigMap; Istio's defaults without one.
@@ -72,11 +74,13 @@ fn parse(name: &str, text: &str) -> Result<MeshConfig> {
             }
             Ok(settings.value)
         }
-        Err(problems) => {
-            let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-            bail!("the mesh configuration is wrong:{}", lines.concat())
-        }
+        Err(problems) => Err(wrong(&problems)),
     }
+}
+
+fn wrong(problems: &[Problem]) -> Error {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    anyhow!("the mesh configuration is wrong:{}", lines.concat())
 }
 
 /// What has come to be the mesh configuration while this control plane runs. What is wrong with it is logged, and what was in
@@ -152,7 +156,7 @@ impl Watch {
     }
 }
 
-fn refused(error: &anyhow::Error) -> Option<Shared<MeshConfig>> {
+fn refused(error: &Error) -> Option<Shared<MeshConfig>> {
     tracing::warn!("{error:#}\nthe mesh configuration in force stays");
     None
 }

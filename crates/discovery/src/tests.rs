@@ -633,9 +633,12 @@ async fn a_wrong_mesh_file_ends_the_start_with_its_place() {
     let authority = Authority::self_signed(AuthorityOptions::new("cluster.local".parse().unwrap())).unwrap();
     let options = Options { mesh_config: Some(file.clone()), ..Options::new(Arc::new(authority)) };
     let store = Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()));
-    let error = format!("{:#}", Discovery::bind(options, store).await.err().unwrap());
+    let error = async || format!("{:#}", Discovery::bind(options.clone(), store.clone()).await.err().unwrap());
     let expected = format!("\n  {}:2: error: trustDomian: unknown field; did you mean `trustDomain`?", file.display());
-    assert!(error.ends_with(&expected), "{error}");
+    assert!(error().await.ends_with(&expected), "{}", error().await);
+    std::fs::write(&file, b"accessLogFile: x\n\n\xff").unwrap();
+    let expected = format!("\n  {}:3: error: not UTF-8: a byte 0xff", file.display());
+    assert!(error().await.ends_with(&expected), "{}", error().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,6 +104,7 @@ struct Fabric<'a> {
     wanted: BTreeSet<String>,
     published: Option<(Ipv4Addr, Vec<Publish>)>,
     files: Files,
+    mesh: Option<mesh::Followed>,
     announced: bool,
     /// What proxies must know before the announcement; dropped with it.
     expected: Option<watch::Sender<Expected>>,
@@ -145,6 +146,7 @@ impl Fabric<'_> {
         };
         let mut fabric = Fabric {
             images: Images::new(plan.images.clone(), executable.to_owned()).with_envoy(plan.envoy.clone()),
+            mesh: plan.mesh_config.clone().map(mesh::Followed::new),
             plan,
             credentials,
             folder,
@@ -193,7 +195,10 @@ impl Fabric<'_> {
                 Some((key, status)) = heard.recv() => self.hear(key, status)?,
                 Some((set, changed)) = changes.next() => self.changed(store, &set, &changed)?,
                 Ok(()) = problems.changed() => self.show_files(store, BTreeSet::new()),
-                _ = tick.tick() => self.retire().await?,
+                _ = tick.tick() => {
+                    self.look_at_mesh();
+                    self.retire().await?;
+                }
             }
         }
     }
@@ -224,6 +229,8 @@ impl Fabric<'_> {
         {
             arguments.extend([format!("--{flag}"), address(port)]);
         }
+        // As the sidecars have it.
+        arguments.extend(["--trust-domain".to_owned(), self.shared.trust_domain.clone()]);
         if let Some(mesh) = &self.plan.mesh_config {
             arguments.extend(["--meshConfig".to_owned(), mesh.display().to_string()]);
         }
@@ -259,6 +266,11 @@ impl Fabric<'_> {
         }
     }
 
+    fn look_at_mesh(&mut self) {
+        let news = self.mesh.as_mut().map(|mesh| mesh.news(&self.shared.trust_domain)).unwrap_or_default();
+        news.into_iter().for_each(|line| self.say(line));
+    }
+
     /// Says what an edit of the ConfigMap `istio` does not do.
     fn note_mesh(&self, set: &ConfigSet, changed: &ChangeSet) {
         let Some(object) = set.get(&Key::mesh_config_map()).filter(|object| changed.upserted.contains(&object.key()))
@@ -268,11 +280,9 @@ impl Fabric<'_> {
         if let Some(file) = &self.plan.mesh_config {
             return self.say(mesh::unused(file));
         }
-        let (known, now) = (&self.shared.trust_domain, mesh::load(None, std::slice::from_ref(object)));
-        if let Some(mesh) = now.ok().filter(|mesh| *mesh.config.trust_domain != **known) {
-            let now = mesh.config.trust_domain;
-            self.say(format!("warning: trustDomain is now {now}, which takes a restart; until then it is {known}"));
-        }
+        let now = mesh::load(None, std::slice::from_ref(object)).ok();
+        let other = now.and_then(|mesh| mesh::other_trust_domain(&mesh.config, &self.shared.trust_domain));
+        other.into_iter().for_each(|text| self.say(text));
     }
 
     /// Makes what runs follow these objects.
