@@ -80,6 +80,9 @@ pub enum TlsFact {
     PeerSerial,
     PeerFingerprint256,
     PeerFingerprint1,
+    /// Of the whole chain that the peer showed, leaf first.
+    PeerChainFingerprints256,
+    PeerChainSerials,
     PeerCert,
     PeerCertStart,
     PeerCertEnd,

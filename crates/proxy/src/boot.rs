@@ -106,6 +106,10 @@ pub struct Proxy {
 impl Proxy {
     /// Takes the static part of the bootstrap. Everything that is wrong with it is found here.
     pub fn new(options: Options) -> Result<Self, RunError> {
+        if options.control_plane.is_none() {
+            // Made again when it runs; asked here so that `validate` sees what is wrong with it.
+            control_plane::from_bootstrap(&options)?;
+        }
         let mut configurator = Configurator::new(options.registry.clone());
         let bootstrap = &options.bootstrap;
         let failed = |kind: &str, name: &str| {

@@ -24,6 +24,8 @@ pub struct PeerInfo {
     pub serial_hex: String,
     /// The certificate itself, for digests and the `Cert` part of XFCC.
     pub der: Arc<[u8]>,
+    /// What it showed after its own certificate, if anything.
+    pub issuers: Vec<Arc<[u8]>>,
 }
 
 impl PeerInfo {
@@ -73,15 +75,33 @@ impl PeerInfo {
         self.uri_sans.iter().map(String::as_str).find(|uri| uri.starts_with("spiffe://"))
     }
 
+    /// The whole chain that it showed, its own certificate first.
+    fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&*self.der).chain(self.issuers.iter().map(|issuer| &**issuer))
+    }
+
+    /// SHA-256 of each certificate of the chain.
+    pub fn chain_sha256_hex(&self) -> Vec<String> {
+        self.chain().map(sha256_hex).collect()
+    }
+
+    /// Serial numbers of the chain.
+    pub fn chain_serials_hex(&self) -> Vec<String> {
+        let parsed = self.chain().filter_map(|der| x509_parser::parse_x509_certificate(der).ok());
+        parsed.map(|(_, certificate)| serial_hex(certificate.raw_serial())).collect()
+    }
+
     /// SHA-256 of the certificate in lower-case hex, the `Hash` part of XFCC.
     pub fn sha256_hex(&self) -> String {
-        let provider = crate::provider();
-        let mut hashes =
-            provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
-        let sha256 =
-            hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
-        hex(sha256.hash(&self.der).as_ref())
+        sha256_hex(&self.der)
     }
+}
+
+fn sha256_hex(der: &[u8]) -> String {
+    let provider = crate::provider();
+    let mut hashes = provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
+    let sha256 = hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
+    hex(sha256.hash(der).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {

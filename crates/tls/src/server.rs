@@ -106,6 +106,8 @@ impl fmt::Debug for ServerTls {
 impl PeerInfo {
     /// What the peer of an established connection showed, if it showed a certificate.
     pub fn of(connection: &rustls::CommonState) -> Option<Self> {
-        Self::from_certificate(connection.peer_certificates()?.first()?).ok()
+        let (leaf, issuers) = connection.peer_certificates()?.split_first()?;
+        let issuers = issuers.iter().map(|issuer| Arc::from(&**issuer)).collect();
+        Some(Self { issuers, ..Self::from_certificate(leaf).ok()? })
     }
 }

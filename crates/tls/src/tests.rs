@@ -265,6 +265,21 @@ fn an_operator_sees_what_is_presented_and_what_is_trusted() {
 }
 
 #[test]
+fn the_chain_that_a_peer_showed_is_known_leaf_first() {
+    let ca = Authority::new("root");
+    let trust = TrustSlot::new(ca.anchors());
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::default().signed_by(&key, &ca.0).unwrap();
+    let chain = [leaf.pem(), ca.0.pem()].concat();
+    let client = Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(client));
+    let peer = handshake(&server, &client).unwrap();
+    let root = PeerInfo::from_certificate(ca.0.der()).unwrap();
+    assert_eq!(peer.chain_sha256_hex(), [peer.sha256_hex(), root.sha256_hex()]);
+    assert_eq!(peer.chain_serials_hex(), [peer.serial_hex.clone(), root.serial_hex]);
+}
+
+#[test]
 fn serial_numbers_are_printed_without_the_byte_of_their_sign() {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();

@@ -313,6 +313,8 @@ fn tls_fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
         TlsFact::PeerIssuer => peer.is_some_and(|p| text(out, Some(&p.issuer))),
         TlsFact::PeerSerial => peer.is_some_and(|p| text(out, Some(&p.serial_hex))),
         TlsFact::PeerFingerprint256 => peer.is_some_and(|p| text(out, Some(&p.sha256_hex()))),
+        TlsFact::PeerChainFingerprints256 => peer.is_some_and(|p| list(out, &p.chain_sha256_hex())),
+        TlsFact::PeerChainSerials => peer.is_some_and(|p| list(out, &p.chain_serials_hex())),
         TlsFact::LocalDnsSan
         | TlsFact::LocalIpSan
         | TlsFact::PeerFingerprint1

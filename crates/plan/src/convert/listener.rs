@@ -7,6 +7,7 @@ use super::common::{
 };
 use super::network::network_filters;
 use super::transport::downstream;
+use crate::common::Address;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::listener::{
     ChainCriteria, ChainMatcher, FilterChain, Listener, ListenerFilter, ListenerFilterConfig, ListenerPredicate,
@@ -39,14 +40,14 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
     if chains.is_empty() && default_chain.is_none() {
         return refuse("filter_chains: at least one is needed");
     }
-    let address = address(required(&value.address, "address")?).at("address")?;
+    let address = address(required(&value.address, "address")?).and_then(not_named).at("address")?;
     let name = if value.name.is_empty() { address.to_string() } else { value.name.clone() };
     Ok(Listener {
         stat_prefix: stat_prefix(value, &address),
         name: name.into(),
         address,
         additional_addresses: list(&value.additional_addresses, "additional_addresses", |additional| {
-            required(&additional.address, "address").and_then(super::common::address).at("address")
+            required(&additional.address, "address").and_then(super::common::address).and_then(not_named).at("address")
         })?,
         bind_to_port: value.bind_to_port.unwrap_or(true),
         use_original_dst: value.use_original_dst.unwrap_or(false),
@@ -85,8 +86,16 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
     })
 }
 
+/// Nobody resolves the name of what is to be bound.
+fn not_named(address: Address) -> Result<Address> {
+    match address {
+        Address::Name { host, .. } => refuse(format!("{host} is not an IP address")),
+        bound => Ok(bound),
+    }
+}
+
 /// What Envoy calls a listener in statistics: its prefix, else its address.
-fn stat_prefix(value: &proto::Listener, address: &crate::common::Address) -> Arc<str> {
+fn stat_prefix(value: &proto::Listener, address: &Address) -> Arc<str> {
     if value.stat_prefix.is_empty() { address.to_string().into() } else { value.stat_prefix.as_str().into() }
 }
 

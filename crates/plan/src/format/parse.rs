@@ -103,9 +103,7 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator> {
     if let Some(operator) = plain(name) {
         return match (operator, argument) {
             (operator, None) => Ok(operator),
-            (Operator::Address { of, part: AddressPart::WithoutPort }, Some(bits)) if of != AddressOf::UpstreamHost => {
-                address_range(of, bits)
-            }
+            (Operator::Address { of, part: AddressPart::WithoutPort }, Some(bits)) => address_range(of, bits),
             (_, Some(_)) => refuse(format!("%{name}% takes no argument")),
         };
     }
@@ -184,10 +182,10 @@ fn address(name: &str) -> Option<Operator> {
     use AddressPart as Part;
     let (of, part) = match name {
         "UPSTREAM_HOST" => (Of::UpstreamHost, Part::Full),
-        "UPSTREAM_HOST_WITHOUT_PORT" => (Of::UpstreamHost, Part::WithoutPort),
         "UPSTREAM_REMOTE_ADDRESS" => (Of::UpstreamRemote, Part::Full),
         "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (Of::UpstreamRemote, Part::WithoutPort),
         "UPSTREAM_REMOTE_PORT" => (Of::UpstreamRemote, Part::Port),
+        "UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID" => (Of::UpstreamRemote, Part::EndpointId),
         "UPSTREAM_LOCAL_ADDRESS" => (Of::UpstreamLocal, Part::Full),
         "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => (Of::UpstreamLocal, Part::WithoutPort),
         "UPSTREAM_LOCAL_PORT" => (Of::UpstreamLocal, Part::Port),
@@ -222,20 +220,23 @@ fn tls_fact(name: &str) -> Option<Operator> {
         Some(fact) => (Operator::DownstreamTls, fact),
         None => (Operator::UpstreamTls, name.strip_prefix("UPSTREAM_")?),
     };
+    let of_clients = matches!(side(TlsFact::TlsVersion), Operator::DownstreamTls(_));
     Some(side(match fact {
+        "PEER_EMAIL_SAN" if of_clients => TlsFact::PeerEmailSan,
+        "LOCAL_SUBJECT" if of_clients => TlsFact::LocalSubject,
+        "PEER_SERIAL" if of_clients => TlsFact::PeerSerial,
+        "PEER_FINGERPRINT_256" if of_clients => TlsFact::PeerFingerprint256,
+        "PEER_FINGERPRINT_1" if of_clients => TlsFact::PeerFingerprint1,
+        "PEER_CHAIN_FINGERPRINTS_256" if of_clients => TlsFact::PeerChainFingerprints256,
+        "PEER_CHAIN_SERIALS" if of_clients => TlsFact::PeerChainSerials,
         "PEER_URI_SAN" => TlsFact::PeerUriSan,
         "PEER_DNS_SAN" => TlsFact::PeerDnsSan,
         "PEER_IP_SAN" => TlsFact::PeerIpSan,
-        "PEER_EMAIL_SAN" => TlsFact::PeerEmailSan,
         "LOCAL_URI_SAN" => TlsFact::LocalUriSan,
         "LOCAL_DNS_SAN" => TlsFact::LocalDnsSan,
         "LOCAL_IP_SAN" => TlsFact::LocalIpSan,
         "PEER_SUBJECT" => TlsFact::PeerSubject,
-        "LOCAL_SUBJECT" => TlsFact::LocalSubject,
         "PEER_ISSUER" => TlsFact::PeerIssuer,
-        "PEER_SERIAL" => TlsFact::PeerSerial,
-        "PEER_FINGERPRINT_256" => TlsFact::PeerFingerprint256,
-        "PEER_FINGERPRINT_1" => TlsFact::PeerFingerprint1,
         "PEER_CERT" => TlsFact::PeerCert,
         "PEER_CERT_V_START" => TlsFact::PeerCertStart,
         "PEER_CERT_V_END" => TlsFact::PeerCertEnd,

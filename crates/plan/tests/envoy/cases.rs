@@ -570,6 +570,19 @@ fn chains() -> Cases {
         ),
         ("suffix", with_chains(&["{ address_suffix: \"1\" }"]), Refuse("address_suffix")),
         (
+            "at a name",
+            bootstrap(
+                "- name: l
+  address: { socket_address: { address: localhost, port_value: 0 } }
+  filter_chains:
+  - filters:
+    - name: t
+      typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: one }",
+                ONE_CLUSTER,
+            ),
+            Refuse("localhost is not an IP address"),
+        ),
+        (
             "no chains",
             bootstrap("- { name: l, address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }", ONE_CLUSTER),
             Refuse("filter_chains"),

@@ -115,6 +115,23 @@ async fn an_error_names_its_path_once() {
 }
 
 #[tokio::test]
+async fn a_control_plane_that_is_no_cluster_is_refused_unless_another_way_is_given() {
+    let document = json!({
+        "node": { "id": "a", "cluster": "b" },
+        "dynamic_resources": {
+            "ads_config": { "api_type": "GRPC", "grpc_services": [{ "envoy_grpc": { "cluster_name": "nobody" } }] },
+            "cds_config": { "ads": {} },
+        },
+    });
+    let error = Proxy::new(options(&document).unwrap()).err().unwrap().to_string();
+    assert_eq!(error, "bootstrap: dynamic_resources.ads_config: cluster \"nobody\" is not a static cluster");
+    let mut options = options(&document).unwrap();
+    let target = client::Target::Tcp("127.0.0.1:1".to_owned());
+    options.control_plane = Some(client::Options::new(target, Default::default()));
+    assert!(Proxy::new(options).is_ok());
+}
+
+#[tokio::test]
 async fn an_admin_address_that_is_a_name_is_refused() {
     let named = json!({ "admin": { "address": { "socket_address": { "address": "localhost", "port_value": 1 } } } });
     let error = options(&named).err().unwrap().to_string();

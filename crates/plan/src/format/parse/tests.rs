@@ -114,6 +114,8 @@ fn arguments_choose_what_is_printed() {
     check("%REQUESTED_SERVER_NAME(HOST_FIRST)%", Operator::RequestedServerName(either));
     check("%QUERY_PARAMS(DECODED)%", Operator::QueryParameters { decoded: true });
     check("%EMIT_TIME_LOCAL%", Operator::EmitTime { format: None, local: true });
+    check("%DOWNSTREAM_PEER_CHAIN_SERIALS%", Operator::DownstreamTls(TlsFact::PeerChainSerials));
+    check("%UPSTREAM_PEER_SUBJECT%", Operator::UpstreamTls(TlsFact::PeerSubject));
     let range = |of, bits| Operator::Address { of, part: AddressPart::Range(bits) };
     check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", range(AddressOf::DownstreamRemote, 16));
     let choices = [
@@ -135,6 +137,9 @@ fn arguments_of_nobody_are_refused() {
         "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(129)%",
         "%DOWNSTREAM_REMOTE_ADDRESS(16)%",
         "%VIRTUAL_HOST_NAME%",
+        "%UPSTREAM_HOST_WITHOUT_PORT%",
+        "%UPSTREAM_PEER_SERIAL%",
+        "%UPSTREAM_PEER_EMAIL_SAN%",
         "%COALESCE%",
         "%COALESCE(REQ)%",
         "%COALESCE({\"operators\": []})%",
