@@ -12,7 +12,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 
 #[global_allocator]
@@ -23,7 +23,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     name = "meltemi",
     version,
     about = "A service mesh that takes Istio's configuration: control plane, proxy and tools in one binary",
-    after_long_help = "Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
+    after_long_help = "\
+Examples:
+  meltemi up                                   # the sample mesh, on this machine
+  meltemi validate -f ./manifests              # file, line, field and a suggestion for what is wrong
+  meltemi discovery --configDir ./manifests    # the control plane alone, for any xDS client
+  meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
+  source <(meltemi completion bash)
+
+Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -32,7 +40,8 @@ struct Cli {
     #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "MELTEMI_LOG_LEVEL")]
     log_level: String,
     /// How to log: text or json
-    #[arg(long, global = true, default_value = "text", value_parser = ["text", "json"], env = "MELTEMI_LOG_FORMAT")]
+    // Checked by hand, since `proxy` takes Envoy's patterns as well.
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT", env = "MELTEMI_LOG_FORMAT")]
     log_format: String,
 }
 
@@ -43,6 +52,7 @@ enum Command {
     /// Run the control plane, with pilot-discovery's flags
     Discovery(Box<meltemi_discovery::Args>),
     /// Run a sidecar or gateway, or a proxy from an Envoy bootstrap
+    #[command(version)]
     Proxy(Box<proxy::Arguments>),
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
@@ -69,8 +79,14 @@ enum Experimental {
     Support(support::Arguments),
 }
 
+const LOG_FORMATS: [&str; 2] = ["text", "json"];
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !LOG_FORMATS.contains(&&*cli.log_format) && !matches!(cli.command, Command::Proxy(_)) {
+        let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, reason).exit();
+    }
     match run(&cli) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
@@ -109,7 +125,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Inside => return up::inside(),
         Command::Validate(arguments) => return inspect::validate(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
-        Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, cli.log_format == "json")?,
+        Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
