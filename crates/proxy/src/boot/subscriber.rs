@@ -2,6 +2,9 @@
 //!
 //! One task. Each response is applied in order and answered at once; the world is published after it.
 
+#[cfg(test)]
+mod tests;
+
 use super::SecretSource;
 use crate::admin::AdminState;
 use crate::configurator::{Held, Source, Wanted};
@@ -92,17 +95,7 @@ impl Subscriber {
 
     fn apply(&mut self, update: Update) {
         let Update { type_url, resources, removed, reply, .. } = update;
-        // What goes makes room: a listener may take the address of another that leaves with the same update. Nothing is in force
-        // before all of it was looked at.
-        for name in &removed {
-            self.remove(&type_url, name);
-        }
-        let mut refused = Vec::new();
-        for resource in &resources {
-            if let Err(reason) = self.set(&type_url, resource) {
-                refused.push((resource.name.clone(), reason));
-            }
-        }
+        let refused = self.take(&type_url, &resources, &removed);
         self.seen.insert(type_url.clone());
         self.settle();
         if refused.is_empty() {
@@ -114,6 +107,22 @@ impl Subscriber {
             names: refused.into_iter().map(|(name, _)| name).collect(),
             message: text,
         });
+    }
+
+    /// Takes what came and drops what is gone; nothing is in force before all of it was looked at. What was refused, and why.
+    fn take(&mut self, type_url: &str, resources: &[Resource], removed: &[Arc<str>]) -> Vec<(Arc<str>, String)> {
+        // What goes makes room: a listener may take the address of another that leaves with the same update.
+        for name in removed {
+            self.remove(type_url, name);
+        }
+        let mut set = |resource: &Resource| Some((resource.name.clone(), self.set(type_url, resource).err()?));
+        let refused: Vec<_> = resources.iter().filter_map(&mut set).collect();
+        if type_url != types::LISTENER {
+            return refused;
+        }
+        // So does what moves, whichever of the two came first.
+        let again = resources.iter().filter(|resource| refused.iter().any(|(name, _)| *name == resource.name));
+        again.filter_map(set).collect()
     }
 
     fn set(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {
