@@ -1,7 +1,7 @@
 //! Health, metrics and debug pages.
 //!
-//! Debug pages show the whole mesh, so they are for clients on this machine only, by whichever of its addresses. Secrets are
-//! never shown.
+//! Debug pages show the whole mesh, so they are for clients on this machine only, by whichever of its addresses.
+//! Secrets are never shown.
 
 mod debug;
 mod dump;

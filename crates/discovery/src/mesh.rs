@@ -83,8 +83,8 @@ fn wrong(problems: &[Problem]) -> Error {
     anyhow!("the mesh configuration is wrong:{}", lines.concat())
 }
 
-/// What has come to be the mesh configuration while this control plane runs. What is wrong with it is logged, and what was in
-/// force stays.
+/// What has come to be the mesh configuration while this control plane runs. What is wrong with it is logged, and what
+/// was in force stays.
 pub(crate) struct Watch {
     file: Option<(PathBuf, Option<SystemTime>)>,
     trust_domain: TrustDomain,

@@ -268,8 +268,8 @@ fn roots(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a folder was
-/// named, else nowhere.
+/// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
+/// folder was named, else nowhere.
 fn authority(named: Option<&Path>, trust_domain: TrustDomain) -> Result<Authority> {
     let options = AuthorityOptions::new(trust_domain);
     let dir = named.unwrap_or(Path::new(DEFAULT_CA_DIR));

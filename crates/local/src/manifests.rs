@@ -40,7 +40,8 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LocalError> {
     Ok(loaded)
 }
 
-/// A problem of an object at the line of its field, where its file can still be read; objects know but the line of their document.
+/// A problem of an object at the line of its field, where its file can still be read; objects know but the line of
+/// their document.
 pub(crate) fn placed(mut problem: Problem) -> Problem {
     let text = fs::read_to_string(&*problem.source.file).unwrap_or_default();
     let documents = parse_documents(&problem.source.file, &text);

@@ -1,7 +1,7 @@
 //! The mesh configuration, as far as the fabric itself follows it.
 //!
-//! Owns which text is in force: the file that was named, else the ConfigMap among the manifests, else Istio's defaults, as
-//! discovery has it.
+//! Owns which text is in force: the file that was named, else the ConfigMap among the manifests, else Istio's defaults,
+//! as discovery has it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};

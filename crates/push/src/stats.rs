@@ -164,8 +164,8 @@ impl Connections {
     }
 }
 
-/// A histogram of times whose sum is exact to the microsecond it was told: cells hold thousandths of a second, and what is
-/// less than one is carried on to the next value.
+/// A histogram of times whose sum is exact to the microsecond it was told: cells hold thousandths of a second, and what
+/// is less than one is carried on to the next value.
 #[derive(Clone, Debug)]
 struct Times {
     group: Group,

@@ -45,8 +45,8 @@ impl Context {
         !refused.is_empty() && refused.contains(&path.to_string())
     }
 
-    /// Reads again and again, each time without the values that were wrong, until everything that is wrong is found: serde ends
-    /// a reading at the first error.
+    /// Reads again and again, each time without the values that were wrong, until everything that is wrong is found:
+    /// serde ends a reading at the first error.
     pub fn read<T>(&self, read: impl Fn() -> Result<T, Error>) -> Option<T> {
         let known = self.findings.borrow().len();
         let mut errors: Vec<Finding> = Vec::new();

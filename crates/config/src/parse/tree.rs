@@ -192,7 +192,8 @@ fn syntax_error(error: &serde_saphyr::Error, text: &str, first_line: u32) -> Syn
     SyntaxError { line: first_line + u32::try_from(line).unwrap_or(0), message }
 }
 
-/// What a reader of YAML should be told, with the column; `written` is the line of the error, where it may have no tabs.
+/// What a reader of YAML should be told, with the column; `written` is the line of the error, where it may have no
+/// tabs.
 fn in_our_words(error: &serde_saphyr::Error, written: &str, column: u64) -> (u64, String) {
     use serde_saphyr::Error;
     use serde_saphyr::budget::BudgetBreach as Breach;

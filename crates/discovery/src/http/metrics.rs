@@ -1,5 +1,5 @@
-//! The text that Prometheus reads: the registry's metrics, those of the certificate service and of the process, each with what it
-//! means.
+//! The text that Prometheus reads: the registry's metrics, those of the certificate service and of the process, each
+//! with what it means.
 
 use std::fmt::{Display, Write as _};
 use std::fs;

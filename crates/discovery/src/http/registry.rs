@@ -1,5 +1,5 @@
-//! Services and endpoints as istiod's `/debug/registryz` and `/debug/endpointShardz` write them: its Go structs as JSON, in which
-//! a field without a tag has its Go name.
+//! Services and endpoints as istiod's `/debug/registryz` and `/debug/endpointShardz` write them: its Go structs as
+//! JSON, in which a field without a tag has its Go name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What is said of the manifests while the mesh runs: each problem once, and each file that an edit put in force or right again.
+//! What is said of the manifests while the mesh runs: each problem once, and each file that an edit put in force or
+//! right again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -23,8 +23,8 @@ const UNCHECKED_RUN: Duration = Duration::from_millis(250);
 const MISSES: u32 = 3;
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
-/// Tells of every change until the caller stops waiting. `lives` are those of the containers, in order. `tell` says whether it was
-/// heard; if not it is told again.
+/// Tells of every change until the caller stops waiting. `lives` are those of the containers, in order. `tell` says
+/// whether it was heard; if not it is told again.
 pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, lives: &[Life], tell: impl Fn(bool) -> bool) {
     let (mut told, mut misses, mut pause) = (false, 0, WHILE_STARTING);
     loop {
