@@ -93,7 +93,9 @@ impl RequestHead {
             (":scheme", self.scheme.as_str()),
         ];
         let sizes = pseudo.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| name.len() + value.len());
-        sizes.sum::<usize>() + self.headers.byte_size()
+        // As the fields of HTTP/1 that stand for it: `connection: upgrade` and `upgrade: …`.
+        let upgrade = self.upgrade.as_ref().map_or(0, |kind| "connectionupgradeupgrade".len() + kind.len());
+        sizes.sum::<usize>() + upgrade + self.headers.byte_size()
     }
 
     pub fn is_grpc(&self) -> bool {

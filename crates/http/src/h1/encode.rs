@@ -38,10 +38,8 @@ fn declared(headers: &Headers) -> Option<u64> {
 pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer {
     let out = wire.tail();
     out.reserve(256);
-    // An extended CONNECT of HTTP/2 is an upgrade here (RFC 8441 4).
-    let tunnel = head.method == Method::CONNECT && head.upgrade.is_none();
-    let upgrade = head.method == Method::CONNECT && !tunnel;
-    out.extend_from_slice(if upgrade { b"GET" } else { head.method.as_str().as_bytes() });
+    let tunnel = head.method == Method::CONNECT;
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     let target = if tunnel { head.authority.as_bytes() } else { head.path.as_bytes() };
     out.extend_from_slice(target);

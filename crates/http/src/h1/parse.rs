@@ -123,6 +123,12 @@ fn parse_error(error: httparse::Error) -> Violation {
     }
 }
 
+/// The version of a request that cannot be parsed, so that its refusal is in the same.
+pub(super) fn version_of(head: &[u8]) -> Protocol {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    if line.ends_with(b" HTTP/1.0") { Protocol::Http10 } else { Protocol::Http11 }
+}
+
 /// Parses a complete request head.
 pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Framing), Violation> {
     with_fields(limits, |fields| {

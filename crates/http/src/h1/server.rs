@@ -74,7 +74,11 @@ impl Server {
     }
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<RequestHead, Violation> {
-        let (head, framing) = parse::request(head, &self.limits).inspect_err(|_| self.keep_alive = false)?;
+        let parsed = parse::request(head, &self.limits);
+        let (head, framing) = parsed.inspect_err(|_| {
+            self.keep_alive = false;
+            self.protocol = if self.limits.http10 { parse::version_of(head) } else { Protocol::Http11 };
+        })?;
         self.reader = Reader::new(framing.length);
         self.method = head.method.clone();
         self.protocol = if self.limits.http10 { head.protocol } else { Protocol::Http11 };

@@ -151,6 +151,8 @@ fn request_head(mut parts: Parts, connect: bool) -> Result<Sized<RequestHead>, R
     }
     let headers = parts.headers;
     let protocol = Protocol::Http2;
+    // An extended CONNECT is what a GET with an upgrade is in HTTP/1 (RFC 8441 section 5), and is one for whoever looks at it.
+    let method = if parts.protocol.is_some() { Method::GET } else { method };
     Ok((RequestHead { method, scheme, authority, path, protocol, upgrade: parts.protocol, headers }, parts.length))
 }
 

@@ -66,7 +66,8 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
     };
     exchange.info.protocol = Some(exchange.request.protocol);
     exchange.info.request_header_bytes = exchange.request.headers.byte_size() as u64;
-    if exchange.stream.request_ended() {
+    let tunnel = exchange.request.upgrade.is_some() || exchange.request.method == Method::CONNECT;
+    if exchange.stream.request_ended() && !tunnel {
         exchange.info.last_downstream_byte_received = Some(exchange.info.start);
     }
     if let Err(reply) = exchange.serve().await {
@@ -228,6 +229,10 @@ impl Exchange<'_> {
         if self.response.is_some() {
             self.stream.abort();
             return;
+        }
+        if self.request.method == Method::CONNECT {
+            // The client may take what follows for its tunnel.
+            self.stream.close_after_response();
         }
         let late_flags = reply.late_flags;
         let reply = if reply.customizable {

@@ -144,6 +144,12 @@ impl Sending {
         self.upgraded = true;
     }
 
+    /// The host did not take the upgrade: nothing follows the request.
+    pub fn declined(&mut self) {
+        self.done = true;
+        self.tunnel = false;
+    }
+
     /// The client has ended its side of an upgraded stream.
     pub fn tunnel_ended(&self) -> bool {
         self.upgraded && self.done
@@ -188,7 +194,8 @@ impl Sending {
                 }
                 Poll::Ready(Ok(None)) => self.done = true,
             }
-            if self.done {
+            // What ends before an upgrade is taken is a request without body; the tunnel has yet to begin.
+            if self.done && (self.upgraded || !self.tunnel) {
                 up.finish();
                 self.mirrors.finish();
             }
@@ -345,9 +352,11 @@ async fn converse(
         if sending.done && !was_done {
             was_done = true;
             timers.request_sent(Instant::now());
-            let now = Some(std::time::Instant::now());
-            info.last_downstream_byte_received = now;
-            info.upstream.timing.last_byte_sent = now;
+            if !sending.tunnel {
+                let now = Some(std::time::Instant::now());
+                info.last_downstream_byte_received = now;
+                info.upstream.timing.last_byte_sent = now;
+            }
             deadline.set(timers.due());
         }
         // A host may answer and close before it has read everything: its answer counts, so reading goes on.

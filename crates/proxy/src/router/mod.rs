@@ -45,6 +45,7 @@ pub async fn forward(
     let mut retries = retry::Retries::new(policy, exchange);
     let mut timers = timers::Timers::new(exchange, forward, &retries);
     if tunnel::terminates(exchange, forward) {
+        headers::timeouts(exchange, &timers, Instant::now());
         return Box::pin(tunnel::serve(exchange, &target)).await;
     }
     let buffer = host.retry_buffer_limit.or(route.retry_buffer_limit);
@@ -96,8 +97,9 @@ pub async fn forward(
 /// The client's request turned out to be malformed before a host has answered it.
 fn broken(exchange: &mut Exchange<'_>, details: &'static str) -> Box<LocalReply> {
     exchange.stream.close_after_response();
-    let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
-    Box::new(LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details).with_flags(flags))
+    let mut reply = LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details);
+    reply.late_flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+    Box::new(reply)
 }
 
 /// The client left before it was answered.

@@ -39,6 +39,7 @@ pub(super) async fn send(
     let refused = !upgraded && refused_websocket(exchange, &answer);
     if exchange.request.upgrade.is_some() && !upgraded {
         exchange.stream.close_after_response();
+        sending.declined();
     }
     let Answer { mut head, mut upstream, endpoint, active, before } = answer;
     let status = head.status.as_u16();
@@ -52,7 +53,7 @@ pub(super) async fn send(
         head.headers.remove(&header::CONTENT_LENGTH);
     }
     exchange.info.set_details("via_upstream");
-    upstream_headers(exchange, host, &mut head, !upgraded && !refused);
+    upstream_headers(exchange, host, &mut head);
     if let Some(RouteAction::Forward(forward)) = exchange.info.route.as_ref().map(|route| &route.action) {
         target::set_cookies(exchange, forward, &mut head.headers);
     }
@@ -96,9 +97,10 @@ fn status_for_health(exchange: &Exchange<'_>, head: &meltemi_http::ResponseHead)
 }
 
 /// What the router says of the response.
-fn upstream_headers(exchange: &Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead, timed: bool) {
-    if timed && !exchange.context.http.suppress_envoy_headers() {
-        let since = exchange.info.last_downstream_byte_received.unwrap_or(exchange.info.start);
+fn upstream_headers(exchange: &Exchange<'_>, host: &VirtualHost, head: &mut meltemi_http::ResponseHead) {
+    // Before the request has ended there is no time that the host took for it.
+    let since = exchange.info.last_downstream_byte_received;
+    if let Some(since) = since.filter(|_| !exchange.context.http.suppress_envoy_headers()) {
         let now = exchange.info.upstream.timing.first_byte_received.unwrap_or_else(Instant::now);
         let ms = u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX);
         head.headers.insert(name::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(ms));
@@ -109,10 +111,10 @@ fn upstream_headers(exchange: &Exchange<'_>, host: &VirtualHost, head: &mut melt
     head.headers.remove(&name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL);
 }
 
-/// An upgrade that the host took over HTTP/2 is a 101 to an HTTP/1 client.
+/// An upgrade that the host took over HTTP/2 is a 101, to all but the encoder of HTTP/2.
 fn upgrade_head(exchange: &Exchange<'_>, upstream: &ClientStream, head: &mut meltemi_http::ResponseHead) {
     let Some(kind) = &exchange.request.upgrade else { return };
-    if upstream.protocol() == Protocol::Http2 && exchange.request.protocol.is_http1() {
+    if upstream.protocol() == Protocol::Http2 {
         head.status = StatusCode::SWITCHING_PROTOCOLS;
         if let Ok(value) = HeaderValue::from_str(kind) {
             head.headers.insert(header::UPGRADE, value);
@@ -214,7 +216,7 @@ fn poll_response_frame(
 
 fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End, now: Instant) {
     exchange.info.upstream.timing.last_byte_received = Some(now);
-    exchange.info.last_downstream_byte_sent = Some(now);
+    exchange.info.last_downstream_byte_sent = matches!(end, End::Done).then_some(now);
     let info = &mut exchange.info;
     let traffic = &target.cluster.stats.traffic;
     match end {

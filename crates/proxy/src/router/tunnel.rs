@@ -60,8 +60,11 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     let Connected { stream: mut far, guard: _counted, .. } = opened.map_err(|error| fail(Failure::Connect(error)))?;
     traffic.response(StatusCode::OK.as_u16());
     exchange.info.upstream.local = Some(far.local_addr());
+    exchange.info.upstream.timing.first_byte_received = Some(std::time::Instant::now());
     exchange.info.set_details("via_upstream");
     let mut head = ResponseHead::new(StatusCode::OK);
+    exchange.apply_response_rules(&mut head);
+    exchange.filters.on_response(&exchange.request, &mut head, &mut exchange.info);
     exchange.complete(&mut head);
     exchange.stream.send_head(&head, false);
     exchange.sent(head);
@@ -69,23 +72,26 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     let mut relay = Relay::default();
     exchange.deadline.set_after(Instant::now(), idle);
     let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
-    let clean = poll_fn(|cx| {
+    let broken = poll_fn(|cx| {
         let before = relay.moved();
         if let Poll::Ready(clean) = relay.poll(cx, down, &mut far) {
-            return Poll::Ready(clean);
+            return Poll::Ready((!clean).then_some(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
         }
         if relay.moved() != before {
             deadline.set_after(Instant::now(), idle);
         }
-        deadline.poll(cx).map(|()| false)
+        deadline.poll(cx).map(|()| Some(ResponseFlags::STREAM_IDLE_TIMEOUT))
     })
     .await;
     exchange.info.bytes_received += relay.up;
     exchange.info.bytes_sent += relay.down;
     traffic.upstream_cx_tx_bytes_total().add(relay.up);
     traffic.upstream_cx_rx_bytes_total().add(relay.down);
-    if !clean {
-        exchange.info.flags |= ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
+    if let Some(flag) = broken {
+        exchange.info.flags |= flag;
+        if flag == ResponseFlags::STREAM_IDLE_TIMEOUT {
+            exchange.info.response_code_details = Some("stream_idle_timeout".into());
+        }
         exchange.stream.abort();
     }
     Ok(())

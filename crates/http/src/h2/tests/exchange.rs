@@ -92,7 +92,7 @@ fn extended_connect_opens_a_tunnel() {
         let answer = ask(&connection, &head, vec![Frame::Data("hello".into())]).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]));
         let seen = seen.borrow()[0].clone();
-        assert_eq!((seen.method, seen.upgrade.as_deref(), &*seen.path), (Method::CONNECT, Some("websocket"), "/chat"));
+        assert_eq!((seen.method, seen.upgrade.as_deref(), &*seen.path), (Method::GET, Some("websocket"), "/chat"));
         let (connection, _) = pair(Options::default(), Options::default()).await;
         let refused = ask(&connection, &head, vec![Frame::Data("hello".into())]).await;
         assert!(matches!(refused, Err(Error::Reset(_))), "{refused:?}");

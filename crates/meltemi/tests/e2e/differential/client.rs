@@ -371,8 +371,10 @@ async fn received(
     let (head, mut incoming) = response.into_parts();
     lines.push(format!("status {}", head.status.as_u16()));
     push_headers("header", &fields(&head.headers), lines);
-    if call.method == "CONNECT" && head.status.is_success() {
-        sending.send_data(Bytes::from_static(b"through the tunnel"), true)?;
+    let tunnel = call.method == "CONNECT" && head.status.is_success();
+    if tunnel {
+        // Not the end: not every proxy can pass that on.
+        sending.send_data(Bytes::from_static(b"through the tunnel"), false)?;
     }
     let mut body = Vec::new();
     let mut result = Ok(());
@@ -381,6 +383,9 @@ async fn received(
             Ok(data) => {
                 body.extend_from_slice(&data);
                 incoming.flow_control().release_capacity(data.len())?;
+                if tunnel && body.len() >= b"through the tunnel".len() {
+                    break;
+                }
             }
             Err(error) => {
                 result = Err(error);
@@ -390,6 +395,9 @@ async fn received(
     }
     push_body(&body, lines);
     result?;
+    if tunnel {
+        return Ok(());
+    }
     if let Some(trailers) = incoming.trailers().await? {
         push_headers("trailer", &fields(&trailers), lines);
     }

@@ -10,6 +10,7 @@ pub fn all(plan: &Plan<'_>, transcripts: &Transcripts) -> Vec<String> {
                 both[side].iter().map(|line| purpose::alike(line)).filter(|line| !line.is_empty()).collect();
             lines.sort();
             purpose::unread(&mut lines);
+            purpose::refused(&mut lines);
             if purpose::unserved(&lines) { vec!["nobody served".to_owned()] } else { lines }
         });
         if theirs == ours {

@@ -14,6 +14,7 @@ mod compare;
 mod filters;
 mod log;
 mod manager;
+mod messages;
 mod pki;
 mod protocols;
 mod purpose;
@@ -48,6 +49,7 @@ const SCENARIOS: &[Scenario] = &[
     ("filters", filters::add),
     ("tcp", tcp::add),
     ("protocols", protocols::add),
+    ("messages", messages::add),
 ];
 
 /// What all seeds share.
