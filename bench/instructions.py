@@ -36,7 +36,7 @@ RECORD = os.path.join(HERE, "instructions.toml")
 WORK = tempfile.mkdtemp(prefix="meltemi-instructions-")
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 
-# Beyond this, up or down, a figure has changed. Hash seeds and wake-ups make three runs differ by up to 0.5 %.
+# Beyond this, up or down, a figure has changed. Hash seeds and wake-ups make runs differ by up to 1 %.
 TOLERANCE = 0.03
 WARMUP = 20
 START_SECONDS = 120

@@ -671,7 +671,10 @@ def main():
         parser.error(f"{args.meltemi} is not there: run `cargo build --release`, or name the binary with --meltemi")
     for name in ("wrk", "h2load", "nginx", "openssl", "taskset"):
         if not tool(name, "/usr/sbin/" + name):
-            parser.error(f"{name} is missing: scripts/install-test-deps.sh installs it")
+            parser.error(f"{name} is missing: scripts/install-test-deps.sh installs wrk and h2load; nginx (the backend) and openssl are Debian's")
+    for name in args.peers:
+        if name != "meltemi" and not tool(name, "/usr/sbin/" + name, cache() + "/venv/bin/" + name):
+            print(f"left out: {name} is not installed")
     if os.cpu_count() < 2:
         parser.error("two CPUs are needed: one for the load, one for the proxy")
     os.environ["PATH"] += ":/usr/sbin"
