@@ -9,6 +9,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tls;
 
 use meltemi_http::{Headers, RequestHead, ResponseHead};
 use meltemi_plan::FormatOp;

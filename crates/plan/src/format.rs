@@ -84,8 +84,6 @@ pub enum TlsFact {
     PeerChainFingerprints256,
     PeerChainSerials,
     PeerCert,
-    PeerCertStart,
-    PeerCertEnd,
     TlsSessionId,
     TlsCipher,
     TlsVersion,
@@ -230,6 +228,12 @@ pub enum Operator {
     GrpcStatus(GrpcStatusFormat),
     LocalReplyBody,
     AccessLogType,
+    /// When the peer's certificate begins or ends to be valid.
+    PeerCertificateTime {
+        upstream: bool,
+        end: bool,
+        format: Option<Arc<str>>,
+    },
     DownstreamTls(TlsFact),
     UpstreamTls(TlsFact),
     Ja3,

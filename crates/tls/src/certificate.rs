@@ -96,16 +96,22 @@ pub(crate) fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'st
     if chain.is_empty() { Err(CertError::NoCertificate) } else { Ok(chain) }
 }
 
-pub(crate) fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
+/// From when and until when a certificate is valid.
+pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|e| e.to_string())?;
     let time = |t: x509_parser::time::ASN1Time| {
         u64::try_from(t.timestamp()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
     };
+    Ok((time(parsed.validity().not_before), time(parsed.validity().not_after)))
+}
+
+pub(crate) fn cert_info(leaf: &CertificateDer<'_>) -> Result<CertInfo, CertError> {
+    let (not_before, not_after) = validity(leaf).map_err(CertError::Certificate)?;
     let peer = PeerInfo::from_certificate(leaf).map_err(CertError::Certificate)?;
     Ok(CertInfo {
         serial_hex: peer.serial_hex,
-        not_before: time(parsed.validity().not_before),
-        not_after: time(parsed.validity().not_after),
+        not_before,
+        not_after,
         subject: peer.subject,
         uri_sans: peer.uri_sans,
         dns_sans: peer.dns_sans,

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
@@ -78,6 +79,11 @@ impl PeerInfo {
     /// The whole chain that it showed, its own certificate first.
     fn chain(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(&*self.der).chain(self.issuers.iter().map(|issuer| &**issuer))
+    }
+
+    /// From when and until when its own certificate is valid.
+    pub fn validity(&self) -> Option<(SystemTime, SystemTime)> {
+        crate::certificate::validity(&self.der).ok()
     }
 
     /// SHA-256 of each certificate of the chain.

@@ -274,6 +274,8 @@ fn the_chain_that_a_peer_showed_is_known_leaf_first() {
     let client = Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
     let (server, client) = pair(CertSlot::new(ca.identity(SERVER)), trust, CertSlot::new(client));
     let peer = handshake(&server, &client).unwrap();
+    let (from, until) = peer.validity().unwrap();
+    assert!(from < until);
     let root = PeerInfo::from_certificate(ca.0.der()).unwrap();
     assert_eq!(peer.chain_sha256_hex(), [peer.sha256_hex(), root.sha256_hex()]);
     assert_eq!(peer.chain_serials_hex(), [peer.serial_hex.clone(), root.serial_hex]);

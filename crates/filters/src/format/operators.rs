@@ -6,11 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use meltemi_net::Address;
-use meltemi_plan::format::{AddressOf, AddressPart, Count, MetadataOf, Operator, TimePoint, TimeUnit, TlsFact};
+use meltemi_plan::format::{AddressOf, AddressPart, Count, MetadataOf, Operator, TimePoint, TimeUnit};
 use meltemi_plan::{HeaderKey, Metadata};
 
-use super::{Scope, json, request, time};
-use crate::info::TlsInfo;
+use super::{Scope, json, request, time, tls};
 use crate::lookup::{Fields, RequestFields, ResponseFields};
 
 pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
@@ -54,8 +53,12 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
         | Operator::UpstreamConnectionPoolReadyDuration
         | Operator::CommonDuration { .. } => duration(operator, scope, out),
         Operator::Address { of, part } => address(out, scope, *of, *part),
-        Operator::DownstreamTls(fact) => info.connection.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact)),
-        Operator::UpstreamTls(fact) => info.upstream.tls.as_ref().is_some_and(|tls| tls_fact(out, tls, *fact)),
+        Operator::PeerCertificateTime { upstream, end, format } => {
+            let tls = if *upstream { info.upstream.tls.as_ref() } else { info.connection.tls.as_ref() };
+            tls.is_some_and(|tls| tls::certificate_time(out, tls, *end, format.as_deref()))
+        }
+        Operator::DownstreamTls(fact) => info.connection.tls.as_ref().is_some_and(|tls| tls::fact(out, tls, *fact)),
+        Operator::UpstreamTls(fact) => info.upstream.tls.as_ref().is_some_and(|tls| tls::fact(out, tls, *fact)),
         Operator::Metadata { of, namespace, path } => metadata(out, scope, *of, namespace, path),
         Operator::FilterState { key, plain, field: None, upstream: _ } => filter_state(out, scope, key, *plain),
         // Fields of objects that filters of others would keep.
@@ -292,36 +295,6 @@ fn range(out: &mut Vec<u8>, ip: IpAddr, bits: u8) -> bool {
         }
         // More bits than there are.
         _ => false,
-    }
-}
-
-fn tls_fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
-    let peer = tls.peer.as_deref();
-    let list = |out: &mut Vec<u8>, items: &[String]| text(out, Some(&items.join(",")));
-    match fact {
-        TlsFact::TlsVersion => text(out, tls.version),
-        TlsFact::TlsCipher => text(out, tls.cipher.as_deref()),
-        TlsFact::PeerUriSan => peer.is_some_and(|p| list(out, &p.uri_sans)),
-        TlsFact::PeerDnsSan => peer.is_some_and(|p| list(out, &p.dns_sans)),
-        TlsFact::PeerIpSan => {
-            peer.is_some_and(|p| list(out, &p.ip_sans.iter().map(ToString::to_string).collect::<Vec<_>>()))
-        }
-        TlsFact::PeerEmailSan => peer.is_some_and(|p| list(out, &p.email_sans)),
-        TlsFact::LocalUriSan => list(out, &tls.local_uri_sans),
-        TlsFact::PeerSubject => peer.is_some_and(|p| text(out, Some(&p.subject))),
-        TlsFact::LocalSubject => text(out, tls.local_subject.as_deref()),
-        TlsFact::PeerIssuer => peer.is_some_and(|p| text(out, Some(&p.issuer))),
-        TlsFact::PeerSerial => peer.is_some_and(|p| text(out, Some(&p.serial_hex))),
-        TlsFact::PeerFingerprint256 => peer.is_some_and(|p| text(out, Some(&p.sha256_hex()))),
-        TlsFact::PeerChainFingerprints256 => peer.is_some_and(|p| list(out, &p.chain_sha256_hex())),
-        TlsFact::PeerChainSerials => peer.is_some_and(|p| list(out, &p.chain_serials_hex())),
-        TlsFact::LocalDnsSan
-        | TlsFact::LocalIpSan
-        | TlsFact::PeerFingerprint1
-        | TlsFact::PeerCert
-        | TlsFact::PeerCertStart
-        | TlsFact::PeerCertEnd
-        | TlsFact::TlsSessionId => false,
     }
 }
 

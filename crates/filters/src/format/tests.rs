@@ -193,3 +193,29 @@ fn a_grpc_status_follows_from_an_answer_that_has_none() {
     info.grpc_status = Some(5);
     assert_eq!(render("%GRPC_STATUS_NUMBER%", &info), "5");
 }
+
+/// Of `openssl req -x509 -newkey ed25519 -subj /CN=a -days 36500`.
+const CERTIFICATE: &str = "MIIBLjCB4aADAgECAhRESwqZKjdCB5Yj79tUCIHouMi5AjAFBgMrZXAwDDEKMAgGA1UEAwwBYTAgFw0yNjExMjcwODQ4MDla\
+    GA8yMTI2MTEwMzA4NDgwOVowDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAHgegyLV2MvGPKJbagiHxkUgIsPenOtKX2DTuNJP\
+    ykJGo1MwUTAdBgNVHQ4EFgQU7np7CPHgLH8yODRd7vLQ0EehfY8wHwYDVR0jBBgwFoAU7np7CPHgLH8yODRd7vLQ0EehfY8w\
+    DwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQBMC4XWFaGbLwdL0PSpp4v3rKPxsw2vNDjDvHvmIHBPB5UX6bU+cc6lLpE+Oygg\
+    zRvv5XFsMfOKePTc56QKxbkE";
+
+#[test]
+fn a_peers_certificate_is_printed_with_its_dates() {
+    use base64::Engine as _;
+    let der = base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap();
+    let peer = meltemi_tls::PeerInfo::from_certificate(&der).unwrap();
+    let mut info = finished();
+    info.upstream.tls = Some(crate::info::TlsInfo { peer: Some(std::sync::Arc::new(peer)), ..Default::default() });
+    let check = |format: &str, expected: &str| assert_eq!(render(format, &info), expected, "{format}");
+    check("%UPSTREAM_PEER_CERT_V_START%", "2026-11-27T08:48:09.000Z");
+    check("%UPSTREAM_PEER_CERT_V_END(%Y)%", "2126");
+    check("%DOWNSTREAM_PEER_CERT_V_END%", "-");
+    let pem = render("%UPSTREAM_PEER_CERT%", &info);
+    let body = pem.strip_prefix("-----BEGIN%20CERTIFICATE-----%0A").unwrap();
+    let body = body.strip_suffix("%0A-----END%20CERTIFICATE-----%0A").unwrap();
+    assert!(body.split("%0A").all(|line| !line.is_empty() && !line.contains(['+', '/', '='])), "{body}");
+    let decoded = body.replace("%0A", "").replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+    assert_eq!(decoded, CERTIFICATE);
+}

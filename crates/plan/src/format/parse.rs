@@ -108,7 +108,7 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator> {
         };
     }
     if let Some(fact) = tls_fact(name) {
-        return Ok(fact);
+        return if argument.is_none() { Ok(fact) } else { refuse(format!("%{name}% takes no argument")) };
     }
     with_argument(name, argument)
 }
@@ -238,8 +238,6 @@ fn tls_fact(name: &str) -> Option<Operator> {
         "PEER_SUBJECT" => TlsFact::PeerSubject,
         "PEER_ISSUER" => TlsFact::PeerIssuer,
         "PEER_CERT" => TlsFact::PeerCert,
-        "PEER_CERT_V_START" => TlsFact::PeerCertStart,
-        "PEER_CERT_V_END" => TlsFact::PeerCertEnd,
         "TLS_SESSION_ID" => TlsFact::TlsSessionId,
         "TLS_CIPHER" => TlsFact::TlsCipher,
         "TLS_VERSION" => TlsFact::TlsVersion,
@@ -260,6 +258,14 @@ fn with_argument(name: &str, argument: Option<&str>) -> Result<Operator> {
         "EMIT_TIME" | "EMIT_TIME_LOCAL" => Operator::EmitTime {
             format: argument.filter(|text| !text.is_empty()).map(Arc::from),
             local: name == "EMIT_TIME_LOCAL",
+        },
+        "DOWNSTREAM_PEER_CERT_V_START"
+        | "DOWNSTREAM_PEER_CERT_V_END"
+        | "UPSTREAM_PEER_CERT_V_START"
+        | "UPSTREAM_PEER_CERT_V_END" => Operator::PeerCertificateTime {
+            upstream: name.starts_with("UPSTREAM"),
+            end: name.ends_with("END"),
+            format: argument.filter(|text| !text.is_empty()).map(Arc::from),
         },
         "REQ" | "REQUEST_HEADER" => {
             let (key, alternative) = header_pair(required()?)?;

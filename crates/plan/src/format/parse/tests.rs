@@ -115,6 +115,8 @@ fn arguments_choose_what_is_printed() {
     check("%QUERY_PARAMS(DECODED)%", Operator::QueryParameters { decoded: true });
     check("%EMIT_TIME_LOCAL%", Operator::EmitTime { format: None, local: true });
     check("%DOWNSTREAM_PEER_CHAIN_SERIALS%", Operator::DownstreamTls(TlsFact::PeerChainSerials));
+    let end = Operator::PeerCertificateTime { upstream: true, end: true, format: Some("%Y".into()) };
+    check("%UPSTREAM_PEER_CERT_V_END(%Y)%", end);
     check("%UPSTREAM_PEER_SUBJECT%", Operator::UpstreamTls(TlsFact::PeerSubject));
     let range = |of, bits| Operator::Address { of, part: AddressPart::Range(bits) };
     check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", range(AddressOf::DownstreamRemote, 16));
@@ -139,6 +141,7 @@ fn arguments_of_nobody_are_refused() {
         "%VIRTUAL_HOST_NAME%",
         "%UPSTREAM_HOST_WITHOUT_PORT%",
         "%UPSTREAM_PEER_SERIAL%",
+        "%DOWNSTREAM_TLS_VERSION(x)%",
         "%UPSTREAM_PEER_EMAIL_SAN%",
         "%COALESCE%",
         "%COALESCE(REQ)%",
