@@ -10,7 +10,7 @@ mod tests;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved};
+use rustls::{CertificateError, DigitallySignedStruct, Error};
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::time::ASN1Time;
@@ -91,7 +91,7 @@ fn verified(
     fitting.find_map(|algorithm| algorithm.verify_signature(&key.subject_public_key.data, message, signature).ok())
 }
 
-/// Whether a peer with this certificate has its key, by TLS 1.2.
+/// Whether a peer with this certificate has its key, by TLS 1.2. Only what webpki refuses is looked at here.
 pub(crate) fn tls12_signature(
     message: &[u8],
     leaf: &CertificateDer<'_>,
@@ -99,19 +99,18 @@ pub(crate) fn tls12_signature(
 ) -> Result<HandshakeSignatureValid, Error> {
     let provider = crate::provider();
     let algorithms = &provider.signature_verification_algorithms;
-    let certificate = parse(leaf)?;
-    if certificate.version() != X509Version::V1 {
-        return verify_tls12_signature(message, leaf, signed, algorithms);
-    }
-    let named = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signed.scheme);
-    let named = named.flat_map(|(_, algorithms)| algorithms.iter().copied()).collect::<Vec<_>>();
-    if named.is_empty() {
-        return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
-    }
-    match verified(certificate.public_key(), named.into_iter(), message, signed.signature()) {
-        Some(()) => Ok(HandshakeSignatureValid::assertion()),
-        None => Err(CertificateError::BadSignature.into()),
-    }
+    verify_tls12_signature(message, leaf, signed, algorithms).or_else(|reason| {
+        let certificate = parse(leaf)?;
+        if certificate.version() != X509Version::V1 {
+            return Err(reason);
+        }
+        let named = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signed.scheme);
+        let named = named.flat_map(|(_, algorithms)| algorithms.iter().copied());
+        match verified(certificate.public_key(), named, message, signed.signature()) {
+            Some(()) => Ok(HandshakeSignatureValid::assertion()),
+            None => Err(CertificateError::BadSignature.into()),
+        }
+    })
 }
 
 /// The same by TLS 1.3.
@@ -122,10 +121,12 @@ pub(crate) fn tls13_signature(
 ) -> Result<HandshakeSignatureValid, Error> {
     let provider = crate::provider();
     let algorithms = &provider.signature_verification_algorithms;
-    let certificate = parse(leaf)?;
-    if certificate.version() != X509Version::V1 {
-        return verify_tls13_signature(message, leaf, signed, algorithms);
-    }
-    let key = SubjectPublicKeyInfoDer::from(certificate.public_key().raw);
-    verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+    verify_tls13_signature(message, leaf, signed, algorithms).or_else(|reason| {
+        let certificate = parse(leaf)?;
+        if certificate.version() != X509Version::V1 {
+            return Err(reason);
+        }
+        let key = SubjectPublicKeyInfoDer::from(certificate.public_key().raw);
+        verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+    })
 }

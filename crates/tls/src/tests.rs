@@ -31,6 +31,15 @@ fn only(uri: &'static str) -> Vec<SanMatcher> {
 
 /// Handshakes over a socket pair and returns what the server learned of the client.
 pub(crate) fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerInfo, String> {
+    handshake_by(server, client, client.config())
+}
+
+/// The same by another configuration of the client.
+pub(crate) fn handshake_by(
+    server: &ServerTls,
+    client: &ClientTls,
+    config: Arc<rustls::ClientConfig>,
+) -> Result<PeerInfo, String> {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
     let server = server.clone();
     let serving = std::thread::spawn(move || {
@@ -40,7 +49,7 @@ pub(crate) fn handshake(server: &ServerTls, client: &ClientTls) -> Result<PeerIn
         stream.write_all(&byte).map_err(|e| e.to_string())?;
         PeerInfo::of(&stream.conn).ok_or_else(|| "no client certificate".to_owned())
     });
-    let connection = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
+    let connection = rustls::ClientConnection::new(config, client.server_name()).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, near);
     let client_side = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).map_err(|e| e.to_string());
     drop(stream);

@@ -17,11 +17,15 @@ use std::sync::Arc;
 /// A predicate over one subject alternative name; any name that satisfies any predicate admits the peer.
 pub type SanMatcher = Arc<dyn Fn(&San<'_>) -> bool + Send + Sync>;
 
+/// Roots that each context keeps whole. A list longer than this is of public authorities, of which nobody expects what these
+/// are kept for.
+const KEPT: usize = 16;
+
 /// Roots and revocation lists of one moment.
 pub struct TrustAnchors {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
-    /// The roots as they came; none of the system's.
+    /// The first roots as they came; none of the system's.
     certificates: Vec<CertificateDer<'static>>,
     /// Whether a revocation list must be asked.
     revocable: bool,
@@ -31,11 +35,12 @@ impl TrustAnchors {
     /// `crl` may be empty. Every certificate in `roots` becomes an anchor.
     pub fn from_pem(roots: &[u8], crl: &[u8]) -> Result<Self, CertError> {
         let mut store = RootCertStore::empty();
-        let roots = certificates_from_pem(roots)?;
+        let mut roots = certificates_from_pem(roots)?;
         for root in &roots {
             store.add(root.clone())?;
         }
         let anchors = Self::new(store, crl)?;
+        roots.truncate(KEPT);
         Ok(Self { certificates: roots, ..anchors })
     }
 

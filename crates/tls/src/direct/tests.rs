@@ -1,10 +1,14 @@
 use super::*;
-use crate::tests::{Authority, CLIENT, SERVER, handshake, pair};
+use crate::tests::{Authority, CLIENT, SERVER, handshake, handshake_by, pair};
 use crate::{
     CertSlot, ClientOptions, ClientTls, Identity, ServerOptions, ServerTls, TrustAnchors, TrustSlot, Validation,
 };
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SigningKey};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// One DER element.
@@ -80,6 +84,45 @@ fn version_1_leaves_of_both_sides_are_verified_by_the_anchor() {
             ..ClientOptions::default()
         });
         assert_eq!(handshake(&server.unwrap(), &client.unwrap()).unwrap().subject, "CN=old", "{version:?}");
+    }
+}
+
+/// Shows a certificate that is another's.
+#[derive(Debug)]
+struct Impostor(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Impostor {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn who_has_not_the_key_of_a_version_1_leaf_is_refused() {
+    let ca = Authority::new("root");
+    for version in [crate::TlsVersion::Tls12, crate::TlsVersion::Tls13] {
+        let options = ClientOptions { max_version: version, ..ClientOptions::default() };
+        let client = ClientTls::new(options).unwrap();
+        let server = ServerTls::new(ServerOptions {
+            certificates: vec![CertSlot::new(ca.identity(SERVER))],
+            validation: Some(Validation { anchors: TrustSlot::new(ca.anchors()), ..Validation::default() }),
+            ..ServerOptions::default()
+        })
+        .unwrap();
+        let (leaf, key) = version_1(&ca, |_| {});
+        let with_key_of = |key: &KeyPair| {
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let key = crate::provider().key_provider.load_private_key(key).unwrap();
+            let mut config = (*client.config()).clone();
+            config.client_auth_cert_resolver = Arc::new(Impostor(Arc::new(CertifiedKey::new(vec![leaf.clone()], key))));
+            handshake_by(&server, &client, Arc::new(config))
+        };
+        assert!(with_key_of(&key).is_ok(), "{version:?}");
+        assert!(with_key_of(&KeyPair::generate().unwrap()).is_err(), "{version:?}");
     }
 }
 
