@@ -120,10 +120,8 @@ fn broken(random: &mut Random, path: &str) -> Action {
         }
         5 => fields = vec![random.pick(&[LONG, MANY]).to_owned()],
         _ => {
-            fields = {
-                line = sound(random.pick(&["GET", "POST", "PUT"]));
-                fields = random.some(FIELDS, 8).into_iter().map(str::to_owned).collect();
-            }
+            line = sound(random.pick(&["GET", "POST", "PUT"]));
+            fields = random.some(FIELDS, 8).into_iter().map(str::to_owned).collect();
         }
     }
     let mut text = format!("{line}\r\nx-test-id: @ID@\r\n");
