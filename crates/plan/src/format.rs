@@ -259,7 +259,7 @@ pub enum Operator {
     QueryParameters {
         decoded: bool,
     },
-    /// Set by filters of others, and so never there.
+    /// Set by filters of others, and so empty.
     CustomFlags,
     /// The first of these that has a value.
     Coalesce(Arc<[(Operator, Option<usize>)]>),

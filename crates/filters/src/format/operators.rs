@@ -30,6 +30,8 @@ pub(super) fn write(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -
         Operator::QueryParameter(name) => request::query_parameter(out, scope, name),
         Operator::QueryParameters { decoded } => request::query_parameters(out, scope, *decoded),
         Operator::RequestedServerName(choice) => request::server_name(out, scope, *choice),
+        // Nothing sets any, and none is not the same as no value.
+        Operator::CustomFlags => true,
         Operator::Coalesce(choices) => coalesce(out, scope, choices),
         Operator::Protocol => text(out, info.protocol.map(|p| p.as_str())),
         Operator::UpstreamProtocol => text(out, info.upstream.protocol.map(|p| p.as_str())),
@@ -100,7 +102,7 @@ fn name(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
         Operator::FilterChainName => text(out, Some(&connection.filter_chain)),
         Operator::ConnectionId => number(out, connection.id),
         Operator::Hostname => text(out, Some(hostname())),
-        // Not computed, and shown as absent: fingerprints, virtual clusters, close reasons, flags of filters.
+        // Not computed, and shown as absent: fingerprints, virtual clusters, close reasons.
         _ => false,
     }
 }
@@ -282,19 +284,19 @@ fn address(out: &mut Vec<u8>, scope: &Scope<'_>, of: AddressOf, part: AddressPar
     }
 }
 
-/// The first address of the range of this many bits that holds `ip`, with their number.
+/// The first address of the range of this many bits that holds `ip`, with their number; at most as many as there are.
 fn range(out: &mut Vec<u8>, ip: IpAddr, bits: u8) -> bool {
     match ip {
-        IpAddr::V4(ip) if bits <= 32 => {
+        IpAddr::V4(ip) => {
+            let bits = bits.min(32);
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
             write!(out, "{}/{bits}", Ipv4Addr::from(u32::from(ip) & mask)).is_ok()
         }
-        IpAddr::V6(ip) if bits <= 128 => {
+        IpAddr::V6(ip) => {
+            let bits = bits.min(128);
             let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
             write!(out, "{}/{bits}", Ipv6Addr::from(u128::from(ip) & mask)).is_ok()
         }
-        // More bits than there are.
-        _ => false,
     }
 }
 

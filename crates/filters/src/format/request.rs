@@ -21,25 +21,49 @@ pub(super) fn path(out: &mut Vec<u8>, scope: &Scope<'_>, with_query: bool, choic
 pub(super) fn query_parameter(out: &mut Vec<u8>, scope: &Scope<'_>, name: &str) -> bool {
     let query = scope.request.and_then(|head| head.query()).unwrap_or_default();
     let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    text(out, pairs.find(|(key, _)| *key == name).map(|(_, value)| value))
+    let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value));
+    bytes(out, value.as_deref())
 }
 
 /// The whole query without its question mark.
 pub(super) fn query_parameters(out: &mut Vec<u8>, scope: &Scope<'_>, decoded: bool) -> bool {
     let query = scope.request.and_then(|head| head.query()).unwrap_or_default();
-    if decoded { bytes(out, Some(&percent_decoded(query))) } else { text(out, Some(query)) }
+    if decoded { bytes(out, Some(&visibly_decoded(query))) } else { text(out, Some(query)) }
+}
+
+/// As Envoy has it: an escape stays where it is not of a visible character, and what is no escape loses its percent sign.
+fn visibly_decoded(text: &str) -> Vec<u8> {
+    decoded(text, |escaped| match escaped {
+        Some(byte @ b'!'..=b'~') => Some(byte),
+        Some(_) => Some(b'%'),
+        None => None,
+    })
 }
 
 /// What is no escape stays as it is.
 fn percent_decoded(text: &str) -> Vec<u8> {
+    decoded(text, |escaped| escaped.or(Some(b'%')))
+}
+
+/// `choose` says what is printed for a percent sign and the byte that it escapes, if it does; an escape is passed over when it was
+/// decoded.
+fn decoded(text: &str, choose: impl Fn(Option<u8>) -> Option<u8>) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            out.push(*first);
+            continue;
+        }
         let escaped = match after {
-            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+            [high, low, ..] => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
             _ => None,
         };
-        out.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        let chosen = choose(escaped);
+        if escaped.is_some() && chosen == escaped {
+            rest = &after[2..];
+        }
+        out.extend(chosen);
     }
     out
 }

@@ -207,12 +207,14 @@ fn address(name: &str) -> Option<Operator> {
     Some(Operator::Address { of, part })
 }
 
-/// How many bits of which family's address is not known yet; of an IPv4 address at most all are kept.
+/// Of which family the address is, is not known yet; of more bits than it has, all are kept.
 fn address_range(of: AddressOf, bits: &str) -> Result<Operator> {
-    match bits.parse() {
-        Ok(bits @ 0..=128) => Ok(Operator::Address { of, part: AddressPart::Range(bits) }),
-        _ => refuse(format!("{bits:?} is not the length of a prefix")),
-    }
+    let part = match bits.parse::<u32>() {
+        Ok(bits) => AddressPart::Range(bits.min(128) as u8),
+        Err(_) if bits.is_empty() => AddressPart::WithoutPort,
+        Err(_) => return refuse(format!("{bits:?} is not the length of a prefix")),
+    };
+    Ok(Operator::Address { of, part })
 }
 
 fn tls_fact(name: &str) -> Option<Operator> {

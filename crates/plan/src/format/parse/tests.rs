@@ -120,6 +120,7 @@ fn arguments_choose_what_is_printed() {
     check("%UPSTREAM_PEER_SUBJECT%", Operator::UpstreamTls(TlsFact::PeerSubject));
     let range = |of, bits| Operator::Address { of, part: AddressPart::Range(bits) };
     check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", range(AddressOf::DownstreamRemote, 16));
+    check("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(999)%", range(AddressOf::DownstreamRemote, 128));
     let choices = [
         (Operator::RequestedServerName(ServerName::Sni), None),
         (Operator::RequestHeader { key: HeaderKey::parse(":authority").unwrap(), alternative: None }, Some(3)),
@@ -136,7 +137,7 @@ fn arguments_of_nobody_are_refused() {
         "%REQUESTED_SERVER_NAME(SNI)%",
         "%REQUESTED_SERVER_NAME(SNI_FIRST:X)%",
         "%QUERY_PARAMS(X)%",
-        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(129)%",
+        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(x)%",
         "%DOWNSTREAM_REMOTE_ADDRESS(16)%",
         "%VIRTUAL_HOST_NAME%",
         "%UPSTREAM_HOST_WITHOUT_PORT%",
