@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meltemi_config::{Key, Object, Str};
+use meltemi_config::{Key, Object, Problem, Str};
 use meltemi_store::{ChangeSet, Changes, ConfigSet, ConfigStore, FileStore};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -102,6 +102,8 @@ struct Fabric<'a> {
     running: BTreeMap<String, Running>,
     objects: Vec<Object>,
     wanted: BTreeSet<String>,
+    /// Why the replicas are not those that the manifests ask for.
+    unrunnable: Vec<Problem>,
     published: Option<(Ipv4Addr, Vec<Publish>)>,
     files: Files,
     mesh: Option<mesh::Followed>,
@@ -158,6 +160,7 @@ impl Fabric<'_> {
             running: BTreeMap::new(),
             objects: Vec::new(),
             wanted: BTreeSet::new(),
+            unrunnable: Vec::new(),
             published: None,
             files: Files::default(),
             announced: false,
@@ -255,13 +258,17 @@ impl Fabric<'_> {
         let touched = files::touched(&self.objects, set, changed);
         self.follow(set.iter().cloned().collect())?;
         self.show_files(store, touched);
+        if !self.unrunnable.is_empty() {
+            self.say("the replicas stay as they are until this is put right");
+        }
         self.note_mesh(set, changed);
         Ok(())
     }
 
     /// Shows each problem once, when it appears, and each file that is in force after an edit.
     fn show_files(&mut self, store: &FileStore, touched: BTreeSet<Str>) {
-        for line in self.files.news(&store.problems(), touched, &self.plan.manifests) {
+        let problems: Vec<_> = store.problems().iter().chain(&self.unrunnable).cloned().collect();
+        for line in self.files.news(&problems, touched, &self.plan.manifests) {
             self.say(line);
         }
     }
@@ -289,9 +296,8 @@ impl Fabric<'_> {
     fn follow(&mut self, objects: Vec<Object>) -> Result<(), LocalError> {
         let desired = workload::desired(&objects, &self.images);
         self.objects = objects;
-        if !desired.errors.is_empty() {
-            desired.errors.into_iter().for_each(|error| self.say(manifests::placed(error).to_string()));
-            self.say("the replicas stay as they are until this is put right");
+        self.unrunnable = desired.errors.into_iter().map(manifests::placed).collect();
+        if !self.unrunnable.is_empty() {
             return self.sync();
         }
         if !self.announced {

@@ -141,8 +141,10 @@ fn edits_take_effect_broken_ones_do_not_and_what_crashes_is_started_again() {
         if told && placed && output.contains("the replicas stay as they are") { Ok(()) } else { Err(output) }
     })
     .expect("an unknown image is told");
+    assert!(!mesh.process.output().contains("services.yaml: in force"), "{}", mesh.process.output());
     whole(&get(mesh.ingress, "shop.example", "/").expect("an answer")).expect("served as before");
     mesh.write("services.yaml", &services);
+    mesh.told("services.yaml: in force").expect("a workload that is right again");
     crashes_are_mended(&mesh);
     // A new replica's endpoint is used, and one that goes is not missed.
     let more = services.replacen("replicas: 1", "replicas: 2", 1);
