@@ -120,12 +120,21 @@ pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::
 /// How often what configuration changes have freed goes back to the system.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Gives memory back once the first configuration is in force or has not come for a while, and from time to time after. Never
-/// resolves.
+/// How long the start is given before what it took goes back, with or without a configuration.
+const START: Duration = Duration::from_secs(2);
+
+/// Gives memory back after the start, once the first configuration is in force, and from time to time after. Never resolves.
 pub async fn give_memory_back(state: Arc<meltemi_proxy::admin::AdminState>) {
     let mut initialized = state.initialized.subscribe();
     // The sender is part of the state that we hold; a control plane without clusters may say nothing at all.
-    let _ = tokio::time::timeout(GIVE_BACK_INTERVAL, initialized.wait_for(|initialized| *initialized)).await;
+    let mut within = async |limit| {
+        let in_force = initialized.wait_for(|initialized| *initialized);
+        tokio::time::timeout(limit, in_force).await.is_ok()
+    };
+    if !within(START).await {
+        crate::memory::give_back();
+        within(GIVE_BACK_INTERVAL).await;
+    }
     // What the start has read of the program is not needed again.
     crate::memory::give_back_program();
     loop {

@@ -196,6 +196,9 @@ async fn connect(
         }
     }
     cluster.stats.traffic.upstream_cx_connect_attempts_exceeded().inc();
+    if tried.len() > 1 {
+        info.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
+    }
     Err(last)
 }
 

@@ -199,7 +199,8 @@ fn a_crash_loop_is_not_ready_and_the_mesh_is_once_it_ends() {
     std::fs::create_dir_all(&manifests).expect("folder");
     let workload = |script: &str| {
         let command = format!("[sh, -c, '{script}']");
-        Workload { name: "web", labels: "app: web", command: &command, args: "[]", ports: &[], ..Workload::default() }.yaml()
+        Workload { name: "web", labels: "app: web", command: &command, args: "[]", ports: &[], ..Workload::default() }
+            .yaml()
     };
     std::fs::write(manifests.join("web.yaml"), workload("sleep 0.1; exit 1")).expect("write");
     let mut command = up(&manifests, &["--port", "0", "--https-port", "0"]);

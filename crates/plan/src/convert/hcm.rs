@@ -2,7 +2,7 @@
 
 use super::access_log::{access_logs, body_format, filter};
 use super::common::{
-    KIB, cidrs, config_source, duration_or, enumeration, list, non_empty, optional_duration, inline_data, required,
+    KIB, cidrs, config_source, duration_or, enumeration, inline_data, list, non_empty, optional_duration, required,
     resolve, timeout_or, unknown_type, unpack,
 };
 use super::filter::http_filters;
@@ -58,11 +58,11 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         max_requests_per_connection: common.max_requests_per_connection.unwrap_or(0),
         headers_with_underscores: underscores(common.headers_with_underscores_action)
             .at("common_http_protocol_options.headers_with_underscores_action")?,
-        server_name: if value.server_name.is_empty() { "envoy".into() } else { value.server_name.as_str().into() },
+        server_name: field_value(&value.server_name).at("server_name")?.unwrap_or_else(|| "envoy".into()),
         server_header: server_header(value.server_header_transformation).at("server_header_transformation")?,
         scheme_overwrite: scheme(value),
         scheme_match_upstream: value.scheme_header_transformation.as_ref().is_some_and(|scheme| scheme.match_upstream),
-        via: non_empty(&value.via),
+        via: field_value(&value.via).at("via")?,
         use_remote_address: value.use_remote_address.unwrap_or(false),
         xff_trusted_hops: value.xff_num_trusted_hops,
         skip_xff_append: value.skip_xff_append,
@@ -84,7 +84,7 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         strip_trailing_host_dot: value.strip_trailing_host_dot,
         proxy_100_continue: value.proxy_100_continue,
         stream_error_on_invalid: value.stream_error_on_invalid_http_message.unwrap_or(false),
-        upgrades: list(&value.upgrade_configs, "upgrade_configs", upgrade)?,
+        upgrades: upgrades(&value.upgrade_configs)?,
         local_reply: local_reply(value.local_reply_config.as_ref()).at("local_reply_config")?,
     })
 }
@@ -242,6 +242,25 @@ fn strip_port(value: &proto::HttpConnectionManager) -> Result<StripPort> {
         (false, Some(part::StripPortMode::StripAnyHostPort(true))) => Ok(StripPort::Any),
         (false, _) => Ok(StripPort::No),
     }
+}
+
+/// What goes into a header as it is.
+fn field_value(text: &str) -> Result<Option<Arc<str>>> {
+    if text.contains(['\0', '\r', '\n']) {
+        return refuse("must not hold a line end or NUL");
+    }
+    Ok(non_empty(text))
+}
+
+fn upgrades(values: &[part::UpgradeConfig]) -> Result<Vec<Upgrade>> {
+    let upgrades = list(values, "upgrade_configs", upgrade)?;
+    for (index, one) in upgrades.iter().enumerate() {
+        if upgrades[..index].iter().any(|earlier| earlier.kind == one.kind) {
+            let twice = PlanError::new(format!("{} is there twice", one.kind)).under("upgrade_type");
+            return Err(twice).at_index("upgrade_configs", index);
+        }
+    }
+    Ok(upgrades)
 }
 
 fn upgrade(value: &part::UpgradeConfig) -> Result<Upgrade> {

@@ -9,9 +9,7 @@ use meltemi_filters::{
     headers,
 };
 use meltemi_http::{RequestHead, ResponseHead};
-use meltemi_plan::{
-    hcm::{BodyFormat, LocalReplyConfig},
-};
+use meltemi_plan::hcm::{BodyFormat, LocalReplyConfig};
 
 /// Applies the first mapper that matches, then the body format.
 pub(super) fn customize(

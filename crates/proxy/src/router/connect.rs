@@ -261,6 +261,6 @@ pub(crate) fn tls_context(
     // An address is no server name (RFC 6066 section 3): the configured one stays, unless the certificate must show the address.
     let is_address = |sni: &str| sni.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     let sni = sni.filter(|sni| !sni.is_empty() && (cluster.plan.http.auto_san_validation || !is_address(sni)));
-    let (tls, id) = worker.transports.tls(base, protocol, alpn, sni);
+    let (tls, id) = worker.transports.tls(base, mode, alpn, sni);
     (Some(tls), id)
 }

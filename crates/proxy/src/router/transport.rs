@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use meltemi_http::Protocol;
+use meltemi_http::pool::Mode;
 use meltemi_tls::ClientTls;
 
 /// What distinguishes derived contexts of one base.
@@ -36,13 +36,14 @@ impl TransportCache {
     pub fn tls(
         &self,
         base: &Arc<ClientTls>,
-        protocol: Protocol,
+        mode: Mode,
         alpn: Option<&Arc<[Vec<u8>]>>,
         sni: Option<&str>,
     ) -> (Arc<ClientTls>, u64) {
-        let fallback = || match protocol {
-            Protocol::Http2 => vec![b"h2".to_vec()],
-            Protocol::Http10 | Protocol::Http11 | Protocol::Http3 => vec![b"http/1.1".to_vec()],
+        let fallback = || match mode {
+            Mode::Http2 => vec![b"h2".to_vec()],
+            Mode::Http1 => vec![b"http/1.1".to_vec()],
+            Mode::Alpn => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
         let configured = !base.config().alpn_protocols.is_empty();
         let alpn = match alpn {
