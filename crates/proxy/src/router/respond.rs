@@ -7,8 +7,8 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode, header};
-use meltemi_filters::{LocalReply, ResponseFlags};
-use meltemi_http::{ClientStream, Error, Frame, Protocol, ServerStream, name};
+use meltemi_filters::{LocalReply, ResponseFlags, StreamFilters, StreamInfo};
+use meltemi_http::{ClientStream, Error, Frame, Headers, Protocol, ServerStream, name};
 use meltemi_plan::{RouteAction, VirtualHost};
 use meltemi_upstream::Outcome;
 
@@ -140,14 +140,14 @@ async fn transfer(
     let StreamParts { stream: down, deadline, info, filters, trailers: seen } = parts;
     deadline.set(timers.due());
     let mut moved = (info.bytes_received, info.bytes_sent);
+    let one_way = matches!(down, ServerStream::H1(_));
     poll_fn(|cx| {
         // A write that fails here is seen again by reading.
         if let Poll::Ready(Err(_)) = sending.poll(cx, down, upstream, &mut info.bytes_received) {
             return Poll::Ready(End::Downstream);
         }
         let flushed = upstream.poll_flush(cx).is_ready();
-        if sending.tunnel_ended() && flushed && matches!(down, ServerStream::H1(_)) {
-            // An upgraded HTTP/1 connection has no half of its own to close.
+        if sending.tunnel_ended() && flushed && one_way {
             return Poll::Ready(End::Downstream);
         }
         while !response_done {
@@ -157,17 +157,7 @@ async fn transfer(
                 Poll::Ready(Ok(frame)) => {
                     response_done = frame.is_none() || upstream.response_ended();
                     if let Some(frame) = frame {
-                        match &frame {
-                            Frame::Data(data) => {
-                                info.bytes_sent += data.len() as u64;
-                                filters.on_response_data(data, info);
-                            }
-                            Frame::Trailers(trailers) => {
-                                let status = trailers.get_str(&name::GRPC_STATUS).and_then(|t| t.parse().ok());
-                                info.grpc_status = status.or(info.grpc_status);
-                                *seen = Some(trailers.clone());
-                            }
-                        }
+                        note_frame(&frame, info, filters, seen);
                         down.send_frame(frame);
                     }
                     if response_done {
@@ -178,7 +168,8 @@ async fn transfer(
         }
         match down.poll_flush(cx) {
             Poll::Ready(Err(_)) => return Poll::Ready(End::Downstream),
-            Poll::Ready(Ok(())) if response_done && (sending.request_done() || !sending.is_tunnel()) => {
+            // An upgraded HTTP/1 connection has no half of its own to leave open.
+            Poll::Ready(Ok(())) if response_done && (sending.request_done() || !sending.is_tunnel() || one_way) => {
                 return Poll::Ready(End::Done);
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -201,6 +192,21 @@ async fn transfer(
         Poll::Pending
     })
     .await
+}
+
+/// What filters and logs are told of a frame of the response.
+fn note_frame(frame: &Frame, info: &mut StreamInfo, filters: &mut StreamFilters, seen: &mut Option<Headers>) {
+    match frame {
+        Frame::Data(data) => {
+            info.bytes_sent += data.len() as u64;
+            filters.on_response_data(data, info);
+        }
+        Frame::Trailers(trailers) => {
+            let status = trailers.get_str(&name::GRPC_STATUS).and_then(|t| t.parse().ok());
+            info.grpc_status = status.or(info.grpc_status);
+            *seen = Some(trailers.clone());
+        }
+    }
 }
 
 fn poll_response_frame(
