@@ -196,9 +196,8 @@ async fn connect(
         }
     }
     cluster.stats.traffic.upstream_cx_connect_attempts_exceeded().inc();
-    if tried.len() > 1 {
-        info.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
-    }
+    // As Envoy has it, also where a single attempt was allowed.
+    info.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
     Err(last)
 }
 

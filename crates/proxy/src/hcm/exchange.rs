@@ -161,9 +161,10 @@ impl Exchange<'_> {
         let upgrades = &self.context.http.plan.upgrades;
         let general = upgrades.iter().find(|upgrade| upgrade.kind.eq_ignore_ascii_case(kind));
         let allowed = match (of_route, general) {
-            (Some(route), Some(_)) => route.enabled,
+            // The route's word goes, whether or not the connection manager has one.
+            (Some(route), _) => route.enabled,
             (None, Some(general)) => general.enabled,
-            (_, None) => false,
+            (None, None) => false,
         };
         if allowed || !matches!(route.action, RouteAction::Forward(_)) {
             return Ok(());

@@ -113,7 +113,10 @@ fn broken(random: &mut Random, path: &str) -> Action {
     let mut fields = Vec::new();
     match random.below(8) {
         0 | 1 => line = random.pick(LINES).replace("{P}", path),
-        2 => host = random.pick(HOSTS),
+        2 => {
+            line = sound(random.pick(&["GET", "POST", "PUT"]));
+            host = random.pick(HOSTS);
+        }
         3 | 4 => {
             line = sound(random.pick(&["POST", "PUT"]));
             body = random.pick(BODIES);

@@ -60,6 +60,14 @@ pub fn alike(line: &str) -> String {
     if let Some((operator, _)) = line.split_once("TLS_CIPHER=") {
         return format!("{operator}TLS_CIPHER");
     }
+    // Envoy lists flags in the order in which it met them, we in one order.
+    if let Some((operator, flags)) =
+        line.split_once('=').filter(|(operator, _)| operator.starts_with("log RESPONSE_FLAGS"))
+    {
+        let mut flags: Vec<&str> = flags.split(',').collect();
+        flags.sort_unstable();
+        return format!("{operator}={}", flags.join(","));
+    }
     // An option of a connection is compared without regard to case (RFC 9110 section 7.6.1).
     if line.contains("connection: Upgrade") {
         return line.replace("connection: Upgrade", "connection: upgrade");
@@ -69,7 +77,7 @@ pub fn alike(line: &str) -> String {
         return "log RESPONSE_HEADERS_BYTES".to_owned();
     }
     // With bytes unread the kernel resets where it would else end in order, and a client sees the one or the other.
-    if ["tcp: connection reset", "tcp: broken pipe"].contains(&line) {
+    if ["tcp: connection reset", "tcp: broken pipe", "connect: connection reset"].contains(&line) {
         return String::new();
     }
     // The TLS libraries' own words.
