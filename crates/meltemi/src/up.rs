@@ -65,7 +65,8 @@ fn program(path: &str) -> Result<PathBuf, String> {
 }
 
 /// The files of `samples/shop`.
-static SAMPLE: [(&str, &str); 2] = [
+static SAMPLE: [(&str, &str); 3] = [
+    ("namespace.yaml", include_str!("../../../samples/shop/namespace.yaml")),
     ("services.yaml", include_str!("../../../samples/shop/services.yaml")),
     ("routing.yaml", include_str!("../../../samples/shop/routing.yaml")),
 ];

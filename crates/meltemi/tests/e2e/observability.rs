@@ -290,11 +290,16 @@ fn a_trace_is_whole_in_a_collector_of_otlp_and_of_zipkin() {
         python.display(),
         spans.display()
     );
-    let services = std::fs::read_to_string(Path::new(SAMPLES).join("services.yaml")).expect("text");
-    let routing = std::fs::read_to_string(Path::new(SAMPLES).join("routing.yaml")).expect("text");
+    let [namespace, services, routing] = ["namespace.yaml", "services.yaml", "routing.yaml"]
+        .map(|file| std::fs::read_to_string(Path::new(SAMPLES).join(file)).expect("text"));
     let settings = dir.path().join("mesh.yaml");
     std::fs::write(&settings, mesh_config("otel")).expect("write");
-    let files = [("services.yaml", services.as_str()), ("routing.yaml", &routing), ("collector.yaml", &collector)];
+    let files = [
+        ("namespace.yaml", namespace.as_str()),
+        ("services.yaml", &services),
+        ("routing.yaml", &routing),
+        ("collector.yaml", &collector),
+    ];
     let mesh = Mesh::start(dir.path(), &files, &["--mesh-config", settings.to_str().expect("text")]);
     for by in ["otlp", "zipkin"] {
         let provider = if by == "otlp" { "otel" } else { by };
