@@ -314,9 +314,10 @@ impl Pool {
             && shared.connection.is_open()
     }
 
-    /// Opens a connection and returns a stream on it, or on one that came free meanwhile. For HTTP/2 and ALPN the connection is
+    /// Opens a connection and returns a stream on it, or on one that came free meanwhile; `None` if it was gone again before anyone
+    /// could use it, as when the peer is about to leave. For HTTP/2 and ALPN the connection is
     /// opened by a task of its own, so that a request that gives up does not take down the others that wait for it.
-    pub async fn open<F>(self: &Rc<Self>, connect: F) -> Result<ClientStream, ConnectError>
+    pub async fn open<F>(self: &Rc<Self>, connect: F) -> Result<Option<ClientStream>, ConnectError>
     where
         F: Future<Output = Result<Connected, ConnectError>> + 'static,
     {
@@ -325,7 +326,7 @@ impl Pool {
             self.open.set(self.open.get() + 1);
             let connected = connect.await?;
             opening.done();
-            return Ok(ClientStream::H1(self.lease(connected)));
+            return Ok(Some(ClientStream::H1(self.lease(connected))));
         }
         let expected = self.options.h2.max_concurrent_streams as usize * self.connecting.get();
         if self.waiters.borrow().len() >= expected {
@@ -334,12 +335,8 @@ impl Pool {
             let pool = Rc::clone(self);
             tokio::task::spawn_local(async move { pool.open_shared(connect).await });
         }
-        loop {
-            self.wait().await?;
-            if let Some(stream) = self.try_stream() {
-                return Ok(stream);
-            }
-        }
+        self.wait().await?;
+        Ok(self.try_stream())
     }
 
     /// Waits in line until a connection may be free.

@@ -56,8 +56,8 @@ async fn the_last_connection_returned_is_the_first_used() {
         let live = Rc::new(Cell::new(0));
         let (_pools, pool) = pool(Options::default());
         let ready = |c: Connected| async { Ok(c) };
-        let mut a = pool.open(ready(connection(&live, 9))).await.unwrap();
-        let mut b = pool.open(ready(connection(&live, 9))).await.unwrap();
+        let mut a = pool.open(ready(connection(&live, 9))).await.unwrap().unwrap();
+        let mut b = pool.open(ready(connection(&live, 9))).await.unwrap().unwrap();
         exchange(&mut a).await;
         exchange(&mut b).await;
         let (first, second) = (a.facts().id, b.facts().id);
@@ -85,6 +85,7 @@ async fn connections_end_by_request_count_by_the_peer_and_by_the_sweep() {
                 async { Ok(connected) }
             })
             .await
+            .unwrap()
             .unwrap();
         exchange(&mut stream).await;
         drop(stream);
@@ -95,7 +96,7 @@ async fn connections_end_by_request_count_by_the_peer_and_by_the_sweep() {
 
         let (pools, pool) = self::pool(Options { idle_timeout: Some(Duration::ZERO), ..Options::default() });
         let connected = connection(&live, 1);
-        let mut stream = pool.open(async { Ok(connected) }).await.unwrap();
+        let mut stream = pool.open(async { Ok(connected) }).await.unwrap().unwrap();
         exchange(&mut stream).await;
         drop(stream);
         assert_eq!(pool.connections(), 1);
@@ -104,7 +105,7 @@ async fn connections_end_by_request_count_by_the_peer_and_by_the_sweep() {
 
         let (_pools, pool) = self::pool(Options::default());
         let connected = connection(&live, 1);
-        let mut stream = pool.open(async { Ok(connected) }).await.unwrap();
+        let mut stream = pool.open(async { Ok(connected) }).await.unwrap().unwrap();
         exchange(&mut stream).await;
         drop(stream);
         tokio::task::yield_now().await;
@@ -120,7 +121,7 @@ async fn waiters_are_served_in_order_and_one_that_leaves_passes_its_turn_on() {
         let live = Rc::new(Cell::new(0));
         let (_pools, pool) = pool(Options::default());
         let connected = connection(&live, 9);
-        let mut busy = pool.open(async { Ok(connected) }).await.unwrap();
+        let mut busy = pool.open(async { Ok(connected) }).await.unwrap().unwrap();
         let order = Rc::new(RefCell::new(Vec::new()));
         let mut tasks = Vec::new();
         for n in 0..3 {

@@ -44,7 +44,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
     let mut requests = 0u32;
     let seats = Seats::new();
     while let Some(accepted) =
-        next_request(&context, &mut connection, &mut deadline, (oldest, &mut drained, &seats)).await
+        next_request(&context, &mut connection, &mut deadline, (oldest, requests, &mut drained, &seats)).await
     {
         requests += 1;
         if plan.max_requests_per_connection > 0 && requests >= plan.max_requests_per_connection && !drained {
@@ -60,14 +60,15 @@ async fn next_request(
     context: &Context,
     connection: &mut ServerConnection,
     deadline: &mut Deadline,
-    (oldest, drained, seats): (Option<Instant>, &mut bool, &Seats),
+    (oldest, requests, drained, seats): (Option<Instant>, u32, &mut bool, &Seats),
 ) -> Option<Accepted> {
     let plan = &context.http.plan;
     let mut idle_since = None;
     let mut end = oldest;
     poll_fn(|cx| {
         context.handle.register(cx);
-        if context.handle.is_draining() && !*drained {
+        // Whoever came late is told once it has asked something: before, it would only try here again.
+        if context.handle.is_draining() && !*drained && (requests > 0 || !context.handle.is_late()) {
             *drained = true;
             idle_since = None;
             connection.drain();
@@ -85,7 +86,8 @@ async fn next_request(
                 let now = Instant::now();
                 idle_since = Some(now);
                 // A client that is told to go has so long to say that it knows.
-                let limit = if *drained { Some(plan.drain_timeout) } else { plan.idle_timeout };
+                let leaving = *drained || context.handle.is_draining();
+                let limit = if leaving { Some(plan.drain_timeout) } else { plan.idle_timeout };
                 let due = limit.and_then(|limit| now.checked_add(limit));
                 end = due.into_iter().chain(oldest.filter(|_| !*drained)).min();
                 let settled = (!seats.is_empty()).then_some(now + SETTLED);

@@ -416,7 +416,7 @@ async fn http2_on_both_sides_passes_trailers() {
             };
             let mut stream = match pool.try_stream() {
                 Some(stream) => stream,
-                None => pool.open(connect).await.unwrap(),
+                None => pool.open(connect).await.unwrap().unwrap(),
             };
             let mut head = RequestHead::new(Method::POST, "a", "/s/m");
             head.headers.append(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));

@@ -4,7 +4,7 @@ use std::{any::Any, rc::Rc, sync::Arc};
 
 use meltemi_filters::TlsInfo;
 use meltemi_http::{
-    ClientStream, Protocol, h1,
+    ClientStream, Protocol, ResetReason, h1,
     pool::{ConnectError, Connected, End, Guard, Key, Mode, Options, Pool},
 };
 use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
@@ -64,6 +64,7 @@ impl Destination {
         };
         traffic.upstream_rq_pending_total().inc();
         let _pending = Pending::new(traffic, permit);
+        let mut gone = 0;
         loop {
             let permit = match breakers.acquire(self.priority, Resource::Connection) {
                 Some(permit) => Some(permit),
@@ -76,7 +77,14 @@ impl Destination {
                 Some(permit) => {
                     let connect =
                         connect(Arc::clone(&self.cluster), Arc::clone(&self.endpoint), self.tls.clone(), permit);
-                    return pool.open(connect).await.map_err(Failure::Connect);
+                    if let Some(stream) = pool.open(connect).await.map_err(Failure::Connect)? {
+                        return Ok(stream);
+                    }
+                    // All streams of it may have been taken by others who waited; or it is gone.
+                    gone += u32::from(pool.connections() == 0);
+                    if gone == MOST_GONE {
+                        return Err(Failure::Reset(ResetReason::Refused));
+                    }
                 }
                 None => {
                     traffic.upstream_cx_overflow().inc();
@@ -105,6 +113,9 @@ fn options(plan: &plan::Cluster) -> Options {
         max_requests_per_connection: u64::from(http.max_requests_per_connection),
     }
 }
+
+/// Connections that a request opens and finds gone before it takes itself for refused.
+const MOST_GONE: u32 = 3;
 
 /// A request that waits for a connection.
 struct Pending<'a> {

@@ -34,7 +34,13 @@ impl Connections {
         let draining = Rc::new(Cell::new(false));
         let entry = Entry { chain: 0, draining: Rc::clone(&draining), waker: None };
         self.open.borrow_mut().insert(id, entry);
-        ConnectionHandle { connections: Rc::clone(self), id, draining, registered: Cell::new(false) }
+        ConnectionHandle {
+            connections: Rc::clone(self),
+            id,
+            draining,
+            registered: Cell::new(false),
+            late: Cell::new(false),
+        }
     }
 
     /// Asks the connections whose chain `is_gone` to finish.
@@ -56,6 +62,7 @@ pub struct ConnectionHandle {
     id: u64,
     draining: Rc<Cell<bool>>,
     registered: Cell<bool>,
+    late: Cell<bool>,
 }
 
 impl ConnectionHandle {
@@ -71,6 +78,12 @@ impl ConnectionHandle {
 
     pub fn drain(&self) {
         self.draining.set(true);
+        self.late.set(true);
+    }
+
+    /// The connection came when others had been asked to finish already: it has one request to make.
+    pub fn is_late(&self) -> bool {
+        self.late.get()
     }
 
     /// The connection should finish. Call [`Self::register`] first from the task that is to be woken.
