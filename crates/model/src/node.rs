@@ -167,6 +167,11 @@ impl Node {
         self.text("GENERATOR") == Some("grpc")
     }
 
+    /// A sidecar that asks for virtual hosts and clusters when traffic first needs them, and gets no others.
+    pub fn on_demand(&self) -> bool {
+        self.is_sidecar() && !self.is_grpc() && self.flag("ON_DEMAND")
+    }
+
     /// The proxy answers DNS and so needs the name table.
     pub fn dns_capture(&self) -> bool {
         self.flag("DNS_CAPTURE")

@@ -11,7 +11,7 @@ use crate::envoy::config::bootstrap::v3::Bootstrap;
 use crate::envoy::config::cluster::v3::Cluster;
 use crate::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::envoy::config::listener::v3::Listener;
-use crate::envoy::config::route::v3::RouteConfiguration;
+use crate::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use crate::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use crate::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, Secret, UpstreamTlsContext};
 use crate::type_url;
@@ -92,6 +92,7 @@ named! {
     ClusterLoadAssignment: decode_load_assignment, unpack_load_assignment, pack_load_assignment;
     Listener: decode_listener, unpack_listener, pack_listener;
     RouteConfiguration: decode_route_configuration, unpack_route_configuration, pack_route_configuration;
+    VirtualHost: decode_virtual_host, unpack_virtual_host, pack_virtual_host;
     HttpConnectionManager: decode_http_connection_manager, unpack_http_connection_manager, pack_http_connection_manager;
     Secret: decode_secret, unpack_secret, pack_secret;
     DownstreamTlsContext: decode_downstream_tls_context, unpack_downstream_tls_context, pack_downstream_tls_context;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use meltemi_model::{Change, Node, Snapshot};
 use meltemi_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use meltemi_xds::server::{Received, Response, Scope, Session, Shelf, Verdict};
-use meltemi_xds::types::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use meltemi_xds::types::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST};
 use meltemi_xds::{Resource, Variant, Violation};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -175,6 +175,10 @@ impl Connection {
                 let last = self.last.lock().clone()?;
                 let mut names = source.names_of(snapshot, &self.peer.node, type_url, hosts)?;
                 names.extend(source.names_of(&last, &self.peer.node, type_url, hosts)?);
+                if self.peer.node.on_demand() {
+                    let session = self.session.lock();
+                    names.retain(|name| session.watch(type_url).is_some_and(|watch| watch.is_named(name)));
+                }
                 Some(names)
             }
         }
@@ -223,6 +227,16 @@ impl Connection {
                 (Some(covered.iter().cloned().collect()), Some(covered))
             }
         })
+    }
+
+    /// What the proxy would be sent of a type now.
+    pub(crate) fn resources(&self, source: &dyn Source, snapshot: &Snapshot, type_url: &str) -> Vec<Resource> {
+        let names: Option<Vec<Arc<str>>> = {
+            let session = self.session.lock();
+            let named = session.watch(type_url).filter(|watch| !watch.is_wildcard());
+            named.map(|watch| watch.names().cloned().collect())
+        };
+        self.generate(source, snapshot, type_url, names.as_deref())
     }
 
     fn generate(
@@ -333,7 +347,7 @@ impl Connection {
             return None;
         }
         let session = self.session.lock();
-        let mut users = [LISTENER, ROUTE].iter().filter_map(|type_url| session.watch(type_url));
+        let mut users = [LISTENER, ROUTE, VIRTUAL_HOST].iter().filter_map(|type_url| session.watch(type_url));
         if users.any(|watch| watch.rejection().is_some()) {
             return None;
         }

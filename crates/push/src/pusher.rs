@@ -105,12 +105,7 @@ impl Pusher {
         let connection = connections.iter().filter(is_meant).max_by_key(|connection| connection.id)?;
         let snapshot = self.snapshot();
         let types = connection.types_in_order().into_iter().map(|type_url| {
-            let names: Option<Vec<Arc<str>>> = {
-                let session = connection.session.lock();
-                let watch = session.watch(&type_url);
-                watch.filter(|watch| !watch.is_wildcard()).map(|watch| watch.names().cloned().collect())
-            };
-            let resources = self.0.source.generate(&snapshot, &connection.peer.node, &type_url, names.as_deref());
+            let resources = connection.resources(&*self.0.source, &snapshot, &type_url);
             (type_url, resources)
         });
         Some(types.collect())

@@ -51,7 +51,7 @@ pub fn affected(change: &Change, snapshot: &Snapshot, node: &Node, type_url: &st
         type_urls::CLUSTER => seen.clusters(),
         type_urls::ENDPOINT => seen.endpoints(),
         type_urls::LISTENER => seen.listeners(),
-        type_urls::ROUTE => seen.routes(),
+        type_urls::ROUTE | type_urls::VIRTUAL_HOST => seen.routes(),
         type_urls::SECRET => whole(has(change, Kind::Secret) || has(change, Kind::Gateway)),
         type_urls::NAME_TABLE => whole(!seen.services.is_empty() || seen.any_headless(&[])),
         _ => Affected::Everything,

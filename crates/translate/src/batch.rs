@@ -19,7 +19,7 @@ use crate::dialect::Dialect;
 use crate::generator::Resource;
 
 /// Metadata that shows in outbound listeners or in routes.
-const METADATA: [&str; 16] = [
+const METADATA: [&str; 17] = [
     "CLUSTER_ID",
     "DNS_AUTO_ALLOCATE",
     "DNS_CAPTURE",
@@ -31,6 +31,7 @@ const METADATA: [&str; 16] = [
     "MESH_ID",
     "NAMESPACE",
     "NETWORK",
+    "ON_DEMAND",
     "OUTBOUND_LISTENER_EXACT_BALANCE",
     "PROXY_CONFIG",
     "SERVICE_ACCOUNT",

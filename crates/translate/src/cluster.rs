@@ -18,6 +18,7 @@ mod tls;
 use crate::dialect::Dialect;
 use crate::generator::Generator;
 use crate::names;
+use crate::view::View;
 use input::Gather;
 use meltemi_model::{Node, NodeKind, Snapshot};
 use meltemi_proto::{Any, pack_cluster};
@@ -52,8 +53,13 @@ impl Generator for Clusters {
     fn all(snapshot: &Snapshot, node: &Node) -> Vec<(Arc<str>, ClusterInput)> {
         let gather = Gather::new(snapshot, node);
         let mut found = Vec::new();
-        for service in &gather.scope.services {
-            gather.outbound(service, &mut found);
+        if node.on_demand() {
+            let own = View::new(snapshot, node).profile;
+            found.extend(own.own_clusters().filter_map(|name| Some((name.clone(), one(&gather, name)?))));
+        } else {
+            for service in &gather.scope.services {
+                gather.outbound(service, &mut found);
+            }
         }
         if gather.common.dialect == Dialect::Grpc {
             return found;

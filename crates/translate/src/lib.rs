@@ -22,7 +22,6 @@ mod nds;
 mod profile;
 mod route;
 mod secret;
-pub mod simulation;
 #[cfg(test)]
 mod testing;
 mod view;
@@ -35,7 +34,7 @@ pub use endpoint::Assignments;
 pub use generator::{Built, Generator, Resource};
 pub use listener::Listeners;
 pub use nds::NameTables;
-pub use route::RouteConfigurations;
+pub use route::{RouteConfigurations, VirtualHosts};
 pub use secret::Secrets;
 
 /// The type URLs that [`generate`] knows.
@@ -44,6 +43,7 @@ pub mod type_urls {
     pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
     pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
 }
@@ -59,6 +59,7 @@ pub struct Cache {
     name_tables: Built<<NameTables as Generator>::Input>,
     secrets: Built<<Secrets as Generator>::Input>,
     routes: Built<<RouteConfigurations as Generator>::Input>,
+    virtual_hosts: Built<<VirtualHosts as Generator>::Input>,
     batches: Batches,
 }
 
@@ -72,6 +73,7 @@ impl Cache {
             name_tables: Built::new(capacity),
             secrets: Built::new(capacity),
             routes: Built::new(capacity),
+            virtual_hosts: Built::new(capacity),
             batches: Batches::default(),
         }
     }
@@ -98,6 +100,7 @@ pub fn generate(
         type_urls::NAME_TABLE => run::<NameTables>(snapshot, node, names, &cache.name_tables),
         type_urls::LISTENER => listeners(snapshot, node, names, cache),
         type_urls::ROUTE => routes(snapshot, node, names, cache),
+        type_urls::VIRTUAL_HOST => virtual_hosts(snapshot, node, names.unwrap_or_default(), cache),
         _ => Vec::new(),
     }
 }
@@ -128,6 +131,21 @@ fn routes(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache: &
     let question = Question { type_url: type_urls::ROUTE, names: names.map(<[_]>::to_vec), facets };
     let make = |node: &Node| run::<RouteConfigurations>(snapshot, node, names, &cache.routes);
     cache.batches.get_or_make(snapshot, question, make).to_vec()
+}
+
+/// One by one, so that all proxies that ask for a host share what is found.
+fn virtual_hosts(snapshot: &Snapshot, node: &Node, names: &[Arc<str>], cache: &Cache) -> Vec<Resource> {
+    let selected = cache.batches.selected_labels(snapshot);
+    let Some(facets) = Facets::of(node, LabelUse::Selectors, &selected) else { return Vec::new() };
+    let one = |name: &Arc<str>| {
+        let names = Some(vec![name.clone()]);
+        let question = Question { type_url: type_urls::VIRTUAL_HOST, names, facets: facets.clone() };
+        let make = |node: &Node| {
+            run::<VirtualHosts>(snapshot, node, Some(std::slice::from_ref(name)), &cache.virtual_hosts)
+        };
+        cache.batches.get_or_make(snapshot, question, make).to_vec()
+    };
+    names.iter().flat_map(one).collect()
 }
 
 fn run<G: Generator>(

@@ -175,6 +175,11 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Whether hosts of the route configuration can be asked for one by one: those of a port, which many services share.
+pub fn is_on_demand(route: &str) -> bool {
+    matches!(Route::parse(route), Route::Port(port) if port != 0)
+}
+
 /// Splits `host:port` and `[v6]:port`.
 pub fn host_and_port(text: &str) -> Option<(&str, u32)> {
     let (host, port) = text.rsplit_once(':')?;

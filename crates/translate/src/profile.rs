@@ -41,6 +41,26 @@ pub struct Profile {
     pub preserve_header_case: bool,
     pub inbound_exact_balance: bool,
     pub outbound_exact_balance: bool,
+    /// The proxy asks for virtual hosts and clusters when traffic first needs them.
+    pub on_demand: bool,
+}
+
+impl Profile {
+    /// Clusters that the proxy itself sends to: collectors of spans and logs.
+    pub fn own_clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let logs = self.access_logs.iter().filter_map(|log| match log {
+            AccessLog::Grpc { cluster, .. } => Some(cluster),
+            AccessLog::File { .. } => None,
+        });
+        let provider = self.tracing.as_ref().and_then(|tracing| tracing.provider.as_ref());
+        let spans = provider.map(|provider| match provider {
+            TracingProvider::Zipkin(zipkin) => &zipkin.cluster,
+            TracingProvider::OpenTelemetryGrpc(collector) | TracingProvider::OpenTelemetryHttp(collector) => {
+                &collector.cluster
+            }
+        });
+        logs.chain(spans)
+    }
 }
 
 /// Which wildcard addresses the proxy binds.

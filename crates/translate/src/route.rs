@@ -7,6 +7,7 @@ mod filters;
 mod headers;
 mod hosts;
 mod matching;
+mod on_demand;
 mod render;
 mod retry;
 mod rule;
@@ -25,6 +26,7 @@ use crate::generator::Generator;
 use crate::view::View;
 
 pub(crate) use hosts::{alternative_hosts, full_hosts};
+pub use on_demand::VirtualHosts;
 pub(crate) use render::inbound_route_configuration;
 
 /// RDS. A proxy names the route configurations that its listeners point to.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use meltemi_proto::envoy::config::core::v3::{
-    Address, CidrRange, DataSource, Metadata, Pipe, SocketAddress, address, data_source, socket_address,
+    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, DataSource, Metadata, Pipe, SocketAddress,
+    address, config_source, data_source, socket_address,
 };
 use meltemi_proto::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use meltemi_proto::prost_types;
@@ -15,6 +16,16 @@ pub fn duration(value: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(value.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// What comes on the stream that the configuration came on. Nothing waits for it unless it says so.
+pub fn ads() -> ConfigSource {
+    ConfigSource {
+        initial_fetch_timeout: Some(duration(Duration::ZERO)),
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
     }
 }
 

@@ -16,7 +16,7 @@ pub const DEBUG: &str = "istio.io/debug";
 
 /// The order in which a change is sent so that nothing names what is not there yet.
 /// <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>
-pub const PUSH_ORDER: [&str; 6] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE];
+pub const PUSH_ORDER: [&str; 7] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SECRET, NAME_TABLE];
 
 /// Place of a type in [`PUSH_ORDER`]; types that are not there come last.
 pub fn push_rank(type_url: &str) -> usize {
@@ -49,6 +49,7 @@ pub fn short_name(type_url: &str) -> &'static str {
         ENDPOINT => "eds",
         LISTENER => "lds",
         ROUTE => "rds",
+        VIRTUAL_HOST => "vhds",
         SECRET => "sds",
         NAME_TABLE => "nds",
         PROXY_CONFIG => "pcds",

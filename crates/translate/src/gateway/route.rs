@@ -54,6 +54,7 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
         }
     }
     Configuration {
+        on_demand: false,
         name: name.into(),
         policy: crate::route::policy(view),
         hosts: hosts(drafts, servers.first().map_or(0, |bound| bound.port())),

@@ -1,5 +1,7 @@
 //! The fixed filters of Istio's chains, by dialect.
 
+use std::time::Duration;
+
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::listener::v3::{
     Filter, ListenerFilter as FilterMessage, ListenerFilterChainMatchPredicate, filter, listener_filter,
@@ -16,11 +18,15 @@ use meltemi_proto::prost::{Message, Name};
 use meltemi_proto::stats::PluginConfig;
 
 use super::spec::{Class, ListenerFilter, Ports};
+use crate::wire;
 
 pub const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 pub const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 pub const FAULT: &str = "envoy.filters.http.fault";
 pub const CORS: &str = "envoy.filters.http.cors";
+
+/// How long a request or a connection waits for what it is the first to need.
+pub const ON_DEMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
     Filter { name: name.into(), config_type: Some(filter::ConfigType::TypedConfig(Any::pack(config))) }
@@ -40,6 +46,16 @@ fn listener_filter<M: Message + Name>(name: &str, config: &M) -> FilterMessage {
         filter_disabled: None,
         config_type: Some(listener_filter::ConfigType::TypedConfig(Any::pack(config))),
     }
+}
+
+/// Waits for the virtual host, and then for the cluster, that the first request needs.
+pub fn on_demand() -> HttpFilter {
+    let clusters = http::on_demand::v3::OnDemandCds {
+        source: Some(wire::ads()),
+        resources_locator: String::new(),
+        timeout: Some(wire::duration(ON_DEMAND_TIMEOUT)),
+    };
+    http_filter("envoy.filters.http.on_demand", &http::on_demand::v3::OnDemand { odcds: Some(clusters) })
 }
 
 /// A listener filter with the ports that it leaves alone.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{
-    AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
-    TypedExtensionConfig, config_source, http1_protocol_options,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig, http1_protocol_options,
 };
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
@@ -19,9 +18,10 @@ use meltemi_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 
 use super::spec::{Class, Http, RouteSource};
 use super::{access_log, filters, tracing};
+use crate::names;
 use crate::profile::{ForwardClientCert, PathNormalization, Profile, ServerHeader};
 use crate::route::inbound_route_configuration;
-use crate::wire::duration;
+use crate::wire::{self, duration};
 
 pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
@@ -53,6 +53,10 @@ pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionMana
 fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter> {
     let istio = profile.dialect.has_istio_filters();
     let mut chain = Vec::with_capacity(8);
+    if profile.on_demand && matches!(&http.route, RouteSource::Rds(name) if names::is_on_demand(name)) {
+        // Before the filters that read what a route says of them.
+        chain.push(filters::on_demand());
+    }
     if istio {
         chain.push(filters::http_metadata_exchange(class, profile.headers.metadata_exchange_in_mesh_only));
     }
@@ -119,12 +123,7 @@ fn route_specifier(route: &RouteSource) -> RouteSpecifier {
 /// requests that the next moment are fine.
 pub fn rds(name: &str) -> Rds {
     Rds {
-        config_source: Some(ConfigSource {
-            initial_fetch_timeout: Some(duration(Duration::ZERO)),
-            resource_api_version: ApiVersion::V3 as i32,
-            config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-            ..ConfigSource::default()
-        }),
+        config_source: Some(wire::ads()),
         route_config_name: name.into(),
     }
 }

@@ -8,7 +8,7 @@ use meltemi_proto::envoy::config::listener::v3::{
 use meltemi_proto::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy;
 use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
-    ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
+    ClusterSpecifier, OnDemand, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
 };
 use meltemi_proto::envoy::r#type::v3::{HashPolicy, hash_policy};
 
@@ -69,7 +69,7 @@ fn chain(spec: &Chain, profile: &Profile, class: Class) -> FilterChain {
             let manager = hcm::build(http, profile, class);
             chain_filters.push(filters::network_filter(filters::HTTP_CONNECTION_MANAGER, &manager));
         }
-        Terminal::Tcp(tcp) => chain_filters.extend(tcp_filters(tcp, profile)),
+        Terminal::Tcp(tcp) => chain_filters.extend(tcp_filters(tcp, profile, class)),
     }
     FilterChain {
         filter_chain_match: (!spec.matches.is_empty()).then(|| chain_match(&spec.matches)),
@@ -97,7 +97,7 @@ fn chain_match(spec: &Match) -> FilterChainMatch {
     }
 }
 
-fn tcp_filters(tcp: &Tcp, profile: &Profile) -> Vec<Filter> {
+fn tcp_filters(tcp: &Tcp, profile: &Profile, class: Class) -> Vec<Filter> {
     let mut chain = Vec::with_capacity(2);
     if tcp.mongo {
         let config = MongoProxy { stat_prefix: tcp.stat_prefix.clone(), ..MongoProxy::default() };
@@ -117,6 +117,11 @@ fn tcp_filters(tcp: &Tcp, profile: &Profile) -> Vec<Filter> {
             ..TunnelingConfig::default()
         }),
         access_log: access_log::of_tcp(profile),
+        on_demand: (profile.on_demand && class == Class::SidecarOutbound).then(|| OnDemand {
+            odcds_config: Some(wire::ads()),
+            resources_locator: String::new(),
+            timeout: Some(wire::duration(filters::ON_DEMAND_TIMEOUT)),
+        }),
         ..TcpProxy::default()
     };
     chain.push(filters::network_filter(filters::TCP_PROXY, &config));

@@ -87,6 +87,7 @@ pub fn resolve(mesh: &MeshConfig, node: &Node, find_service: &dyn Fn(&str) -> Op
         preserve_header_case: proxy.headers.as_ref().is_some_and(|h| h.preserve_http1_header_case == Some(true)),
         inbound_exact_balance: node.flag("INBOUND_LISTENER_EXACT_BALANCE"),
         outbound_exact_balance: node.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
+        on_demand: node.on_demand(),
     }
 }
 

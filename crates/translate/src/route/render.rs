@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use meltemi_proto::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use meltemi_proto::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route,
+    Decorator, DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost, route,
     route_action, route_match,
 };
 
-use super::spec::{CatchAll, Configuration, Hash, Host, Policy, Routes, ServiceRoute};
+use super::spec::{CatchAll, Configuration, Hash, Host, OnDemandHost, Policy, Routes, ServiceRoute, Target};
 use super::{retry, rule};
 use crate::listener::InboundRoute;
 use crate::names;
-use crate::wire::duration;
+use crate::wire::{self, duration};
 
 /// Istio's bound on a direct response's body; Envoy's default is 4 KiB.
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
@@ -27,7 +27,20 @@ pub fn configuration(spec: &Configuration) -> RouteConfiguration {
         validate_clusters: Some(false),
         max_direct_response_body_size_bytes: (!spec.policy.proxyless).then_some(MAX_DIRECT_RESPONSE_BYTES),
         ignore_port_in_host_matching: spec.ignore_port,
+        vhds: spec.on_demand.then(|| Vhds { config_source: Some(wire::ads()) }),
         ..RouteConfiguration::default()
+    }
+}
+
+/// A host that was asked for by itself.
+pub fn on_demand_host(spec: &OnDemandHost) -> VirtualHost {
+    let domains = vec![spec.domain.clone()];
+    let name = spec.name.to_string();
+    match &spec.target {
+        Target::Host(routes) => {
+            virtual_host(&Host { name, domains, routes: routes.clone(), require_tls: false }, &spec.policy)
+        }
+        Target::Nobody(kind) => VirtualHost { name, domains, ..catch_all(kind, &spec.policy).unwrap_or_default() },
     }
 }
 

@@ -19,6 +19,9 @@ use crate::view::View;
 
 /// `None` where the name is none of a sidecar's.
 pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Option<Configuration> {
+    if names::is_on_demand(name) && view.profile.on_demand {
+        return Some(to_be_asked(view, name));
+    }
     let (port, host) = match names::Route::parse(name) {
         names::Route::Port(port) => (port, None),
         names::Route::Host { host, port } => (port, Some(host)),
@@ -37,13 +40,30 @@ pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Opti
         Some(wanted) => of_sniffed_service(&all, wanted, name),
         None => (*all).clone(),
     };
-    let catch_all = match (host, outbound::fallback_cluster(view)) {
-        (Some(_), _) => CatchAll::None,
-        (None, Some(cluster)) => CatchAll::AllowAny(cluster),
-        (None, None) => CatchAll::BlockAll,
-    };
+    let catch_all = if host.is_some() { CatchAll::None } else { catch_all(view) };
     let ignore_port = view.profile.dialect != Dialect::Grpc;
-    Some(Configuration { name: name.into(), policy: super::policy(view), hosts, catch_all, ignore_port })
+    let on_demand = false;
+    Some(Configuration { name: name.into(), policy: super::policy(view), hosts, catch_all, ignore_port, on_demand })
+}
+
+/// What a sidecar does with hosts that nothing serves.
+pub fn catch_all(view: &View<'_>) -> CatchAll {
+    match outbound::fallback_cluster(view) {
+        Some(cluster) => CatchAll::AllowAny(cluster),
+        None => CatchAll::BlockAll,
+    }
+}
+
+/// Of a proxy that asks for each host by itself: nothing but where to ask.
+fn to_be_asked(view: &View<'_>, name: &str) -> Configuration {
+    Configuration {
+        name: name.into(),
+        policy: super::policy(view),
+        hosts: Vec::new(),
+        catch_all: CatchAll::None,
+        ignore_port: true,
+        on_demand: true,
+    }
 }
 
 /// The virtual hosts of a port, worked out once for all routes of one generation: every sniffed service of the port has a
@@ -54,7 +74,7 @@ pub struct PortCache(BTreeMap<String, Arc<Vec<Host>>>);
 impl PortCache {
     fn hosts(&mut self, view: &View<'_>, egress: &EgressListener, port: u32, name: &str) -> Arc<Vec<Host>> {
         let key = if port == 0 { name.to_owned() } else { port.to_string() };
-        self.0.entry(key).or_insert_with(|| Arc::new(port_hosts(view, egress, port))).clone()
+        self.0.entry(key).or_insert_with(|| Arc::new(port_hosts(view, egress, &[], port))).clone()
     }
 }
 
@@ -72,6 +92,19 @@ struct Candidate {
 
 type Registry = BTreeMap<String, Candidate>;
 
+/// Services without a virtual host here that destinations may name, where they have the port.
+struct Beyond<'a> {
+    services: &'a [Shared<Service>],
+    port: u32,
+}
+
+impl<'a> Beyond<'a> {
+    fn find(&self, hostname: &str) -> Option<&'a Shared<Service>> {
+        let mut named = self.services.iter().filter(|service| service.hostname.eq_ignore_ascii_case(hostname));
+        named.find(|service| service.port(self.port).is_some())
+    }
+}
+
 /// Rules or a service, for the hosts of one port.
 struct Group {
     port: u32,
@@ -80,7 +113,8 @@ struct Group {
     routes: Routes,
 }
 
-fn port_hosts(view: &View<'_>, egress: &EgressListener, port: u32) -> Vec<Host> {
+/// The virtual hosts of a port. `beyond` are services that have none and that destinations of rules may name.
+pub fn port_hosts(view: &View<'_>, egress: &EgressListener, beyond: &[Shared<Service>], port: u32) -> Vec<Host> {
     let mut registry = registry(egress, port);
     let rules: Vec<_> = egress
         .virtual_services
@@ -91,7 +125,7 @@ fn port_hosts(view: &View<'_>, egress: &EgressListener, port: u32) -> Vec<Host> 
     let owners = owners(egress);
     let mut groups = Vec::new();
     for rule in rules {
-        groups.extend(rule_groups(view, rule, &registry, &owners, port));
+        groups.extend(rule_groups(view, rule, &registry, &owners, &Beyond { services: beyond, port }));
     }
     for service in groups.iter().flat_map(|group| &group.services) {
         registry.remove(&service.hostname.to_lowercase());
@@ -159,10 +193,14 @@ fn rule_groups(
     rule: &ConfigRef<VirtualService>,
     registry: &Registry,
     owners: &BTreeMap<String, ObjectKey>,
-    port: u32,
+    beyond: &Beyond<'_>,
 ) -> Vec<Group> {
+    let port = beyond.port;
     let selection = Selection { port, gateway: names::MESH_GATEWAY, tls: false };
-    let lookup = |hostname: &str| registry.get(&hostname.to_lowercase()).map(|candidate| candidate.service.clone());
+    let lookup = |hostname: &str| {
+        let here = registry.get(&hostname.to_lowercase()).map(|candidate| &candidate.service);
+        here.or_else(|| beyond.find(hostname)).cloned()
+    };
     let Some(routes) = rule_routes(view, rule, &selection, &lookup) else { return Vec::new() };
     let routes = Routes::Rules(vec![Arc::new(routes)]);
     let (rule_hosts, services) = hosts_and_services(rule, registry, owners);

@@ -17,6 +17,25 @@ pub struct Configuration {
     pub hosts: Vec<Host>,
     pub catch_all: CatchAll,
     pub ignore_port: bool,
+    /// Hosts are asked for one by one.
+    pub on_demand: bool,
+}
+
+/// One host of such a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OnDemandHost {
+    /// `<route>/<host>`.
+    pub name: Arc<str>,
+    pub domain: String,
+    pub policy: Arc<Policy>,
+    pub target: Target,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    Host(Routes),
+    /// No service and no rule has the host.
+    Nobody(CatchAll),
 }
 
 /// What the mesh and the proxy's own settings say of every route.

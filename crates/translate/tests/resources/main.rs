@@ -4,4 +4,5 @@
 mod gateways;
 mod listeners;
 mod mesh;
+mod on_demand;
 mod routes;
