@@ -64,6 +64,11 @@ impl Images {
         self.envoy.clone()
     }
 
+    /// Whether it is the running program.
+    pub fn is_own(&self, program: &Path) -> bool {
+        program == self.own
+    }
+
     /// The program behind an image: the full name wins over the one without a tag, and that over the last word alone.
     fn program(&self, image: &str) -> Option<&Path> {
         let repository = repository(image);

@@ -98,6 +98,8 @@ pub(crate) struct Desired {
 pub(crate) const GATEWAY: &str = "istio-ingressgateway";
 pub(crate) const SYSTEM: &str = "istio-system";
 const MAX_REPLICAS: usize = 500;
+/// How long the application of the samples serves on after SIGTERM.
+const LINGER: &str = "ECHO_LINGER";
 
 fn digest(value: &impl Hash) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
@@ -327,11 +329,17 @@ impl Builder<'_> {
             .filter(|port| port.protocol.is_empty() || &*port.protocol == "TCP")
             .filter_map(|port| u16::try_from(port.container_port).ok())
             .collect();
+        let mut environment = self.data.environment(&self.object.meta.namespace, template, container)?;
+        let echo = self.images.is_own(&program) && arguments.first().is_some_and(|word| word == "echo");
+        if echo && !environment.iter().any(|(name, _)| name == LINGER) {
+            // Here a replica is stopped once nothing is sent to it any more, or with all the others.
+            environment.push((LINGER.to_owned(), EnvValue::Text("0".to_owned())));
+        }
         Ok(ContainerPlan {
             name: container.name.to_string(),
             program,
             arguments,
-            environment: self.data.environment(&self.object.meta.namespace, template, container)?,
+            environment,
             folder: (!container.working_dir.is_empty()).then(|| container.working_dir.to_string()),
             check: check(container, ports),
         })

@@ -4,6 +4,9 @@
 //! further services when told to. Speaks HTTP/1.1, HTTP/2 with prior knowledge, gRPC and WebSocket on its HTTP ports, and
 //! lines of text on its TCP ports.
 //!
+//! Told to end by SIGTERM it serves on for a while, since those who call it hear of its end later than it does, and asks them to
+//! go elsewhere. SIGINT ends it at once.
+//!
 //! Never buffers more than [`server::MAX_BODY`] of a request; everything longer is streamed.
 
 mod client;
@@ -15,14 +18,17 @@ mod tcp;
 mod websocket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use identity::Identity;
 
 /// Pause after a failed accept, which is mostly for want of file descriptors.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG_PERMITS: usize = 16_384;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -63,6 +69,13 @@ pub struct Arguments {
     /// Threads that serve
     #[arg(long, default_value_t = 1, env = "ECHO_THREADS")]
     threads: usize,
+    /// How long to go on serving after SIGTERM (`500ms`, `2s`); 0 ends at once, as a second signal does
+    #[arg(long, default_value = "2s", env = "ECHO_LINGER", value_name = "TIME", value_parser = linger)]
+    linger: Duration,
+}
+
+fn linger(text: &str) -> Result<Duration, String> {
+    server::duration(text).ok_or_else(|| "not a time such as 500ms or 2s".to_owned())
 }
 
 pub fn run(mut arguments: Arguments) -> anyhow::Result<()> {
@@ -81,7 +94,8 @@ pub fn run(mut arguments: Arguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let identity = Arc::new(Identity::new(&arguments.service, &arguments.version));
-    let app = Arc::new(server::App { identity: Arc::clone(&identity), calls: arguments.calls.clone() });
+    let (leave, leaving) = watch::channel(false);
+    let app = Arc::new(server::App { identity: Arc::clone(&identity), calls: arguments.calls.clone(), leaving });
     let permits = Arc::new(tokio::sync::Semaphore::new(BACKLOG_PERMITS));
     let mut listening = Vec::new();
     for port in &arguments.http {
@@ -99,11 +113,18 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         let connection = move |stream| tcp::connection(Arc::clone(&identity), stream);
         tokio::spawn(accept(listener, Arc::clone(&permits), connection));
     }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     println!("{} {} serves {}", identity.service, identity.version, listening.join(" "));
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
+        _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => {}
-        result = tokio::signal::ctrl_c() => result?,
+    }
+    leave.send_replace(true);
+    tokio::select! {
+        () = tokio::time::sleep(arguments.linger) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     Ok(())
 }

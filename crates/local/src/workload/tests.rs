@@ -110,6 +110,21 @@ fn the_environment_is_filled_in() {
 }
 
 #[test]
+fn the_samples_application_does_not_linger_unless_told_to() {
+    let check = |container: &str, expected: &[(&str, &str)]| {
+        let found = desired_of(&deployment(1, "", container));
+        assert_eq!(found.errors, []);
+        let value = |(name, text): &(&str, &str)| ((*name).to_owned(), EnvValue::Text((*text).to_owned()));
+        let expected: Vec<_> = expected.iter().map(value).collect();
+        assert_eq!(found.list[0].containers[0].environment, expected, "{container}");
+    };
+    check("image: meltemi, args: [echo]", &[("ECHO_LINGER", "0")]);
+    check("image: meltemi, args: [echo], env: [{name: ECHO_LINGER, value: 3s}]", &[("ECHO_LINGER", "3s")]);
+    check("image: meltemi, args: [discovery]", &[]);
+    check("image: 'team/app:1', args: [echo]", &[]);
+}
+
+#[test]
 fn references_to_variables_are_expanded() {
     let known = BTreeMap::from([("PORT".to_owned(), "80".to_owned())]);
     let check = |text: &str, expected: &str| assert_eq!(expand(text, &known), expected, "{text}");

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
 
 use super::identity::{self, Identity};
 use super::{client, grpc, websocket};
@@ -36,18 +38,48 @@ pub type Body = BoxBody<Bytes, hyper::Error>;
 pub struct App {
     pub identity: Arc<Identity>,
     pub calls: Vec<String>,
+    /// Becomes true once the program has been told to end.
+    pub leaving: watch::Receiver<bool>,
 }
 
-/// Serves one connection until it ends; what breaks it is the client's business.
+/// Serves one connection until it ends; what breaks it is the client's business. Once the program is leaving, each answer tells
+/// an HTTP/1 client that it is the last one, and an HTTP/2 client hears of it after its first request: before, it would only
+/// try here again.
 pub async fn connection(app: Arc<App>, stream: TcpStream) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let (mut leaving, multiplexed) = (app.leaving.clone(), Arc::new(Notify::new()));
+    let seen = Arc::clone(&multiplexed);
     let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(answer(&app, request, peer, local.port()).await) }
+        let (app, seen) = (Arc::clone(&app), Arc::clone(&seen));
+        async move {
+            let version = request.version();
+            if version == Version::HTTP_2 {
+                seen.notify_one();
+            }
+            let response = answer(&app, request, peer, local.port()).await;
+            let last = version < Version::HTTP_2 && *app.leaving.borrow();
+            Ok::<_, Infallible>(if last { closing(response) } else { response })
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(1000);
-    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let told = async {
+        multiplexed.notified().await;
+        let _ = leaving.wait_for(|leaving| *leaving).await;
+    };
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = told => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub fn full(bytes: impl Into<Bytes>) -> Body {
@@ -91,7 +123,7 @@ impl Wish {
 }
 
 /// `100ms` or `1.5s`.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, scale) = match text.strip_suffix("ms") {
         Some(number) => (number, 0.001),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),

@@ -4,6 +4,7 @@
 mod connect;
 mod control_plane;
 mod differential;
+mod echo;
 mod envoy_sidecars;
 mod fabric;
 mod features;
