@@ -11,6 +11,7 @@
 
 mod client;
 mod grpc;
+mod health;
 mod identity;
 mod server;
 mod sha1;

@@ -2,7 +2,7 @@
 //!
 //! A method called `Echo` answers each message with a message whose field 1 is the report as JSON (the shape of
 //! `message EchoResponse { string message = 1; }`); every other method sends each message back as it came. The request's
-//! metadata `x-echo-grpc-status` sets the status.
+//! metadata `x-echo-grpc-status` sets the status. [`super::health`] is answered apart.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -81,26 +81,65 @@ pub fn string_field(message: &[u8]) -> Option<&str> {
     (rest.len() == length).then(|| std::str::from_utf8(rest).ok())?
 }
 
-type Outgoing = mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
+pub type Outgoing = mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
+
+/// How a call ends.
+#[derive(Debug)]
+pub struct Status {
+    code: HeaderValue,
+    message: Option<&'static str>,
+}
+
+impl Status {
+    pub fn ok() -> Self {
+        Status { code: HeaderValue::from_static("0"), message: None }
+    }
+
+    pub fn not_found(message: &'static str) -> Self {
+        Status { code: HeaderValue::from_static("5"), message: Some(message) }
+    }
+
+    pub fn unimplemented(message: &'static str) -> Self {
+        Status { code: HeaderValue::from_static("12"), message: Some(message) }
+    }
+
+    pub fn internal(message: &'static str) -> Self {
+        Status { code: HeaderValue::from_static("13"), message: Some(message) }
+    }
+
+    fn trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", self.code);
+        if let Some(message) = self.message {
+            trailers.insert("grpc-message", HeaderValue::from_static(message));
+        }
+        trailers
+    }
+}
 
 /// Answers as the messages come.
 pub fn serve(request: Request<Incoming>, report: Value) -> Response<Body> {
     let reports = request.uri().path().ends_with("/Echo");
-    let status = request.headers().get("x-echo-grpc-status").cloned();
-    let (frames, outgoing) = mpsc::channel(16);
-    tokio::spawn(async move {
+    let code = request.headers().get("x-echo-grpc-status").cloned();
+    respond(move |frames| async move {
         let answer = reports.then(|| string_message(&report.to_string()));
-        let outcome = exchange(request.into_body(), answer, &frames).await;
-        let mut trailers = HeaderMap::new();
-        let status = match outcome {
-            Ok(()) => status.unwrap_or(HeaderValue::from_static("0")),
-            Err(message) => {
-                trailers.insert("grpc-message", HeaderValue::from_static(message));
-                HeaderValue::from_static("13")
-            }
-        };
-        trailers.insert("grpc-status", status);
-        let _ = frames.send(Ok(Frame::trailers(trailers))).await;
+        match exchange(request.into_body(), answer, &frames).await {
+            Ok(()) => code.map_or_else(Status::ok, |code| Status { code, message: None }),
+            Err(message) => Status::internal(message),
+        }
+    })
+}
+
+/// Sends what `call` gives to be sent, and then the status that it comes to.
+pub fn respond<F>(call: impl FnOnce(Outgoing) -> F) -> Response<Body>
+where
+    F: Future<Output = Status> + Send + 'static,
+{
+    let (frames, outgoing) = mpsc::channel(16);
+    let call = call(frames.clone());
+    tokio::spawn(async move {
+        let status = call.await;
+        let _ = frames.send(Ok(Frame::trailers(status.trailers()))).await;
     });
     let stream = futures_util::stream::unfold(outgoing, |mut outgoing| async move {
         let frame = outgoing.recv().await?;
@@ -113,16 +152,35 @@ pub fn serve(request: Request<Incoming>, report: Value) -> Response<Body> {
 
 async fn exchange(mut body: Incoming, answer: Option<Bytes>, frames: &Outgoing) -> Result<(), &'static str> {
     let mut buffer = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err("the request broke off") };
-        let Ok(data) = frame.into_data() else { continue };
-        buffer.extend_from_slice(&data);
-        while let Some(message) = take_message(&mut buffer)? {
-            let reply = framed(answer.as_ref().unwrap_or(&message));
-            if frames.send(Ok(Frame::data(reply))).await.is_err() {
-                return Ok(());
-            }
+    while let Some(message) = next_message(&mut body, &mut buffer).await? {
+        let reply = framed(answer.as_ref().unwrap_or(&message));
+        if frames.send(Ok(Frame::data(reply))).await.is_err() {
+            return Ok(());
         }
     }
-    if buffer.is_empty() { Ok(()) } else { Err("the last message is not whole") }
+    Ok(())
+}
+
+/// The first message of a request that has one.
+pub async fn first_message(body: &mut Incoming) -> Result<Option<Bytes>, &'static str> {
+    next_message(body, &mut BytesMut::new()).await
+}
+
+/// The next message; `buffer` holds what has come of those after it. `None` at the end of the request.
+async fn next_message(body: &mut Incoming, buffer: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
+    loop {
+        if let Some(message) = take_message(buffer)? {
+            return Ok(Some(message));
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    buffer.extend_from_slice(&data);
+                }
+            }
+            Some(Err(_)) => return Err("the request broke off"),
+            None if buffer.is_empty() => return Ok(None),
+            None => return Err("the last message is not whole"),
+        }
+    }
 }

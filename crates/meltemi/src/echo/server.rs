@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::identity::{self, Identity};
-use super::{client, grpc, websocket};
+use super::{client, grpc, health, websocket};
 
 #[cfg(test)]
 mod tests;
@@ -163,6 +163,9 @@ async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr, port: u
             .is_some_and(|text| text.to_ascii_lowercase().starts_with(wanted))
     };
     if is(header::CONTENT_TYPE, "application/grpc") {
+        if health::method(request.uri().path()).is_some() {
+            return health::serve(request, Identity::clone(&app.identity), app.leaving.clone());
+        }
         let report = report(app, &request, peer, port, "gRPC");
         return grpc::serve(request, report);
     }

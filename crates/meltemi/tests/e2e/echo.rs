@@ -1,7 +1,7 @@
-//! The samples' application as Kubernetes meets it: told to end while it is still asked.
+//! The samples' application as Kubernetes meets it: probed by gRPC's health service, and told to end while it is still asked.
 
 use crate::support::{DEADLINE, Process, exchange, free_address, meltemi, read_answer};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,6 +37,68 @@ async fn status(client: &mut SendRequest<Bytes>) -> u16 {
     let request = http::Request::get("http://echo/").body(()).expect("a request");
     let (response, _) = client.send_request(request, true).expect("sent");
     response.await.expect("a response").status().as_u16()
+}
+
+/// A call of the health service about `service`; its answer's body.
+async fn call(client: &mut SendRequest<Bytes>, method: &str, service: &str) -> h2::RecvStream {
+    let uri = format!("http://echo/grpc.health.v1.Health/{method}");
+    let request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+    let (response, mut body) = client.send_request(request.body(()).expect("a request"), false).expect("sent");
+    let mut message = Vec::new();
+    if !service.is_empty() {
+        message.extend_from_slice(&[0x0A, service.len() as u8]);
+        message.extend_from_slice(service.as_bytes());
+    }
+    let framed = [&[0, 0, 0, 0, message.len() as u8], &message[..]].concat();
+    body.send_data(framed.into(), true).expect("sent");
+    response.await.expect("a response").into_body()
+}
+
+/// The status in the next `HealthCheckResponse`; none if the answer ends before.
+async fn health(body: &mut h2::RecvStream) -> Option<u8> {
+    const LENGTH: usize = 7;
+    let mut message = BytesMut::new();
+    while message.len() < LENGTH {
+        let Some(data) = body.data().await else {
+            assert!(message.is_empty(), "{message:?}");
+            return None;
+        };
+        message.extend_from_slice(&data.expect("data"));
+    }
+    assert_eq!(message[..LENGTH - 1], [0, 0, 0, 0, 2, 0x08]);
+    Some(message[LENGTH - 1])
+}
+
+/// `Check`: the answer if there is one, and gRPC's status.
+async fn checked(client: &mut SendRequest<Bytes>, service: &str) -> (Option<u8>, String) {
+    let mut body = call(client, "Check", service).await;
+    let answer = health(&mut body).await;
+    let trailers = body.trailers().await.expect("trailers").expect("trailers");
+    (answer, trailers["grpc-status"].to_str().expect("text").to_owned())
+}
+
+#[test]
+fn health_is_told_as_probes_and_grpc_clients_ask_for_it() {
+    const SERVING: u8 = 1;
+    const NOT_SERVING: u8 = 2;
+    const SERVICE_UNKNOWN: u8 = 3;
+    let dir = tempfile::tempdir().expect("folder");
+    let (mut process, address) = echo(dir.path(), "60s");
+    run(async {
+        let (mut client, _connection) = http2(address).await;
+        for service in ["", "reviews", "shop.Reviews"] {
+            assert_eq!(checked(&mut client, service).await, (Some(SERVING), "0".to_owned()), "{service:?}");
+        }
+        assert_eq!(checked(&mut client, "catalog").await, (None, "5".to_owned()));
+        let (mut all, mut other) = (call(&mut client, "Watch", "").await, call(&mut client, "Watch", "catalog").await);
+        assert_eq!((health(&mut all).await, health(&mut other).await), (Some(SERVING), Some(SERVICE_UNKNOWN)));
+        process.signal("TERM");
+        assert_eq!(health(&mut all).await, Some(NOT_SERVING), "who watches hears of the end before it comes");
+        let (mut late, _connection) = http2(address).await;
+        assert_eq!(checked(&mut late, "reviews").await, (Some(NOT_SERVING), "0".to_owned()));
+    });
+    process.signal("INT");
+    assert_eq!(process.wait(AT_ONCE).code(), Some(0), "{}", process.output());
 }
 
 #[test]
