@@ -2,7 +2,7 @@
 
 mod chain_match;
 
-pub use chain_match::{ChainCriteria, ChainMatcher, ConnectionFacts, SourceType};
+pub use chain_match::{ChainCriteria, ChainMatcher, ChainMismatch, ConnectionFacts, SourceType};
 
 use crate::access_log::AccessLog;
 use crate::common::{Address, Metadata, SocketOption, TcpKeepalive};

@@ -4,6 +4,10 @@
 //! Order: destination port, destination prefix, server name, transport protocol, application protocols, direct source
 //! prefix, source type, source prefix, source port.
 
+mod mismatch;
+
+pub use mismatch::ChainMismatch;
+
 use crate::error::{At, Result, refuse};
 use ipnet::IpNet;
 use meltemi_matchers::CidrMap;

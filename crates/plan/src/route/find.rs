@@ -1,5 +1,9 @@
 //! Route selection: virtual host by domain, then the first route whose every condition holds.
 
+mod mismatch;
+
+pub use mismatch::Mismatch;
+
 use super::{CookieMatcher, PathRule, QueryMatcher, Route, RouteConfiguration, RouteMatch, RouteRequest, VirtualHost};
 use crate::header::{HeaderKey, HeaderMatcher};
 use http::header;

@@ -157,3 +157,29 @@ fn loopback_is_one_address_and_not_its_whole_network() {
     assert_eq!(from("127.0.0.6:4000"), Some(1));
     assert_eq!(from("10.0.0.1:4000"), Some(0), "the destination's own address");
 }
+
+#[test]
+fn the_criterion_that_is_not_met_is_told() {
+    let told = |criteria: ChainCriteria| {
+        criteria.mismatch(&ConnectionFacts {
+            destination: Some("10.0.0.1:80".parse().unwrap()),
+            source: Some("192.0.2.7:4000".parse().unwrap()),
+            direct_source: None,
+            server_name: "a.b.c",
+            transport_protocol: "tls",
+            application_protocols: &["h2"],
+        })
+    };
+    for (criteria, expected) in [
+        (port(443), Some(ChainMismatch::DestinationPort)),
+        (prefix(&["10.1.0.0/16"]), Some(ChainMismatch::DestinationPrefix)),
+        (server(&["*.c.b", "b.c"]), Some(ChainMismatch::ServerName)),
+        (transport("raw_buffer"), Some(ChainMismatch::TransportProtocol)),
+        (protocols(&["http/1.1"]), Some(ChainMismatch::ApplicationProtocol)),
+        (source(SourceType::External, &["10.0.0.0/8"], &[]), Some(ChainMismatch::Source)),
+        (server(&["*.b.c"]), None),
+        (any(), None),
+    ] {
+        assert_eq!(told(criteria.clone()), expected, "{criteria:?}");
+    }
+}

@@ -213,3 +213,31 @@ fn weights_divide_the_random_values() {
     let picks: Vec<u32> = (0..5).map(|value| weighted.pick(value).weight).collect();
     assert_eq!(picks, [1, 3, 3, 3, 1]);
 }
+
+#[test]
+fn the_first_condition_that_is_not_met_is_told() {
+    let plan = routes(json!([
+        { "prefix": "/a" },
+        { "prefix": "/", "headers": [{ "name": "x", "string_match": { "exact": "1" } }], "query_parameters": [
+            { "name": "q", "present_match": true }] },
+        { "prefix": "/", "query_parameters": [{ "name": "p", "present_match": true }, { "name": "q", "present_match": true }] },
+        { "prefix": "/", "runtime_fraction": { "default_value": { "numerator": 5 } } },
+        { "prefix": "/" },
+    ]));
+    let headers = Headers(vec![]);
+    let request = RouteRequest { random: 7, ..request("/?p=1", &headers) };
+    let told: Vec<String> = plan.virtual_hosts[0]
+        .routes
+        .iter()
+        .map(|route| match plan.mismatch(route, &request) {
+            Some(Mismatch::Path(_)) => "path".to_owned(),
+            Some(Mismatch::Header(header)) => header.key.to_string(),
+            Some(Mismatch::Query(query)) => query.name.to_string(),
+            Some(Mismatch::Fraction(fraction)) => fraction.numerator.to_string(),
+            None => "none".to_owned(),
+            Some(other) => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["path", "x", "q", "5", "none"]);
+    assert_eq!(name(&plan, &request).as_deref(), Some("4"));
+}
