@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use meltemi_config::{Problem, Severity, decode, parse_documents};
+use meltemi_config::{Document, Key, Problem, Severity, Source, decode, parse_documents};
+use meltemi_explain::validation::{self, verdict};
 use serde_json::json;
+
+use crate::explain::cases;
 
 /// sysexits' EX_DATAERR: the input is wrong.
 const DATA_ERROR: u8 = 65;
@@ -19,62 +22,112 @@ const MAX_DEPTH: usize = 16;
 Examples:
   meltemi validate -f ./manifests
   kubectl get virtualservice -o yaml | meltemi validate -f -
+  meltemi validate -f a.yaml -o json           # one line a document: valid, errors and warnings
+  meltemi validate --case case.yaml            # a document, and whether it is to be accepted
 
-Exit codes: 0 everything is valid, possibly with warnings; 1 a file cannot be read; 65 a document is wrong")]
+Exit codes: 0 everything is valid, possibly with warnings, and every case passed; 1 a file cannot be read, or a case failed; \
+65 a document is wrong")]
 pub struct Validate {
     /// Files or folders of YAML or JSON; - is standard input
-    #[arg(short = 'f', long, required = true, value_name = "PATH", num_args = 1..)]
+    #[arg(short = 'f', long, required_unless_present = "case", value_name = "PATH", num_args = 1..)]
     filename: Vec<PathBuf>,
+    /// Files or folders of cases: each a document, and whether it is to be accepted
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "filename")]
+    case: Vec<PathBuf>,
     /// text or json
     #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]
     output: String,
 }
 
 pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
-    let (mut problems, mut documents) = (Vec::new(), 0);
+    if !arguments.case.is_empty() {
+        return judge(&arguments.case);
+    }
+    let mut checked = Vec::new();
     for path in &arguments.filename {
         for (name, bytes) in sources(path, 0)? {
-            let text = match decode(&name, bytes) {
-                Ok(text) => text,
-                Err(problem) => {
-                    problems.push(*problem);
-                    continue;
-                }
-            };
-            for document in parse_documents(&name, &text) {
-                documents += 1;
-                problems.extend(document.check());
+            match decode(&name, bytes) {
+                Ok(text) => checked.extend(parse_documents(&name, &text).into_iter().map(Checked::document)),
+                Err(problem) => checked.push(Checked::file(*problem)),
             }
         }
     }
-    let wrong = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let problems = || checked.iter().flat_map(|checked| &checked.problems);
+    let wrong = problems().filter(|problem| problem.severity == Severity::Error).count();
     let mut out = std::io::stdout().lock();
     if arguments.output == "json" {
-        let list: Vec<_> = problems.iter().map(problem_json).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&json!({"documents": documents, "problems": list}))?)?;
+        for checked in &checked {
+            writeln!(out, "{}", checked.json())?;
+        }
     } else {
-        for problem in &problems {
+        for problem in problems() {
             writeln!(out, "{problem}")?;
         }
-        writeln!(out, "{documents} documents, {wrong} errors, {} warnings", problems.len() - wrong)?;
+        let documents = checked.iter().filter(|checked| checked.is_document).count();
+        writeln!(out, "{documents} documents, {wrong} errors, {} warnings", problems().count() - wrong)?;
     }
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(DATA_ERROR) })
 }
 
-fn problem_json(problem: &Problem) -> serde_json::Value {
-    json!({
-        "severity": problem.severity.to_string(),
-        "file": *problem.source.file,
-        "line": problem.source.line,
-        "object": problem.object.as_ref().map(ToString::to_string),
-        "path": problem.path,
-        "message": problem.message,
-        "suggestion": problem.suggestion,
+/// A document, or a file that holds none, with all that is wrong with it.
+struct Checked {
+    source: Source,
+    key: Option<Key>,
+    is_document: bool,
+    problems: Vec<Problem>,
+}
+
+impl Checked {
+    fn document(document: Document) -> Self {
+        let problems = document.check();
+        Self { source: document.source, key: document.key, is_document: true, problems }
+    }
+
+    fn file(problem: Problem) -> Self {
+        Self { source: problem.source.clone(), key: None, is_document: false, problems: vec![problem] }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut value = verdict(&self.problems);
+        value["file"] = json!(*self.source.file);
+        value["line"] = json!(self.source.line);
+        value["kind"] = json!(self.key.as_ref().map(|key| key.kind.as_str()));
+        value["namespace"] = json!(self.key.as_ref().map(|key| key.namespace.to_string()));
+        value["name"] = json!(self.key.as_ref().map(|key| key.name.to_string()));
+        value
+    }
+}
+
+/// One line of JSON a case, then how many passed.
+fn judge(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    let (mut passed, mut failed, mut broken) = (0_usize, 0_usize, false);
+    for file in cases::files(paths)? {
+        let Some(text) = file.text()? else { continue };
+        let judged = match validation::judge(&file.name, &text) {
+            Ok(judged) => judged,
+            Err(error) => {
+                eprintln!("error: {error}");
+                broken = true;
+                continue;
+            }
+        };
+        for case in judged {
+            passed += usize::from(case.is_known && case.passed);
+            failed += usize::from(!case.passed);
+            writeln!(out, "{}", case.json())?;
+        }
+    }
+    writeln!(out, "{passed} passed, {failed} failed")?;
+    Ok(match (broken, failed) {
+        (true, _) => ExitCode::from(DATA_ERROR),
+        (false, 0) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::FAILURE,
     })
 }
 
 /// The name and content of each file at a path.
-fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes)?;

@@ -2,7 +2,9 @@
 //!
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
+mod diff;
 mod echo;
+mod explain;
 mod inspect;
 mod iptables;
 mod memory;
@@ -27,6 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 Examples:
   meltemi up                                   # the sample mesh, on this machine
   meltemi validate -f ./manifests              # file, line, field and a suggestion for what is wrong
+  meltemi explain -f ./manifests --from web http://api/   # which route a request takes, and which line says so
+  meltemi diff ./manifests ./manifests-new     # what a change does to every proxy
   meltemi discovery --configDir ./manifests    # the control plane alone, for any xDS client
   meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
   source <(meltemi completion bash)
@@ -58,6 +62,10 @@ enum Command {
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
     Iptables(Box<iptables::Arguments>),
+    /// Say what will become of a request, and why
+    Explain(Box<explain::Explain>),
+    /// Say what a change to the configuration will do, before it is applied
+    Diff(diff::Diff),
     /// Check Kubernetes and Istio documents
     Validate(inspect::Validate),
     /// Print the version
@@ -123,6 +131,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Up(arguments) => return up::run(arguments),
         Command::Enter => return up::enter(),
         Command::Inside => return up::inside(),
+        Command::Explain(arguments) => return explain::run(arguments),
+        Command::Diff(arguments) => return diff::run(arguments),
         Command::Validate(arguments) => return inspect::validate(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,

@@ -1,0 +1,216 @@
+//! What a change to the configuration does to each proxy, before it is applied.
+//!
+//! Owns the comparison of what two meshes send: resource by resource, in words where there are words for it and field by field
+//! where there are none. Proxies to which the same happens are told together.
+
+mod endpoints;
+mod fields;
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use meltemi_proto::json::{Secrets, any_to_value};
+use serde_json::{Value, json};
+
+use crate::mesh::Mesh;
+use crate::proxies::Proxy;
+use crate::sent::Sent;
+
+pub use fields::Field;
+
+/// More fields of one resource are not of use to a person; JSON has them all.
+const MAX_FIELDS: usize = 12;
+
+/// The same changes at one or more workloads.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub proxies: Vec<Affected>,
+    pub changes: Vec<Change>,
+}
+
+/// A workload whose proxies are affected.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Affected {
+    /// `sidecar catalog-v1.shop`.
+    pub title: String,
+    pub replicas: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// `listener`, `route`, `cluster`, `endpoints`, or `proxy` for the proxy as such.
+    pub kind: &'static str,
+    /// Of the resource, and what is inside it: `80/reviews.default.svc.cluster.local:80`.
+    pub name: String,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    Added,
+    Removed,
+    /// In words: `weight of v2 10 → 50`.
+    Told(String),
+    Fields(Vec<Field>),
+}
+
+impl Change {
+    pub(crate) fn told(kind: &'static str, name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), what: What::Told(text.into()) }
+    }
+
+    /// `new cluster outbound|80|v2|reviews.default.svc.cluster.local`.
+    pub fn text(&self) -> String {
+        let (kind, name) = (self.kind, &self.name);
+        match &self.what {
+            What::Added => format!("new {kind} {name}"),
+            What::Removed => format!("{kind} {name} is gone"),
+            What::Told(text) => format!("{kind} {name}: {text}"),
+            What::Fields(fields) => {
+                let mut parts: Vec<String> = fields.iter().take(MAX_FIELDS).map(ToString::to_string).collect();
+                if let Some(more) = fields.len().checked_sub(MAX_FIELDS).filter(|more| *more > 0) {
+                    parts.push(format!("and {more} fields more"));
+                }
+                format!("{kind} {name}: {}", parts.join("; "))
+            }
+        }
+    }
+
+    pub fn json(&self) -> Value {
+        let mut value = json!({"kind": self.kind, "name": self.name, "text": self.text()});
+        let change = match &self.what {
+            What::Added => "added",
+            What::Removed => "removed",
+            What::Told(_) => "changed",
+            What::Fields(fields) => {
+                value["fields"] = fields.iter().map(Field::json).collect();
+                "changed"
+            }
+        };
+        value["change"] = change.into();
+        value
+    }
+}
+
+impl Group {
+    pub fn json(&self) -> Value {
+        let proxy = |proxy: &Affected| json!({"name": proxy.title, "replicas": proxy.replicas});
+        json!({
+            "proxies": self.proxies.iter().map(proxy).collect::<Vec<_>>(),
+            "changes": self.changes.iter().map(Change::json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The proxies on one line, then each change on its own.
+    pub fn text(&self) -> String {
+        let replicas = |count: usize| if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") };
+        let proxies: Vec<String> =
+            self.proxies.iter().map(|proxy| format!("{} ({})", proxy.title, replicas(proxy.replicas))).collect();
+        let mut text = format!("{}:\n", proxies.join(", "));
+        for change in &self.changes {
+            let _ = writeln!(text, "  {}", change.text());
+        }
+        text
+    }
+}
+
+/// Everything that differs between two meshes, for whom.
+pub fn diff(old: &Mesh, new: &Mesh) -> Vec<Group> {
+    let (before, after) = (workloads(old), workloads(new));
+    let titles: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    for title in titles {
+        let (was, is) = (before.get(title), after.get(title));
+        let changes = changes((old, was), (new, is));
+        if changes.is_empty() {
+            continue;
+        }
+        let replicas = is.or(was).map_or(0, Vec::len);
+        let affected = Affected { title: title.clone(), replicas };
+        match groups.iter_mut().find(|group| group.changes == changes) {
+            Some(group) => group.proxies.push(affected),
+            None => groups.push(Group { proxies: vec![affected], changes }),
+        }
+    }
+    groups
+}
+
+/// The pods that have a proxy, by what their proxies are called.
+fn workloads(mesh: &Mesh) -> BTreeMap<String, Vec<&Proxy>> {
+    let mut workloads: BTreeMap<String, Vec<&Proxy>> = BTreeMap::new();
+    for proxy in mesh.proxies.iter().filter(|proxy| proxy.node.is_some()) {
+        workloads.entry(proxy.title()).or_default().push(proxy);
+    }
+    workloads
+}
+
+fn changes((old, was): (&Mesh, Option<&Vec<&Proxy>>), (new, is): (&Mesh, Option<&Vec<&Proxy>>)) -> Vec<Change> {
+    let alone = |what| vec![Change { kind: "proxy", name: "itself".to_owned(), what }];
+    let (was, is) = match (was, is) {
+        (Some(was), Some(is)) => (was, is),
+        (None, Some(_)) => return alone(What::Told("is new".to_owned())),
+        (Some(_), None) => return alone(What::Told("is gone".to_owned())),
+        (None, None) => return Vec::new(),
+    };
+    let mut changes = Vec::new();
+    if was.len() != is.len() {
+        changes.push(Change::told("proxy", "itself", format!("replicas {} → {}", was.len(), is.len())));
+    }
+    // The same replica on both sides, so that its own name and address do not show.
+    let same = was.iter().find_map(|old| Some((*old, *is.iter().find(|new| new.pod == old.pod)?)));
+    let pair = same.or_else(|| was.first().copied().zip(is.first().copied()));
+    if let Some((was, is)) = pair
+        && let (Some(was), Some(is)) = (&was.node, &is.node)
+    {
+        changes.extend(resources(&old.sent(was), &new.sent(is)));
+    }
+    changes
+}
+
+/// What differs between what a proxy was and will be sent: routes first, then what they lead to.
+pub fn resources(old: &Sent, new: &Sent) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut kinds: Vec<_> = old.bodies().into_iter().zip(new.bodies()).collect();
+    kinds
+        .sort_by_key(|((kind, _), _)| ["route", "listener", "cluster", "endpoints"].iter().position(|own| own == kind));
+    for ((kind, before), (_, after)) in kinds {
+        let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+        for name in names {
+            let change = |what| Change { kind, name: name.to_owned(), what };
+            match (before.get(name), after.get(name)) {
+                (None, Some(_)) => changes.push(change(What::Added)),
+                (Some(_), None) => changes.push(change(What::Removed)),
+                (Some(was), Some(is)) if was.value != is.value => {
+                    let json = |body| any_to_value(body, Secrets::Redacted);
+                    changes.extend(changed(kind, name, &json(was), &json(is)));
+                }
+                _ => {}
+            }
+        }
+    }
+    // An assignment comes and goes with its cluster.
+    let clusters: BTreeSet<String> = changes
+        .iter()
+        .filter(|change| change.kind == "cluster" && matches!(change.what, What::Added | What::Removed))
+        .map(|change| change.name.clone())
+        .collect();
+    changes.retain(|change| change.kind != "endpoints" || !clusters.contains(&change.name));
+    changes
+}
+
+fn changed(kind: &'static str, name: &str, old: &Value, new: &Value) -> Vec<Change> {
+    let words = match kind {
+        "route" => routes::words(name, old, new),
+        "endpoints" => endpoints::words(name, old, new),
+        _ => Vec::new(),
+    };
+    if !words.is_empty() {
+        return words;
+    }
+    let fields = fields::differing(old, new);
+    vec![Change { kind, name: name.to_owned(), what: What::Fields(fields) }]
+}
+
+#[cfg(test)]
+mod tests;

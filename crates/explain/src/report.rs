@@ -1,0 +1,144 @@
+//! A request's way told to a person, and the same as JSON.
+//!
+//! Owns the words. What is told is read off [`Outcome`] and the plans in it; where it stands in the configuration comes from
+//! [`Origins`].
+
+mod json;
+mod miss;
+mod route;
+mod steps;
+mod text;
+mod upstream;
+mod words;
+
+use meltemi_model::Labels;
+use serde_json::Value;
+
+use crate::origin::{Origins, Place};
+use crate::request::Request;
+use crate::sent::Sent;
+use crate::walk::{Outcome, walk};
+
+/// What is asked: of which proxy, and what is known of its configuration.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// `sidecar catalog-v1.shop`.
+    pub proxy: &'a str,
+    pub namespace: &'a str,
+    pub labels: &'a Labels,
+    /// `istio-system`, unless the mesh says otherwise.
+    pub root_namespace: &'a str,
+    pub sent: &'a Sent,
+    pub origins: &'a Origins,
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub proxy: String,
+    /// `GET http://catalog:8080/ to 10.96.1.2:8080`.
+    pub request: String,
+    /// What becomes of the request, in a sentence.
+    pub verdict: String,
+    /// It gets an answer from where it should, as far as configuration decides that.
+    pub is_served: bool,
+    /// As [`Outcome::names`].
+    pub names: Value,
+    pub steps: Vec<Step>,
+    pub upstreams: Vec<Upstream>,
+    pub notes: Vec<String>,
+}
+
+/// One decision on the way.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// `listener`, `filter chain`, `routes`, `virtual host`, `route`.
+    pub kind: &'static str,
+    pub name: String,
+    /// Why this one.
+    pub why: String,
+    /// What in the configuration decided it.
+    pub places: Vec<Place>,
+    /// What is in force from here on, by name.
+    pub facts: Vec<(&'static str, String)>,
+    /// What was looked at before and did not fit.
+    pub passed: Vec<Passed>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Passed {
+    pub name: String,
+    pub reason: String,
+    pub place: Option<Place>,
+}
+
+/// A cluster that may get the request.
+#[derive(Debug, Clone, Default)]
+pub struct Upstream {
+    pub cluster: String,
+    /// In percent of the traffic.
+    pub share: f64,
+    pub places: Vec<Place>,
+    pub facts: Vec<(&'static str, String)>,
+    pub endpoints: Vec<Candidate>,
+    /// Why the cluster serves nobody.
+    pub problem: Option<String>,
+}
+
+/// An endpoint that may be chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidate {
+    pub address: String,
+    /// `catalog-v1.shop`, where that is told.
+    pub workload: String,
+    /// `region/zone/sub-zone`.
+    pub locality: String,
+    pub priority: u32,
+    pub weight: u32,
+    pub health: &'static str,
+    /// What is spoken to it: `plaintext`, `mutual TLS`, `TLS`.
+    pub security: String,
+}
+
+/// Answers a question.
+pub fn explain(question: &Question<'_>, request: &Request) -> Report {
+    let outcome = walk(question.sent, request);
+    let upstreams = upstream::all(question, request, &outcome);
+    let (verdict, is_served) = steps::verdict(request, &outcome, &upstreams);
+    Report {
+        proxy: question.proxy.to_owned(),
+        request: words::request(request),
+        verdict,
+        is_served,
+        names: outcome.names(),
+        steps: steps::all(question, request, &outcome),
+        upstreams,
+        notes: notes(question, request, &outcome),
+    }
+}
+
+/// What the walk leaves out.
+fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> Vec<String> {
+    use meltemi_plan::filter::HttpFilterConfig;
+    let mut notes = Vec::new();
+    let path = request.path.split(['?', '#']).next().unwrap_or_default();
+    if let Some(manager) = outcome.manager {
+        let odd = path.contains("/.") || path.contains("//") || path.contains('%') || path.contains('\\');
+        if odd && (manager.normalize_path || manager.merge_slashes) {
+            notes.push("the proxy brings the path into its normal form first: ask for that to be sure".to_owned());
+        }
+        if manager.http_filters.iter().any(|filter| matches!(filter.config, HttpFilterConfig::Rbac(_))) {
+            notes.push(
+                "authorization policies are in force here; whether they allow the request is not told".to_owned(),
+            );
+        }
+    }
+    let refusals = question.sent.refusals();
+    if !refusals.is_empty() {
+        notes.push(format!("our proxy would refuse {}: {}", refusals.len(), refusals.join("; ")));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

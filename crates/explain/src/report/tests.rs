@@ -1,0 +1,136 @@
+use super::*;
+use crate::mesh::Mesh;
+use crate::request::Protocol;
+
+const ROUTING: &str = include_str!("../../../../samples/shop/routing.yaml");
+const SERVICES: &str = include_str!("../../../../samples/shop/services.yaml");
+
+fn shop() -> Mesh {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let mesh = Mesh::read(&[file("routing.yaml", ROUTING), file("services.yaml", SERVICES)], None).unwrap();
+    assert!(mesh.refused.is_empty(), "{:?}", mesh.refused);
+    mesh
+}
+
+/// The line of a text in a file.
+fn line(file: &str, text: &str) -> u32 {
+    let at = file.lines().position(|line| line.contains(text)).unwrap();
+    u32::try_from(at + 1).unwrap()
+}
+
+fn ask(mesh: &Mesh, from: &str, edit: impl FnOnce(&mut Request)) -> Report {
+    let proxy = crate::proxies::find(&mesh.proxies, &mesh.selectors(), from, None).unwrap()[0];
+    let service = crate::names::find(&mesh.services, "catalog", "shop").unwrap();
+    let mut request = Request::to((service.address.unwrap(), 8080).into());
+    request.host = "catalog:8080".into();
+    edit(&mut request);
+    let sent = mesh.sent(proxy.node.as_ref().unwrap());
+    let question = Question {
+        proxy: &proxy.title(),
+        namespace: &proxy.namespace,
+        labels: &proxy.labels,
+        root_namespace: mesh.snapshot.root_namespace(),
+        sent: &sent,
+        origins: &mesh.origins,
+    };
+    explain(&question, &request)
+}
+
+#[test]
+fn a_request_is_followed_to_its_endpoints_and_its_lines() {
+    let report = ask(&shop(), "frontend", |_| {});
+    assert_eq!(report.names["error"], Value::Null);
+    assert_eq!(report.names["route_config"], "8080");
+    assert_eq!(report.names["virtual_host"], "catalog.shop.svc.cluster.local:8080");
+    assert_eq!(report.names["route"], "everyone");
+    assert!(report.is_served, "{}", report.text(false));
+    let json = report.json();
+    assert_eq!((&json["timeout"], &json["clusters"][0]["share_percent"]), (&"5s".into(), &90.0.into()));
+    assert_eq!(json["retries"], "up to 2, 2s a try, on reset, connect-failure, refused-stream");
+    let route = report.steps.iter().find(|step| step.kind == "route").unwrap();
+    assert_eq!(route.places[0].title(), "VirtualService shop/catalog spec.http[1]");
+    assert_eq!(route.places[0].source.as_ref().unwrap().line, line(ROUTING, "name: everyone"));
+    assert_eq!(route.passed[0].reason, "it wants header end-user \"tester\", the request has none");
+    assert_eq!(route.passed[0].place.as_ref().unwrap().title(), "VirtualService shop/catalog spec.http[0].match[0]");
+    let v1 = &report.upstreams[0];
+    assert_eq!(v1.places[0].title(), "DestinationRule shop/catalog spec.subsets[0]");
+    assert_eq!(v1.places[0].source.as_ref().unwrap().line, line(ROUTING, "- name: v1"));
+    assert_eq!(v1.endpoints[0].workload, "catalog-v1.shop");
+    assert_eq!(v1.endpoints[0].security, "mutual TLS");
+    assert!(
+        report.verdict.starts_with("goes to 90% to catalog.shop.svc.cluster.local:8080 subset v1, 10% to "),
+        "{}",
+        report.verdict
+    );
+}
+
+#[test]
+fn a_header_takes_the_other_route() {
+    let report = ask(&shop(), "frontend", |request| request.headers.push(("End-User".into(), "tester".into())));
+    assert_eq!(report.names["route"], "testers");
+    assert_eq!(report.names["cluster"], "outbound|8080|v3|catalog.shop.svc.cluster.local");
+}
+
+#[test]
+fn text_has_the_end_first_and_the_way_below() {
+    let text = ask(&shop(), "frontend", |_| {}).text(false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("GET http://catalog:8080/ to 10."), "{text}");
+    assert!(lines[1].starts_with("goes to "), "{text}");
+    assert!(text.contains("\n  filter chain"), "{text}");
+    assert!(text.contains("from VirtualService shop/catalog spec.http[1]  routing.yaml:"), "{text}");
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn what_fails_is_told_with_its_reason() {
+    let mesh = shop();
+    let stranger = ask(&mesh, "frontend", |request| request.host = "catalogue:8080".into());
+    assert_eq!(stranger.names["virtual_host"], "allow_any", "{}", stranger.text(false));
+    assert!(stranger.verdict.contains("PassthroughCluster"), "{}", stranger.verdict);
+    let inbound = ask(&mesh, "catalog-v1", |request| request.inbound = true);
+    assert_eq!(inbound.names["error"], "ErrNoFilterChain", "{}", inbound.text(false));
+    let gateway = ask(&mesh, "istio-ingressgateway", |request| request.destination.set_port(9));
+    assert_eq!(gateway.names["error"], "ErrNoListener");
+    assert!(gateway.steps[0].why.contains("there are some for port 8080"), "{}", gateway.steps[0].why);
+}
+
+#[test]
+fn a_gateway_s_port_is_told_with_its_gateway() {
+    let report = ask(&shop(), "istio-ingressgateway", |request| {
+        request.destination.set_port(8080);
+        request.host = "shop.example.com".into();
+        request.path = "/catalog/1".into();
+    });
+    assert_eq!(report.steps[0].places[0].title(), "Gateway shop/shop spec.servers[0]", "{}", report.text(false));
+    assert_eq!(report.names["route"], "catalog");
+    assert_eq!(report.upstreams.len(), 2);
+}
+
+#[test]
+fn a_subset_that_nobody_declares_is_told() {
+    let file = |name: &str, text: String| (name.to_owned(), text);
+    let routing = ROUTING.replacen("subset: v1\n      weight: 90", "subset: v9\n      weight: 90", 1);
+    let mesh = Mesh::read(&[file("routing.yaml", routing), file("services.yaml", SERVICES.into())], None).unwrap();
+    let report = ask(&mesh, "frontend", |_| {});
+    let problem = report.upstreams[0].problem.as_deref().unwrap();
+    assert_eq!(problem, "no DestinationRule of catalog.shop.svc.cluster.local has a subset v9; there are v1, v2, v3");
+    assert!(!report.is_served && report.verdict.starts_with("90% of it fails"), "{}", report.verdict);
+}
+
+#[test]
+fn tcp_goes_by_its_address() {
+    let mesh = shop();
+    let ledger = crate::names::find(&mesh.services, "ledger", "shop").unwrap();
+    let port = ledger.ports[0].0;
+    let report = ask(&mesh, "frontend", |request| {
+        request.destination = (ledger.address.unwrap(), port).into();
+        request.protocol = Protocol::Tcp;
+    });
+    assert_eq!(
+        report.names["cluster"],
+        format!("outbound|{port}||ledger.shop.svc.cluster.local"),
+        "{}",
+        report.text(false)
+    );
+}

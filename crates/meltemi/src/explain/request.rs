@@ -1,0 +1,221 @@
+//! The request that is asked about, from the command line.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use meltemi_explain::names;
+use meltemi_explain::{Protocol, Request, Security};
+
+use super::subject::Subject;
+use super::world::World;
+
+/// Stands for an address that is known outside of the mesh only (TEST-NET-1).
+const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// Where the request goes: http, https or tcp, host, port and path
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+    /// From which workload: a pod, deployment, service or gateway (name, name.namespace, kind/name), or labels such as app=web
+    #[arg(long, value_name = "WORKLOAD")]
+    pub from: Option<String>,
+    /// The workload's namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// To this address, whatever the URL's host is
+    #[arg(long, value_name = "IP:PORT")]
+    address: Option<String>,
+    /// The host header [default: the URL's host]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// The path with its query [default: the URL's, or /]
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The method
+    #[arg(short = 'X', long, default_value = "GET", value_name = "METHOD")]
+    method: String,
+    /// A header; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The client speaks TLS
+    #[arg(long)]
+    tls: bool,
+    /// The client speaks TLS with a certificate of the mesh
+    #[arg(long, conflicts_with = "tls")]
+    mtls: bool,
+    /// The server name that the client's TLS names [default: with --tls, the host]
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// What the client's TLS offers [default: by --tls, --mtls and the protocol]
+    #[arg(long, value_name = "PROTOCOL")]
+    alpn: Option<String>,
+    /// What the client speaks: http, http2 or tcp
+    #[arg(long, value_parser = ["http", "http2", "tcp"], value_name = "PROTOCOL")]
+    protocol: Option<String>,
+    /// The request comes in to the workload instead of going out from it
+    #[arg(long)]
+    inbound: bool,
+}
+
+/// A request with what had to be assumed.
+pub struct Asked {
+    pub request: Request,
+    pub notes: Vec<String>,
+}
+
+struct Url<'a> {
+    scheme: &'a str,
+    /// With its port, where that is written.
+    authority: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    path: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn parse(text: &'a str) -> anyhow::Result<Self> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        ensure!(["http", "https", "tcp", "grpc", "tls"].contains(&scheme), "{text}: http, https, grpc, tls or tcp");
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        ensure!(!authority.is_empty(), "{text}: no host");
+        let bare = meltemi_explain::without_port(authority);
+        let port =
+            authority.get(bare.len() + 1..).map(str::parse).transpose().with_context(|| format!("{text}: port"))?;
+        Ok(Self { scheme, authority, host: bare.trim_matches(['[', ']']), port, path })
+    }
+
+    fn port(&self) -> Option<u16> {
+        let default = match self.scheme {
+            "http" | "grpc" => Some(80),
+            "https" | "tls" => Some(443),
+            _ => None,
+        };
+        self.port.or(default)
+    }
+}
+
+/// Puts the request together.
+pub fn build(arguments: &Arguments, world: &World, subject: &Subject) -> anyhow::Result<Asked> {
+    let url = arguments.url.as_deref().map(Url::parse).transpose()?;
+    let scheme = url.as_ref().map_or("http", |url| url.scheme);
+    let security = match (arguments.mtls, arguments.tls || matches!(scheme, "https" | "tls")) {
+        (true, _) => Security::Mtls,
+        (false, true) => Security::Tls,
+        (false, false) => Security::Plaintext,
+    };
+    ensure!(
+        security != Security::Plaintext || arguments.sni.is_none() && arguments.alpn.is_none(),
+        "--sni and --alpn are of TLS: --tls or --mtls"
+    );
+    let mut notes = Vec::new();
+    let destination = destination(arguments, url.as_ref(), world, subject, &mut notes)?;
+    let authority = url.as_ref().map(|url| url.authority.to_owned());
+    let host = arguments.host.clone().or(authority).unwrap_or_else(|| destination.to_string());
+    let sni = match (&arguments.sni, security) {
+        (Some(sni), _) => sni.clone(),
+        (None, Security::Tls) => meltemi_explain::without_port(&host).to_owned(),
+        (None, _) => String::new(),
+    };
+    let path = url.as_ref().map(|url| url.path).filter(|path| !path.is_empty());
+    let path = arguments.path.clone().or(path.map(str::to_owned)).unwrap_or_else(|| "/".to_owned());
+    let source = subject.address.filter(|_| !arguments.inbound && !subject.is_gateway);
+    let request = Request {
+        inbound: arguments.inbound,
+        source: source.map(|address| SocketAddr::new(address, 40_000)),
+        protocol: protocol(arguments.protocol.as_deref(), scheme),
+        security,
+        alpn: arguments.alpn.clone(),
+        sni,
+        method: arguments.method.clone(),
+        host,
+        path: if path.starts_with('/') { path } else { format!("/{path}") },
+        headers: arguments.headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?,
+        ..Request::to(destination)
+    };
+    Ok(Asked { request, notes })
+}
+
+fn protocol(named: Option<&str>, scheme: &str) -> Protocol {
+    match (named, scheme) {
+        (Some("http2"), _) | (None, "grpc") => Protocol::Http2,
+        (Some("tcp"), _) | (None, "tcp" | "tls") => Protocol::Tcp,
+        _ => Protocol::Http1,
+    }
+}
+
+fn parse_header(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = text.split_once(':').with_context(|| format!("-H {text:?}: NAME: VALUE"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn destination(
+    arguments: &Arguments,
+    url: Option<&Url<'_>>,
+    world: &World,
+    subject: &Subject,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<SocketAddr> {
+    let port = url.and_then(Url::port);
+    if let Some(text) = &arguments.address {
+        if let Ok(address) = text.parse() {
+            return Ok(address);
+        }
+        let address: IpAddr = text.parse().with_context(|| format!("--address {text}: IP:PORT"))?;
+        let port = port.with_context(|| format!("--address {text}: which port? IP:PORT"))?;
+        return Ok(SocketAddr::new(address, port));
+    }
+    let Some(url) = url else { bail!("where to? A URL, or --address IP:PORT") };
+    let port = port.with_context(|| format!("{}: which port?", url.authority))?;
+    if arguments.inbound || subject.is_gateway {
+        return Ok(at_workload(port, world, subject, notes));
+    }
+    if let Ok(address) = url.host.parse() {
+        return Ok(SocketAddr::new(address, port));
+    }
+    let Some(service) = names::find(&world.mesh.services, url.host, &subject.namespace) else {
+        notes.push(format!("no service has the name {}: {ELSEWHERE} stands for its address", url.host));
+        return Ok(SocketAddr::new(ELSEWHERE, port));
+    };
+    if !service.ports.is_empty() && service.ports.iter().all(|(own, _)| *own != port) {
+        let ports: Vec<String> = service.ports.iter().map(|(own, _)| own.to_string()).collect();
+        notes.push(format!("{} has no port {port}; it has {}", service.hostname, ports.join(", ")));
+    }
+    let address = service.address.unwrap_or_else(|| {
+        notes.push(format!("{} has no address of its own: {ELSEWHERE} stands for it", service.hostname));
+        ELSEWHERE
+    });
+    Ok(SocketAddr::new(address, port))
+}
+
+/// What comes to a workload comes to its own port: the one to which a Service leads that has the port.
+fn at_workload(port: u16, world: &World, subject: &Subject, notes: &mut Vec<String>) -> SocketAddr {
+    let address = subject.address.unwrap_or(ELSEWHERE);
+    let target = world.mesh.target_port(address, port).filter(|target| *target != port);
+    if let Some(target) = target {
+        notes.push(format!("port {port} of its Service is port {target} of the workload"));
+    }
+    SocketAddr::new(address, target.unwrap_or(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_have_their_parts() {
+        for (text, expected) in [
+            ("http://a/b?c", ("http", "a", "a", Some(80), "/b?c")),
+            ("a.b:8080", ("http", "a.b:8080", "a.b", Some(8080), "")),
+            ("https://[::1]:1/x", ("https", "[::1]:1", "::1", Some(1), "/x")),
+            ("tcp://a", ("tcp", "a", "a", None, "")),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.scheme, url.authority, url.host, url.port(), url.path), expected, "{text}");
+        }
+        assert!(Url::parse("ftp://a").is_err());
+        assert!(Url::parse("http:///x").is_err());
+    }
+}
