@@ -9,6 +9,7 @@ mod envoy_sidecars;
 mod fabric;
 mod features;
 mod foreign_ads;
+mod goaway;
 mod load_tools;
 mod lossless;
 mod mesh;
