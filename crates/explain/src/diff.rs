@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod fields;
+mod listeners;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ pub use fields::Field;
 
 /// More fields of one resource are not of use to a person; JSON has them all.
 const MAX_FIELDS: usize = 12;
+/// More workloads of one group are counted.
+const MAX_NAMED: usize = 12;
 
 /// The same changes at one or more workloads.
 #[derive(Debug, Clone)]
@@ -105,8 +108,12 @@ impl Group {
     /// The proxies on one line, then each change on its own.
     pub fn text(&self) -> String {
         let replicas = |count: usize| if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") };
-        let proxies: Vec<String> =
-            self.proxies.iter().map(|proxy| format!("{} ({})", proxy.title, replicas(proxy.replicas))).collect();
+        let proxies = self.proxies.iter().take(MAX_NAMED);
+        let mut proxies: Vec<String> =
+            proxies.map(|proxy| format!("{} ({})", proxy.title, replicas(proxy.replicas))).collect();
+        if let Some(more) = self.proxies.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
+            proxies.push(format!("and {more} more"));
+        }
         let mut text = format!("{}:\n", proxies.join(", "));
         for change in &self.changes {
             let _ = writeln!(text, "  {}", change.text());
@@ -115,24 +122,31 @@ impl Group {
     }
 }
 
-/// Everything that differs between two meshes, for whom.
+/// Everything that differs between two meshes, for whom. What happens to the most workloads comes first.
 pub fn diff(old: &Mesh, new: &Mesh) -> Vec<Group> {
     let (before, after) = (workloads(old), workloads(new));
     let titles: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let mut groups: Vec<Group> = Vec::new();
+    // Each change with those to whom it happens.
+    let mut found: Vec<(Change, Vec<Affected>)> = Vec::new();
     for title in titles {
         let (was, is) = (before.get(title), after.get(title));
-        let changes = changes((old, was), (new, is));
-        if changes.is_empty() {
-            continue;
-        }
         let replicas = is.or(was).map_or(0, Vec::len);
-        let affected = Affected { title: title.clone(), replicas };
-        match groups.iter_mut().find(|group| group.changes == changes) {
-            Some(group) => group.proxies.push(affected),
-            None => groups.push(Group { proxies: vec![affected], changes }),
+        for change in changes((old, was), (new, is)) {
+            let affected = Affected { title: title.clone(), replicas };
+            match found.iter_mut().find(|(own, _)| *own == change) {
+                Some((_, proxies)) => proxies.push(affected),
+                None => found.push((change, vec![affected])),
+            }
         }
     }
+    let mut groups: Vec<Group> = Vec::new();
+    for (change, proxies) in found {
+        match groups.iter_mut().find(|group| group.proxies == proxies) {
+            Some(group) => group.changes.push(change),
+            None => groups.push(Group { proxies, changes: vec![change] }),
+        }
+    }
+    groups.sort_by_key(|group| std::cmp::Reverse(group.proxies.len()));
     groups
 }
 
@@ -202,6 +216,7 @@ pub fn resources(old: &Sent, new: &Sent) -> Vec<Change> {
 fn changed(kind: &'static str, name: &str, old: &Value, new: &Value) -> Vec<Change> {
     let words = match kind {
         "route" => routes::words(name, old, new),
+        "listener" => listeners::words(name, old, new),
         "endpoints" => endpoints::words(name, old, new),
         _ => Vec::new(),
     };

@@ -63,6 +63,8 @@ pub struct Step {
     pub facts: Vec<(&'static str, String)>,
     /// What was looked at before and did not fit.
     pub passed: Vec<Passed>,
+    /// Something was chosen here, named or not.
+    pub is_found: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -18,6 +18,8 @@ use meltemi_proto::json::{Secrets, any_to_value};
 use meltemi_translate::{Cache, generate, type_urls};
 use serde_json::Value;
 
+const ON_DEMAND: &str = "envoy.filters.http.on_demand";
+
 /// One resource: as it is sent, and as our proxy reads it.
 #[derive(Debug)]
 pub struct Resource<T> {
@@ -117,6 +119,13 @@ impl Sent {
     pub fn assignment<'a>(&'a self, cluster: &'a Cluster) -> Option<&'a LoadAssignment> {
         let subscribed = || self.assignments.iter().find(|resource| *resource.name == *cluster.service_name);
         cluster.load_assignment.as_deref().or_else(|| subscribed()?.plan.as_ref().ok())
+    }
+
+    /// The proxy asks for hosts and clusters when traffic first needs them, so that not all are here.
+    pub fn is_on_demand(&self) -> bool {
+        let listeners = self.listeners.iter().filter_map(|resource| resource.plan.as_ref().ok());
+        let mut managers = listeners.flat_map(chains).filter_map(|chain| manager(chain));
+        managers.any(|manager| manager.http_filters.iter().any(|filter| &*filter.name == ON_DEMAND))
     }
 
     /// Everything that our proxy would refuse, as `listener 0.0.0.0_80: filter_chains[0]: …`.

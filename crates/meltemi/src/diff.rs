@@ -30,7 +30,7 @@ Examples:
 Exit codes: 0 nothing differs; 1 something does; 2 wrong usage; 65 an input is wrong")]
 pub struct Diff {
     /// Files or folders of documents: as they are, and as they are to be
-    #[arg(value_name = "OLD NEW", num_args = 2)]
+    #[arg(value_names = ["OLD", "NEW"], num_args = 2)]
     paths: Vec<PathBuf>,
     /// Documents that are to be applied over what is in force
     #[arg(short = 'f', long, value_name = "PATH", num_args = 1.., requires = "discovery", conflicts_with = "paths")]

@@ -34,9 +34,9 @@ Exit codes: 0 told, whatever becomes of the request, and every call of a case pa
 be told; 2 wrong usage; 65 an input is wrong")]
 pub struct Explain {
     #[command(flatten)]
-    pub(crate) world: world::Arguments,
+    pub(crate) world: world::MeshArguments,
     #[command(flatten)]
-    request: request::Arguments,
+    request: request::RequestArguments,
     /// Files or folders of cases: each a mesh, a proxy in it, and what is to become of calls
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["filename", "discovery", "from", "url"])]
     case: Vec<PathBuf>,
@@ -99,12 +99,15 @@ fn usage(reason: &str) -> ExitCode {
 /// One line of JSON a call, then how many passed.
 fn play(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let (mut passed, mut failed, mut broken, mut files) = (0_usize, 0_usize, false, 0_usize);
-    for file in cases::files(paths)? {
+    let (mut passed, mut failed, mut broken, mut played_files) = (0_usize, 0_usize, false, 0_usize);
+    let files = cases::files(paths)?;
+    let several = files.len() > 1;
+    for file in files {
         let Some(text) = file.text()? else { continue };
-        files += 1;
-        let played = case::Case::parse(&file.name, &text).and_then(|case| case::play(&case, case::Dialect::default()));
-        let played = match played {
+        played_files += 1;
+        let case = case::Case::parse(&file.name, &text);
+        let played = case.and_then(|case| Ok((case::play(&case, case::Dialect::default())?, case.name)));
+        let (played, name) = match played {
             Ok(played) => played,
             Err(error) => {
                 eprintln!("error: {error}");
@@ -118,10 +121,14 @@ fn play(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
             } else {
                 failed += 1
             }
-            writeln!(out, "{}", call.json())?;
+            let mut line = call.json();
+            if several {
+                line["case"] = name.as_str().into();
+            }
+            writeln!(out, "{line}")?;
         }
     }
-    if files == 0 {
+    if played_files == 0 {
         bail!("no cases there");
     }
     writeln!(out, "{passed} passed, {failed} failed")?;

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use meltemi_config::Kind;
+use meltemi_config::{Kind, Object, OwnerReference};
 use meltemi_push::{ClientStatus, TypeStatus};
 use meltemi_xds::Variant;
 use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE};
@@ -124,28 +124,45 @@ pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<V
     Json(registry::endpoints(&state.pusher.snapshot(), &state.options.cluster_id))
 }
 
-/// Configuration objects in force. Secrets are listed without their content.
-pub(super) async fn configz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+/// Configuration objects in force; with `kinds=all` those of Kubernetes too, with all that they are read for. Secrets are
+/// listed without their content.
+pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
+    let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
-    let objects = set.iter().filter(|object| object.kind().is_istio() || object.kind() == Kind::Secret).map(|object| {
-        let meta = &object.meta;
-        let spec = match object.kind() {
-            Kind::Secret => Value::Null,
-            _ => serde_json::to_value(&object.spec).unwrap_or_default(),
-        };
-        json!({
-            "apiVersion": object.kind().api_version(),
-            "kind": object.kind().as_str(),
-            "metadata": {
-                "name": &*meta.name,
-                "namespace": &*meta.namespace,
-                "resourceVersion": &*meta.resource_version,
-                "source": meta.source.as_ref().map(ToString::to_string),
-            },
-            "spec": spec,
-        })
+    let wanted = |object: &&Object| all || object.kind().is_istio() || object.kind() == Kind::Secret;
+    Json(set.iter().filter(wanted).map(|object| config_object(object, all)).collect())
+}
+
+fn config_object(object: &Object, whole: bool) -> Value {
+    let meta = &object.meta;
+    let spec = match object.kind() {
+        Kind::Secret => Value::Null,
+        _ => serde_json::to_value(&object.spec).unwrap_or_default(),
+    };
+    let mut value = json!({
+        "apiVersion": object.kind().api_version(),
+        "kind": object.kind().as_str(),
+        "metadata": {
+            "name": &*meta.name,
+            "namespace": &*meta.namespace,
+            "resourceVersion": &*meta.resource_version,
+            "source": meta.source.as_ref().map(ToString::to_string),
+        },
+        "spec": spec,
     });
-    Json(objects.collect())
+    if whole {
+        let owners = meta.owner_references.iter();
+        let owner =
+            |owner: &OwnerReference| json!({"kind": owner.kind, "name": owner.name, "controller": owner.controller});
+        let metadata = &mut value["metadata"];
+        metadata["labels"] = json!(meta.labels);
+        metadata["annotations"] = json!(meta.annotations);
+        metadata["ownerReferences"] = owners.map(owner).collect();
+        if let Some(time) = &meta.creation_timestamp {
+            metadata["creationTimestamp"] = time.to_string().into();
+        }
+    }
+    value
 }
 
 /// The MeshConfig in force.

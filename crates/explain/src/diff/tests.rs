@@ -138,3 +138,11 @@ fn json_has_the_kind_of_each_change() {
     assert_eq!(json["changes"][0]["kind"], "route");
     assert_eq!(json["changes"][0]["change"], "changed");
 }
+
+#[test]
+fn filter_chains_are_told_by_what_they_take() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n---";
+    let text: String = diff(&mesh(MESH), &mesh(&format!("{policy}{MESH}"))).iter().map(Group::text).collect();
+    assert!(text.contains("  listener virtualInbound: filter chain 0.0.0.0_80 (port 80, "), "{text}");
+    assert!(text.contains("no TLS) is gone\n"), "{text}");
+}

@@ -1,59 +1,87 @@
 //! Which rule and match of a VirtualService a route was made from.
+//!
+//! A route says of which VirtualService it is, not of which rule. Rules become routes in their order, so the routes of a virtual
+//! host are laid beside the rules, and each takes the next rule that it can be made from: by name, path, and what else is matched.
 
 use meltemi_config::networking::{HttpMatchRequest, HttpRoute, StringMatch, StringMatchType, VirtualService};
-use meltemi_config::{Key, Spec};
+use meltemi_config::{Key, Kind, Spec};
 use meltemi_plan::route::PathRule;
 use meltemi_plan::{HeaderKey, Route, VirtualHost};
 
 use super::{Origins, Place};
 
-/// One `http` entry with one of its matches, in the order in which they become routes.
+/// One `http` entry with one of its matches.
 struct Candidate<'a> {
-    http: usize,
-    matches: Option<usize>,
+    /// Of the VirtualService that has the entry: a delegate, where the route's own one delegates.
+    key: Key,
+    /// `spec.http[1].match[0]`.
+    path: String,
     rule: &'a HttpRoute,
     condition: Option<&'a HttpMatchRequest>,
+    /// The delegating entry, with the match of it that counts.
+    root: Option<(&'a HttpRoute, Option<&'a HttpMatchRequest>)>,
 }
 
 impl Candidate<'_> {
-    fn path(&self) -> String {
-        match self.matches {
-            Some(index) => format!("spec.http[{}].match[{index}]", self.http),
-            None => format!("spec.http[{}]", self.http),
+    /// Whether a route looks like one that is made from this.
+    fn fits(&self, route: &Route) -> bool {
+        if *route.name != *self.name() {
+            return false;
+        }
+        let root = self.root.and_then(|(_, condition)| condition);
+        let own = self.condition;
+        let uri = own.and_then(|own| own.uri.as_ref()).or_else(|| root.and_then(|root| root.uri.as_ref()));
+        if !same_path(&route.matcher.path, uri) {
+            return false;
+        }
+        let conditions: Vec<&HttpMatchRequest> = own.into_iter().chain(root).collect();
+        let any = |of: &dyn Fn(&HttpMatchRequest) -> bool| conditions.iter().any(|condition| of(condition));
+        let has = |key: &HeaderKey| {
+            let named = |condition: &HttpMatchRequest| {
+                let headers = condition.headers.keys().chain(condition.without_headers.keys());
+                headers.into_iter().any(|name| name.eq_ignore_ascii_case(key.as_str()))
+            };
+            match key {
+                HeaderKey::Method => any(&|condition| condition.method.is_some()),
+                HeaderKey::Scheme => any(&|condition| condition.scheme.is_some()),
+                HeaderKey::Authority => any(&|condition| condition.authority.is_some() || named(condition)),
+                _ => any(&named),
+            }
+        };
+        let asked = |name: &str| any(&|condition| condition.query_params.contains_key(name));
+        let matcher = &route.matcher;
+        matcher.headers.iter().all(|header| has(&header.key))
+            && matcher.query.iter().all(|query| asked(&query.name))
+            && (self.root.is_some() || self.counts() == counts_of(route))
+    }
+
+    /// The route's name, as translation puts it together.
+    fn name(&self) -> String {
+        let joined = |root: &str, own: &str| match (root, own) {
+            ("", one) | (one, "") => one.to_owned(),
+            (root, own) => format!("{root}-{own}"),
+        };
+        let named = |condition: Option<&HttpMatchRequest>| condition.map_or("", |condition| &condition.name).to_owned();
+        let (root, outer) = self.root.map_or(("", String::new()), |(root, outer)| (&*root.name, named(outer)));
+        let rule = joined(root, &self.rule.name);
+        match joined(&outer, &named(self.condition)) {
+            condition if condition.is_empty() => rule,
+            condition => format!("{rule}.{condition}"),
         }
     }
 
-    /// Whether a route looks like one that is made from this.
-    fn fits(&self, route: &Route) -> bool {
-        let name = match self.condition {
-            Some(condition) if !condition.name.is_empty() => format!("{}.{}", self.rule.name, condition.name),
-            _ => self.rule.name.to_string(),
-        };
-        if *route.name != *name {
-            return false;
-        }
-        let Some(condition) = self.condition else { return route.matcher.headers.is_empty() };
-        let named = |key: &HeaderKey| {
-            let text = key.as_str();
-            condition.headers.keys().chain(condition.without_headers.keys()).any(|name| name.eq_ignore_ascii_case(text))
-        };
-        let headers = route.matcher.headers.iter().all(|header| match header.key {
-            HeaderKey::Method => condition.method.is_some(),
-            HeaderKey::Authority => condition.authority.is_some() || named(&header.key),
-            HeaderKey::Scheme => condition.scheme.is_some(),
-            _ => named(&header.key),
-        });
-        let query = route.matcher.query.iter().all(|query| condition.query_params.contains_key(&query.name));
+    /// Matched headers and claims, and query parameters.
+    fn counts(&self) -> (usize, usize) {
+        let Some(condition) = self.condition else { return (0, 0) };
         let pseudo = [&condition.method, &condition.authority, &condition.scheme];
-        let wanted = condition.headers.len()
-            + condition.without_headers.len()
-            + pseudo.iter().filter(|matcher| matcher.is_some()).count();
-        headers
-            && query
-            && route.matcher.headers.len() + route.matcher.dynamic_metadata.len() == wanted
-            && route.matcher.query.len() == condition.query_params.len()
-            && same_path(&route.matcher.path, condition.uri.as_ref())
+        let pseudo = pseudo.iter().filter(|matcher| matcher.is_some()).count();
+        (condition.headers.len() + condition.without_headers.len() + pseudo, condition.query_params.len())
     }
+}
+
+fn counts_of(route: &Route) -> (usize, usize) {
+    let matcher = &route.matcher;
+    (matcher.headers.len() + matcher.dynamic_metadata.len(), matcher.query.len())
 }
 
 fn same_path(rule: &PathRule, uri: Option<&StringMatch>) -> bool {
@@ -69,49 +97,84 @@ fn same_path(rule: &PathRule, uri: Option<&StringMatch>) -> bool {
     }
 }
 
-fn candidates(rule: &VirtualService) -> Vec<Candidate<'_>> {
-    let mut all = Vec::new();
-    for (http, rule) in rule.http.iter().enumerate() {
-        let matches = rule.matches.iter().enumerate();
-        all.extend(matches.map(|(index, condition)| Candidate {
-            http,
-            matches: Some(index),
-            rule,
-            condition: Some(condition),
-        }));
-        if rule.matches.is_empty() {
-            all.push(Candidate { http, matches: None, rule, condition: None });
-        }
+/// The matches of an entry; none is one that takes everything.
+fn matches(rule: &HttpRoute) -> Vec<(Option<usize>, Option<&HttpMatchRequest>)> {
+    if rule.matches.is_empty() {
+        return vec![(None, None)];
     }
-    all
+    rule.matches.iter().enumerate().map(|(index, condition)| (Some(index), Some(condition))).collect()
+}
+
+fn path(http: usize, index: Option<usize>) -> String {
+    match index {
+        Some(index) => format!("spec.http[{http}].match[{index}]"),
+        None => format!("spec.http[{http}]"),
+    }
 }
 
 impl Origins {
     /// The place of a virtual host's route: the rule it was made from, as far as that can be told.
     pub fn of_route(&self, host: &VirtualHost, route: &Route) -> Option<Place> {
         let key = self.of_metadata(route.metadata.as_deref())?;
-        let path = self.rule_of(&key, host, route).map(|(path, _)| path).unwrap_or_default();
-        self.place(&key, &path)
-    }
-
-    /// The `http` entry that a route was made from.
-    pub fn http_of(&self, host: &VirtualHost, route: &Route) -> Option<&HttpRoute> {
-        let key = self.of_metadata(route.metadata.as_deref())?;
-        self.rule_of(&key, host, route).map(|(_, rule)| rule)
+        match self.candidate_of(&key, host, route) {
+            Some(candidate) => self.place(&candidate.key, &candidate.path),
+            None => self.place(&key, ""),
+        }
     }
 
     /// Routes and rules have the same order, so each route takes the first rule after that of the route before it.
-    fn rule_of(&self, key: &Key, host: &VirtualHost, route: &Route) -> Option<(String, &HttpRoute)> {
-        let Spec::VirtualService(rule) = &self.object(key)?.spec else { return None };
-        let candidates = candidates(rule);
-        let mut next = 0;
+    fn candidate_of(&self, key: &Key, host: &VirtualHost, route: &Route) -> Option<Candidate<'_>> {
+        let mut candidates = self.candidates(key)?.into_iter();
         for own in host.routes.iter().filter(|own| self.of_metadata(own.metadata.as_deref()).as_ref() == Some(key)) {
-            let found = candidates.iter().skip(next).position(|candidate| candidate.fits(own)).map(|at| next + at);
-            if std::ptr::eq(&**own, route) {
-                return found.map(|at| (candidates[at].path(), candidates[at].rule));
+            let found = candidates.find(|candidate| candidate.fits(own));
+            if std::ptr::eq(&**own, route) || found.is_none() {
+                return found;
             }
-            next = found.map_or(next, |at| at + 1);
         }
         None
+    }
+
+    /// Every entry with every match, in the order in which they become routes.
+    fn candidates(&self, key: &Key) -> Option<Vec<Candidate<'_>>> {
+        let mut all = Vec::new();
+        for (http, rule) in self.rules(key)?.http.iter().enumerate() {
+            let Some(delegate) = &rule.delegate else {
+                all.extend(matches(rule).into_iter().map(|(index, condition)| Candidate {
+                    key: key.clone(),
+                    path: path(http, index),
+                    rule,
+                    condition,
+                    root: None,
+                }));
+                continue;
+            };
+            let namespace = if delegate.namespace.is_empty() { &key.namespace } else { &delegate.namespace };
+            let delegate = Key::new(Kind::VirtualService, namespace, &delegate.name);
+            all.extend(self.delegated(rule, &delegate));
+        }
+        Some(all)
+    }
+
+    fn delegated<'a>(&'a self, root: &'a HttpRoute, delegate: &Key) -> Vec<Candidate<'a>> {
+        let mut all = Vec::new();
+        for (http, rule) in self.rules(delegate).into_iter().flat_map(|rules| rules.http.iter().enumerate()) {
+            for (_, outer) in matches(root) {
+                all.extend(matches(rule).into_iter().map(|(index, condition)| Candidate {
+                    key: delegate.clone(),
+                    path: path(http, index),
+                    rule,
+                    condition,
+                    root: Some((root, outer)),
+                }));
+            }
+        }
+        all
+    }
+
+    fn rules(&self, key: &Key) -> Option<&VirtualService> {
+        match &self.object(key)?.spec {
+            Spec::VirtualService(rules) => Some(rules),
+            _ => None,
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! What a route does with a request besides sending it on.
 
-use meltemi_config::networking::HttpRoute;
 use meltemi_plan::filter::{Fault, FaultAbortBy, FaultDelayBy, FilterOverride};
 use meltemi_plan::route::{
     DirectResponse, Forward, HashBy, HostRewrite, MirrorCluster, PathRewrite, Redirect, RedirectPath, RouteAction,
@@ -12,7 +11,7 @@ use super::words;
 type Fact = (&'static str, String);
 
 /// Timeouts, retries and changes, by name.
-pub(super) fn facts(host: &VirtualHost, route: &Route, http: Option<&HttpRoute>) -> Vec<Fact> {
+pub(super) fn facts(host: &VirtualHost, route: &Route) -> Vec<Fact> {
     let mut facts = match &route.action {
         RouteAction::Forward(forward) => forwarded(host, forward),
         RouteAction::Redirect(redirect) => vec![("redirect", redirected(redirect))],
@@ -30,9 +29,6 @@ pub(super) fn facts(host: &VirtualHost, route: &Route, http: Option<&HttpRoute>)
     let answered = route.response_headers.add.len() + route.response_headers.remove.len();
     if changed + answered > 0 {
         facts.push(("headers", format!("{changed} changes to the request's, {answered} to the response's")));
-    }
-    if http.is_some_and(|http| http.delegate.is_some()) {
-        facts.push(("delegate", "the rule is another VirtualService's".to_owned()));
     }
     facts
 }

@@ -79,9 +79,11 @@ fn chain(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>, list
         place: None,
     });
     let passed: Vec<Passed> = passed.take(MAX_PASSED).collect();
+    let policy = || question.origins.peer_authentication(question.namespace, question.root_namespace, question.labels);
+    let policy = if request.inbound { policy() } else { None };
     let Some(chain) = chosen else {
-        let why = "no filter chain takes the connection: it is closed".to_owned();
-        return Step { kind: "filter chain", why, passed, ..Step::default() };
+        let why = "none takes the connection: it is closed".to_owned();
+        return Step { kind: "filter chain", why, places: policy.into_iter().collect(), passed, ..Step::default() };
     };
     let wanted = words::criteria(&chain.criteria);
     let is_default = listener.default_chain.as_ref().is_some_and(|default| std::sync::Arc::ptr_eq(default, chain));
@@ -96,15 +98,12 @@ fn chain(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>, list
         .and_then(|key| question.origins.place(&key, ""))
         .into_iter()
         .collect();
-    if request.inbound {
-        let root = question.root_namespace;
-        places.extend(question.origins.peer_authentication(question.namespace, root, question.labels));
-    }
+    places.extend(policy);
     let mut facts = vec![("TLS", terminated(outcome, request))];
     if let Some(tcp) = outcome.tcp {
         facts.push(("idle timeout", words::limit(tcp.idle_timeout)));
     }
-    Step { kind: "filter chain", name: chain.name.to_string(), why, places, facts, passed }
+    Step { kind: "filter chain", name: chain.name.to_string(), why, places, facts, passed, is_found: true }
 }
 
 fn terminated(outcome: &Outcome<'_>, request: &Request) -> String {
@@ -199,7 +198,7 @@ fn the_route(
         name: title(route),
         why: format!("takes {}", words::conditions(&route.matcher)),
         places: question.origins.of_route(host, route).into_iter().collect(),
-        facts: route::facts(host, route, question.origins.http_of(host, route)),
+        facts: route::facts(host, route),
         ..step
     }
 }
@@ -226,13 +225,13 @@ pub(super) fn verdict(request: &Request, outcome: &Outcome<'_>, upstreams: &[Ups
     let broken = upstreams.iter().filter(|upstream| upstream.problem.is_some()).count();
     match (named.len(), broken) {
         (0, _) => ("taken, and forwarded nowhere".to_owned(), false),
-        (1, 1) => (format!("fails: goes to {}, and {}", named[0], problem(&upstreams[0])), false),
+        (1, 1) => (format!("fails: goes {}, and {}", named[0], problem(&upstreams[0])), false),
         (all, broken) if all == broken => ("fails: none of its clusters serves anybody".to_owned(), false),
-        (_, 0) => (format!("goes to {}", named.join(", ")), true),
+        (_, 0) => (format!("goes {}", named.join(", ")), true),
         (_, _) => {
             let wrong: Vec<&Upstream> = upstreams.iter().filter(|upstream| upstream.problem.is_some()).collect();
             let share: f64 = wrong.iter().map(|upstream| upstream.share).sum();
-            (format!("{} of it fails: goes to {}", words::percent(share), named.join(", ")), false)
+            (format!("{} of it fails: goes {}", words::percent(share), named.join(", ")), false)
         }
     }
 }
@@ -254,7 +253,7 @@ fn destination(upstream: &Upstream, request: &Request, shared: bool) -> String {
         }
         names::Cluster::Fixed(name) => name.to_owned(),
     };
-    if shared { format!("{} to {text}", words::percent(upstream.share)) } else { text }
+    if shared { format!("{} to {text}", words::percent(upstream.share)) } else { format!("to {text}") }
 }
 
 fn failed(failure: Failure, request: &Request) -> String {

@@ -58,7 +58,7 @@ fn a_request_is_followed_to_its_endpoints_and_its_lines() {
     assert_eq!(v1.endpoints[0].workload, "catalog-v1.shop");
     assert_eq!(v1.endpoints[0].security, "mutual TLS");
     assert!(
-        report.verdict.starts_with("goes to 90% to catalog.shop.svc.cluster.local:8080 subset v1, 10% to "),
+        report.verdict.starts_with("goes 90% to catalog.shop.svc.cluster.local:8080 subset v1, 10% to "),
         "{}",
         report.verdict
     );
@@ -76,7 +76,7 @@ fn text_has_the_end_first_and_the_way_below() {
     let text = ask(&shop(), "frontend", |_| {}).text(false);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("GET http://catalog:8080/ to 10."), "{text}");
-    assert!(lines[1].starts_with("goes to "), "{text}");
+    assert!(lines[1].starts_with("goes 90% to "), "{text}");
     assert!(text.contains("\n  filter chain"), "{text}");
     assert!(text.contains("from VirtualService shop/catalog spec.http[1]  routing.yaml:"), "{text}");
     assert!(!text.contains('\u{1b}'));
@@ -133,4 +133,51 @@ fn tcp_goes_by_its_address() {
         "{}",
         report.text(false)
     );
+}
+
+#[test]
+fn a_route_of_a_delegate_is_told_where_the_delegate_is_written() {
+    let routing = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root, namespace: shop}
+spec:
+  hosts: [catalog]
+  http:
+  - name: own
+    match: [{uri: {prefix: /own}}]
+    route: [{destination: {host: catalog}}]
+  - name: rest
+    match: [{uri: {prefix: /a}}, {uri: {prefix: /b}}]
+    delegate: {name: leaf}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf, namespace: shop}
+spec:
+  http:
+  - name: tested
+    match: [{headers: {x: {exact: '1'}}}]
+    route: [{destination: {host: catalog}}]
+  - name: all
+    route: [{destination: {host: catalog}}]
+";
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let mesh = Mesh::read(&[file("routing.yaml", routing), file("services.yaml", SERVICES)], None).unwrap();
+    assert!(mesh.refused.is_empty(), "{:?}", mesh.refused);
+    let place = |path: &str| {
+        let report = ask(&mesh, "frontend", |request| request.path = path.into());
+        let step = report.steps.iter().find(|step| step.kind == "route").unwrap().clone();
+        (step.name, step.places.first().map(Place::title))
+    };
+    let named = |name: &str, title: &str| (name.to_owned(), Some(title.to_owned()));
+    assert_eq!(place("/own"), named("own", "VirtualService shop/root spec.http[0].match[0]"));
+    assert_eq!(place("/a/1"), named("rest-all", "VirtualService shop/leaf spec.http[1]"));
+    assert_eq!(place("/b"), named("rest-all", "VirtualService shop/leaf spec.http[1]"));
+    let tested = ask(&mesh, "frontend", |request| {
+        request.path = "/b".into();
+        request.headers.push(("x".into(), "1".into()));
+    });
+    let step = tested.steps.iter().find(|step| step.kind == "route").unwrap();
+    assert_eq!(step.places[0].title(), "VirtualService shop/leaf spec.http[0].match[0]");
 }

@@ -89,7 +89,7 @@ fn one(lines: &mut Lines, depth: usize, step: &Step) {
     lines.places(depth + 2, &step.places);
     lines.facts(depth + 2, &step.facts);
     // Of filter chains a person wants to know only when none fitted.
-    if step.kind == "filter chain" && !step.name.is_empty() {
+    if step.kind == "filter chain" && step.is_found {
         return;
     }
     for passed in &step.passed {

@@ -5,6 +5,7 @@ use meltemi_plan::route::{ClusterSpec, WeightedName};
 use meltemi_plan::tcp_proxy::TcpCluster;
 use meltemi_plan::tls::{SecretRef, Validation};
 use meltemi_plan::{Cluster, ClusterKind, EndpointHealth, LoadAssignment, Metadata, UpstreamTls};
+use meltemi_translate::names::Cluster as Name;
 
 use super::{Candidate, Question, Upstream, words};
 use crate::request::Request;
@@ -62,10 +63,12 @@ fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream 
         }
     };
     upstream.places.extend(question.origins.of_cluster(cluster));
-    if let meltemi_translate::names::Cluster::Outbound { host, .. } = meltemi_translate::names::Cluster::parse(name) {
+    if let Name::Outbound { host, .. } = Name::parse(name)
+        && upstream.places.is_empty()
+    {
         upstream.places.extend(question.origins.of_host(host));
     }
-    upstream.facts = facts(cluster);
+    upstream.facts = facts(question, cluster);
     upstream.endpoints = candidates(question, cluster, request);
     upstream.problem = problem(name, cluster, &upstream.endpoints);
     upstream
@@ -73,7 +76,6 @@ fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream 
 
 /// A route to a cluster that is not there: most often a subset that no DestinationRule has.
 fn missing(question: &Question<'_>, name: &str) -> String {
-    use meltemi_translate::names::Cluster as Name;
     let Name::Outbound { port, subset, host } = Name::parse(name) else {
         return "there is no such cluster".to_owned();
     };
@@ -96,7 +98,7 @@ fn missing(question: &Question<'_>, name: &str) -> String {
     }
 }
 
-fn facts(cluster: &Cluster) -> Vec<(&'static str, String)> {
+fn facts(question: &Question<'_>, cluster: &Cluster) -> Vec<(&'static str, String)> {
     let kind = match &cluster.kind {
         ClusterKind::Static => "fixed endpoints",
         ClusterKind::StrictDns => "endpoints by DNS, all answers",
@@ -105,10 +107,7 @@ fn facts(cluster: &Cluster) -> Vec<(&'static str, String)> {
         ClusterKind::OriginalDst(_) => "the original destination",
     };
     let mut facts = vec![("discovery", kind.to_owned()), ("load balancer", balancer(cluster))];
-    facts.push(("TLS", security(&cluster.transport)));
-    for alternative in &cluster.transport_matches {
-        facts.push(("TLS", format!("{} ({})", security(&alternative.transport), alternative.name)));
-    }
+    facts.extend(transports(question, cluster).into_iter().map(|transport| ("TLS", security(transport))));
     let protocol = match cluster.http.protocol {
         UpstreamProtocol::Http1 => "HTTP/1.1",
         UpstreamProtocol::Http2 => "HTTP/2",
@@ -140,6 +139,25 @@ fn facts(cluster: &Cluster) -> Vec<(&'static str, String)> {
         facts.push(("at most", set.join(", ")));
     }
     facts
+}
+
+/// What is spoken to the endpoints that there are; without any, whatever may be.
+fn transports<'a>(question: &Question<'a>, cluster: &'a Cluster) -> Vec<&'a TransportSocket> {
+    let assignment = question.sent.assignment(cluster);
+    let endpoints = assignment.iter().flat_map(|assignment| &assignment.localities);
+    let endpoints = endpoints.flat_map(|locality| &locality.endpoints);
+    let mut used: Vec<u16> = endpoints.map(|endpoint| cluster.transport_index(endpoint.metadata.as_deref())).collect();
+    used.sort_unstable();
+    used.dedup();
+    let of = |index: &u16| match usize::from(*index).checked_sub(1) {
+        Some(index) => cluster.transport_matches.get(index).map(|matched| &matched.transport),
+        None => Some(&cluster.transport),
+    };
+    if used.is_empty() {
+        let all = cluster.transport_matches.iter().map(|matched| &matched.transport);
+        return std::iter::once(&cluster.transport).chain(all).collect();
+    }
+    used.iter().filter_map(of).collect()
 }
 
 fn balancer(cluster: &Cluster) -> String {

@@ -14,7 +14,7 @@ use super::world::World;
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 #[derive(Debug, Clone, Args)]
-pub struct Arguments {
+pub struct RequestArguments {
     /// Where the request goes: http, https or tcp, host, port and path
     #[arg(value_name = "URL")]
     url: Option<String>,
@@ -98,7 +98,7 @@ impl<'a> Url<'a> {
 }
 
 /// Puts the request together.
-pub fn build(arguments: &Arguments, world: &World, subject: &Subject) -> anyhow::Result<Asked> {
+pub fn build(arguments: &RequestArguments, world: &World, subject: &Subject) -> anyhow::Result<Asked> {
     let url = arguments.url.as_deref().map(Url::parse).transpose()?;
     let scheme = url.as_ref().map_or("http", |url| url.scheme);
     let security = match (arguments.mtls, arguments.tls || matches!(scheme, "https" | "tls")) {
@@ -152,7 +152,7 @@ fn parse_header(text: &str) -> anyhow::Result<(String, String)> {
 }
 
 fn destination(
-    arguments: &Arguments,
+    arguments: &RequestArguments,
     url: Option<&Url<'_>>,
     world: &World,
     subject: &Subject,

@@ -50,7 +50,16 @@ fn of_mesh(world: &World, found: &[&Proxy], running: Option<&Running>) -> anyhow
     let mut sent = None;
     if let Some(running) = running {
         match connection(running, proxy) {
-            Some(connected) => sent = Some(discovery::sent(&|page| running.address.page(page), connected)?),
+            Some(connected) => {
+                let dumped = discovery::sent(&|page| running.address.page(page), connected)?;
+                if dumped.is_on_demand() {
+                    notes.push(
+                        "its proxy asks for hosts when traffic first needs them: this is what it would get".to_owned(),
+                    );
+                } else {
+                    sent = Some(dumped);
+                }
+            }
             None => notes.push("its proxy is not connected: this is what it would be sent".to_owned()),
         }
     }

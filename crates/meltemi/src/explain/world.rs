@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_PAGE: u64 = 1 << 30;
 
 #[derive(Debug, Clone, Args)]
-pub struct Arguments {
+pub struct MeshArguments {
     /// Files or folders of Kubernetes and Istio documents; - is standard input
     #[arg(short = 'f', long, value_name = "PATH", num_args = 1..)]
     pub filename: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Running {
 }
 
 impl World {
-    pub fn open(arguments: &Arguments) -> anyhow::Result<Self> {
+    pub fn open(arguments: &MeshArguments) -> anyhow::Result<Self> {
         let config = arguments.mesh_config.as_ref().map(read_one).transpose()?;
         if let Some(url) = &arguments.discovery {
             let (address, in_force) = in_force(url)?;
