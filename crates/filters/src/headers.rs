@@ -134,6 +134,6 @@ fn set_text(field: &mut ByteStr, value: &HeaderValue, action: AppendAction) {
         AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => false,
     };
     if let (false, Ok(text)) = (keeps, value.to_str()) {
-        *field = ByteStr::copy_from(text);
+        *field = ByteStr::from(text);
     }
 }

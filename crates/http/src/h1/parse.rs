@@ -150,7 +150,7 @@ pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Fra
         if fields.host.is_none() && protocol == Protocol::Http11 {
             return Err(Violation::HostMissing);
         }
-        let (authority, path) = target_parts(head, &method, target, fields.host.take())?;
+        let (authority, path) = target_parts(&method, target, fields.host.take())?;
         let length = fields.request_length(&method, protocol)?;
         let upgrade = fields.take_upgrade();
         let framing = Framing { length, keep_alive: fields.keep_alive(protocol) };
@@ -251,7 +251,7 @@ impl Fields {
                 if self.host.is_some() {
                     return Err(Violation::HostRepeated);
                 }
-                self.host = Some(authority(head, field.value).ok_or(Violation::HostInvalid)?);
+                self.host = Some(authority(field.value).ok_or(Violation::HostInvalid)?);
             }
             header::CONTENT_LENGTH => {
                 if self.length.is_some() {
@@ -319,7 +319,7 @@ impl Fields {
         let value = self.upgrade.take().filter(|_| self.connection_upgrade)?;
         // h2c would need us to speak HTTP/2 on this connection; RFC 9113 dropped it, and Envoy ignores it.
         let text = value.to_str().ok().filter(|text| !text.eq_ignore_ascii_case("h2c"))?;
-        Some(ByteStr::copy_from(text))
+        Some(ByteStr::from(text))
     }
 
     fn request_length(&self, method: &Method, protocol: Protocol) -> Result<Length, Violation> {
@@ -438,31 +438,25 @@ static AUTHORITY: [bool; 256] = {
     allowed
 };
 
-fn authority(storage: &Bytes, bytes: &[u8]) -> Option<ByteStr> {
+fn authority(bytes: &[u8]) -> Option<ByteStr> {
     if !bytes.iter().all(|b| AUTHORITY[usize::from(*b)]) {
         return None;
     }
-    ByteStr::from_bytes(storage.slice_ref(bytes)).ok()
+    ByteStr::from_utf8(bytes)
 }
 
-fn target_parts(
-    head: &Bytes,
-    method: &Method,
-    target: &str,
-    host: Option<ByteStr>,
-) -> Result<(ByteStr, ByteStr), Violation> {
+fn target_parts(method: &Method, target: &str, host: Option<ByteStr>) -> Result<(ByteStr, ByteStr), Violation> {
     if !target.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Violation::Target);
     }
-    let piece = |text: &str| ByteStr::from_bytes(head.slice_ref(text.as_bytes())).map_err(|_| Violation::Target);
     if *method == Method::CONNECT {
         // authority-form, with a port (RFC 9112 3.2.3).
         let valid = target.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        let authority = authority(head, target.as_bytes()).filter(|_| valid).ok_or(Violation::Target)?;
+        let authority = authority(target.as_bytes()).filter(|_| valid).ok_or(Violation::Target)?;
         return Ok((authority, ByteStr::default()));
     }
     if target.starts_with('/') || (target == "*" && *method == Method::OPTIONS) {
-        return Ok((host.unwrap_or_default(), piece(target)?));
+        return Ok((host.unwrap_or_default(), ByteStr::from(target)));
     }
     let scheme_end = target.find("://").ok_or(Violation::Target)?;
     if !target[..scheme_end].eq_ignore_ascii_case("http") && !target[..scheme_end].eq_ignore_ascii_case("https") {
@@ -470,10 +464,9 @@ fn target_parts(
     }
     let rest = &target[scheme_end + 3..];
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority =
-        authority(head, &rest.as_bytes()[..end]).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
+    let authority = authority(&rest.as_bytes()[..end]).filter(|a| !a.as_bytes().is_empty()).ok_or(Violation::Target)?;
     let path = match rest.as_bytes().get(end) {
-        Some(b'/') => piece(&rest[end..])?,
+        Some(b'/') => ByteStr::from(&rest[end..]),
         Some(_) => ByteStr::from(format!("/{}", &rest[end..])),
         None => ByteStr::from_static("/"),
     };

@@ -160,7 +160,7 @@ fn host_text(host: &HeaderValue) -> Result<ByteStr, Refused> {
     if !super::hpack::is_authority(host.as_bytes()) {
         return Err(Refused::Malformed);
     }
-    host.to_str().map(ByteStr::copy_from).map_err(|_| Refused::Malformed)
+    host.to_str().map(ByteStr::from).map_err(|_| Refused::Malformed)
 }
 
 /// HTTP/2 may split cookies into crumbs; everything behind us expects one field (RFC 9113 8.2.3).

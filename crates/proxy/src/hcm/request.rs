@@ -101,7 +101,7 @@ fn check_target(plan: &Hcm, head: &mut RequestHead) -> Result<(), Refusal> {
         Normalized::Rejected => Err(refuse(StatusCode::BAD_REQUEST, "path_normalization_failed")),
         Normalized::Redirect(path) => {
             let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "", "path_normalization_redirect");
-            if let Ok(value) = HeaderValue::from_maybe_shared(path.bytes().clone()) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(path.to_bytes()) {
                 reply.headers.append(header::LOCATION, value);
             }
             Err(Box::new(reply))
@@ -116,12 +116,14 @@ fn strip_port(context: &Context, plan: &Hcm, head: &mut RequestHead) {
             let port = head.authority[bare.len() + 1..].parse::<u16>().ok();
             let own = context.connection.local.socket().map(|a| a.port());
             if plan.strip_port == StripPort::Any || port == own {
-                head.authority = head.authority.slice(0..bare.len());
+                head.authority = ByteStr::from(bare);
             }
         }
     }
-    if plan.strip_trailing_host_dot && head.authority.ends_with('.') {
-        head.authority = head.authority.slice(0..head.authority.len() - 1);
+    if plan.strip_trailing_host_dot
+        && let Some(bare) = head.authority.strip_suffix('.')
+    {
+        head.authority = ByteStr::from(bare);
     }
 }
 

@@ -59,7 +59,7 @@ fn first_value(request: &RequestHead, key: &HeaderKey) -> Option<ByteStr> {
     let HeaderKey::Name(name) = key else {
         return RequestFields(request).value(key).and_then(|v| std::str::from_utf8(&v).ok().map(ByteStr::from));
     };
-    request.headers.get_str(name).map(ByteStr::copy_from)
+    request.headers.get_str(name).map(ByteStr::from)
 }
 
 /// What a change of the authority leaves behind.
@@ -77,7 +77,7 @@ fn says(exchange: &Exchange<'_>, forward: &Forward) -> Says {
 
 /// Sets the authority, and says what it was even if that is the same, as Envoy does.
 fn set_host(request: &mut RequestHead, host: ByteStr, says: Says) {
-    if let Ok(old) = HeaderValue::from_maybe_shared(request.authority.bytes().clone()) {
+    if let Ok(old) = HeaderValue::from_maybe_shared(request.authority.to_bytes()) {
         let last = request.headers.get_str(&name::X_FORWARDED_HOST).and_then(|list| list.rsplit(',').next());
         if says.forwarded && last.map(str::trim) != Some(request.authority.as_str()) {
             request.headers.append(name::X_FORWARDED_HOST, old.clone());
@@ -109,7 +109,7 @@ fn rewrite_path(exchange: &mut Exchange<'_>, route: &Route, forward: &Forward) {
 pub(super) fn set_path(exchange: &mut Exchange<'_>, path: String) {
     let says = !exchange.context.http.suppress_envoy_headers();
     let request = &mut exchange.request;
-    if let (true, Ok(original)) = (says, HeaderValue::from_maybe_shared(request.path.bytes().clone())) {
+    if let (true, Ok(original)) = (says, HeaderValue::from_maybe_shared(request.path.to_bytes())) {
         request.headers.insert(name::X_ENVOY_ORIGINAL_PATH, original);
     }
     request.path = ByteStr::from(path);

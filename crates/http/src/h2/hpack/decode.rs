@@ -170,9 +170,9 @@ impl Decoder {
             Field::Method(_) => Method::from_bytes(value).ok().map(Field::Method),
             Field::Scheme(_) if value.eq_ignore_ascii_case(b"http") => Some(Field::Scheme(Scheme::Http)),
             Field::Scheme(_) if value.eq_ignore_ascii_case(b"https") => Some(Field::Scheme(Scheme::Https)),
-            Field::Authority(_) if is_authority(value) => self.text(value, keep).map(Field::Authority),
-            Field::Path(_) if value.iter().all(u8::is_ascii_graphic) => self.text(value, keep).map(Field::Path),
-            Field::Protocol(_) if name::parse(value).is_some() => self.text(value, keep).map(Field::Protocol),
+            Field::Authority(_) if is_authority(value) => ByteStr::from_utf8(value).map(Field::Authority),
+            Field::Path(_) if value.iter().all(u8::is_ascii_graphic) => ByteStr::from_utf8(value).map(Field::Path),
+            Field::Protocol(_) if name::parse(value).is_some() => ByteStr::from_utf8(value).map(Field::Protocol),
             Field::Status(_) if value.len() == 3 => StatusCode::from_bytes(value).ok().map(Field::Status),
             Field::Scheme(_)
             | Field::Authority(_)
@@ -182,10 +182,6 @@ impl Decoder {
             | Field::Invalid => None,
         };
         field.unwrap_or(Field::Invalid)
-    }
-
-    fn text(&mut self, value: &[u8], keep: bool) -> Option<ByteStr> {
-        ByteStr::from_bytes(self.store(value, keep)).ok()
     }
 
     fn store(&mut self, value: &[u8], keep: bool) -> Bytes {
