@@ -84,7 +84,11 @@ pub enum Missing {
 pub fn write(format: &Format, scope: &Scope<'_>, missing: Missing, out: &mut Vec<u8>) {
     for op in &*format.ops {
         match op {
-            FormatOp::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            FormatOp::Literal(text) => match text.as_bytes() {
+                // Most are the space between two values: not worth a call.
+                [byte] => out.push(*byte),
+                text => out.extend_from_slice(text),
+            },
             FormatOp::Command { operator, limit } => {
                 let start = out.len();
                 if !operators::write(operator, scope, out) {

@@ -13,23 +13,23 @@ impl HeaderLookup for RequestFields<'_> {
     fn value(&self, key: &HeaderKey) -> Option<Cow<'_, [u8]>> {
         match key {
             HeaderKey::Name(name) if *name != ::http::header::HOST => joined(&self.0.headers, name),
-            _ => self.first(key),
+            _ => self.first(key).map(Cow::Borrowed),
         }
     }
 }
 
 impl<'a> RequestFields<'a> {
     /// Of a repeated field the first value.
-    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+    pub fn first(self, key: &HeaderKey) -> Option<&'a [u8]> {
         match key {
-            HeaderKey::Method => Some(Cow::Borrowed(self.0.method.as_str().as_bytes())),
+            HeaderKey::Method => Some(self.0.method.as_str().as_bytes()),
             HeaderKey::Path => present(self.0.path.as_bytes()),
             HeaderKey::Authority => present(self.0.authority.as_bytes()),
-            HeaderKey::Scheme => Some(Cow::Borrowed(self.0.scheme.as_str().as_bytes())),
-            HeaderKey::Protocol => self.0.upgrade.as_ref().map(|u| Cow::Borrowed(u.as_bytes())),
+            HeaderKey::Scheme => Some(self.0.scheme.as_str().as_bytes()),
+            HeaderKey::Protocol => self.0.upgrade.as_ref().map(|upgrade| upgrade.as_bytes()),
             HeaderKey::Status => None,
             HeaderKey::Name(name) if *name == ::http::header::HOST => present(self.0.authority.as_bytes()),
-            HeaderKey::Name(name) => self.0.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
+            HeaderKey::Name(name) => self.0.headers.get(name).map(|value| value.as_bytes()),
         }
     }
 }
@@ -52,9 +52,9 @@ impl HeaderLookup for ResponseFields<'_> {
 
 impl<'a> ResponseFields<'a> {
     /// Of a repeated field the first value.
-    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+    pub fn first(self, key: &HeaderKey) -> Option<&'a [u8]> {
         match key {
-            HeaderKey::Status => Some(Cow::Borrowed(self.0.status.as_str().as_bytes())),
+            HeaderKey::Status => Some(self.0.status.as_str().as_bytes()),
             key => Fields(&self.0.headers).first(key),
         }
     }
@@ -80,9 +80,9 @@ impl HeaderLookup for Fields<'_> {
 
 impl<'a> Fields<'a> {
     /// Of a repeated field the first value.
-    pub fn first(self, key: &HeaderKey) -> Option<Cow<'a, [u8]>> {
+    pub fn first(self, key: &HeaderKey) -> Option<&'a [u8]> {
         match key {
-            HeaderKey::Name(name) => self.0.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
+            HeaderKey::Name(name) => self.0.get(name).map(|value| value.as_bytes()),
             HeaderKey::Method
             | HeaderKey::Path
             | HeaderKey::Authority
@@ -102,6 +102,6 @@ fn joined<'a>(headers: &'a Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> 
     Some(Cow::Owned(all.join(&b","[..])))
 }
 
-fn present(value: &[u8]) -> Option<Cow<'_, [u8]>> {
-    (!value.is_empty()).then_some(Cow::Borrowed(value))
+fn present(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty()).then_some(value)
 }

@@ -164,12 +164,11 @@ fn details(out: &mut Vec<u8>, value: Option<&str>, keep_whitespace: bool) -> boo
 /// Of a repeated field the first value, as Envoy prints it; matchers see all of them.
 fn header<'a>(
     out: &mut Vec<u8>,
-    first: impl Fn(&HeaderKey) -> Option<Cow<'a, [u8]>>,
+    first: impl Fn(&HeaderKey) -> Option<&'a [u8]>,
     key: &HeaderKey,
     alternative: Option<&HeaderKey>,
 ) -> bool {
-    let value = first(key).or_else(|| first(alternative?));
-    bytes(out, value.as_deref())
+    bytes(out, first(key).or_else(|| first(alternative?)))
 }
 
 fn counted(count: Count, scope: &Scope<'_>) -> u64 {
@@ -237,15 +236,35 @@ fn duration(operator: &Operator, scope: &Scope<'_>, out: &mut Vec<u8>) -> bool {
     number(out, value as u64)
 }
 
+/// The digits of each octet, and how many they are.
+static OCTETS: [([u8; 3], u8); 256] = {
+    let mut octets = [([0; 3], 0); 256];
+    let mut n = 0;
+    while n < octets.len() {
+        let (hundreds, tens, ones) = (b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8);
+        octets[n] = match n {
+            0..10 => ([ones, 0, 0], 1),
+            10..100 => ([tens, ones, 0], 2),
+            _ => ([hundreds, tens, ones], 3),
+        };
+        n += 1;
+    }
+    octets
+};
+
 /// By hand: an access log line has four of them, and `Display` took 5,200 of the 41,500 instructions of a request.
 fn ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) -> bool {
-    let [a, b, c, d] = ip.octets();
-    number(out, u64::from(a));
-    for part in [b, c, d] {
-        literal(out, b".");
-        number(out, u64::from(part));
+    // Room for what the last octet does not fill, and for the dot behind it.
+    let mut text = [0; 16];
+    let mut end = 0;
+    for octet in ip.octets() {
+        let (digits, count) = OCTETS[usize::from(octet)];
+        text[end..end + 3].copy_from_slice(&digits);
+        end += usize::from(count);
+        text[end] = b'.';
+        end += 1;
     }
-    true
+    literal(out, &text[..end - 1])
 }
 
 fn literal(out: &mut Vec<u8>, text: &[u8]) -> bool {

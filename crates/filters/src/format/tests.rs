@@ -56,6 +56,17 @@ fn istios_default_text_format() {
 }
 
 #[test]
+fn an_address_is_printed_as_display_has_it() {
+    let mut info = finished();
+    for n in 0..=255 {
+        let address = std::net::SocketAddr::from(([n, 255 - n, 0, n], 8000));
+        info.remote = address.into();
+        assert_eq!(render("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", &info), address.ip().to_string());
+        assert_eq!(render("%DOWNSTREAM_REMOTE_ADDRESS%", &info), address.to_string());
+    }
+}
+
+#[test]
 fn a_refused_request_shows_dashes() {
     let mut info = testing::info();
     info.flags = ResponseFlags::NO_ROUTE | ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
