@@ -19,15 +19,24 @@ pub(super) enum Writer {
     Done,
 }
 
+/// Room for all is made once: a field at a time took twice the instructions.
 fn put_fields(out: &mut BytesMut, headers: &Headers) {
+    let start = out.len();
+    out.resize(start + headers.byte_size() + headers.len() * ": \r\n".len(), 0);
+    let mut rest = &mut out[start..];
     for (name, value) in headers.iter() {
-        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        out.reserve(name.len() + value.len() + 4);
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
+        rest = put(rest, name.as_str().as_bytes());
+        rest = put(rest, b": ");
+        rest = put(rest, value.as_bytes());
+        rest = put(rest, b"\r\n");
     }
+}
+
+/// Writes `text` into the beginning of `room`; gives what is left of it.
+fn put<'a>(room: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
+    let (place, rest) = room.split_at_mut(text.len());
+    place.copy_from_slice(text);
+    rest
 }
 
 fn declared(headers: &Headers) -> Option<u64> {
