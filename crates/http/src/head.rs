@@ -74,7 +74,7 @@ impl RequestHead {
     /// The path without query and fragment.
     pub fn path_only(&self) -> &str {
         let path = self.path.as_str();
-        path.find(['?', '#']).map_or(path, |end| &path[..end])
+        path.bytes().position(|byte| matches!(byte, b'?' | b'#')).map_or(path, |end| &path[..end])
     }
 
     /// The query without its `?`, if there is one.

@@ -16,6 +16,9 @@ pub enum Normalized {
 }
 
 pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -> Normalized {
+    if is_plain(path.as_bytes()) {
+        return Normalized::Same;
+    }
     let end = path.find(['?', '#']).unwrap_or(path.len());
     let (before, query) = path.split_at(end);
     let escapes = escaped != EscapedSlashes::Keep && has_escaped_slash(before);
@@ -47,6 +50,20 @@ pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -
     }
     let whole = ByteStr::from(current + query);
     if redirect { Normalized::Redirect(whole) } else { Normalized::Changed(whole) }
+}
+
+/// Nothing before the query that any step looks for: most paths, by one scan.
+fn is_plain(path: &[u8]) -> bool {
+    let mut after_slash = false;
+    for byte in path {
+        match byte {
+            b'?' | b'#' => return true,
+            b'%' | b'\\' => return false,
+            b'/' | b'.' if after_slash => return false,
+            _ => after_slash = *byte == b'/',
+        }
+    }
+    true
 }
 
 fn has_escaped_slash(path: &str) -> bool {

@@ -91,16 +91,19 @@ fn set_host(request: &mut RequestHead, host: ByteStr, says: Says) {
 
 fn rewrite_path(exchange: &mut Exchange<'_>, route: &Route, forward: &Forward) {
     let request = &exchange.request;
-    let path = request.path.as_str();
-    let (only, query) = path.split_at(request.path_only().len());
+    let parts = || request.path.split_at(request.path_only().len());
     let new = match &forward.path_rewrite {
         PathRewrite::None => return,
         PathRewrite::Prefix(prefix) => {
+            let (only, query) = parts();
             let rest = &only[route.matcher.path.matched_len(only)..];
             format!("{prefix}{rest}{query}")
         }
-        PathRewrite::Regex(rewrite) => format!("{}{query}", rewrite.apply_str(only)),
-        PathRewrite::Format(format) => format!("{}{query}", text(exchange, format)),
+        PathRewrite::Regex(rewrite) => {
+            let (only, query) = parts();
+            format!("{}{query}", rewrite.apply_str(only))
+        }
+        PathRewrite::Format(format) => format!("{}{}", text(exchange, format), parts().1),
     };
     set_path(exchange, new);
 }
