@@ -142,6 +142,16 @@ impl Stream {
         }
     }
 
+    /// Pending while a read would find nothing, where the event loop knows; the task is woken when that changes.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.io {
+            Io::Tcp(tcp) if self.prefix.is_empty() => tcp.poll_read_ready(cx).map(|_| ()),
+            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::ServerTls(_) | Io::ClientTls(_) | Io::Dyn(_) => {
+                Poll::Ready(())
+            }
+        }
+    }
+
     /// Makes the close of a TCP socket a reset, as Envoy does for connections that must not linger.
     pub fn reset_on_close(&self) {
         if let Some(tcp) = self.tcp() {
