@@ -210,9 +210,9 @@ const DEFAULT_BUFFER: usize = 1024 * 1024;
 pub(super) async fn run(
     exchange: &mut Exchange<'_>,
     target: &Target,
-    sending: &mut Sending,
-    timers: &mut Timers,
+    (sending, timers): (&mut Sending, &mut Timers),
     retries: &Retries,
+    now: Instant,
 ) -> Attempted {
     let worker = Rc::clone(&exchange.context.worker);
     if let Some(tracer) = &exchange.context.http.tracer {
@@ -237,20 +237,20 @@ pub(super) async fn run(
     if let Some(tracer) = &exchange.context.http.tracer {
         tracer.begin_attempt(&mut exchange.request, &mut exchange.info);
     }
-    timers.begin_try(Instant::now());
-    let begun = match stream(exchange, target, &endpoint, timers).await {
+    timers.begin_try(now);
+    let begun = match stream(exchange, target, &endpoint, timers, now).await {
         Ok(stream) => Active::begin(target, &endpoint).map(|active| (stream, active)),
         Err(Attempted::Failed(Failure::Overflow)) => None,
         Err(attempted) => return attempted,
     };
-    let Some((mut upstream, active)) = begun else {
+    let Some(((mut upstream, now), active)) = begun else {
         // No host has had to do with it.
         exchange.info.upstream.host = None;
         return Attempted::Failed(Failure::Overflow);
     };
     describe(exchange, &upstream);
     let before = Wire::of(&upstream);
-    match converse(exchange, sending, timers, &mut upstream).await {
+    match converse(exchange, sending, timers, &mut upstream, now).await {
         Ok(head) => {
             timers.response_began();
             Attempted::Response(Box::new(Answer { head, upstream, endpoint, active, before }))
@@ -266,13 +266,14 @@ pub(super) async fn run(
     }
 }
 
-/// A stream to the endpoint, waiting for a connection if need be, while the client stays and time remains.
+/// A stream to the endpoint and the time it is by then: waits for a connection if need be, while the client stays and time remains.
 async fn stream(
     exchange: &mut Exchange<'_>,
     target: &Target,
     endpoint: &Arc<Endpoint>,
     timers: &Timers,
-) -> Result<ClientStream, Attempted> {
+    now: Instant,
+) -> Result<(ClientStream, Instant), Attempted> {
     let worker = Rc::clone(&exchange.context.worker);
     let mode = connect::mode(&target.cluster.plan, exchange.request.protocol);
     let alpn = exchange.info.upstream.alpn.as_deref();
@@ -288,7 +289,7 @@ async fn stream(
     };
     let (pool, ready) = destination.try_stream(&worker);
     if let Some(stream) = ready {
-        return Ok(stream);
+        return Ok((stream, now));
     }
     // Boxed: only a request that opens a connection pays for its state.
     let mut opening = Box::pin(destination.wait_for_stream(&pool));
@@ -296,7 +297,7 @@ async fn stream(
     let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
     poll_fn(|cx| {
         if let Poll::Ready(result) = opening.as_mut().poll(cx) {
-            return Poll::Ready(result.map_err(Attempted::Failed));
+            return Poll::Ready(result.map(|stream| (stream, Instant::now())).map_err(Attempted::Failed));
         }
         if down.request_ended() && down.poll_closed(cx).is_ready() {
             return Poll::Ready(Err(Attempted::DownstreamGone));
@@ -326,6 +327,7 @@ async fn converse(
     sending: &mut Sending,
     timers: &mut Timers,
     upstream: &mut ClientStream,
+    now: Instant,
 ) -> Result<ResponseHead, Attempted> {
     let reset = |error: meltemi_http::Error| Attempted::Failed(Failure::Reset(error.reset_reason()));
     let replayed = sending.replay.as_deref().unwrap_or_default();
@@ -338,7 +340,7 @@ async fn converse(
     if sending.done && !end {
         upstream.finish();
     }
-    let sent = Some(std::time::Instant::now());
+    let sent = Some(now.into_std());
     exchange.info.upstream.timing.first_byte_sent = sent;
     exchange.info.upstream.timing.last_byte_sent = sent.filter(|_| sending.done);
     exchange.deadline.set(timers.due());
