@@ -223,8 +223,10 @@ fn changed(kind: &'static str, name: &str, old: &Value, new: &Value) -> Vec<Chan
     if !words.is_empty() {
         return words;
     }
+    // Bytes may differ where the message does not.
     let fields = fields::differing(old, new);
-    vec![Change { kind, name: name.to_owned(), what: What::Fields(fields) }]
+    let change = || Change { kind, name: name.to_owned(), what: What::Fields(fields.clone()) };
+    (!fields.is_empty()).then(change).into_iter().collect()
 }
 
 #[cfg(test)]

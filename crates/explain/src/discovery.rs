@@ -159,3 +159,83 @@ impl InForce {
         Ok(Mesh::of_running(documents, over, mesh_config.unwrap_or(&self.mesh_config))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICES: &str = include_str!("../../../samples/shop/services.yaml");
+
+    fn shop() -> Mesh {
+        Mesh::read(&[("services.yaml".to_owned(), SERVICES.to_owned())], None).unwrap()
+    }
+
+    #[test]
+    fn a_config_dump_has_what_was_sent() {
+        let mesh = shop();
+        let sent = mesh.sent(mesh.proxies.iter().find_map(|proxy| proxy.node.as_ref()).unwrap());
+        let listeners =
+            sent.listeners.iter().map(|own| json!({"name": *own.name, "active_state": {"listener": own.json()}}));
+        let routes = sent.routes.iter().map(|own| json!({"route_config": own.json()}));
+        let clusters = sent.clusters.iter().map(|own| json!({"cluster": own.json()}));
+        let endpoints = sent.assignments.iter().map(|own| json!({"endpoint_config": own.json()}));
+        let dump = json!({"configs": [
+            {"dynamic_listeners": listeners.collect::<Vec<_>>()},
+            {"dynamic_route_configs": routes.collect::<Vec<_>>()},
+            {"dynamic_active_clusters": clusters.collect::<Vec<_>>()},
+            {"dynamic_endpoint_configs": endpoints.collect::<Vec<_>>()},
+        ]});
+        let read = of_dump(&dump).unwrap();
+        assert!(!read.listeners.is_empty() && read.refusals().is_empty(), "{:?}", read.refusals());
+        assert!(crate::diff::resources(&sent, &read).is_empty());
+        assert!(of_dump(&json!({})).is_err());
+    }
+
+    #[test]
+    fn proxies_are_those_that_istiod_or_we_list() {
+        let page = json!([
+            {"proxy": "web-1.shop", "proxy_id": "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"},
+            {"proxy": "edge.istio-system", "proxy_type": "router"},
+        ]);
+        let found = connected(&|_| Ok(page.clone())).unwrap();
+        let titles: Vec<String> =
+            found.iter().map(|own| format!("{} {} {}", own.kind, own.pod, own.namespace)).collect();
+        assert_eq!(titles, ["sidecar web-1 shop", "router edge istio-system"]);
+        assert_eq!(found[1].id, "edge.istio-system");
+    }
+
+    #[test]
+    fn documents_in_force_are_a_mesh_again_with_changes_over_them() {
+        let entry = |kind: &str, version: &str, name: &str, spec: Value| {
+            json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "shop", "source": "a.yaml:7"},
+                "spec": spec})
+        };
+        let service = entry(
+            "Service",
+            "v1",
+            "web",
+            json!({"spec": {"clusterIP": "10.1.2.3", "ports": [{"port": 80, "name": "http"}]}}),
+        );
+        let rule = entry(
+            "VirtualService",
+            "networking.istio.io/v1",
+            "web",
+            json!({"hosts": ["web"], "http": [{"name": "one", "route": [{"destination": {"host": "web"}}]}]}),
+        );
+        let pages = |path: &str| match path {
+            "/debug/mesh" => Ok(json!({})),
+            _ => Ok(json!([service, rule])),
+        };
+        let in_force = in_force(&pages).unwrap();
+        assert!(in_force.is_whole);
+        let key = meltemi_config::Key::new(Kind::VirtualService, "shop", "web");
+        let mesh = in_force.mesh(&[], None).unwrap();
+        let place = mesh.origins.place(&key, "spec.http[0]").unwrap();
+        assert_eq!(place.source.unwrap().to_string(), "a.yaml:7");
+        let over = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\nspec:\n  hosts: [web]\n  http:\n  - route: [{destination: {host: web}}]\n";
+        let mesh = in_force.mesh(&[("over.yaml".to_owned(), over.to_owned())], None).unwrap();
+        let place = mesh.origins.place(&key, "spec.http[0]").unwrap();
+        assert_eq!(place.source.unwrap().to_string(), "over.yaml:7");
+        assert_eq!(mesh.services.len(), 1);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Document, Key, Kind, Object, Problem, Severity, Spec, parse_documents, parse_mesh_config};
-use meltemi_model::{Labels, Node, Options, Shared, Snapshot};
+use meltemi_model::{Labels, Node, Options, ServiceKey, Shared, Snapshot};
 use meltemi_registry::Registry;
 use meltemi_translate::Cache;
 
@@ -100,6 +100,23 @@ impl Mesh {
             let own = endpoints.iter().find(|endpoint| endpoint.address.to_string() == address)?;
             u16::try_from(own.port(name)?).ok()
         })
+    }
+
+    /// What the sidecar of the workload at an address is sent; none where there is no sidecar.
+    pub fn sent_at(&self, address: std::net::IpAddr) -> Option<Sent> {
+        let address = address.to_string();
+        let nodes = self.proxies.iter().filter_map(|proxy| proxy.node.as_ref());
+        let node = nodes
+            .filter(|node| node.is_sidecar())
+            .find(|node| node.ip_addresses.first().is_some_and(|own| **own == *address))?;
+        Some(self.sent(node))
+    }
+
+    /// An address that clients of a headless service may get for its name.
+    pub fn address_of_headless(&self, service: &KnownService) -> Option<std::net::IpAddr> {
+        let key = ServiceKey::new(service.namespace.as_str(), service.hostname.as_str());
+        self.snapshot.services.get(&key).filter(|service| service.headless)?;
+        self.snapshot.endpoints.of(&key).iter().find_map(|endpoint| endpoint.address.to_string().parse().ok())
     }
 
     /// Name, namespace and selector of every Service.

@@ -3,6 +3,7 @@
 //! Owns the words. What is told is read off [`Outcome`] and the plans in it; where it stands in the configuration comes from
 //! [`Origins`].
 
+mod arrival;
 mod json;
 mod miss;
 mod route;
@@ -14,6 +15,7 @@ mod words;
 use meltemi_model::Labels;
 use serde_json::Value;
 
+use crate::mesh::Mesh;
 use crate::origin::{Origins, Place};
 use crate::request::Request;
 use crate::sent::Sent;
@@ -30,6 +32,8 @@ pub struct Question<'a> {
     pub root_namespace: &'a str,
     pub sent: &'a Sent,
     pub origins: &'a Origins,
+    /// The mesh that endpoints are in, to tell whether they take what is sent to them.
+    pub mesh: Option<&'a Mesh>,
 }
 
 /// The answer.
@@ -100,6 +104,8 @@ pub struct Candidate {
     pub health: &'static str,
     /// What is spoken to it: `plaintext`, `mutual TLS`, `TLS`.
     pub security: String,
+    /// Why its own proxy does not take it.
+    pub problem: Option<String>,
 }
 
 /// Answers a question.

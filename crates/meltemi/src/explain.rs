@@ -72,6 +72,7 @@ pub fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
         root_namespace: world.mesh.snapshot.root_namespace(),
         sent: &subject.sent,
         origins: &world.mesh.origins,
+        mesh: Some(&world.mesh),
     };
     let mut report = explain(&question, &asked.request);
     report.notes.splice(0..0, asked.notes.into_iter().chain(subject.notes.clone()));

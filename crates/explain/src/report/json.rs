@@ -67,6 +67,7 @@ fn candidate(candidate: &Candidate) -> Value {
         "weight": candidate.weight,
         "health": candidate.health,
         "security": candidate.security,
+        "problem": candidate.problem,
     })
 }
 

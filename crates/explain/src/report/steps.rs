@@ -256,7 +256,7 @@ fn destination(upstream: &Upstream, request: &Request, shared: bool) -> String {
     if shared { format!("{} to {text}", words::percent(upstream.share)) } else { format!("to {text}") }
 }
 
-fn failed(failure: Failure, request: &Request) -> String {
+pub(super) fn failed(failure: Failure, request: &Request) -> String {
     let what = match failure {
         Failure::NoListener => "refused: no listener takes the connection",
         Failure::NoFilterChain => "closed: no filter chain takes the connection",

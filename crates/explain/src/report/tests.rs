@@ -32,6 +32,7 @@ fn ask(mesh: &Mesh, from: &str, edit: impl FnOnce(&mut Request)) -> Report {
         root_namespace: mesh.snapshot.root_namespace(),
         sent: &sent,
         origins: &mesh.origins,
+        mesh: Some(mesh),
     };
     explain(&question, &request)
 }
@@ -180,4 +181,27 @@ spec:
     });
     let step = tested.steps.iter().find(|step| step.kind == "route").unwrap();
     assert_eq!(step.places[0].title(), "VirtualService shop/leaf spec.http[0].match[0]");
+}
+
+#[test]
+fn an_endpoint_that_refuses_what_is_sent_to_it_is_told() {
+    let rule = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: plain, namespace: shop}
+spec: {host: stock, trafficPolicy: {tls: {mode: DISABLE}}}
+";
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let files = [file("routing.yaml", ROUTING), file("services.yaml", SERVICES), file("plain.yaml", rule)];
+    let mesh = Mesh::read(&files, None).unwrap();
+    let stock = crate::names::find(&mesh.services, "stock", "shop").unwrap();
+    let report = ask(&mesh, "catalog-v1", |request| {
+        request.destination = (stock.address.unwrap(), stock.ports[0].0).into();
+        request.host = "stock:8080".into();
+    });
+    let upstream = &report.upstreams[0];
+    let problem = "its endpoints do not take it: there it is closed: no filter chain takes the connection";
+    assert_eq!(upstream.problem.as_deref(), Some(problem), "{}", report.text(false));
+    assert_eq!(upstream.places[0].title(), "DestinationRule shop/plain spec.trafficPolicy");
+    assert!(!report.is_served);
 }

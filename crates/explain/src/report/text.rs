@@ -135,5 +135,8 @@ fn endpoint(candidate: &Candidate) -> String {
         parts.push(format!("priority {priority}, after those before it"));
     }
     parts.push(security.clone());
+    if let Some(problem) = &candidate.problem {
+        parts.push(format!("there {problem}"));
+    }
     parts.join(", ")
 }

@@ -70,6 +70,7 @@ fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream 
     }
     upstream.facts = facts(question, cluster);
     upstream.endpoints = candidates(question, cluster, request);
+    super::arrival::ask(question, request, &mut upstream.endpoints);
     upstream.problem = problem(name, cluster, &upstream.endpoints);
     upstream
 }
@@ -242,6 +243,7 @@ fn of_assignment(cluster: &Cluster, assignment: &LoadAssignment) -> Vec<Candidat
                     EndpointHealth::Degraded => "degraded",
                 },
                 security: short(transport_of(cluster, endpoint.metadata.as_deref())),
+                problem: None,
             });
         }
     }
@@ -284,6 +286,8 @@ fn problem(name: &str, cluster: &Cluster, endpoints: &[Candidate]) -> Option<Str
     if endpoints.is_empty() {
         return Some("it has no endpoints".to_owned());
     }
-    let alive = endpoints.iter().any(|endpoint| endpoint.health == "healthy" || endpoint.health == "degraded");
-    (!alive).then(|| "none of its endpoints is healthy".to_owned())
+    let mut alive = endpoints.iter().filter(|endpoint| endpoint.health == "healthy" || endpoint.health == "degraded");
+    let Some(first) = alive.next() else { return Some("none of its endpoints is healthy".to_owned()) };
+    let reason = first.problem.as_ref().filter(|_| alive.all(|endpoint| endpoint.problem.is_some()))?;
+    Some(format!("its endpoints do not take it: there it is {reason}"))
 }

@@ -183,7 +183,7 @@ fn destination(
         let ports: Vec<String> = service.ports.iter().map(|(own, _)| own.to_string()).collect();
         notes.push(format!("{} has no port {port}; it has {}", service.hostname, ports.join(", ")));
     }
-    let address = service.address.unwrap_or_else(|| {
+    let address = service.address.or_else(|| world.mesh.address_of_headless(service)).unwrap_or_else(|| {
         notes.push(format!("{} has no address of its own: {ELSEWHERE} stands for it", service.hostname));
         ELSEWHERE
     });
