@@ -1,24 +1,19 @@
-//! Header names without allocation: `http` knows the registered ones, this module the ones that a mesh sees on every request.
+//! Header names without allocation: those that a mesh sees on every request, found by a hash in place of one comparison after
+//! another.
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 macro_rules! names {
-    ($($constant:ident = $text:literal,)*) => {
-        $(pub const $constant: HeaderName = HeaderName::from_static($text);)*
+    (ours { $($ours:ident = $ours_text:literal,)* } registered { $($registered:ident = $registered_text:literal,)* }) => {
+        $(pub const $ours: HeaderName = HeaderName::from_static($ours_text);)*
 
-        fn known(lower: &str) -> Option<HeaderName> {
-            match lower {
-                $($text => Some($constant),)*
-                _ => None,
-            }
-        }
-
-        #[cfg(test)]
-        const ALL: &[&str] = &[$($text),*];
+        const TEXTS: &[&str] = &[$($ours_text,)* $($registered_text,)*];
+        static NAMES: [HeaderName; TEXTS.len()] = [$($ours,)* $(header::$registered,)*];
     };
 }
 
 names! {
+ours {
     B3 = "b3",
     GRPC_MESSAGE = "grpc-message",
     GRPC_STATUS = "grpc-status",
@@ -70,20 +65,140 @@ names! {
     X_FORWARDED_PROTO = "x-forwarded-proto",
     X_REQUEST_ID = "x-request-id",
 }
+registered {
+    ACCEPT = "accept",
+    ACCEPT_CHARSET = "accept-charset",
+    ACCEPT_ENCODING = "accept-encoding",
+    ACCEPT_LANGUAGE = "accept-language",
+    ACCEPT_RANGES = "accept-ranges",
+    ACCESS_CONTROL_ALLOW_CREDENTIALS = "access-control-allow-credentials",
+    ACCESS_CONTROL_ALLOW_HEADERS = "access-control-allow-headers",
+    ACCESS_CONTROL_ALLOW_METHODS = "access-control-allow-methods",
+    ACCESS_CONTROL_ALLOW_ORIGIN = "access-control-allow-origin",
+    ACCESS_CONTROL_EXPOSE_HEADERS = "access-control-expose-headers",
+    ACCESS_CONTROL_MAX_AGE = "access-control-max-age",
+    ACCESS_CONTROL_REQUEST_HEADERS = "access-control-request-headers",
+    ACCESS_CONTROL_REQUEST_METHOD = "access-control-request-method",
+    AGE = "age",
+    ALLOW = "allow",
+    AUTHORIZATION = "authorization",
+    CACHE_CONTROL = "cache-control",
+    CONNECTION = "connection",
+    CONTENT_DISPOSITION = "content-disposition",
+    CONTENT_ENCODING = "content-encoding",
+    CONTENT_LANGUAGE = "content-language",
+    CONTENT_LENGTH = "content-length",
+    CONTENT_LOCATION = "content-location",
+    CONTENT_RANGE = "content-range",
+    CONTENT_SECURITY_POLICY = "content-security-policy",
+    CONTENT_TYPE = "content-type",
+    COOKIE = "cookie",
+    DATE = "date",
+    DNT = "dnt",
+    ETAG = "etag",
+    EXPECT = "expect",
+    EXPIRES = "expires",
+    FORWARDED = "forwarded",
+    FROM = "from",
+    HOST = "host",
+    IF_MATCH = "if-match",
+    IF_MODIFIED_SINCE = "if-modified-since",
+    IF_NONE_MATCH = "if-none-match",
+    IF_RANGE = "if-range",
+    IF_UNMODIFIED_SINCE = "if-unmodified-since",
+    LAST_MODIFIED = "last-modified",
+    LINK = "link",
+    LOCATION = "location",
+    MAX_FORWARDS = "max-forwards",
+    ORIGIN = "origin",
+    PRAGMA = "pragma",
+    PROXY_AUTHENTICATE = "proxy-authenticate",
+    PROXY_AUTHORIZATION = "proxy-authorization",
+    RANGE = "range",
+    REFERER = "referer",
+    REFERRER_POLICY = "referrer-policy",
+    RETRY_AFTER = "retry-after",
+    SEC_WEBSOCKET_ACCEPT = "sec-websocket-accept",
+    SEC_WEBSOCKET_EXTENSIONS = "sec-websocket-extensions",
+    SEC_WEBSOCKET_KEY = "sec-websocket-key",
+    SEC_WEBSOCKET_PROTOCOL = "sec-websocket-protocol",
+    SEC_WEBSOCKET_VERSION = "sec-websocket-version",
+    SERVER = "server",
+    SET_COOKIE = "set-cookie",
+    STRICT_TRANSPORT_SECURITY = "strict-transport-security",
+    TE = "te",
+    TRAILER = "trailer",
+    TRANSFER_ENCODING = "transfer-encoding",
+    UPGRADE = "upgrade",
+    UPGRADE_INSECURE_REQUESTS = "upgrade-insecure-requests",
+    USER_AGENT = "user-agent",
+    VARY = "vary",
+    VIA = "via",
+    WARNING = "warning",
+    WWW_AUTHENTICATE = "www-authenticate",
+    X_CONTENT_TYPE_OPTIONS = "x-content-type-options",
+    X_FRAME_OPTIONS = "x-frame-options",
+    X_XSS_PROTECTION = "x-xss-protection",
+}
+}
+
+const SLOTS: usize = 512;
+
+/// For each hash the number of a name and one, or 0; a name whose place is taken has the next.
+static PLACES: [u8; SLOTS] = {
+    let mut places = [0; SLOTS];
+    let mut n = 0;
+    while n < TEXTS.len() {
+        let mut slot = slot(TEXTS[n].as_bytes());
+        while places[slot] != 0 {
+            slot = (slot + 1) % SLOTS;
+        }
+        n += 1;
+        places[slot] = n as u8;
+    }
+    places
+};
+
+/// The same in either case: a letter differs by one bit.
+const fn slot(name: &[u8]) -> usize {
+    let Some(last) = name.last() else { return 0 };
+    let (first, middle, last) = (name[0] | 0x20, name[name.len() / 2] | 0x20, *last | 0x20);
+    (name.len() + 7 * last as usize + 37 * middle as usize + 101 * first as usize) % SLOTS
+}
+
+/// A byte that may be in a token (RFC 9110 5.6.2), such as a method.
+pub(crate) fn is_token(byte: u8) -> bool {
+    static TOKEN: [bool; 256] = {
+        let mut token = [false; 256];
+        let mut byte = b'!';
+        while byte <= b'~' {
+            token[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+            byte += 1;
+        }
+        token
+    };
+    TOKEN[usize::from(byte)]
+}
 
 /// A name from the wire, or `None` if it is not a token.
 pub fn parse(bytes: &[u8]) -> Option<HeaderName> {
-    if matches!(bytes.first(), Some(b'x' | b'X' | b'b' | b'B' | b'g' | b'G' | b't' | b'T')) && bytes.len() <= 64 {
-        let mut lower = [0; 64];
-        let lower = &mut lower[..bytes.len()];
-        for (to, from) in lower.iter_mut().zip(bytes) {
-            *to = from.to_ascii_lowercase();
-        }
-        if let Some(name) = std::str::from_utf8(lower).ok().and_then(known) {
-            return Some(name);
-        }
+    match known(bytes) {
+        Some(name) => Some(name.clone()),
+        None => HeaderName::from_bytes(bytes).ok(),
     }
-    HeaderName::from_bytes(bytes).ok()
+}
+
+fn known(name: &[u8]) -> Option<&'static HeaderName> {
+    let mut slot = slot(name);
+    loop {
+        let place = usize::from(PLACES[slot]).checked_sub(1)?;
+        let text = TEXTS[place].as_bytes();
+        if text == name || text.eq_ignore_ascii_case(name) {
+            return Some(&NAMES[place]);
+        }
+        slot = (slot + 1) % SLOTS;
+    }
 }
 
 #[cfg(test)]
@@ -92,12 +207,25 @@ mod tests {
 
     #[test]
     fn a_known_name_equals_the_general_parse_in_any_case() {
-        for text in ALL.iter().chain(&["host", "x-unknown", "content-length"]) {
+        for (text, name) in TEXTS.iter().zip(&NAMES) {
+            assert_eq!(name.as_str(), *text);
+            assert_eq!(known(text.as_bytes()), Some(name));
+        }
+        for text in
+            TEXTS.iter().chain(&["x-unknown", "a", "x-unknown-1234567890-1234567890-1234567890-1234567890-1234567890"])
+        {
             let general = HeaderName::from_bytes(text.as_bytes()).unwrap();
             assert_eq!(parse(text.as_bytes()), Some(general.clone()));
             assert_eq!(parse(text.to_ascii_uppercase().as_bytes()), Some(general));
         }
-        assert_eq!(parse(b"x bad"), None);
+    }
+
+    #[test]
+    fn a_token_is_what_the_general_parse_takes() {
+        for byte in 0..=255 {
+            assert_eq!(is_token(byte), HeaderName::from_bytes(&[byte]).is_ok(), "{byte}");
+            assert_eq!(parse(&[b'x', byte]), HeaderName::from_bytes(&[b'x', byte]).ok(), "{byte}");
+        }
         assert_eq!(parse(b""), None);
     }
 }

@@ -3,7 +3,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    parse::{self, HeadScan, Limits},
+    lines::HeadScan,
+    parse::{self, Limits},
     rules::Violation,
 };
 use crate::Headers;
@@ -78,13 +79,14 @@ impl Decoder {
                         other => other,
                     })?;
                     let Some(end) = end else { return Ok(Decoded::NeedMore) };
-                    self.state = State::Done;
                     if end == 2 {
+                        self.state = State::Done;
                         buffer.advance(2);
                         return Ok(Decoded::End(None));
                     }
-                    let section = buffer.split_to(end).freeze();
-                    return Ok(Decoded::End(Some(parse::trailers(&section, limits)?)));
+                    let trailers = parse::trailers(&buffer.split_to(end).freeze(), scan)?;
+                    self.state = State::Done;
+                    return Ok(Decoded::End(Some(trailers)));
                 }
                 State::Done => return Ok(Decoded::End(None)),
             }

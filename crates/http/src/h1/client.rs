@@ -8,7 +8,8 @@ use meltemi_net::Stream;
 use super::{
     body::Reader,
     encode::{self, Writer},
-    parse::{self, HeadScan, Limits},
+    lines::HeadScan,
+    parse::{self, Limits},
     rules::Violation,
     wire::Wire,
 };
@@ -99,9 +100,10 @@ impl Client {
             if !self.wire.read.is_empty()
                 && let Some(end) = self.scan.end(&self.wire.read, &self.limits)?
             {
-                self.scan = HeadScan::default();
                 let head = self.wire.take_head(end);
-                return Poll::Ready(self.begin(&head).map_err(Error::from));
+                let begun = self.begin(&head);
+                self.scan.reset();
+                return Poll::Ready(begun.map_err(Error::from));
             }
             if ready!(self.wire.poll_fill(cx, 0))? == 0 {
                 self.keep_alive = false;
@@ -113,7 +115,7 @@ impl Client {
     }
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<ResponseHead, Violation> {
-        let parsed = parse::response(head, &self.limits, &self.method);
+        let parsed = parse::response(head, &self.scan, &self.method);
         let (head, framing) = parsed.inspect_err(|_| self.end = Some(End::Protocol))?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrading {
             return Err(Violation::UpgradeNotAsked);

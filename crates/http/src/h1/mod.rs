@@ -8,6 +8,7 @@ mod body;
 mod chunk;
 mod client;
 mod encode;
+mod lines;
 mod parse;
 mod rules;
 mod server;

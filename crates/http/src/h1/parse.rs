@@ -1,11 +1,14 @@
 //! From bytes to message heads and their framing.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::rules::Violation;
+use super::{
+    lines::{self, HeadScan, Lines},
+    rules::Violation,
+};
 use crate::{ByteStr, Headers, Protocol, RequestHead, ResponseHead, Scheme, name};
 
 /// Bounds on what a peer may send.
@@ -29,8 +32,8 @@ impl Default for Limits {
     }
 }
 
-/// Fields parsed on the stack; a larger configured limit falls back to the heap.
-const STACK_FIELDS: usize = 100;
+/// Fields that the proxy adds to a message.
+const ADDED: usize = 8;
 
 /// How a message's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,171 +50,64 @@ pub(super) struct Framing {
     pub keep_alive: bool,
 }
 
-/// Finds the end of a head in a growing buffer, refusing bare LF on the way. Each byte is looked at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HeadScan {
-    /// Bytes already scanned.
-    seen: usize,
-    /// Start of the line being scanned.
-    line: usize,
-    lines: usize,
-}
-
-impl HeadScan {
-    /// The length of the head with its empty line, once it is complete.
-    pub fn end(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Violation> {
-        while let Some(newline) = find_newline(buffer, self.seen) {
-            if newline == 0 || buffer[newline - 1] != b'\r' {
-                return Err(Violation::BareLf);
-            }
-            self.seen = newline + 1;
-            if newline - 1 == self.line {
-                return Ok(Some(newline + 1));
-            }
-            self.line = newline + 1;
-            self.lines += 1;
-            if self.lines > limits.fields + 1 {
-                return Err(Violation::TooManyFields);
-            }
-            if self.seen > limits.head_bytes {
-                return Err(Violation::HeadTooLarge);
-            }
-        }
-        self.seen = buffer.len();
-        if buffer.len() > limits.head_bytes { Err(Violation::HeadTooLarge) } else { Ok(None) }
-    }
-}
-
-/// Eight bytes at a time; the platform's memchr would cost a dependency for the same speed on lines this short.
-fn find_newline(buffer: &[u8], from: usize) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    let mut at = from;
-    while let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let x = u64::from_le_bytes(*word) ^ (LOW * b'\n' as u64);
-        let hit = x.wrapping_sub(LOW) & !x & (LOW << 7);
-        if hit != 0 {
-            return Some(at + hit.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    buffer.get(at..)?.iter().position(|b| *b == b'\n').map(|n| at + n)
-}
-
-/// Takes the CRLFs that a careless client sends between requests (RFC 9112 2.2).
-pub(super) fn skip_empty_lines(buffer: &mut BytesMut) {
-    use bytes::Buf;
-    while buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
-    }
-}
-
-fn with_fields<'b, T>(limits: &Limits, parse: impl FnOnce(&mut [MaybeUninit<httparse::Header<'b>>]) -> T) -> T {
-    if limits.fields <= STACK_FIELDS {
-        parse(&mut [const { MaybeUninit::uninit() }; STACK_FIELDS][..limits.fields])
-    } else {
-        parse(&mut vec![MaybeUninit::uninit(); limits.fields])
-    }
-}
-
-fn parse_error(error: httparse::Error) -> Violation {
-    match error {
-        httparse::Error::TooManyHeaders => Violation::TooManyFields,
-        httparse::Error::Version => Violation::Version,
-        httparse::Error::HeaderName => Violation::Field,
-        httparse::Error::HeaderValue => Violation::FieldValue,
-        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => Violation::StartLine,
-    }
-}
-
 /// The version of a request that cannot be parsed, so that its refusal is in the same.
 pub(super) fn version_of(head: &[u8]) -> Protocol {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     if line.ends_with(b" HTTP/1.0") { Protocol::Http10 } else { Protocol::Http11 }
 }
 
-/// Parses a complete request head.
-pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<(RequestHead, Framing), Violation> {
-    with_fields(limits, |fields| {
-        let mut parsed = httparse::Request::new(&mut []);
-        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, fields) {
-            Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-            Ok(_) => return Err(Violation::StartLine),
-            Err(error) => return Err(parse_error(error)),
-        }
-        let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-            return Err(Violation::StartLine);
-        };
-        let protocol = if minor == 0 { Protocol::Http10 } else { Protocol::Http11 };
-        let mut fields = Fields::new(parsed.headers.len());
-        for field in parsed.headers.iter() {
-            fields.add(head, field, true)?;
-        }
-        let method = known_method(method)?;
-        if fields.host.is_none() && protocol == Protocol::Http11 {
-            return Err(Violation::HostMissing);
-        }
-        let (authority, path) = target_parts(&method, target, fields.host.take())?;
-        let length = fields.request_length(&method, protocol)?;
-        let upgrade = fields.take_upgrade();
-        let framing = Framing { length, keep_alive: fields.keep_alive(protocol) };
-        let head =
-            RequestHead { method, scheme: Scheme::Http, authority, path, protocol, upgrade, headers: fields.finish() };
-        Ok((head, framing))
-    })
+/// Parses a complete request head, as `scan` found it.
+pub(super) fn request(head: &Bytes, scan: &HeadScan) -> Result<(RequestHead, Framing), Violation> {
+    let mut lines = scan.lines(head);
+    let (method, target, protocol) = lines::request_line(lines.first()?)?;
+    let mut fields = Fields::read(head, lines, true)?;
+    let method = known_method(method)?;
+    if fields.host.is_none() && protocol == Protocol::Http11 {
+        return Err(Violation::HostMissing);
+    }
+    let (authority, path) = target_parts(&method, target, fields.host.take())?;
+    let length = fields.request_length(&method, protocol)?;
+    let upgrade = fields.take_upgrade();
+    let framing = Framing { length, keep_alive: fields.keep_alive(protocol) };
+    let head =
+        RequestHead { method, scheme: Scheme::Http, authority, path, protocol, upgrade, headers: fields.finish() };
+    Ok((head, framing))
 }
 
-/// Parses a complete response head. `to` is the method it answers.
-pub(super) fn response(head: &Bytes, limits: &Limits, to: &Method) -> Result<(ResponseHead, Framing), Violation> {
-    with_fields(limits, |fields| {
-        let mut parsed = httparse::Response::new(&mut []);
-        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, fields) {
-            Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-            Ok(_) => return Err(Violation::StartLine),
-            Err(error) => return Err(parse_error(error)),
-        }
-        let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Violation::StartLine) };
-        let status = StatusCode::from_u16(code).map_err(|_| Violation::StartLine)?;
-        let protocol = if minor == 0 { Protocol::Http10 } else { Protocol::Http11 };
-        let mut fields = Fields::new(parsed.headers.len());
-        for field in parsed.headers.iter() {
-            fields.add(head, field, false)?;
-        }
-        let length = fields.response_length(status, to)?;
-        let keep_alive = fields.keep_alive(protocol) && length != Length::UntilClose;
-        if (status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::UPGRADE_REQUIRED)
-            && let Some(upgrade) = fields.upgrade.take()
-        {
-            fields.headers.append(header::UPGRADE, upgrade);
-        }
-        Ok((ResponseHead { status, protocol, headers: fields.finish() }, Framing { length, keep_alive }))
-    })
+/// Parses a complete response head, as `scan` found it. `to` is the method it answers.
+pub(super) fn response(head: &Bytes, scan: &HeadScan, to: &Method) -> Result<(ResponseHead, Framing), Violation> {
+    let mut lines = scan.lines(head);
+    let (protocol, status) = lines::status_line(lines.first()?)?;
+    let mut fields = Fields::read(head, lines, false)?;
+    let length = fields.response_length(status, to)?;
+    let keep_alive = fields.keep_alive(protocol) && length != Length::UntilClose;
+    if (status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::UPGRADE_REQUIRED)
+        && let Some(upgrade) = fields.upgrade.take()
+    {
+        fields.headers.append(header::UPGRADE, upgrade);
+    }
+    Ok((ResponseHead { status, protocol, headers: fields.finish() }, Framing { length, keep_alive }))
 }
 
-/// Parses a complete trailer section: field lines and the empty line.
-pub(super) fn trailers(section: &Bytes, limits: &Limits) -> Result<Headers, Violation> {
-    let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
-    let fields = match httparse::parse_headers(section, &mut parsed) {
-        Ok(httparse::Status::Complete((n, fields))) if n == section.len() => fields,
-        Ok(_) => return Err(Violation::Field),
-        Err(error) => return Err(parse_error(error)),
-    };
-    let mut trailers = Headers::with_capacity(fields.len());
-    for field in fields {
-        let name = name::parse(field.name.as_bytes()).ok_or(Violation::Field)?;
+/// Parses a complete trailer section, field lines and the empty line, as `scan` found it.
+pub(super) fn trailers(section: &Bytes, scan: &HeadScan) -> Result<Headers, Violation> {
+    let mut lines = scan.lines(section);
+    let mut trailers = Headers::with_capacity(lines.len());
+    while let Some(line) = lines.field()? {
+        let value = value(section.slice(line.value))?;
         // RFC 9110 6.5.1: framing and routing fields have no meaning here and would mislead whoever merges them.
-        if matches!(
-            name,
+        if !matches!(
+            line.name,
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::TE | header::TRAILER
         ) {
-            continue;
+            trailers.append(line.name, value);
         }
-        trailers.append(name, value(section, field.value)?);
     }
     Ok(trailers)
 }
 
-fn value(storage: &Bytes, bytes: &[u8]) -> Result<HeaderValue, Violation> {
-    HeaderValue::from_maybe_shared(storage.slice_ref(bytes)).map_err(|_| Violation::Field)
+fn value(bytes: Bytes) -> Result<HeaderValue, Violation> {
+    HeaderValue::from_maybe_shared(bytes).map_err(|_| Violation::FieldValue)
 }
 
 /// The fields of one head, with what concerns only this hop taken out.
@@ -229,10 +125,10 @@ struct Fields {
 }
 
 impl Fields {
-    fn new(count: usize) -> Self {
-        Self {
-            // Room for what the proxy will add.
-            headers: Headers::with_capacity(count + 8),
+    /// Takes all fields of a head, from where `lines` is.
+    fn read(head: &Bytes, mut lines: Lines<'_>, is_request: bool) -> Result<Self, Violation> {
+        let mut fields = Self {
+            headers: Headers::with_capacity(lines.len() + ADDED),
             host: None,
             length: None,
             chunked: false,
@@ -241,45 +137,53 @@ impl Fields {
             connection_upgrade: false,
             upgrade: None,
             nominated: Vec::new(),
+        };
+        while let Some(line) = lines.field()? {
+            fields.add(line.name, head, line.value, is_request)?;
         }
+        Ok(fields)
     }
 
-    fn add(&mut self, head: &Bytes, field: &httparse::Header<'_>, is_request: bool) -> Result<(), Violation> {
-        let name = name::parse(field.name.as_bytes()).ok_or(Violation::Field)?;
+    fn add(&mut self, name: HeaderName, head: &Bytes, at: Range<usize>, is_request: bool) -> Result<(), Violation> {
+        let text = &head[at.clone()];
         match name {
             header::HOST if is_request => {
                 if self.host.is_some() {
-                    return Err(Violation::HostRepeated);
+                    return Err(blame(text, Violation::HostRepeated));
                 }
-                self.host = Some(authority(field.value).ok_or(Violation::HostInvalid)?);
+                self.host = Some(authority(text).ok_or_else(|| blame(text, Violation::HostInvalid))?);
             }
             header::CONTENT_LENGTH => {
                 if self.length.is_some() {
-                    return Err(Violation::LengthRepeated);
+                    return Err(blame(text, Violation::LengthRepeated));
                 }
-                self.length = Some(decimal(field.value).ok_or(Violation::LengthInvalid)?);
-                self.headers.append(name, value(head, field.value)?);
+                self.length = Some(decimal(text).ok_or_else(|| blame(text, Violation::LengthInvalid))?);
+                self.headers.append(name, value(head.slice(at))?);
             }
             header::TRANSFER_ENCODING => {
                 if self.chunked {
-                    return Err(Violation::EncodingRepeated);
+                    return Err(blame(text, Violation::EncodingRepeated));
                 }
-                if !field.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Violation::EncodingUnknown);
+                if !text.eq_ignore_ascii_case(b"chunked") {
+                    return Err(blame(text, Violation::EncodingUnknown));
                 }
                 self.chunked = true;
             }
-            header::CONNECTION => self.connection(field.value)?,
-            header::UPGRADE => self.upgrade = Some(value(head, field.value)?),
+            header::UPGRADE => self.upgrade = Some(value(head.slice(at))?),
+            header::CONNECTION | header::TE if !lines::is_value(text) => return Err(Violation::FieldValue),
+            header::CONNECTION => self.connection(text)?,
             header::TE if is_request => {
-                let trailers =
-                    field.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+                let trailers = text.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
                 if trailers {
                     self.headers.append(name, HeaderValue::from_static("trailers"));
                 }
             }
-            _ if name == name::KEEP_ALIVE || name == name::PROXY_CONNECTION => {}
-            _ => self.headers.append(name, value(head, field.value)?),
+            _ => {
+                let value = value(head.slice(at))?;
+                if name != name::KEEP_ALIVE && name != name::PROXY_CONNECTION {
+                    self.headers.append(name, value);
+                }
+            }
         }
         Ok(())
     }
@@ -374,6 +278,11 @@ impl Fields {
     }
 }
 
+/// What is wrong with a field: a byte that no value may hold comes before what the field means.
+fn blame(text: &[u8], violation: Violation) -> Violation {
+    if lines::is_value(text) { violation } else { Violation::FieldValue }
+}
+
 /// 1 to 19 digits and nothing else.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 19 {
@@ -382,7 +291,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
-fn known_method(text: &str) -> Result<Method, Violation> {
+fn known_method(text: &[u8]) -> Result<Method, Violation> {
     const EXTENSIONS: &[&str] = &[
         "ACL",
         "BIND",
@@ -410,7 +319,7 @@ fn known_method(text: &str) -> Result<Method, Violation> {
         "UNLOCK",
         "UNSUBSCRIBE",
     ];
-    let method = Method::from_bytes(text.as_bytes()).map_err(|_| Violation::Method)?;
+    let method = Method::from_bytes(text).map_err(|_| Violation::Method)?;
     let standard = matches!(
         method,
         Method::GET
@@ -423,7 +332,11 @@ fn known_method(text: &str) -> Result<Method, Violation> {
             | Method::TRACE
             | Method::PATCH
     );
-    if standard || EXTENSIONS.contains(&text) { Ok(method) } else { Err(Violation::Method) }
+    if standard || EXTENSIONS.iter().any(|known| known.as_bytes() == text) {
+        Ok(method)
+    } else {
+        Err(Violation::Method)
+    }
 }
 
 /// Which bytes an authority may hold; a table, because asking for each byte and each exception costs 400 instructions a request.
@@ -446,7 +359,7 @@ fn authority(bytes: &[u8]) -> Option<ByteStr> {
 }
 
 fn target_parts(method: &Method, target: &str, host: Option<ByteStr>) -> Result<(ByteStr, ByteStr), Violation> {
-    if !target.bytes().all(|b| b.is_ascii_graphic()) {
+    if !target.is_ascii() {
         return Err(Violation::Target);
     }
     if *method == Method::CONNECT {

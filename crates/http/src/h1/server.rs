@@ -8,7 +8,8 @@ use meltemi_net::Stream;
 use super::{
     body::Reader,
     encode::{self, ResponseContext, Writer},
-    parse::{self, HeadScan, Limits},
+    lines::{self, HeadScan},
+    parse::{self, Limits},
     rules::Violation,
     wire::Wire,
 };
@@ -57,13 +58,14 @@ impl Server {
     /// close.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RequestHead>, Error>> {
         loop {
-            parse::skip_empty_lines(&mut self.wire.read);
+            lines::skip_empty_lines(&mut self.wire.read);
             if !self.wire.read.is_empty() {
                 let end = self.scan.end(&self.wire.read, &self.limits).inspect_err(|_| self.keep_alive = false)?;
                 if let Some(end) = end {
-                    self.scan = HeadScan::default();
                     let head = self.wire.take_head(end);
-                    return Poll::Ready(self.begin(&head).map(Some).map_err(Error::from));
+                    let begun = self.begin(&head);
+                    self.scan.reset();
+                    return Poll::Ready(begun.map(Some).map_err(Error::from));
                 }
             }
             if ready!(self.wire.poll_fill(cx, 0))? == 0 {
@@ -74,7 +76,7 @@ impl Server {
     }
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<RequestHead, Violation> {
-        let parsed = parse::request(head, &self.limits);
+        let parsed = parse::request(head, &self.scan);
         let (head, framing) = parsed.inspect_err(|_| {
             self.keep_alive = false;
             self.protocol = if self.limits.http10 { parse::version_of(head) } else { Protocol::Http11 };

@@ -17,12 +17,15 @@ use crate::{Error, Frame, Headers, Protocol, RequestHead, ResponseHead};
 
 fn request(bytes: &[u8]) -> Result<(RequestHead, super::parse::Framing), Violation> {
     let limits = Limits::default();
-    let end = super::parse::HeadScan::default().end(bytes, &limits)?.expect("a complete head");
-    super::parse::request(&bytes::Bytes::copy_from_slice(&bytes[..end]), &limits)
+    let mut scan = super::lines::HeadScan::default();
+    let end = scan.end(bytes, &limits)?.expect("a complete head");
+    super::parse::request(&bytes::Bytes::copy_from_slice(&bytes[..end]), &scan)
 }
 
 fn response(text: &str, to: &Method) -> Result<(ResponseHead, super::parse::Framing), Violation> {
-    super::parse::response(&bytes::Bytes::copy_from_slice(text.as_bytes()), &Limits::default(), to)
+    let mut scan = super::lines::HeadScan::default();
+    scan.end(text.as_bytes(), &Limits::default())?.expect("a complete head");
+    super::parse::response(&bytes::Bytes::copy_from_slice(text.as_bytes()), &scan, to)
 }
 
 /// Request smuggling and its relatives: what is refused, by which rule.
@@ -139,7 +142,7 @@ fn response_framing() {
 #[test]
 fn limits_are_kept() {
     let limits = Limits { head_bytes: 100, fields: 3, ..Limits::default() };
-    let scan = |text: &str| super::parse::HeadScan::default().end(text.as_bytes(), &limits);
+    let scan = |text: &str| super::lines::HeadScan::default().end(text.as_bytes(), &limits);
     assert_eq!(scan(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(100))), Err(Violation::HeadTooLarge));
     assert_eq!(scan(&"x".repeat(101)), Err(Violation::HeadTooLarge));
     assert_eq!(scan("GET / HTTP/1.1\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\n\r\n"), Err(Violation::TooManyFields));
@@ -267,15 +270,98 @@ proptest! {
     ) {
         let bytes = input.as_bytes();
         let limits = Limits::default();
-        let mut scan = super::parse::HeadScan::default();
+        let mut scan = super::lines::HeadScan::default();
         let once = scan.end(bytes, &limits);
-        let mut scan = super::parse::HeadScan::default();
+        let mut scan = super::lines::HeadScan::default();
         let cut = cut.index(bytes.len());
         let twice = match scan.end(&bytes[..cut], &limits) {
             Ok(None) => scan.end(bytes, &limits),
             other => other,
         };
         prop_assert_eq!(once, twice);
+    }
+}
+
+/// What both parsers make of a head: its start line, and its fields in order.
+type Parsed = (Vec<String>, Vec<(String, Vec<u8>)>);
+
+fn parsed(head: &[u8], scan: &super::lines::HeadScan, is_request: bool) -> Result<Parsed, Violation> {
+    let mut lines = scan.lines(head);
+    let first = match is_request {
+        true => {
+            let (method, target, protocol) = super::lines::request_line(lines.first()?)?;
+            vec![String::from_utf8_lossy(method).into(), target.to_owned(), protocol.as_str().to_owned()]
+        }
+        false => {
+            let (protocol, status) = super::lines::status_line(lines.first()?)?;
+            vec![protocol.as_str().to_owned(), status.as_str().to_owned()]
+        }
+    };
+    let mut fields = Vec::new();
+    while let Some(line) = lines.field()? {
+        let value = &head[line.value];
+        if !super::lines::is_value(value) {
+            return Err(Violation::FieldValue);
+        }
+        fields.push((line.name.as_str().to_owned(), value.to_vec()));
+    }
+    Ok((first, fields))
+}
+
+fn parsed_by_httparse(head: &[u8], is_request: bool) -> Result<Parsed, Violation> {
+    let violation = |error| match error {
+        httparse::Error::TooManyHeaders => Violation::TooManyFields,
+        httparse::Error::Version => Violation::Version,
+        httparse::Error::HeaderName => Violation::Field,
+        httparse::Error::HeaderValue => Violation::FieldValue,
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => Violation::StartLine,
+    };
+    let mut fields = [httparse::EMPTY_HEADER; 16];
+    let protocol = |minor| if minor == Some(0) { "HTTP/1.0".to_owned() } else { "HTTP/1.1".to_owned() };
+    let (status, first, fields) = match is_request {
+        true => {
+            let mut request = httparse::Request::new(&mut fields);
+            let status = request.parse(head).map_err(violation)?;
+            let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+            (status, vec![text(request.method), text(request.path), protocol(request.version)], request.headers)
+        }
+        false => {
+            let mut response = httparse::Response::new(&mut fields);
+            let status = response.parse(head).map_err(violation)?;
+            // A status below 100 is one for httparse.
+            if response.code.is_some_and(|code| code < 100) {
+                return Err(Violation::StartLine);
+            }
+            let code = response.code.map(|code| code.to_string()).unwrap_or_default();
+            (status, vec![protocol(response.version), code], response.headers)
+        }
+    };
+    assert_eq!(status, httparse::Status::Complete(head.len()));
+    let fields = fields.iter().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()));
+    Ok((first, fields.collect()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_head_means_what_it_means_to_another_parser(
+        request in "(GET|[A-Za-z@(]{1,4}| )( |\t|)(/|[/a%?#é\0\r\t]{0,4})( |)(HTTP/1.[01]|HTTP/[12][.]?[0-2 ]{0,2}|)",
+        response in "(HTTP/1.[01]|HTTP/2|H|)( |)(200|[0-9 a]{0,4})( |\t|)[ -~é\0\t]{0,3}",
+        fields in proptest::collection::vec(
+            "(Host|content-type|[a-zA-Z0-9_(\t -]{0,5})( |)(:|)[ \t]{0,2}[!-~ é]{0,5}[\t\r\0\u{7f}]{0,1}[ \t]{0,2}", 0..4,
+        ),
+    ) {
+        for (first, is_request) in [(&request, true), (&response, false)] {
+            let head = [std::slice::from_ref(first), &fields[..], &[String::new(), String::new()]].concat().join("\r\n");
+            let mut scan = super::lines::HeadScan::default();
+            let end = scan.end(head.as_bytes(), &Limits::default());
+            // Empty lines before a head are the connection's to skip.
+            if end == Ok(Some(head.len())) && !first.starts_with('\r') && !first.is_empty() {
+                let expected = parsed_by_httparse(head.as_bytes(), is_request);
+                prop_assert_eq!(parsed(head.as_bytes(), &scan, is_request), expected, "{:?}", head);
+            }
+        }
     }
 }
 
