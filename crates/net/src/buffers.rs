@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::Stream;
@@ -21,7 +21,11 @@ pub const LARGE: usize = 64 * 1024;
 /// Buffers of [`SMALL`] kept for reuse by a thread: 512 KiB at most.
 const KEPT: usize = 64;
 
+/// Storage for copies that outlive a buffer, a piece for many of them. It lives until the last of them is gone.
+const PIECE: usize = 2 * 1024;
+
 thread_local! {
+    static COPIES: RefCell<BytesMut> = RefCell::default();
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -48,6 +52,21 @@ fn keep(mut buffer: BytesMut) {
             spare.push(buffer);
         }
     });
+}
+
+/// A copy of `data` in storage shared with other copies, where an allocation of its own would cost more than the copying.
+pub fn copy(data: &[u8]) -> Bytes {
+    if data.len() > PIECE / 4 {
+        return Bytes::copy_from_slice(data);
+    }
+    COPIES.with_borrow_mut(|piece| {
+        if piece.capacity() < data.len() {
+            // The same storage again if no copy in it is left.
+            piece.reserve(PIECE);
+        }
+        piece.extend_from_slice(data);
+        piece.split().freeze()
+    })
 }
 
 /// Reads once into the tail of `buffer`, making room for `want` bytes first; an empty buffer is given back if nothing came.
@@ -77,11 +96,7 @@ pub fn poll_fill(
 }
 
 #[allow(unsafe_code)]
-fn poll_read_tail(
-    stream: &mut Stream,
-    cx: &mut Context<'_>,
-    buffer: &mut BytesMut,
-) -> Poll<std::io::Result<usize>> {
+fn poll_read_tail(stream: &mut Stream, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<std::io::Result<usize>> {
     let mut spare = ReadBuf::uninit(buffer.spare_capacity_mut());
     match Pin::new(stream).poll_read(cx, &mut spare) {
         Poll::Ready(Ok(())) => {}
@@ -107,6 +122,13 @@ mod tests {
         let mut other = take();
         other.extend_from_slice(b"world");
         assert_eq!(&slice[..], b"hello");
+    }
+
+    #[test]
+    fn copies_stay_as_they_are_while_others_are_made() {
+        let texts: Vec<Vec<u8>> = (0..200).map(|n| vec![n as u8; n * 7]).collect();
+        let copies: Vec<Bytes> = texts.iter().map(|text| copy(text)).collect();
+        assert!(texts.iter().zip(&copies).all(|(text, copy)| text == copy));
     }
 
     #[test]
