@@ -44,8 +44,10 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
                 if last || oldest.is_some_and(|oldest| Instant::now() >= oldest) {
                     server.close_after_response();
                 }
-                // Boxed: an idle connection holds nothing of an exchange.
-                Box::pin(exchange::run(&context, &mut stream, &mut deadline, head)).await;
+                // Boxed: an idle connection holds nothing of an exchange. The box comes first, so that the future is made in it:
+                // `Box::pin` would make it on the stack and copy its 2.6 KB.
+                let place = Box::new_uninit();
+                Box::into_pin(Box::write(place, exchange::run(&context, &mut stream, &mut deadline, head))).await;
             }
             Event::Refused(violation) => Box::pin(reply::refuse(&context, &mut stream, violation)).await,
             Event::HeadersTimeout => Box::pin(reply::headers_timeout(&context, &mut stream)).await,
