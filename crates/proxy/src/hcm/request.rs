@@ -259,6 +259,18 @@ fn request_id(plan: &Hcm, admitted: &Admitted, head: &mut RequestHead, random: u
     }
 }
 
+/// The two digits of each byte.
+static HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut hex = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < hex.len() {
+        hex[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    hex
+};
+
 /// A version 4 UUID: the stream's random number and its mix; both halves come from a good generator or a bijection of it.
 fn uuid(random: u64) -> HeaderValue {
     let mut x = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -268,14 +280,11 @@ fn uuid(random: u64) -> HeaderValue {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
+    let mut rest = bytes.iter();
+    for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
+        for (pair, byte) in text[group].as_chunks_mut::<2>().0.iter_mut().zip(&mut rest) {
+            *pair = HEX[usize::from(*byte)];
         }
-        text[at] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        text[at + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
-        at += 2;
     }
     HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes")
 }

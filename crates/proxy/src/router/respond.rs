@@ -103,12 +103,23 @@ fn upstream_headers(exchange: &Exchange<'_>, host: &VirtualHost, head: &mut melt
     if let Some(since) = since.filter(|_| !exchange.context.http.suppress_envoy_headers()) {
         let now = exchange.info.upstream.timing.first_byte_received.unwrap_or_else(Instant::now);
         let ms = u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX);
-        head.headers.insert(name::X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(ms));
+        head.headers.insert(name::X_ENVOY_UPSTREAM_SERVICE_TIME, number(ms));
     }
     if host.include_attempt_count_in_response {
         head.headers.insert(name::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(exchange.info.upstream.attempts));
     }
     head.headers.remove(&name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL);
+}
+
+/// Numbers below a hundred, in which most answers come, have their digits in the program.
+fn number(n: u64) -> HeaderValue {
+    const TENS_AND_ONES: &str = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    let digits = |skip: usize| HeaderValue::from_static(&TENS_AND_ONES[n as usize * 2 + skip..][..2 - skip]);
+    match n {
+        0..10 => digits(1),
+        10..100 => digits(0),
+        _ => HeaderValue::from(n),
+    }
 }
 
 /// An upgrade that the host took over HTTP/2 is a 101, to all but the encoder of HTTP/2.
@@ -248,4 +259,16 @@ fn finish(exchange: &mut Exchange<'_>, target: &Target, end: End, now: Instant) 
         }
     }
     exchange.stream.abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_printed_in_full() {
+        for n in (0..300).chain([u64::MAX]) {
+            assert_eq!(number(n).to_str().unwrap(), n.to_string());
+        }
+    }
 }
