@@ -34,6 +34,7 @@ pub(super) struct Retries {
     on: RetryOn,
     left: u32,
     made: u32,
+    /// Besides the policy's.
     status_codes: Vec<u16>,
     tried: Vec<u64>,
     permit: Option<Permit>,
@@ -45,7 +46,7 @@ impl Retries {
             on: policy.as_ref().map_or_else(RetryOn::default, |p| p.on),
             left: policy.as_ref().map_or(1, |p| p.num_retries),
             made: 0,
-            status_codes: policy.as_ref().map_or_else(Vec::new, |p| p.retriable_status_codes.clone()),
+            status_codes: Vec::new(),
             tried: Vec::new(),
             permit: None,
             policy,
@@ -157,8 +158,13 @@ impl Retries {
         let by_status = (on.has(RetryOn::SERVER_ERROR) && (500..600).contains(&status))
             || (on.has(RetryOn::GATEWAY_ERROR) && matches!(status, 502..=504))
             || (on.has(RetryOn::RETRIABLE_4XX) && head.status == StatusCode::CONFLICT)
-            || (on.has(RetryOn::RETRIABLE_STATUS_CODES) && self.status_codes.contains(&status));
+            || (on.has(RetryOn::RETRIABLE_STATUS_CODES) && self.is_retriable(status));
         by_status || self.wants_headers(answer) || self.wants_grpc(head.headers.get_str(&name::GRPC_STATUS))
+    }
+
+    fn is_retriable(&self, status: u16) -> bool {
+        let of_policy = self.policy.as_ref().is_some_and(|policy| policy.retriable_status_codes.contains(&status));
+        of_policy || self.status_codes.contains(&status)
     }
 
     fn wants_headers(&self, answer: &Answer) -> bool {
