@@ -1,6 +1,6 @@
 //! Envoy bootstraps, written as JSON: the whole one that a supervised Envoy reads, with Istio's static resource names.
 
-use crate::environment::Settings;
+use crate::environment::{Role, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -179,6 +179,10 @@ pub fn own(settings: &Settings) -> Value {
     let ads = json!({ "ads": {}, "resource_api_version": "V3" });
     let mut node = node(settings);
     node["metadata"]["DIALECT"] = json!("istio-proxy");
+    // It asks for hosts and clusters when traffic first needs them, unless `ISTIO_META_ON_DEMAND` says otherwise.
+    if settings.role == Role::Sidecar && settings.metadata.get("ON_DEMAND").is_none() {
+        node["metadata"]["ON_DEMAND"] = json!("true");
+    }
     json!({
         "node": node,
         "admin": { "address": socket_address("127.0.0.1", settings.admin_port) },

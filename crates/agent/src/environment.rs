@@ -72,6 +72,8 @@ pub struct Settings {
     pub dns_address: String,
     pub drain_duration: Duration,
     pub termination_drain_duration: Duration,
+    /// `ON_DEMAND_IDLE_SECONDS`: configuration that traffic asked for is given up when unused for so long.
+    pub on_demand_idle: Duration,
     /// Node metadata as discovery sees it.
     pub metadata: Map<String, Value>,
     pub locality: Option<String>,
@@ -211,6 +213,7 @@ impl Settings {
                 &proxy_config.termination_drain_duration,
                 5,
             )?,
+            on_demand_idle: Duration::from_secs(vars.number("ON_DEMAND_IDLE_SECONDS", 600)?),
             metadata: Map::new(),
             locality: None,
             socket_mark: match vars.text("MELTEMI_SOCKET_MARK") {

@@ -27,5 +27,5 @@ pub use bootstrap::bootstrap;
 pub use cluster::{cluster, encoded_cluster};
 pub use endpoint::{encoded_load_assignment, load_assignment};
 pub use listener::{encoded_listener, listener};
-pub use route::{encoded_route_configuration, route_configuration};
+pub use route::{encoded_route_configuration, encoded_virtual_host, route_configuration};
 pub use secret::{encoded_secret, secret};

@@ -6,6 +6,7 @@ use crate::access_log::{AccessLog, AccessLogFilter};
 use crate::filter::HttpFilter;
 use crate::format::{Format, JsonFormat};
 use crate::header::HeaderAdd;
+use crate::on_demand::OnDemand;
 use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
 use meltemi_matchers::CidrSet;
@@ -170,6 +171,8 @@ pub struct Hcm {
     pub codec: Codec,
     pub route: RouteSource,
     pub http_filters: Vec<HttpFilter>,
+    /// The connection manager itself waits; the filter is not among `http_filters`.
+    pub on_demand: Option<OnDemand>,
     pub access_logs: Vec<AccessLog>,
     pub tracing: Option<Tracing>,
     pub http1: Http1Options,

@@ -19,6 +19,7 @@ pub mod format;
 pub mod hcm;
 pub mod header;
 pub mod listener;
+pub mod on_demand;
 pub mod rbac;
 pub mod route;
 pub mod support;
@@ -32,7 +33,7 @@ pub use cluster::{Cluster, ClusterKind, ClusterSettings, LbPolicy};
 pub use common::{Address, Fraction, Metadata, TcpKeepalive};
 pub use convert::{
     bootstrap, cluster, encoded_cluster, encoded_listener, encoded_load_assignment, encoded_route_configuration,
-    encoded_secret, listener, load_assignment, route_configuration, secret,
+    encoded_secret, encoded_virtual_host, listener, load_assignment, route_configuration, secret,
 };
 pub use endpoint::{Endpoint, EndpointHealth, LoadAssignment, Locality, LocalityEndpoints};
 pub use error::{At, PlanError};
@@ -41,6 +42,7 @@ pub use format::{Format, FormatOp, JsonFormat, Operator};
 pub use hcm::{Hcm, RouteSource};
 pub use header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
 pub use listener::{ConnectionFacts, FilterChain, Listener, NetworkFilter};
+pub use on_demand::{OnDemand, OnDemandHost};
 pub use rbac::{Rbac, RbacAction};
 pub use route::{Route, RouteAction, RouteConfiguration, RouteRequest, VirtualHost};
 pub use tcp_proxy::TcpProxy;

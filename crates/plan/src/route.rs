@@ -10,6 +10,7 @@ use crate::filter::PerFilter;
 use crate::format::Format;
 use crate::hcm::BodyFormat;
 use crate::header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
+use crate::on_demand::Usage;
 use meltemi_base::intern::Shared;
 use meltemi_matchers::{DomainTrie, FullRegex, RegexRewrite, StringMatcher};
 use std::ops::Deref;
@@ -29,6 +30,8 @@ pub struct RouteConfiguration {
     pub max_direct_response_body: usize,
     pub mirrors: Vec<Arc<MirrorPolicy>>,
     pub ignore_port: bool,
+    /// Hosts that are not here are asked for by themselves (VHDS).
+    pub on_demand: bool,
     /// The header that names the host instead of `:authority`.
     pub vhost_header: Option<HeaderKey>,
     pub ignore_path_parameters: bool,
@@ -48,11 +51,13 @@ pub enum TlsRequirement {
 }
 
 /// What is a virtual host's own, and the settings that it has in common with many.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct VirtualHost {
     pub name: Arc<str>,
     pub routes: Box<[Arc<Route>]>,
     pub settings: Shared<HostSettings>,
+    /// Of a host on demand, which leaves when nobody needs it any more.
+    pub usage: Option<Usage>,
 }
 
 impl Deref for VirtualHost {

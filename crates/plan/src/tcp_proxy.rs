@@ -3,6 +3,9 @@
 use crate::access_log::AccessLog;
 use crate::common::Value;
 use crate::filter::TokenBucket;
+use crate::format::Format;
+use crate::header::HeaderAdd;
+use crate::on_demand::OnDemand;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +24,18 @@ pub struct TcpProxy {
     /// Wanted endpoint metadata under `envoy.lb`.
     pub metadata_match: Option<Value>,
     pub connect_mode: ConnectMode,
+    /// What a connection does whose cluster is not there.
+    pub on_demand: Option<OnDemand>,
+    pub tunnel: Option<Tunnel>,
+}
+
+/// The bytes go within a request to the host, and not on a connection of their own (`tunneling_config`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tunnel {
+    pub hostname: Format,
+    /// POST to this path; `None`: CONNECT.
+    pub post_path: Option<Arc<str>>,
+    pub headers: Vec<HeaderAdd>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@ mod tests;
 
 use crate::admin::AdminState;
 use crate::configurator::{Configurator, Held, Source};
+use crate::demand::{self, Demand};
 use crate::worker::{self, Feed, ListenerStatus, Phase, Reach};
 use meltemi_plan::{Bootstrap, PlanError};
 use meltemi_proto::Any;
@@ -26,6 +27,9 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use admin_port::AdminPort;
 pub use subscriber::Subscriber;
+
+/// Unless told otherwise.
+const ON_DEMAND_IDLE: Duration = Duration::from_secs(600);
 
 /// Listener reports on their way to the main thread; one that does not fit is only a log line less.
 const MAX_STATUSES: usize = 1024;
@@ -76,6 +80,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// How long listeners go on accepting once the process was told to stop.
     pub lingering: Duration,
+    /// Configuration that traffic asked for is given up when nothing has used it for so long.
+    pub on_demand_idle: Duration,
 }
 
 impl Options {
@@ -92,6 +98,7 @@ impl Options {
             admin_address_path: None,
             drain_time: Duration::from_secs(600),
             lingering: Duration::ZERO,
+            on_demand_idle: ON_DEMAND_IDLE,
         })
     }
 }
@@ -163,8 +170,10 @@ impl Proxy {
     /// Runs until `stop` resolves or `/quitquitquit` is asked for; then drains.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let admin = self.admin().await?;
-        let workers = Workers::start(&self.state, self.options.concurrency.max(1))?;
-        let subscriber = Subscriber::new(self.state.clone(), self.options.secrets.take());
+        let (demand, questions) = demand::channel();
+        let workers = Workers::start(&self.state, self.options.concurrency.max(1), &demand)?;
+        let mut subscriber = Subscriber::new(self.state.clone(), self.options.secrets.take());
+        subscriber.on_demand(questions, self.options.on_demand_idle);
         let control_plane = match self.options.control_plane.take() {
             Some(options) => Some(options),
             None => control_plane::from_bootstrap(&self.options)?,
@@ -229,14 +238,15 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(state: &Arc<AdminState>, count: usize) -> Result<Self, RunError> {
+    fn start(state: &Arc<AdminState>, count: usize, demand: &Demand) -> Result<Self, RunError> {
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
         tokio::spawn(crate::spans::run(state.filters.clone(), state.configurator.lock().subscribe()));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();
             let (status, filters) = (Some(status.clone()), state.filters.clone());
-            threads.push(worker::spawn(index, Feed { worlds, phase: state.phase.subscribe(), status, filters })?);
+            let (phase, demand) = (state.phase.subscribe(), Some(demand.clone()));
+            threads.push(worker::spawn(index, Feed { worlds, phase, status, filters, demand })?);
         }
         Ok(Self { threads, statuses })
     }

@@ -9,6 +9,7 @@
 mod tests;
 
 mod listeners;
+mod on_demand;
 mod references;
 
 use crate::secrets::SecretStore;
@@ -16,7 +17,8 @@ use crate::world::{ActiveListener, ChainRuntime, World};
 use meltemi_plan::cluster::{ClusterKind, TransportSocket};
 use meltemi_plan::common::ConfigSource;
 use meltemi_plan::{
-    Cluster as ClusterPlan, FilterChain, Listener, LoadAssignment, RouteConfiguration, encoded_load_assignment,
+    Cluster as ClusterPlan, FilterChain, Listener, LoadAssignment, OnDemandHost, RouteConfiguration,
+    encoded_load_assignment,
 };
 use meltemi_telemetry::Registry;
 use meltemi_upstream::{Background, Cluster, ClusterSet, Transport};
@@ -24,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 pub use references::clusters_of_routes;
 
@@ -66,6 +69,8 @@ struct ClusterSlot {
 struct RouteSlot {
     held: Held<RouteConfiguration>,
     active: Option<Arc<RouteConfiguration>>,
+    /// Of one whose hosts come on demand: the plan that `active` was made of, and which hosts.
+    made_of: Option<(Arc<RouteConfiguration>, u64)>,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,7 @@ pub struct Configurator {
     services: BTreeMap<Arc<str>, Service>,
     routes: BTreeMap<Arc<str>, RouteSlot>,
     listeners: BTreeMap<Arc<str>, ListenerSlot>,
+    on_demand: on_demand::OnDemand,
     publisher: watch::Sender<Arc<World>>,
     dirty: bool,
     /// The configuration may refer to other names than when [`Self::wanted`] was last asked.
@@ -104,6 +110,7 @@ impl Configurator {
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            on_demand: on_demand::OnDemand::default(),
             publisher: watch::Sender::new(Arc::default()),
             dirty: false,
             names_changed: false,
@@ -126,6 +133,7 @@ impl Configurator {
     /// Takes a new or changed cluster. Returns it if its hosts must still come.
     pub fn set_cluster(&mut self, held: Held<ClusterPlan>) -> Result<Option<Arc<Cluster>>, Problem> {
         let name = held.plan.name.clone();
+        self.cluster_came(&name);
         let previous = self.clusters.get(&name);
         if previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
             return Ok(None);
@@ -166,7 +174,14 @@ impl Configurator {
         }
     }
 
+    /// The control plane has no such cluster, or no longer.
     pub fn remove_cluster(&mut self, name: &str) {
+        if !self.cluster_went(name) {
+            self.drop_cluster(name);
+        }
+    }
+
+    fn drop_cluster(&mut self, name: &str) {
         if self.clusters.get(name).is_some_and(|slot| !slot.held.source.fixed)
             && let Some(slot) = self.clusters.remove(name)
         {
@@ -207,8 +222,11 @@ impl Configurator {
 
     pub fn set_routes(&mut self, held: Held<RouteConfiguration>) {
         let name = held.plan.name.clone();
-        let active = self.routes.remove(&name).and_then(|slot| slot.active);
-        self.routes.insert(name, RouteSlot { held, active });
+        let (active, made_of) = match self.routes.remove(&name) {
+            Some(slot) => (slot.active, slot.made_of),
+            None => (None, None),
+        };
+        self.routes.insert(name, RouteSlot { held, active, made_of });
         self.dirty = true;
     }
 
@@ -279,11 +297,13 @@ impl Configurator {
         std::mem::take(&mut self.names_changed).then(|| self.wanted())
     }
 
-    /// The names to subscribe to, by the accepted configuration: (endpoints, routes, secrets of ADS, secrets of others).
+    /// The names to subscribe to, by the accepted configuration and by what traffic has asked for.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::default();
         let taken = self.services.iter().filter(|(_, service)| !service.clusters.is_empty());
         wanted.endpoints = taken.map(|(name, _)| name.clone()).collect();
+        wanted.hosts = self.on_demand.host_names().cloned().collect();
+        wanted.clusters = self.on_demand.cluster_names().cloned().collect();
         for slot in self.clusters.values() {
             let matches = slot.held.plan.transport_matches.iter().map(|m| &m.transport);
             for transport in matches.chain([&slot.held.plan.transport]) {
@@ -312,10 +332,12 @@ impl Configurator {
     /// Publishes the next world, if anything of it changed.
     pub fn publish(&mut self) {
         self.promote_warm();
+        self.advance_hosts(Instant::now());
         if !std::mem::take(&mut self.dirty) {
             return;
         }
         self.advance_routes();
+        self.advance_on_demand_routes();
         self.advance_listeners();
         let generation = self.publisher.borrow().generation + 1;
         let world = World {
@@ -337,7 +359,7 @@ impl Configurator {
     fn advance_routes(&mut self) {
         let is_first = |name: &Arc<str>| self.clusters.get(name).is_some_and(|slot| slot.active.is_none());
         let warming: BTreeSet<&Arc<str>> = self.warming.iter().filter(|name| is_first(name)).collect();
-        for slot in self.routes.values_mut() {
+        for slot in self.routes.values_mut().filter(|slot| !slot.held.plan.on_demand) {
             let current = slot.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, &slot.held.plan));
             let waits = !current && clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
             if !waits {
@@ -419,6 +441,10 @@ impl Configurator {
         self.routes.values().map(|slot| &slot.held)
     }
 
+    pub fn held_hosts(&self) -> impl Iterator<Item = &Held<OnDemandHost>> {
+        self.on_demand.held_hosts()
+    }
+
     pub fn held_assignments(&self) -> impl Iterator<Item = (&Arc<str>, &Source)> {
         self.services.iter().filter_map(|(name, service)| Some((name, service.assignment.as_ref()?)))
     }
@@ -441,6 +467,10 @@ pub(crate) fn upstream_tls(socket: &TransportSocket) -> Option<&Arc<meltemi_plan
 pub struct Wanted {
     pub endpoints: BTreeSet<Arc<str>>,
     pub routes: BTreeSet<Arc<str>>,
+    /// Virtual hosts, `<route configuration>/<host>`.
+    pub hosts: BTreeSet<Arc<str>>,
+    /// Beside those that come unasked.
+    pub clusters: BTreeSet<Arc<str>>,
     /// Subscribed to on the ADS stream.
     pub ads_secrets: BTreeSet<Arc<str>>,
     /// Asked of the process's own source.

@@ -1,13 +1,15 @@
 //! The proxy: xDS in, connections through.
 //!
 //! The main thread owns configuration: [`configurator`] turns accepted resources into the next [`World`] and publishes it;
-//! [`admin`] shows it. Worker threads own connections: each takes one `World` a request and never waits for the main thread.
+//! [`admin`] shows it. Worker threads own connections: each takes one `World` a request, and waits for the main thread only for
+//! what it is the first to need ([`demand`]).
 //! Nothing here knows Istio or Kubernetes.
 
 pub mod admin;
 pub mod boot;
 pub mod chain;
 pub mod configurator;
+mod demand;
 pub mod hcm;
 pub mod router;
 pub mod secrets;

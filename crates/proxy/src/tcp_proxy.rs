@@ -10,6 +10,7 @@ use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, Routin
 
 use crate::{
     chain,
+    demand::Need,
     router::{self, Failure},
     worker::{ConnectionHandle, LiveChain, LiveTcp, Worker},
 };
@@ -51,7 +52,7 @@ async fn relay(
 ) {
     let (name, of_cluster) = proxy.cluster.pick(worker.random());
     let metadata = of_cluster.or(proxy.metadata_match.as_ref());
-    let Some(cluster) = worker.world().clusters.get(name).cloned() else {
+    let Some(cluster) = find_cluster(worker, proxy, name).await else {
         info.flags |= ResponseFlags::NO_CLUSTER;
         return;
     };
@@ -85,6 +86,14 @@ async fn relay(
     let tally = Tally::new(traffic, &copied, info);
     let end = copy(&mut near, &mut far, proxy, tally, (&live.stats, reports)).await;
     info.flags |= flags_of(&end);
+}
+
+/// The cluster by its name, after waiting for it where the proxy may.
+async fn find_cluster(worker: &Worker, proxy: &TcpProxy, name: &Arc<str>) -> Option<Arc<Cluster>> {
+    let found = worker.world().clusters.get(name).cloned();
+    let (None, Some(waits)) = (&found, proxy.on_demand) else { return found };
+    let world = worker.ask(Need::Cluster(Arc::clone(name)), waits.timeout).await?;
+    world.clusters.get(name).cloned()
 }
 
 /// Envoy has no flag for an idle TCP connection.

@@ -175,10 +175,6 @@ impl Connection {
                 let last = self.last.lock().clone()?;
                 let mut names = source.names_of(snapshot, &self.peer.node, type_url, hosts)?;
                 names.extend(source.names_of(&last, &self.peer.node, type_url, hosts)?);
-                if self.peer.node.on_demand() {
-                    let session = self.session.lock();
-                    names.retain(|name| session.watch(type_url).is_some_and(|watch| watch.is_named(name)));
-                }
                 Some(names)
             }
         }
@@ -249,6 +245,9 @@ impl Connection {
         let node = &self.peer.node;
         let mut found = match names {
             Some([]) => Vec::new(),
+            Some(names) if node.on_demand() && self.watches_all(type_url) => {
+                return self.generate_asked(source, snapshot, type_url, names);
+            }
             names => source.generate(snapshot, node, type_url, names),
         };
         // Names asked for beside the wildcard that it does not cover.
@@ -264,6 +263,31 @@ impl Connection {
                 let extra: Vec<Arc<str>> = extra.into_iter().collect();
                 found.extend(source.generate(snapshot, node, type_url, Some(&extra)));
             }
+        }
+        found
+    }
+
+    /// Of these names what the proxy has: of all that exists, its wildcard covers only a part.
+    fn generate_asked(
+        &self,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        type_url: &str,
+        names: &[Arc<str>],
+    ) -> Vec<Resource> {
+        let node = &self.peer.node;
+        let (asked, covered): (Vec<Arc<str>>, Vec<Arc<str>>) = {
+            let session = self.session.lock();
+            let is_asked = |name: &Arc<str>| session.watch(type_url).is_some_and(|watch| watch.is_named(name));
+            names.iter().cloned().partition(is_asked)
+        };
+        let mut found = Vec::new();
+        if !asked.is_empty() {
+            found = source.generate(snapshot, node, type_url, Some(&asked));
+        }
+        if !covered.is_empty() {
+            let all = source.generate(snapshot, node, type_url, None);
+            found.extend(all.into_iter().filter(|resource| covered.contains(&resource.name)));
         }
         found
     }

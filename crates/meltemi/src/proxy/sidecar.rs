@@ -84,6 +84,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     options.secrets = Some(Box::new(Workload(Secrets::new(keeper.subscribe()))));
     options.lingering = settings.termination_drain_duration;
     options.drain_time = settings.termination_drain_duration;
+    options.on_demand_idle = settings.on_demand_idle;
     options.logging = Some(logging);
     let proxy = Proxy::new(options)?;
     let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));

@@ -304,7 +304,7 @@ fn a_trace_is_whole_in_a_collector_of_otlp_and_of_zipkin() {
     for by in ["otlp", "zipkin"] {
         let provider = if by == "otlp" { "otel" } else { by };
         std::fs::write(&settings, mesh_config(provider)).expect("write");
-        let result = settles(|| {
+        let result = settles_within(60, || {
             // Proxies take the provider at different times, so a trace may be torn at first. Spans are sent each five seconds.
             let request = b"GET / HTTP/1.1\r\nhost: shop.example\r\nuser-agent: tracer\r\nconnection: close\r\n\r\n";
             let answer = crate::support::exchange(mesh.ingress, request)?;

@@ -2,32 +2,40 @@
 
 use super::access_log::access_logs;
 use super::common::{
-    duration, list, names, non_empty, optional_fraction, required, resolve, runtime_fraction, string_matcher,
-    unknown_type, unpack,
+    config_source, duration, duration_or, list, names, non_empty, optional_fraction, positive, required, resolve,
+    runtime_fraction, string_matcher, unknown_type, unpack,
 };
 use super::header::{header_adds, header_matchers, header_mutation};
 use super::{istio, rbac};
-use crate::common::Fraction;
+use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
     CorsPolicy, Fault, FaultAbort, FaultAbortBy, FaultDelay, FaultDelayBy, FilterOverride, GrpcStats,
     HeaderMutationFilter, HealthCheckFilter, HttpFilter, HttpFilterConfig, LocalRateLimit, PerFilter, RbacFilter,
     RouterFilter, TokenBucket,
 };
-use meltemi_proto::Any;
+use crate::on_demand::OnDemand;
+use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::route::v3 as route;
 use meltemi_proto::envoy::extensions::filters::common::fault::v3 as common_fault;
 use meltemi_proto::envoy::extensions::filters::http as ext;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use meltemi_proto::envoy::r#type::v3 as kind;
+use meltemi_proto::{Any, prost_types};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The chain of a connection manager: it must end in the router, which may be nowhere else.
-pub(crate) fn http_filters(values: &[hcm::HttpFilter], field: &str) -> Result<Vec<HttpFilter>> {
+/// The chain of a connection manager, which must end in the router, and what the connection manager does in the place of the
+/// on-demand filter.
+pub(crate) fn http_filters(values: &[hcm::HttpFilter], field: &str) -> Result<(Vec<HttpFilter>, Option<OnDemand>)> {
     let mut filters = Vec::with_capacity(values.len());
+    let mut waits = None;
     for (index, value) in values.iter().enumerate() {
+        if let Some(config) = on_demand_filter(value).at_index(field, index)? {
+            waits = Some(config).filter(|_| !value.disabled).or(waits);
+            continue;
+        }
         if let Some(filter) = http_filter(value).at_index(field, index)? {
             filters.push(filter);
         }
@@ -37,7 +45,37 @@ pub(crate) fn http_filters(values: &[hcm::HttpFilter], field: &str) -> Result<Ve
     if routers != 1 || !ends {
         return Err(PlanError::new("must end with envoy.filters.http.router, and only there").under(field));
     }
-    Ok(filters)
+    Ok((filters, waits))
+}
+
+fn on_demand_filter(value: &hcm::HttpFilter) -> Result<Option<OnDemand>> {
+    let Some(hcm::http_filter::ConfigType::TypedConfig(any)) = &value.config_type else { return Ok(None) };
+    let any = resolve(any).at("typed_config")?;
+    if !any.is::<ext::on_demand::v3::OnDemand>() {
+        return Ok(None);
+    }
+    let config: ext::on_demand::v3::OnDemand = unpack(&any).at("typed_config")?;
+    let Some(clusters) = &config.odcds else {
+        return Ok(Some(OnDemand { clusters: false, timeout: OnDemand::TIMEOUT }));
+    };
+    on_demand_clusters(clusters.source.as_ref(), clusters.timeout.as_ref(), "source")
+        .at("odcds")
+        .at("typed_config")
+        .map(Some)
+}
+
+/// Clusters that come on the stream that everything comes on.
+pub(crate) fn on_demand_clusters(
+    source: Option<&core::ConfigSource>,
+    timeout: Option<&prost_types::Duration>,
+    field: &str,
+) -> Result<OnDemand> {
+    match config_source(source.ok_or_else(|| PlanError::new("is required").under(field))?).at(field)? {
+        ConfigSource::Ads => {}
+        ConfigSource::Grpc { .. } | ConfigSource::Path(_) => return refuse(format!("{field}: only ads is supported")),
+    }
+    let timeout = duration_or(timeout, OnDemand::TIMEOUT).and_then(positive).at("timeout")?;
+    Ok(OnDemand { clusters: true, timeout })
 }
 
 /// `None`: an optional filter of a type that is not known.

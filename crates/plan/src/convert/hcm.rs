@@ -37,11 +37,13 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
     }
     let common = value.common_http_protocol_options.unwrap_or_default();
     let times = Times::of(value, &common)?;
+    let (http_filters, on_demand) = http_filters(&value.http_filters, "http_filters")?;
     Ok(Hcm {
         stat_prefix: value.stat_prefix.as_str().into(),
         codec: codec(value.codec_type).at("codec_type")?,
         route: route_source(value)?,
-        http_filters: http_filters(&value.http_filters, "http_filters")?,
+        http_filters,
+        on_demand,
         access_logs: access_logs(&value.access_log, "access_log")?,
         tracing: value.tracing.as_ref().map(tracing).transpose().at("tracing")?,
         http1: http1_options(value.http_protocol_options.as_ref()).at("http_protocol_options")?,

@@ -5,11 +5,15 @@ use super::common::{
     duration, enumeration, inline_data, lb_match, list, optional_duration, positive, required, resolve, timeout_or,
     unknown_type, unpack,
 };
+use super::filter::on_demand_clusters;
+use super::header::header_adds;
 use super::{hcm, istio, rbac};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
+use crate::format::Format;
 use crate::listener::{NetworkFilter, NetworkRbac};
-use crate::tcp_proxy::{ConnectMode, TcpCluster, TcpProxy, TcpWeighted};
+use crate::on_demand::OnDemand;
+use crate::tcp_proxy::{ConnectMode, TcpCluster, TcpProxy, TcpWeighted, Tunnel};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::listener::v3 as listener;
 use meltemi_proto::envoy::extensions::filters::network as ext;
@@ -108,7 +112,27 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
         hash_source_ip: !hashes.is_empty(),
         metadata_match: lb_match(value.metadata_match.as_ref()),
         connect_mode: connect_mode(value)?,
+        on_demand: value.on_demand.as_ref().map(on_demand).transpose().at("on_demand")?,
+        tunnel: value.tunneling_config.as_ref().map(tunnel).transpose().at("tunneling_config")?,
     })
+}
+
+fn tunnel(value: &ext::tcp_proxy::v3::tcp_proxy::TunnelingConfig) -> Result<Tunnel> {
+    let post_path = match (value.use_post, value.post_path.as_str()) {
+        (false, "") => None,
+        (false, _) => return refuse("post_path: only with use_post"),
+        (true, "") => Some("/".into()),
+        (true, path) => Some(path.into()),
+    };
+    if value.hostname.is_empty() {
+        return refuse("hostname: is required");
+    }
+    let hostname = Format::parse(&value.hostname).at("hostname")?;
+    Ok(Tunnel { hostname, post_path, headers: header_adds(&value.headers_to_add, "headers_to_add")? })
+}
+
+fn on_demand(value: &ext::tcp_proxy::v3::tcp_proxy::OnDemand) -> Result<OnDemand> {
+    on_demand_clusters(value.odcds_config.as_ref(), value.timeout.as_ref(), "odcds_config")
 }
 
 fn connect_mode(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<ConnectMode> {

@@ -1,7 +1,7 @@
 //! Route configurations, virtual hosts and route matches.
 
 use super::common::{
-    enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction, shared_metadata,
+    config_source, enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction, shared_metadata,
     string_matcher,
 };
 use super::filter::per_filter;
@@ -9,10 +9,11 @@ use super::header::{header_matchers, header_rules};
 use super::rbac::metadata_matcher;
 use super::retry::retry_policy;
 use super::route_action::{direct_response, forward, mirrors, redirect};
-use crate::common::Fraction;
+use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{FilterOverride, PerFilter};
 use crate::header::HeaderKey;
+use crate::on_demand::{OnDemandHost, Usage};
 use crate::route::{
     CookieMatcher, Decorator, HostSettings, PathRule, QueryMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
     RouteSettings, RouteTracing, TlsRequirement, VirtualCluster, VirtualHost,
@@ -71,6 +72,7 @@ pub(crate) fn unchecked(value: &proto::RouteConfiguration) -> Result<RouteConfig
         max_direct_response_body: max_body,
         mirrors: mirrors(&value.request_mirror_policies)?,
         ignore_port: value.ignore_port_in_host_matching,
+        on_demand: value.vhds.as_ref().map(from_ads).transpose().at("vhds")?.is_some(),
         vhost_header: match value.vhost_header.as_str() {
             "" => None,
             name => Some(HeaderKey::parse(name).at("vhost_header")?),
@@ -80,6 +82,32 @@ pub(crate) fn unchecked(value: &proto::RouteConfiguration) -> Result<RouteConfig
         per_filter: per_filter(&value.typed_per_filter_config)?,
         metadata: shared_metadata(value.metadata.as_ref()),
         fingerprint: 0,
+    })
+}
+
+/// Hosts come on the stream that everything comes on.
+fn from_ads(value: &proto::Vhds) -> Result<()> {
+    match config_source(required(&value.config_source, "config_source")?).at("config_source")? {
+        ConfigSource::Ads => Ok(()),
+        ConfigSource::Grpc { .. } | ConfigSource::Path(_) => refuse("config_source: only ads is supported"),
+    }
+}
+
+/// A virtual host that comes by itself.
+pub fn encoded_virtual_host(bytes: &[u8]) -> Result<OnDemandHost> {
+    crate::support::check(bytes, "envoy.config.route.v3.VirtualHost")?;
+    let value = meltemi_proto::decode_virtual_host(bytes)?;
+    let mut domains = DomainTrie::default();
+    for (at, domain) in value.domains.iter().enumerate() {
+        domains.insert(domain, ()).at_index("domains", at)?;
+    }
+    // The limit on bodies is the route configuration's, which it may come before; the message's own size bounds them.
+    let host = virtual_host(&value, &HostContext { max_body: usize::MAX })?;
+    Ok(OnDemandHost {
+        name: value.name.as_str().into(),
+        domains: value.domains.iter().map(|domain| domain.as_str().into()).collect(),
+        host: Arc::new(VirtualHost { usage: Some(Usage::default()), ..host }),
+        fingerprint: fingerprint(bytes),
     })
 }
 
@@ -101,6 +129,7 @@ fn virtual_host(value: &proto::VirtualHost, context: &HostContext) -> Result<Vir
         name: intern(&value.name),
         routes: list(&value.routes, "routes", |each| route(each, context).map(Arc::new))?.into(),
         settings: KNOWN.made_from(&common, || host_settings(value))?,
+        usage: None,
     })
 }
 

@@ -8,6 +8,7 @@ mod tests;
 use super::SecretSource;
 use crate::admin::AdminState;
 use crate::configurator::{Held, Source, Wanted};
+use crate::demand::{Question, Waiting};
 use meltemi_base::intern;
 use meltemi_upstream::Cluster;
 use meltemi_xds::client::{self, Client, Event, Events, Outcome, Update};
@@ -15,10 +16,13 @@ use meltemi_xds::{Resource, WILDCARD, types};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// A cluster whose hosts do not come is used without them after this (Envoy's `initial_fetch_timeout`).
 const WARMING_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often what was asked for on demand is looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 /// A rejection names at most this many resources.
 const MAX_REPORTED: usize = 10;
 
@@ -29,6 +33,10 @@ pub struct Subscriber {
     wanted: Wanted,
     /// Clusters that wait for their hosts, and until when, in order.
     deadlines: VecDeque<(Instant, Weak<Cluster>)>,
+    /// Of workers that miss something.
+    questions: Option<mpsc::Receiver<Question>>,
+    waiting: Waiting,
+    on_demand_idle: Duration,
     /// Types of which a first response was applied.
     seen: BTreeSet<Arc<str>>,
     /// Local secrets as last installed.
@@ -42,6 +50,10 @@ enum Step {
     /// The first deadline has passed.
     Late,
     Secrets,
+    /// A worker misses something.
+    Asked(Question),
+    /// Time to look at what was asked for.
+    Sweep,
 }
 
 impl Subscriber {
@@ -52,6 +64,9 @@ impl Subscriber {
             client: None,
             wanted: Wanted::default(),
             deadlines: VecDeque::new(),
+            questions: None,
+            waiting: Waiting::default(),
+            on_demand_idle: Duration::MAX,
             seen: BTreeSet::new(),
             installed: Default::default(),
         };
@@ -69,6 +84,7 @@ impl Subscriber {
             (self.client, events) = (Some(client), Some(received));
         }
         let warmed = self.state.configurator.lock().warmed();
+        let mut sweep = tokio::time::interval(SWEEP);
         self.settle();
         loop {
             let step = tokio::select! {
@@ -76,6 +92,8 @@ impl Subscriber {
                 () = warmed.notified() => Step::Warmed,
                 () = passed(self.deadlines.front()) => Step::Late,
                 () = changed(&mut self.secrets) => Step::Secrets,
+                question = asked(&mut self.questions) => Step::Asked(question),
+                _ = sweep.tick(), if self.state.configurator.lock().has_on_demand() => Step::Sweep,
             };
             match step {
                 Step::Event(Some(Event::Update(update))) => self.apply(update),
@@ -88,8 +106,25 @@ impl Subscriber {
                     late.inspect(|cluster| cluster.set_warm());
                 }
                 Step::Secrets => self.refresh_secrets(),
+                Step::Asked(question) => self.demand(question),
+                Step::Sweep => {
+                    self.state.configurator.lock().give_up_unused(Instant::now(), self.on_demand_idle);
+                }
             }
             self.settle();
+        }
+    }
+
+    /// Takes questions of workers; what traffic has not used for `idle` is given up.
+    pub fn on_demand(&mut self, questions: mpsc::Receiver<Question>, idle: Duration) {
+        (self.questions, self.on_demand_idle) = (Some(questions), idle);
+    }
+
+    fn demand(&mut self, question: Question) {
+        let need = self.waiting.add(question);
+        if !self.state.configurator.lock().demand(&need, Instant::now()) {
+            tracing::warn!(?need, "too much is asked for on demand");
+            self.waiting.refuse(&need);
         }
     }
 
@@ -145,6 +180,10 @@ impl Subscriber {
             types::ROUTE => {
                 configurator.set_routes(held(refusal(meltemi_plan::encoded_route_configuration(bytes))?, resource));
             }
+            types::VIRTUAL_HOST => {
+                configurator
+                    .set_host(held(refusal(meltemi_plan::encoded_virtual_host(bytes))?, resource), Instant::now());
+            }
             types::SECRET => configurator.set_secret(&refusal(meltemi_plan::encoded_secret(bytes))?)?,
             other => return Err(format!("resources of type {other} are not used here")),
         }
@@ -158,6 +197,7 @@ impl Subscriber {
             types::LISTENER => configurator.remove_listener(name),
             types::ROUTE => configurator.remove_routes(name),
             types::ENDPOINT => configurator.assignment_absent(name),
+            types::VIRTUAL_HOST => configurator.host_absent(name),
             // Secrets go with what names them.
             _ => {}
         }
@@ -171,6 +211,7 @@ impl Subscriber {
         }
         let mut configurator = self.state.configurator.lock();
         configurator.publish();
+        self.waiting.answer(&configurator.world(), |need| configurator.is_met(need));
         let static_only = self.client.is_none();
         let first_answers = self.seen.contains(types::CLUSTER) && self.seen.contains(types::LISTENER);
         if (static_only || first_answers) && configurator.is_settled() && !*self.state.initialized.borrow() {
@@ -181,6 +222,8 @@ impl Subscriber {
 
     fn follow(&mut self, wanted: Wanted) {
         if let Some(client) = &self.client {
+            client.resubscribe(types::VIRTUAL_HOST, &self.wanted.hosts, &wanted.hosts);
+            client.resubscribe(types::CLUSTER, &self.wanted.clusters, &wanted.clusters);
             client.resubscribe(types::ENDPOINT, &self.wanted.endpoints, &wanted.endpoints);
             client.resubscribe(types::ROUTE, &self.wanted.routes, &wanted.routes);
             client.resubscribe(types::SECRET, &self.wanted.ads_secrets, &wanted.ads_secrets);
@@ -246,6 +289,17 @@ fn describe(refused: &[(Arc<str>, String)]) -> String {
 async fn next(events: &mut Option<Events>) -> Option<Event> {
     match events {
         Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    let question = match questions {
+        Some(questions) => questions.recv().await,
+        None => None,
+    };
+    match question {
+        Some(question) => question,
         None => std::future::pending().await,
     }
 }

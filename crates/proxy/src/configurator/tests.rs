@@ -6,7 +6,7 @@ use meltemi_proto::envoy::config::route::v3::RouteConfiguration as RoutesProto;
 use meltemi_proto::json::from_value;
 use serde_json::{Value, json};
 
-fn held<P>(plan: P) -> Held<P> {
+pub(super) fn held<P>(plan: P) -> Held<P> {
     Held { plan: Arc::new(plan), source: source(&[]) }
 }
 
@@ -18,12 +18,12 @@ fn fixed<P>(held: Held<P>) -> Held<P> {
     Held { source: Source { fixed: true, ..held.source }, ..held }
 }
 
-fn fixture() -> Configurator {
+pub(super) fn fixture() -> Configurator {
     Configurator::new(Registry::new())
 }
 
 /// An EDS cluster; the connect timeout tells versions apart.
-fn eds(name: &str, seconds: u32) -> Held<ClusterPlan> {
+pub(super) fn eds(name: &str, seconds: u32) -> Held<ClusterPlan> {
     let document = json!({
         "name": name, "type": "EDS", "connect_timeout": format!("{seconds}s"),
         "eds_cluster_config": { "eds_config": { "ads": {} } },
@@ -31,7 +31,7 @@ fn eds(name: &str, seconds: u32) -> Held<ClusterPlan> {
     held(meltemi_plan::cluster(&from_value::<ClusterProto>(&document).unwrap()).unwrap())
 }
 
-fn assign(configurator: &mut Configurator, cluster: &str, port: u16) {
+pub(super) fn assign(configurator: &mut Configurator, cluster: &str, port: u16) {
     let document = json!({ "cluster_name": cluster, "endpoints": [{ "lb_endpoints": [
         { "endpoint": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } } } }] }] });
     let body = meltemi_proto::encode(&from_value::<ClusterLoadAssignment>(&document).unwrap());

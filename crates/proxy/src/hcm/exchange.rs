@@ -10,12 +10,13 @@ use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, nam
 use meltemi_net::timer::Deadline;
 use meltemi_plan::{
     Route, RouteAction, RouteRequest, VirtualHost,
-    route::{DirectResponse, TlsRequirement},
+    route::{DirectResponse, Forward, TlsRequirement, find},
 };
 use meltemi_upstream::Cluster;
 
 use super::{Context, local_reply, reply, request, response};
 use crate::{
+    demand::Need,
     router::{self, redirect},
     world::World,
 };
@@ -87,12 +88,22 @@ impl Exchange<'_> {
         self.info.remote = admitted.remote;
         self.expect_continue();
         self.info.is_grpc = self.request.is_grpc();
-        let (host, route) = match self.find_route() {
+        let found = match self.find_route() {
+            // Boxed: rare, and no exchange need be as large for it.
+            Err(reply) => match self.missing_host() {
+                Some(wanted) => Box::pin(self.obtain_route(wanted)).await,
+                None => Err(reply),
+            },
+            found => found,
+        };
+        let (host, route) = match found {
             Ok(found) => found,
             Err(reply) => return self.without_route(reply).await,
         };
-        if let Some(forward) = route.forward() {
-            router::resolve(self, forward);
+        if let Some(forward) = route.forward()
+            && let Some(missing) = router::resolve(self, forward)
+        {
+            Box::pin(self.obtain_cluster(missing, forward)).await;
         }
         self.check_upgrade(&route)?;
         self.trace();
@@ -205,12 +216,49 @@ impl Exchange<'_> {
         if needs_tls && self.request.scheme != meltemi_http::Scheme::Https {
             return Err(Box::new(redirect::to_https(&self.request)));
         }
+        if let Some(usage) = &host.usage {
+            usage.touch();
+        }
         let route = routes.find_route(host, &query).ok_or_else(not_found)?;
         let found = (Arc::clone(host), Arc::clone(route));
         self.info.virtual_host = Some(Arc::clone(host));
         self.info.route = Some(Arc::clone(route));
         self.info.route_configuration = Some(routes);
         Ok(found)
+    }
+
+    /// The host to ask for, where the request names one that has not come yet, and how long to wait for it.
+    fn missing_host(&self) -> Option<(Need, Duration)> {
+        let plan = &self.context.http.plan;
+        let meltemi_plan::RouteSource::Rds(name) = &plan.route else { return None };
+        let routes = self.world.routes.get(name).filter(|routes| routes.on_demand)?;
+        let waits = plan.on_demand.as_ref()?;
+        let authority = &*self.request.authority;
+        let host = if routes.ignore_port { find::without_port(authority) } else { authority };
+        // Longer than any name can be: nobody's.
+        let is_name = !host.is_empty() && host.len() <= MAX_HOST_NAME && routes.hosts.find(host).is_none();
+        is_name.then(|| (Need::Host(format!("{name}/{}", host.to_ascii_lowercase()).into()), waits.timeout))
+    }
+
+    async fn obtain_route(
+        &mut self,
+        (need, limit): (Need, Duration),
+    ) -> Result<(Arc<VirtualHost>, Arc<Route>), Box<LocalReply>> {
+        let Some(world) = self.context.worker.ask(need, limit).await else {
+            let reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "on_demand_host_not_received");
+            return Err(Box::new(reply.with_flags(ResponseFlags::NO_ROUTE)));
+        };
+        self.world = world;
+        self.find_route()
+    }
+
+    /// Waits for a cluster that has not come yet, where the connection manager may; without it the request has none.
+    async fn obtain_cluster(&mut self, name: Arc<str>, forward: &Forward) {
+        let Some(waits) = self.context.http.plan.on_demand.filter(|waits| waits.clusters) else { return };
+        if let Some(world) = self.context.worker.ask(Need::Cluster(name), waits.timeout).await {
+            self.world = world;
+            router::resolve(self, forward);
+        }
     }
 
     fn direct_response(&self, direct: &DirectResponse) -> LocalReply {
@@ -347,6 +395,9 @@ impl Exchange<'_> {
         }
     }
 }
+
+/// Of DNS, with a final dot and some air.
+const MAX_HOST_NAME: usize = 260;
 
 /// How long a client may take to read a local reply.
 const FLUSH: Duration = Duration::from_secs(60);

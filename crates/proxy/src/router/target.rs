@@ -24,7 +24,8 @@ pub struct Target {
 }
 
 /// Decides the cluster by the route. Done with the route itself, so that whatever answers instead can say whose request it was.
-pub(crate) fn resolve(exchange: &mut Exchange<'_>, forward: &Forward) {
+/// Gives its name where there is none by that name.
+pub(crate) fn resolve(exchange: &mut Exchange<'_>, forward: &Forward) -> Option<Arc<str>> {
     let view = RequestFields(&exchange.request);
     let by_header = |key| view.value(key).and_then(|v| String::from_utf8(v.into_owned()).ok()).map(Arc::<str>::from);
     let name = match &forward.cluster {
@@ -50,6 +51,7 @@ pub(crate) fn resolve(exchange: &mut Exchange<'_>, forward: &Forward) {
     let cluster = name.as_ref().and_then(|name| exchange.world.clusters.get(name)).cloned();
     exchange.info.upstream.cluster = cluster.as_ref().map(|cluster| Arc::clone(&cluster.plan));
     exchange.cluster = cluster;
+    name.filter(|_| exchange.cluster.is_none())
 }
 
 pub(super) fn choose(exchange: &Exchange<'_>, forward: &Forward) -> Result<Target, Box<LocalReply>> {

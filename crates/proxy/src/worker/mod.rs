@@ -33,7 +33,11 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::{router::transport::TransportCache, world::World};
+use crate::{
+    demand::{Demand, Need},
+    router::transport::TransportCache,
+    world::World,
+};
 
 /// Which listeners a drain is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +86,8 @@ pub struct Feed {
     pub status: Option<mpsc::Sender<ListenerStatus>>,
     /// What filters of all workers share.
     pub filters: Arc<meltemi_filters::Context>,
+    /// Where to ask for what is not there; nowhere without a main thread that follows a control plane.
+    pub demand: Option<Demand>,
 }
 
 /// State of one worker; one `Rc` shared by all of its tasks.
@@ -97,6 +103,7 @@ pub struct Worker {
     next_connection: Cell<u64>,
     status: Option<mpsc::Sender<ListenerStatus>>,
     filters: Arc<meltemi_filters::Context>,
+    demand: Option<Demand>,
 }
 
 /// Load balancing state, with the cluster so that its address is not reused while we key by it.
@@ -121,8 +128,8 @@ pub fn spawn(index: usize, feed: Feed) -> std::io::Result<thread::JoinHandle<()>
 
 /// Serves until told to stop. For callers that bring their own local set, such as tests.
 pub async fn run(index: usize, feed: Feed) {
-    let Feed { mut worlds, mut phase, status, filters } = feed;
-    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status, filters));
+    let Feed { mut worlds, mut phase, status, filters, demand } = feed;
+    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status, (filters, demand)));
     let mut listeners = listeners::Listeners::new(Rc::clone(&worker));
     listeners.apply();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -161,7 +168,7 @@ impl Worker {
         index: usize,
         world: Arc<World>,
         status: Option<mpsc::Sender<ListenerStatus>>,
-        filters: Arc<meltemi_filters::Context>,
+        (filters, demand): (Arc<meltemi_filters::Context>, Option<Demand>),
     ) -> Self {
         Self {
             index,
@@ -175,12 +182,18 @@ impl Worker {
             next_connection: Cell::new(1),
             status,
             filters,
+            demand,
         }
     }
 
     /// The configuration to use for one request or connection from here on.
     pub fn world(&self) -> Arc<World> {
         self.world.borrow().clone()
+    }
+
+    /// Asks for what is not there, and waits no longer than the limit: the configuration in which it is, or is known not to be.
+    pub async fn ask(&self, need: Need, limit: Duration) -> Option<Arc<World>> {
+        self.demand.as_ref()?.ask(need, limit).await
     }
 
     fn adopt(&self, world: Arc<World>) {

@@ -37,6 +37,10 @@ impl Fake {
 impl Source for Fake {
     fn generate(&self, _: &Snapshot, node: &Node, type_url: &str, names: Option<&[Arc<str>]>) -> Vec<Resource> {
         let kind = types::short_name(type_url);
+        if node.on_demand() && names.is_none() {
+            // Of a proxy that asks for each by itself, everything is what it has unasked.
+            return self.generate(&Snapshot::default(), node, type_url, Some(&["own".into()]));
+        }
         self.asked.lock().push(format!(
             "{} {kind} {}",
             node.name,
@@ -119,16 +123,27 @@ impl Proxy {
         Self::connect_as(world, name, variant, "")
     }
 
+    /// One that asks for clusters when traffic first needs them.
+    fn connect_on_demand(world: &World, name: &str) -> Self {
+        let metadata = [("ON_DEMAND".to_owned(), true.into())].into_iter().collect();
+        let description = NodeDescription { metadata, ..Self::description(name) };
+        Self::connect_node(world, Node::new(description).unwrap(), Variant::Delta)
+    }
+
     fn connect_as(world: &World, name: &str, variant: Variant, user_agent: &str) -> Self {
+        let description = NodeDescription { user_agent: user_agent.to_owned(), ..Self::description(name) };
+        Self::connect_node(world, Node::new(description).unwrap(), variant)
+    }
+
+    fn description(name: &str) -> NodeDescription {
+        let id = format!("sidecar~10.0.0.1~{name}.default~default.svc.cluster.local");
+        NodeDescription { id, ..Default::default() }
+    }
+
+    fn connect_node(world: &World, node: Node, variant: Variant) -> Self {
         let (requests, mut incoming) = mpsc::channel(64);
         let (sender, responses) = mpsc::channel(64);
-        let description = NodeDescription {
-            id: format!("sidecar~10.0.0.1~{name}.default~default.svc.cluster.local"),
-            user_agent: user_agent.to_owned(),
-            ..Default::default()
-        };
-        let peer =
-            Peer { node: Arc::new(Node::new(description).unwrap()), variant, address: String::new(), identity: None };
+        let peer = Peer { node: Arc::new(node), variant, address: String::new(), identity: None };
         let pusher = world.pusher.clone();
         tokio::spawn(async move {
             let stream = futures_util::stream::poll_fn(move |context| incoming.poll_recv(context));
@@ -436,4 +451,34 @@ async fn resumed_proxy_keeps_gone_clusters_until_its_routes_do_without_them() {
     world.fake.set("rds", "r", 2);
     second.session.connected();
     assert_eq!(second.settle().await, ["cds new", "rds r", "cds -old"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_asks_for_clusters_gets_no_others() {
+    let world = world();
+    for name in [A, B, "own"] {
+        world.fake.set("cds", name, 1);
+    }
+    let mut proxy = Proxy::connect_on_demand(&world, "x");
+    proxy.subscribe(CLUSTER, &["*"]);
+    assert_eq!(proxy.settle().await, ["cds own"]);
+    proxy.subscribe(CLUSTER, &[A, "nobody"]);
+    assert_eq!(proxy.settle().await, [format!("cds {A} -nobody")]);
+
+    // Of changes it is told where it asked.
+    world.fake.set("cds", A, 2);
+    world.fake.set("cds", B, 2);
+    world.endpoints_change_for_everyone(HOST_A);
+    world.endpoints_change_for_everyone("b.default.svc.cluster.local");
+    assert_eq!(proxy.settle().await, [format!("cds {A}")]);
+    world.fake.set("cds", "own", 2);
+    world.change(Change { full: true, ..Change::default() });
+    assert_eq!(proxy.settle().await, ["cds own"]);
+
+    // What it gives up is gone, although it asked for everything too.
+    proxy.session.unsubscribe(CLUSTER, [Arc::from(A)]);
+    assert_eq!(proxy.settle().await, [format!("cds -{A}")]);
+    world.fake.set("cds", A, 3);
+    world.endpoints_change_for_everyone(HOST_A);
+    assert!(proxy.settle().await.is_empty());
 }

@@ -18,7 +18,6 @@ use meltemi_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 
 use super::spec::{Class, Http, RouteSource};
 use super::{access_log, filters, tracing};
-use crate::names;
 use crate::profile::{ForwardClientCert, PathNormalization, Profile, ServerHeader};
 use crate::route::inbound_route_configuration;
 use crate::wire::{self, duration};
@@ -53,7 +52,7 @@ pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionMana
 fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter> {
     let istio = profile.dialect.has_istio_filters();
     let mut chain = Vec::with_capacity(8);
-    if profile.on_demand && matches!(&http.route, RouteSource::Rds(name) if names::is_on_demand(name)) {
+    if profile.on_demand && matches!(&http.route, RouteSource::Rds(_)) {
         // Before the filters that read what a route says of them.
         chain.push(filters::on_demand());
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use meltemi_proto::envoy::config::core::v3::ConfigSource;
 use meltemi_proto::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use meltemi_proto::envoy::config::route::v3::{
     Decorator, DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost, route,
@@ -27,9 +28,14 @@ pub fn configuration(spec: &Configuration) -> RouteConfiguration {
         validate_clusters: Some(false),
         max_direct_response_body_size_bytes: (!spec.policy.proxyless).then_some(MAX_DIRECT_RESPONSE_BYTES),
         ignore_port_in_host_matching: spec.ignore_port,
-        vhds: spec.on_demand.then(|| Vhds { config_source: Some(wire::ads()) }),
+        vhds: spec.on_demand.then(|| Vhds { config_source: Some(hosts_on_demand()) }),
         ..RouteConfiguration::default()
     }
+}
+
+/// No host comes before one is asked for, and Envoy would hold up its listeners for the first.
+fn hosts_on_demand() -> ConfigSource {
+    ConfigSource { initial_fetch_timeout: Some(duration(Duration::from_millis(10))), ..wire::ads() }
 }
 
 /// A host that was asked for by itself.

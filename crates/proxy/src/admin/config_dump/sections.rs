@@ -2,8 +2,9 @@
 
 use super::super::AdminState;
 use super::timestamp;
-use crate::configurator::{Configurator, Source};
+use crate::configurator::{Configurator, Held, Source};
 use bytes::Bytes;
+use meltemi_plan::{OnDemandHost, RouteConfiguration};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use meltemi_proto::json::{Secrets, any_to_value};
@@ -106,7 +107,12 @@ impl Sections<'_> {
     /// Those of subscriptions, and those that stand in a listener.
     fn routes(&self, configurator: &Configurator, listeners: &Value) -> Value {
         let subscribed = configurator.held_routes().filter(|held| self.keeps(&held.plan.name));
-        let dynamic: Vec<Value> = subscribed.map(|held| entry(&held.source, types::ROUTE, "route_config")).collect();
+        let whole = |held: &Held<RouteConfiguration>| {
+            let mut entry = entry(&held.source, types::ROUTE, "route_config");
+            add_hosts(&mut entry["route_config"], &held.plan.name, configurator);
+            entry
+        };
+        let dynamic: Vec<Value> = subscribed.map(whole).collect();
         let dynamic_listeners = entries(listeners, "dynamic_listeners");
         let states =
             dynamic_listeners.flat_map(|entry| entry.get("active_state").or_else(|| entry.get("warming_state")));
@@ -190,6 +196,23 @@ fn entry(source: &Source, type_url: &str, field: &str) -> Value {
 
 fn entries<'a>(section: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     section[list].as_array().into_iter().flatten()
+}
+
+/// Adds the virtual hosts that came by themselves, as Envoy shows them.
+fn add_hosts(routes: &mut Value, name: &str, configurator: &Configurator) {
+    let is_own =
+        |host: &&Held<OnDemandHost>| host.plan.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+    let hosts = configurator.held_hosts().filter(is_own).map(|host| {
+        let mut host = entry(&host.source, types::VIRTUAL_HOST, "host")["host"].take();
+        host.as_object_mut().map(|fields| fields.remove("@type"));
+        host
+    });
+    let hosts: Vec<Value> = hosts.collect();
+    if let (false, Some(fields)) = (hosts.is_empty(), routes.as_object_mut())
+        && let Some(list) = fields.entry("virtual_hosts").or_insert_with(|| json!([])).as_array_mut()
+    {
+        list.extend(hosts);
+    }
 }
 
 /// The route configurations in the connection managers of a listener.
