@@ -191,13 +191,12 @@ fn addresses(spec: &Spec) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Nothing runs in it but the proxy: Istio's template says so, or the proxy's own arguments do.
+/// Nothing runs in it but the proxy: Istio's template says so, or the containers do.
 pub fn is_gateway(meta: &Meta, spec: &PodSpec) -> bool {
     let templates = meta.annotations.get("inject.istio.io/templates").map_or("", |value| &**value);
-    let router = |container: &meltemi_config::kube::Container| {
-        &*container.name == "istio-proxy" && container.args.iter().any(|argument| &**argument == "router")
-    };
-    templates.split(',').any(|name| name.trim() == "gateway") || spec.containers.iter().any(router)
+    let containers = &spec.containers;
+    templates.split(',').any(|name| name.trim() == "gateway")
+        || !containers.is_empty() && containers.iter().all(|container| &*container.name == "istio-proxy")
 }
 
 /// The gateway of Istio's default installation, where Gateways have nobody to serve them.

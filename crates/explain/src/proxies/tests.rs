@@ -100,3 +100,19 @@ fn a_workload_is_found_by_any_of_its_names() {
         error("nothing-like-it", None)
     );
 }
+
+#[test]
+fn pods_that_were_injected_say_themselves_who_has_a_proxy() {
+    let pod = |name: &str, address: &str, containers: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{containers: [{containers}]}}\nstatus: {{podIP: {address}}}\n---\n"
+        )
+    };
+    let text = pod("app", "10.0.0.1", "{name: app, image: x}, {name: istio-proxy, image: proxy}")
+        + &pod("edge", "10.0.0.2", "{name: istio-proxy, image: proxy}")
+        + &pod("plain", "10.0.0.3", "{name: app, image: x}");
+    let mesh = Mesh::read(&[("pods.yaml".into(), text)], None).unwrap();
+    let titles: Vec<String> = mesh.proxies.iter().map(Proxy::title).collect();
+    assert_eq!(titles, ["sidecar app.shop", "gateway edge.shop", "pod plain.shop"]);
+    assert!(mesh.notes.is_empty(), "{:?}", mesh.notes);
+}
