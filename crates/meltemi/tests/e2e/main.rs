@@ -14,5 +14,6 @@ mod load_tools;
 mod lossless;
 mod mesh;
 mod observability;
+mod on_demand;
 mod support;
 mod wire;
