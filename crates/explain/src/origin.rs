@@ -3,11 +3,11 @@
 //! The resources themselves say which object they come from (Istio's `filter_metadata.istio.config`), the documents know
 //! their lines. Which rule of a VirtualService made a route is found by comparing the two, since nothing that is sent says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meltemi_config::networking::Server;
 use meltemi_config::security::PeerAuthentication;
-use meltemi_config::{Document, IntOrString, Key, Kind, Object, Source, Spec};
+use meltemi_config::{Document, IntOrString, Key, Kind, Object, Source, Spec, Str};
 use meltemi_model::Labels;
 use meltemi_plan::Metadata;
 use serde_json::{Value, json};
@@ -66,6 +66,23 @@ impl Origins {
     pub fn add_objects(&mut self, objects: impl IntoIterator<Item = Object>) {
         for object in objects {
             self.objects.insert(object.key(), object);
+        }
+    }
+
+    /// The files that objects without a document say they were written in.
+    pub fn files(&self) -> BTreeSet<Str> {
+        let without = self.objects.iter().filter(|(key, _)| !self.documents.contains_key(key));
+        without.filter_map(|(_, object)| Some(object.meta.source.as_ref()?.file.clone())).collect()
+    }
+
+    /// Gives objects their documents, where these still say the same.
+    pub fn attach(&mut self, documents: impl IntoIterator<Item = Document>) {
+        for document in documents {
+            let Some(object) = &document.object else { continue };
+            let key = object.key();
+            if self.objects.get(&key).is_some_and(|own| own.spec == object.spec) {
+                self.documents.entry(key).or_insert(document);
+            }
         }
     }
 

@@ -12,7 +12,10 @@ mod text;
 mod upstream;
 mod words;
 
+use meltemi_config::{Key, Kind};
 use meltemi_model::Labels;
+use meltemi_plan::route::find::without_port;
+use meltemi_translate::names::Cluster as ClusterName;
 use serde_json::Value;
 
 use crate::mesh::Mesh;
@@ -141,11 +144,36 @@ fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> V
             );
         }
     }
+    notes.extend(unseen(question, request));
     let refusals = question.sent.refusals();
     if !refusals.is_empty() {
         notes.push(format!("our proxy would refuse {}: {}", refusals.len(), refusals.join("; ")));
     }
     notes
+}
+
+/// That the request is for a service which the workload does not see, and what hides it.
+fn unseen(question: &Question<'_>, request: &Request) -> Option<String> {
+    let mesh = question.mesh.filter(|_| !request.inbound && request.protocol.is_http())?;
+    let host = without_port(&request.host);
+    let service = crate::names::find(&mesh.services, host, question.namespace)?;
+    let is_seen = question.sent.clusters.iter().any(|cluster| match ClusterName::parse(&cluster.name) {
+        ClusterName::Outbound { host, .. } => host == service.hostname,
+        _ => false,
+    });
+    if is_seen || service.ports.is_empty() {
+        return None;
+    }
+    let sidecar = mesh.snapshot.sidecar_for(question.namespace, question.labels);
+    let key = sidecar.map(|sidecar| Key::new(Kind::Sidecar, &sidecar.namespace, &sidecar.name));
+    let by = match key.and_then(|key| question.origins.place(&key, "spec.egress")) {
+        Some(place) => {
+            let at = place.source.as_ref().map(|source| format!(" at {source}")).unwrap_or_default();
+            format!("{}{at}, or what the service is exported to", place.title())
+        }
+        None => "what the service is exported to".to_owned(),
+    };
+    Some(format!("{} is a service of the mesh that this workload does not see: {by}", service.hostname))
 }
 
 #[cfg(test)]

@@ -230,6 +230,9 @@ fn a_running_control_plane_answers_as_its_files_do() {
     let place = &json["steps"][4]["decided_by"][0];
     assert_eq!((&place["kind"], &place["path"]), (&"VirtualService".into(), &"spec.http[1]".into()));
     assert!(place["file"].as_str().unwrap().ends_with("routing.yaml"), "{place}");
+    let routing = std::fs::read_to_string(Path::new(&shop()).join("routing.yaml")).unwrap();
+    let line = routing.lines().position(|line| line.contains("name: everyone")).unwrap() + 1;
+    assert_eq!(place["line"], line, "{place}");
     let dir = tempfile::tempdir().unwrap();
     let routing = std::fs::read_to_string(Path::new(&shop()).join("routing.yaml")).unwrap();
     let path = file(&dir, "routing.yaml", &routing);

@@ -16,7 +16,10 @@ pub(super) fn resources(case: &Case, sent: &Sent) -> Vec<Played> {
     match &case.expected {
         Expected::Nothing => Vec::new(),
         Expected::VirtualHosts { route, hosts: Some(hosts) } => virtual_hosts(sent, route, hosts),
-        Expected::VirtualHosts { hosts: None, .. } => Vec::new(),
+        // Nothing is asked of it, not even that it is there.
+        Expected::VirtualHosts { route, hosts: None } => {
+            vec![Played { call: format!("route {route}"), result: Value::Null, problems: Vec::new() }]
+        }
         Expected::InboundClusters(clusters) => inbound_clusters(sent, clusters),
         Expected::Assertions(list) => list.iter().map(|assertion| assert(sent, assertion)).collect(),
     }

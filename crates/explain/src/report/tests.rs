@@ -205,3 +205,21 @@ spec: {host: stock, trafficPolicy: {tls: {mode: DISABLE}}}
     assert_eq!(upstream.places[0].title(), "DestinationRule shop/plain spec.trafficPolicy");
     assert!(!report.is_served);
 }
+
+#[test]
+fn a_service_that_a_sidecar_hides_is_told() {
+    let sidecar = "
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: narrow, namespace: shop}
+spec: {egress: [{hosts: ['./stock.shop.svc.cluster.local']}]}
+";
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let files = [file("routing.yaml", ROUTING), file("services.yaml", SERVICES), file("narrow.yaml", sidecar)];
+    let mesh = Mesh::read(&files, None).unwrap();
+    let report = ask(&mesh, "frontend", |_| {});
+    let note = "catalog.shop.svc.cluster.local is a service of the mesh that this workload does not see: Sidecar shop/narrow \
+                spec.egress at narrow.yaml:5, or what the service is exported to";
+    assert!(report.notes.iter().any(|own| own == note), "{:?}", report.notes);
+    assert!(ask(&shop(), "frontend", |_| {}).notes.is_empty());
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use meltemi_config::decode;
+use meltemi_config::{decode, parse_documents};
 use meltemi_explain::discovery::{self, Connected, InForce};
 use meltemi_explain::mesh::{File, Mesh};
 use serde_json::Value;
@@ -49,7 +49,8 @@ impl World {
         if let Some(url) = &arguments.discovery {
             let (address, in_force) = in_force(url)?;
             let connected = discovery::connected(&|page| address.page(page))?;
-            let mesh = in_force.mesh(&[], config.as_ref())?;
+            let mut mesh = in_force.mesh(&[], config.as_ref())?;
+            find_lines(&mut mesh);
             return Ok(Self { mesh, running: Some(Running { address, connected }) });
         }
         ensure!(!arguments.filename.is_empty(), "-f or --discovery: which mesh?");
@@ -63,6 +64,15 @@ impl World {
         }
         if !self.mesh.refused.is_empty() {
             eprintln!("warning: what is wrong is not in force, and left out here");
+        }
+    }
+}
+
+/// Finds the lines of what a control plane has read from files that are here too.
+fn find_lines(mesh: &mut Mesh) {
+    for file in mesh.origins.files() {
+        if let Ok(text) = std::fs::read_to_string(&*file) {
+            mesh.origins.attach(parse_documents(&file, &text));
         }
     }
 }
