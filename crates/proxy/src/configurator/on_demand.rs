@@ -16,8 +16,11 @@ use super::references::clusters_of_host;
 use super::{ClusterSlot, Configurator, Held};
 use crate::demand::Need;
 
-/// Hosts, and clusters asked for by themselves, that are followed at once.
-const MAX_FOLLOWED: usize = 4096;
+/// Hosts, and clusters asked for by themselves, that are followed at once. Beyond it the least recently used make room, some at
+/// a time, as a crawler names ever new hosts.
+const MAX_FOLLOWED: usize = 2048;
+/// What was used within this does not make room.
+const RECENTLY: Duration = Duration::from_secs(1);
 /// A host is put in force without the clusters that do not come within this.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -100,6 +103,31 @@ impl OnDemand {
     fn is_full(&self) -> bool {
         self.hosts.len() + self.clusters.len() >= MAX_FOLLOWED
     }
+
+    /// Notes which hosts were used since this was last called.
+    fn note_used(&mut self, now: Instant) {
+        for slot in self.hosts.values_mut() {
+            let usage = slot.active.as_ref().and_then(|plan| plan.host.usage.as_ref());
+            if usage.is_some_and(meltemi_plan::on_demand::Usage::take) {
+                slot.used = now;
+            }
+        }
+    }
+
+    /// Gives up hosts that are in force and have not been used for the longest time.
+    fn make_room(&mut self, now: Instant) {
+        self.note_used(now);
+        let answered = self.hosts.iter().filter(|(_, slot)| slot.active.is_some() || slot.absent);
+        let mut unused: Vec<(Instant, Arc<str>)> = answered
+            .filter(|(_, slot)| slot.used + RECENTLY < now)
+            .map(|(name, slot)| (slot.used, name.clone()))
+            .collect();
+        unused.sort();
+        for (_, name) in unused.into_iter().take(MAX_FOLLOWED / 8) {
+            self.hosts.remove(&name);
+        }
+        self.generation += 1;
+    }
 }
 
 impl Configurator {
@@ -112,6 +140,10 @@ impl Configurator {
         };
         if known {
             return true;
+        }
+        if on_demand.is_full() {
+            on_demand.make_room(now);
+            self.dirty = true;
         }
         if on_demand.is_full() {
             return false;
@@ -230,13 +262,8 @@ impl Configurator {
     /// Gives up what nothing has used for so long.
     pub fn give_up_unused(&mut self, now: Instant, idle: Duration) {
         let before = (self.on_demand.hosts.len(), self.on_demand.clusters.len());
-        self.on_demand.hosts.retain(|_, slot| {
-            let usage = slot.active.as_ref().and_then(|plan| plan.host.usage.as_ref());
-            if usage.is_some_and(meltemi_plan::on_demand::Usage::take) {
-                slot.used = now;
-            }
-            now < slot.used + idle
-        });
+        self.on_demand.note_used(now);
+        self.on_demand.hosts.retain(|_, slot| now < slot.used + idle);
         let clusters = &self.clusters;
         self.on_demand.clusters.retain(|name, followed| {
             let active = clusters.get(name).and_then(|slot| slot.active.as_deref());

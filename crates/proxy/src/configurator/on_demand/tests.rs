@@ -143,11 +143,25 @@ async fn what_nobody_uses_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_can_be_followed_is_refused() {
+async fn the_least_recently_used_make_room_and_what_is_waited_for_does_not() {
     let mut configurator = started();
+    let name = |number: usize| format!("80/{number:04}");
     for number in 0..MAX_FOLLOWED {
-        assert!(configurator.demand(&need(&format!("80/{number}")), Instant::now()));
+        assert!(configurator.demand(&need(&name(number)), Instant::now()));
     }
-    assert!(!configurator.demand(&need("80/more"), Instant::now()));
-    assert!(configurator.demand(&need("80/1"), Instant::now()), "what is followed already is not more");
+    tokio::time::advance(2 * RECENTLY).await;
+    assert!(!configurator.demand(&need("80/more"), Instant::now()), "all are waited for");
+    assert!(configurator.demand(&need(&name(1)), Instant::now()), "what is followed already is not more");
+
+    for number in 0..MAX_FOLLOWED {
+        configurator.set_host(host(&name(number), "nobody"), Instant::now());
+    }
+    configurator.remove_cluster("nobody");
+    configurator.publish();
+    configurator.world().routes["80"].hosts.find("0000").unwrap().usage.as_ref().unwrap().touch();
+    tokio::time::advance(2 * RECENTLY).await;
+    assert!(configurator.demand(&need("80/more"), Instant::now()));
+    let hosts = configurator.wanted().hosts;
+    assert_eq!(hosts.len(), MAX_FOLLOWED - MAX_FOLLOWED / 8 + 1);
+    assert!(hosts.contains("80/0000") && !hosts.contains("80/0001") && hosts.contains("80/more"));
 }
