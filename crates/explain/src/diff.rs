@@ -8,15 +8,17 @@ mod fields;
 mod listeners;
 mod routes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
+use std::sync::Arc;
 
+use meltemi_proto::Any;
 use meltemi_proto::json::{Secrets, any_to_value};
 use serde_json::{Value, json};
 
 use crate::mesh::Mesh;
 use crate::proxies::Proxy;
-use crate::sent::Sent;
+use crate::sent::Bodies;
 
 pub use fields::Field;
 
@@ -125,13 +127,14 @@ impl Group {
 /// Everything that differs between two meshes, for whom. What happens to the most workloads comes first.
 pub fn diff(old: &Mesh, new: &Mesh) -> Vec<Group> {
     let (before, after) = (workloads(old), workloads(new));
+    let mut compared = Compared::default();
     let titles: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     // Each change with those to whom it happens.
     let mut found: Vec<(Change, Vec<Affected>)> = Vec::new();
     for title in titles {
         let (was, is) = (before.get(title), after.get(title));
         let replicas = is.or(was).map_or(0, Vec::len);
-        for change in changes((old, was), (new, is)) {
+        for change in changes((old, was), (new, is), &mut compared) {
             let affected = Affected { title: title.clone(), replicas };
             match found.iter_mut().find(|(own, _)| *own == change) {
                 Some((_, proxies)) => proxies.push(affected),
@@ -159,7 +162,11 @@ fn workloads(mesh: &Mesh) -> BTreeMap<String, Vec<&Proxy>> {
     workloads
 }
 
-fn changes((old, was): (&Mesh, Option<&Vec<&Proxy>>), (new, is): (&Mesh, Option<&Vec<&Proxy>>)) -> Vec<Change> {
+fn changes(
+    (old, was): (&Mesh, Option<&Vec<&Proxy>>),
+    (new, is): (&Mesh, Option<&Vec<&Proxy>>),
+    compared: &mut Compared,
+) -> Vec<Change> {
     let alone = |what| vec![Change { kind: "proxy", name: "itself".to_owned(), what }];
     let (was, is) = match (was, is) {
         (Some(was), Some(is)) => (was, is),
@@ -177,40 +184,61 @@ fn changes((old, was): (&Mesh, Option<&Vec<&Proxy>>), (new, is): (&Mesh, Option<
     if let Some((was, is)) = pair
         && let (Some(was), Some(is)) = (&was.node, &is.node)
     {
-        changes.extend(resources(&old.sent(was), &new.sent(is)));
+        changes.extend(compared.resources(&old.bodies(was), &new.bodies(is)));
     }
     changes
 }
 
-/// What differs between what a proxy was and will be sent: routes first, then what they lead to.
-pub fn resources(old: &Sent, new: &Sent) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut kinds: Vec<_> = old.bodies().into_iter().zip(new.bodies()).collect();
-    kinds
-        .sort_by_key(|((kind, _), _)| ["route", "listener", "cluster", "endpoints"].iter().position(|own| own == kind));
-    for ((kind, before), (_, after)) in kinds {
-        let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
-        for name in names {
-            let change = |what| Change { kind, name: name.to_owned(), what };
-            match (before.get(name), after.get(name)) {
-                (None, Some(_)) => changes.push(change(What::Added)),
-                (Some(_), None) => changes.push(change(What::Removed)),
-                (Some(was), Some(is)) if was.value != is.value => {
-                    let json = |body| any_to_value(body, Secrets::Redacted);
-                    changes.extend(changed(kind, name, &json(was), &json(is)));
+/// Pairs of resources that were compared already: workloads that are sent the same share them.
+#[derive(Default)]
+pub struct Compared {
+    /// By the places of both bodies, which are kept so that the places are not used again.
+    pairs: HashMap<(usize, usize), Pair>,
+}
+
+struct Pair {
+    _bodies: (Arc<Any>, Arc<Any>),
+    changes: Vec<Change>,
+}
+
+impl Compared {
+    /// What differs between what a proxy was and will be sent: routes first, then what they lead to.
+    pub fn resources(&mut self, old: &Bodies, new: &Bodies) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (kind, before, after) in [
+            ("route", &old.routes, &new.routes),
+            ("listener", &old.listeners, &new.listeners),
+            ("cluster", &old.clusters, &new.clusters),
+            ("endpoints", &old.assignments, &new.assignments),
+        ] {
+            let names: BTreeSet<&Arc<str>> = before.keys().chain(after.keys()).collect();
+            for name in names {
+                let change = |what| Change { kind, name: name.to_string(), what };
+                match (before.get(name), after.get(name)) {
+                    (None, Some(_)) => changes.push(change(What::Added)),
+                    (Some(_), None) => changes.push(change(What::Removed)),
+                    (Some(was), Some(is)) if was.value != is.value => changes.extend(self.pair(kind, name, was, is)),
+                    _ => {}
                 }
-                _ => {}
             }
         }
+        // An assignment comes and goes with its cluster.
+        let is_other =
+            |change: &&Change| change.kind == "cluster" && matches!(change.what, What::Added | What::Removed);
+        let clusters: BTreeSet<String> = changes.iter().filter(is_other).map(|change| change.name.clone()).collect();
+        changes.retain(|change| change.kind != "endpoints" || !clusters.contains(&change.name));
+        changes
     }
-    // An assignment comes and goes with its cluster.
-    let clusters: BTreeSet<String> = changes
-        .iter()
-        .filter(|change| change.kind == "cluster" && matches!(change.what, What::Added | What::Removed))
-        .map(|change| change.name.clone())
-        .collect();
-    changes.retain(|change| change.kind != "endpoints" || !clusters.contains(&change.name));
-    changes
+
+    fn pair(&mut self, kind: &'static str, name: &str, old: &Arc<Any>, new: &Arc<Any>) -> Vec<Change> {
+        let key = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize);
+        let compare = || {
+            let json = |body: &Arc<Any>| any_to_value(body, Secrets::Redacted);
+            let changes = changed(kind, name, &json(old), &json(new));
+            Pair { _bodies: (old.clone(), new.clone()), changes }
+        };
+        self.pairs.entry(key).or_insert_with(compare).changes.clone()
+    }
 }
 
 fn changed(kind: &'static str, name: &str, old: &Value, new: &Value) -> Vec<Change> {

@@ -187,7 +187,7 @@ mod tests {
         ]});
         let read = of_dump(&dump).unwrap();
         assert!(!read.listeners.is_empty() && read.refusals().is_empty(), "{:?}", read.refusals());
-        assert!(crate::diff::resources(&sent, &read).is_empty());
+        assert!(crate::diff::Compared::default().resources(&sent.bodies(), &read.bodies()).is_empty());
         assert!(of_dump(&json!({})).is_err());
     }
 

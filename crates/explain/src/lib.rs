@@ -3,6 +3,9 @@
 //! The two halves of the contract meet here by design: the control plane's translation on one side, the data plane's plan on
 //! the other. Owns no model of routing: what is answered is read off the resources that a proxy is sent, by the look-ups that
 //! the proxy makes. Never serves traffic; a question costs a translation for one node.
+//!
+//! Not told: what authorization policies say, what chance decides (weights and fractions are told as shares), what health
+//! checks and outlier detection find out while a mesh runs. A path that is not in its normal form is matched as it stands.
 
 pub mod case;
 pub mod diff;

@@ -12,7 +12,7 @@ use crate::fill;
 use crate::names::{self, KnownService};
 use crate::origin::Origins;
 use crate::proxies::{self, Proxy};
-use crate::sent::Sent;
+use crate::sent::{Bodies, Sent};
 
 /// Why there is no mesh.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,11 @@ impl Mesh {
     /// What a proxy would be sent.
     pub fn sent(&self, node: &Node) -> Sent {
         Sent::generate(&self.snapshot, node, &self.cache, &[])
+    }
+
+    /// As [`Mesh::sent`], to be compared only.
+    pub fn bodies(&self, node: &Node) -> Bodies {
+        Bodies::generate(&self.snapshot, node, &self.cache)
     }
 
     /// The port of the workload at an address to which a service leads that has this port.

@@ -139,17 +139,42 @@ impl Sent {
         listeners.chain(of("cluster", &self.clusters)).chain(of("load assignment", &self.assignments)).collect()
     }
 
-    /// Names of each kind with their bodies, to be compared with those of another time.
-    pub fn bodies(&self) -> [(&'static str, BTreeMap<&str, &Arc<Any>>); 4] {
-        fn of<T>(list: &[Resource<T>]) -> BTreeMap<&str, &Arc<Any>> {
-            list.iter().map(|resource| (&*resource.name, &resource.body)).collect()
+    /// The resources by name, to be compared with those of another time.
+    pub fn bodies(&self) -> Bodies {
+        fn of<T>(list: &[Resource<T>]) -> BTreeMap<Arc<str>, Arc<Any>> {
+            list.iter().map(|resource| (resource.name.clone(), resource.body.clone())).collect()
         }
-        [
-            ("listener", of(&self.listeners)),
-            ("route", of(&self.routes)),
-            ("cluster", of(&self.clusters)),
-            ("endpoints", of(&self.assignments)),
-        ]
+        Bodies {
+            routes: of(&self.routes),
+            listeners: of(&self.listeners),
+            clusters: of(&self.clusters),
+            assignments: of(&self.assignments),
+        }
+    }
+}
+
+/// Resources by name as they are sent. Nodes that get the same have the same bodies, not equal ones.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    pub routes: BTreeMap<Arc<str>, Arc<Any>>,
+    pub listeners: BTreeMap<Arc<str>, Arc<Any>>,
+    pub clusters: BTreeMap<Arc<str>, Arc<Any>>,
+    pub assignments: BTreeMap<Arc<str>, Arc<Any>>,
+}
+
+impl Bodies {
+    /// What the control plane generates for a node, without a look at what our proxy makes of it.
+    pub fn generate(snapshot: &Snapshot, node: &Node, cache: &Cache) -> Self {
+        let of = |type_url: &str| {
+            let resources = generate(snapshot, node, type_url, None, cache);
+            resources.into_iter().map(|resource| (resource.name, resource.body)).collect()
+        };
+        Self {
+            routes: of(type_urls::ROUTE),
+            listeners: of(type_urls::LISTENER),
+            clusters: of(type_urls::CLUSTER),
+            assignments: of(type_urls::ENDPOINT),
+        }
     }
 }
 

@@ -126,6 +126,16 @@ fn of_route(title: &str, old: &Value, new: &Value, several: bool) -> Vec<Change>
             }
         }
     }
+    let (was, is) = (origin(&old), origin(&new));
+    if was != is {
+        changes.push(told(format!("is from {is}, no longer from {was}")));
+        for route in [&mut old, &mut new] {
+            if let Some(fields) = route.as_object_mut() {
+                fields.shift_remove("metadata");
+                fields.shift_remove("name");
+            }
+        }
+    }
     // Names of trace spans follow the destinations.
     let fields = differing(&old, &new).into_iter().filter(|field| !field.path.starts_with("decorator"));
     let fields: Vec<String> = fields.take(super::MAX_FIELDS).map(|field| field.to_string()).collect();
@@ -133,6 +143,16 @@ fn of_route(title: &str, old: &Value, new: &Value, several: bool) -> Vec<Change>
         changes.push(told(fields.join("; ")));
     }
     changes
+}
+
+/// `virtual-service shop/catalog`; the service itself without one.
+fn origin(route: &Value) -> String {
+    let path = route["metadata"]["filter_metadata"]["istio"]["config"].as_str().unwrap_or_default();
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [.., "namespaces", namespace, kind, name] => format!("{kind} {namespace}/{name}"),
+        _ => "the service alone".to_owned(),
+    }
 }
 
 /// Clusters with their weights; a single one has all.

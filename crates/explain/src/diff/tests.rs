@@ -146,3 +146,17 @@ fn filter_chains_are_told_by_what_they_take() {
     assert!(text.contains("  listener virtualInbound: filter chain 0.0.0.0_80 (port 80, "), "{text}");
     assert!(text.contains("no TLS) is gone\n"), "{text}");
 }
+
+#[test]
+fn a_first_rule_for_a_service_is_told_by_its_name() {
+    let without = MESH.split("---\napiVersion: networking.istio.io/v1\nkind: VirtualService").next().unwrap();
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: first, namespace: shop}\nspec: {hosts: [reviews], http: [{timeout: 1s, route: [{destination: {host: reviews}}]}]}\n";
+    let text: String = diff(&mesh(without), &mesh(&format!("{without}{rule}"))).iter().map(Group::text).collect();
+    assert_eq!(
+        text,
+        "sidecar reviews.shop (1 replica), sidecar web.shop (2 replicas):
+  route 80/reviews.shop.svc.cluster.local:80: timeout none → 1s
+  route 80/reviews.shop.svc.cluster.local:80: is from virtual-service shop/first, no longer from the service alone
+"
+    );
+}
