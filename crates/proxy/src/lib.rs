@@ -11,6 +11,7 @@ pub mod chain;
 pub mod configurator;
 mod demand;
 pub mod hcm;
+mod relay;
 pub mod router;
 pub mod secrets;
 mod spans;

@@ -1,5 +1,7 @@
 //! The TCP proxy: a connection's bytes to a host of a cluster.
 
+mod tunnel;
+
 use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use meltemi_filters::{ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo, TcpReport, TcpStats};
@@ -57,12 +59,14 @@ async fn relay(
         return;
     };
     info.upstream.cluster = Some(Arc::clone(&cluster.plan));
-    let Some(_permit) = cluster.breakers.acquire(RoutingPriority::Default, Resource::Connection) else {
+    let Some(permit) = cluster.breakers.acquire(RoutingPriority::Default, Resource::Connection) else {
         info.flags |= ResponseFlags::UPSTREAM_OVERFLOW;
         cluster.stats.traffic.upstream_cx_overflow().inc();
         return;
     };
-    let (endpoint, mut far) = match connect(worker, (proxy, metadata), &cluster, info).await {
+    // A tunnel's connection is the pool's, which counts it itself.
+    let _permit = if proxy.tunnel.is_none() { Some(permit) } else { None };
+    let (endpoint, far) = match connect(worker, (proxy, metadata), &cluster, info).await {
         Ok(connected) => connected,
         Err(failure) => {
             info.flags |= failure.flags();
@@ -72,20 +76,49 @@ async fn relay(
             return;
         }
     };
-    let _active = endpoint.begin_connection();
     let traffic = &cluster.stats.traffic;
-    traffic.upstream_cx_total().inc();
+    let copied = Copied::default();
+    let end = match far {
+        Far::Own(mut far) => {
+            let _active = endpoint.begin_connection();
+            let _counted = Counted::begin(traffic);
+            introduce(&mut far, (&cluster, &endpoint), live, info).await;
+            let tally = Tally { traffic, copied: &copied, info };
+            let relay = copy_bidirectional(&mut near, &mut far, proxy.idle_timeout, &copied);
+            watch(relay, tally, (&live.stats, reports)).await
+        }
+        Far::Tunnel(mut tunnel) => {
+            info.upstream.local = Some(tunnel.stream.facts().local.clone());
+            info.upstream.tls = router::tls_of(&tunnel.stream);
+            let tally = Tally { traffic, copied: &copied, info };
+            let relay = tunnel::copy(&mut near, &mut tunnel.stream, proxy.idle_timeout, &copied);
+            watch(Box::pin(relay), tally, (&live.stats, reports)).await
+        }
+    };
+    info.flags |= flags_of(&end);
+}
+
+/// How the bytes reach the host.
+enum Far {
+    /// On a connection of their own.
+    Own(Stream),
+    Tunnel(Box<tunnel::Tunnel>),
+}
+
+/// Notes what is known of a new connection, and exchanges metadata with its peer where the cluster says so.
+async fn introduce(
+    far: &mut Stream,
+    (cluster, endpoint): (&Cluster, &Endpoint),
+    live: &LiveTcp,
+    info: &mut StreamInfo,
+) {
     info.upstream.local = Some(far.local_addr());
-    let local = cluster.transport(&endpoint).local();
+    let local = cluster.transport(endpoint).local();
     info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None, local));
     let exchanges = cluster.plan.filters.iter().any(|f| matches!(f, UpstreamFilter::MetadataExchange(_)));
-    if exchanges && let Ok(peer) = chain::introduce(&mut far, &live.introduction).await {
+    if exchanges && let Ok(peer) = chain::introduce(far, &live.introduction).await {
         info.upstream.peer = peer;
     }
-    let copied = Copied::default();
-    let tally = Tally::new(traffic, &copied, info);
-    let end = copy(&mut near, &mut far, proxy, tally, (&live.stats, reports)).await;
-    info.flags |= flags_of(&end);
 }
 
 /// The cluster by its name, after waiting for it where the proxy may.
@@ -114,12 +147,7 @@ struct Tally<'a> {
     info: &'a mut StreamInfo,
 }
 
-impl<'a> Tally<'a> {
-    fn new(traffic: &'a TrafficStats, copied: &'a Copied, info: &'a mut StreamInfo) -> Self {
-        traffic.upstream_cx_active().inc();
-        Self { traffic, copied, info }
-    }
-
+impl Tally<'_> {
     fn take(&mut self) -> &StreamInfo {
         self.info.bytes_received = self.copied.a_to_b.get();
         self.info.bytes_sent = self.copied.b_to_a.get();
@@ -130,21 +158,35 @@ impl<'a> Tally<'a> {
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
         self.take();
-        self.traffic.upstream_cx_active().dec();
         self.traffic.upstream_cx_tx_bytes_total().add(self.info.bytes_received);
         self.traffic.upstream_cx_rx_bytes_total().add(self.info.bytes_sent);
     }
 }
 
+/// A connection of a cluster that is open.
+struct Counted<'a>(&'a TrafficStats);
+
+impl<'a> Counted<'a> {
+    fn begin(traffic: &'a TrafficStats) -> Self {
+        traffic.upstream_cx_total().inc();
+        traffic.upstream_cx_active().inc();
+        Self(traffic)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.upstream_cx_active().dec();
+    }
+}
+
 /// Relays, reporting to the metrics from time to time.
-async fn copy(
-    near: &mut Stream,
-    far: &mut Stream,
-    proxy: &TcpProxy,
+async fn watch(
+    relay: impl Future<Output = CopyEnd>,
     mut tally: Tally<'_>,
     (stats, reports): (&[TcpStats], &mut [TcpReport]),
 ) -> CopyEnd {
-    let mut relay = pin!(copy_bidirectional(near, far, proxy.idle_timeout, tally.copied));
+    let mut relay = pin!(relay);
     let Some(interval) = stats.iter().map(|stats| stats.interval).min() else { return relay.await };
     loop {
         for (stats, report) in stats.iter().zip(&mut *reports) {
@@ -162,7 +204,7 @@ async fn connect(
     (proxy, metadata): (&TcpProxy, Option<&Value>),
     cluster: &Arc<Cluster>,
     info: &mut StreamInfo,
-) -> Result<(Arc<Endpoint>, Stream), Failure> {
+) -> Result<(Arc<Endpoint>, Far), Failure> {
     let (base, longest) = proxy.backoff.unwrap_or((Duration::ZERO, Duration::ZERO));
     let mut wait = base;
     let mut last = Failure::NoHealthyHost;
@@ -184,23 +226,15 @@ async fn connect(
         let endpoint = worker.pick(cluster, &context).map_err(|_| Failure::NoHealthyHost)?;
         info.upstream.attempts += 1;
         info.upstream.host = Some(endpoint.address.clone());
-        let sni = info.connection.requested_server_name.clone().unwrap_or_default();
-        let (tls, _) = router::tls_context(worker, cluster, &endpoint, Mode::Http1, (None, &sni));
-        match router::open(&cluster.plan, &endpoint.address, tls.as_deref()).await {
-            Ok(stream) => {
+        match open(worker, proxy, (cluster, &endpoint), info).await {
+            Ok(far) => {
                 cluster.report(&endpoint, Outcome::Connected);
-                return Ok((endpoint, stream));
+                return Ok((endpoint, far));
             }
-            Err(error) => {
-                let outcome = match &error {
-                    ConnectError::Timeout => Outcome::ConnectTimeout,
-                    ConnectError::Transport(_) | ConnectError::Io(_) => Outcome::ConnectFailed,
-                };
-                cluster.report(&endpoint, outcome);
-                cluster.stats.traffic.upstream_cx_connect_fail().inc();
+            Err(failure) => {
                 tried.push(endpoint.id);
-                last = Failure::Connect(error);
-                info.upstream.transport_failure = last.transport_failure().map(Into::into);
+                info.upstream.transport_failure = failure.transport_failure().map(Into::into);
+                last = failure;
             }
         }
     }
@@ -208,6 +242,30 @@ async fn connect(
     // As Envoy has it, also where a single attempt was allowed.
     info.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
     Err(last)
+}
+
+async fn open(
+    worker: &Rc<Worker>,
+    proxy: &TcpProxy,
+    (cluster, endpoint): (&Arc<Cluster>, &Arc<Endpoint>),
+    info: &StreamInfo,
+) -> Result<Far, Failure> {
+    if let Some(plan) = &proxy.tunnel {
+        let tunnel = Box::pin(tunnel::open(worker, plan, (cluster, endpoint), info)).await?;
+        return Ok(Far::Tunnel(Box::new(tunnel)));
+    }
+    let sni = info.connection.requested_server_name.clone().unwrap_or_default();
+    let (tls, _) = router::tls_context(worker, cluster, endpoint, Mode::Http1, (None, &sni));
+    let opened = router::open(&cluster.plan, &endpoint.address, tls.as_deref()).await;
+    opened.map(Far::Own).map_err(|error| {
+        let outcome = match &error {
+            ConnectError::Timeout => Outcome::ConnectTimeout,
+            ConnectError::Transport(_) | ConnectError::Io(_) => Outcome::ConnectFailed,
+        };
+        cluster.report(endpoint, outcome);
+        cluster.stats.traffic.upstream_cx_connect_fail().inc();
+        Failure::Connect(error)
+    })
 }
 
 #[cfg(test)]

@@ -32,10 +32,6 @@ const fn mesh_values(path: &'static str, values: &'static [&'static str]) -> Row
     Row { kinds: &[], path, values, note: "" }
 }
 
-const fn own_proxy(kinds: &'static [Kind], path: &'static str) -> Row {
-    Row { kinds, path, values: &[], note: "Envoy honours it, Meltemi's own proxy refuses the resource" }
-}
-
 const VS: &[Kind] = &[Kind::VirtualService];
 const DR: &[Kind] = &[Kind::DestinationRule];
 const SE: &[Kind] = &[Kind::ServiceEntry];
@@ -57,8 +53,6 @@ pub(super) static ROWS: &[Row] = &[
     field(DR, "spec.trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
     field(DR, "spec.subsets[].trafficPolicy.loadBalancer.zoneAwareLbSetting"),
     field(DR, "spec.subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
-    own_proxy(DR, "spec.trafficPolicy.tunnel"),
-    own_proxy(DR, "spec.subsets[].trafficPolicy.tunnel"),
     field(GATEWAY, "spec.servers[].defaultEndpoint"),
     field(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates"),
     field(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates"),

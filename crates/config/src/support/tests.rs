@@ -29,7 +29,7 @@ fn the_list_holds_every_field_of_every_kind() {
     let claims = "spec.http[].match[].headers{@request.auth.claims}";
     assert_eq!(has("VirtualService", claims), Some(Status::NotEnforced));
     assert_eq!(has("ServiceEntry", "spec.resolution"), Some(Status::PartlyEnforced(&["DYNAMIC_DNS"])));
-    assert_eq!(has("DestinationRule", "spec.trafficPolicy.tunnel.protocol"), Some(Status::NotEnforced));
+    assert_eq!(has("DestinationRule", "spec.trafficPolicy.tunnel.protocol"), Some(Status::Enforced));
     assert_eq!(has("PeerAuthentication", "spec.portLevelMtls{}.mode"), Some(Status::Enforced));
     assert_eq!(has("Deployment", "spec.template.spec.affinity"), Some(Status::NotUsed));
     assert_eq!(has("EnvoyFilter", "spec.configPatches[].patch.operation"), Some(Status::NotEnforced));

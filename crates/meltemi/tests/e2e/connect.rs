@@ -1,23 +1,31 @@
-//! CONNECT: a tunnel that the proxy ends, by curl through our proxy and through Envoy under one configuration.
+//! CONNECT: tunnels that the proxy ends, and tunnels that its TCP proxy opens, by curl through our proxy and through Envoy under one
+//! configuration.
 
 use crate::support::{Backend, Process, envoy, free_address, meltemi};
-use serde_json::json;
-use std::net::SocketAddr;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-fn bootstrap(listen: SocketAddr, backend: SocketAddr) -> serde_json::Value {
-    let at =
-        |address: SocketAddr| json!({ "socket_address": { "address": "127.0.0.1", "port_value": address.port() } });
-    let any = |kind: &str, mut body: serde_json::Value| {
-        body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-        body
-    };
+fn at(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": "127.0.0.1", "port_value": address.port() } })
+}
+
+fn any(kind: &str, mut body: Value) -> Value {
+    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
+    body
+}
+
+/// A listener that ends tunnels, except those to `refused.example:80`.
+fn terminator(listen: SocketAddr) -> Value {
     let tunnel = json!([{ "upgrade_type": "CONNECT", "connect_config": {} }]);
     let manager = any(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         json!({
             "stat_prefix": "tunnels",
+            "http2_protocol_options": { "allow_connect": true },
             "upgrade_configs": [{ "upgrade_type": "CONNECT" }],
             "http_filters": [{ "name": "router", "typed_config": any("envoy.extensions.filters.http.router.v3.Router", json!({})) }],
             "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [
@@ -28,11 +36,29 @@ fn bootstrap(listen: SocketAddr, backend: SocketAddr) -> serde_json::Value {
             ] }] },
         }),
     );
-    json!({ "static_resources": {
-        "listeners": [{ "name": "l", "address": at(listen), "filter_chains": [{ "filters": [{ "name": "hcm", "typed_config": manager }] }] }],
-        "clusters": [{ "name": "backend", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {
-            "cluster_name": "backend", "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": at(backend) } }] }] } }],
-    } })
+    listener("l", listen, &manager)
+}
+
+fn listener(name: &str, listen: SocketAddr, filter: &Value) -> Value {
+    json!({ "name": name, "address": at(listen), "filter_chains": [{ "filters": [{ "name": "f", "typed_config": filter }] }] })
+}
+
+fn cluster(name: &str, host: SocketAddr, http2: bool) -> Value {
+    let mut cluster = json!({ "name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": {
+        "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": at(host) } }] }] } });
+    if http2 {
+        let options = any(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            json!({ "explicit_http_config": { "http2_protocol_options": { "allow_connect": true } } }),
+        );
+        cluster["typed_extension_protocol_options"] =
+            json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options });
+    }
+    cluster
+}
+
+fn bootstrap(listen: SocketAddr, backend: SocketAddr) -> Value {
+    json!({ "static_resources": { "listeners": [terminator(listen)], "clusters": [cluster("backend", backend, false)] } })
 }
 
 fn a_tunnel_leads_to_the_backend(mut command: Command, name: &'static str, dir: &Path) {
@@ -79,6 +105,88 @@ fn connect_is_terminated_as_envoy_does() {
             let mut command = Command::new(envoy);
             command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
             a_tunnel_leads_to_the_backend(command, "envoy", dir.path());
+        }
+        Err(reason) => println!("{reason}"),
+    }
+}
+
+/// A TCP proxy that opens tunnels; it logs flags and byte counts.
+fn opener(name: &str, listen: SocketAddr, log: &Path, (cluster, mut tunnel): (&str, Value)) -> Value {
+    tunnel["headers_to_add"] =
+        json!([{ "header": { "key": "x-from", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" } }]);
+    let format = format!("{name} %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER%\n");
+    let log = any(
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        json!({ "path": log, "log_format": { "text_format_source": { "inline_string": format } } }),
+    );
+    let proxy = any(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        json!({ "stat_prefix": name, "cluster": cluster, "tunneling_config": tunnel, "max_connect_attempts": 2,
+            "access_log": [{ "name": "file", "typed_config": log }] }),
+    );
+    listener(name, listen, &proxy)
+}
+
+/// What comes back until the other side closes. (Envoy ends a tunnel over HTTP/1 when its client closes one direction.)
+fn talk(to: SocketAddr, sent: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(to).expect("the listener");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    let mut got = Vec::new();
+    // A refused tunnel is a reset, which any of these may meet.
+    let _ = stream.write_all(sent);
+    let _ = stream.read_to_end(&mut got);
+    got
+}
+
+/// The access log of what happened, in order.
+fn a_connection_goes_through_tunnels(mut command: Command, name: &'static str, dir: &Path) -> Vec<String> {
+    let (end, backend) = (free_address(), Backend::start("behind"));
+    let (h1, h2, refused) = (free_address(), free_address(), free_address());
+    let log = dir.join(format!("{name}-opened.log"));
+    let connect = json!({ "hostname": "far.example:80" });
+    let listeners = [
+        terminator(end),
+        opener("h1", h1, &log, ("h1", connect.clone())),
+        opener("h2", h2, &log, ("h2", connect)),
+        opener("refused", refused, &log, ("h2", json!({ "hostname": "refused.example:80" }))),
+    ];
+    let clusters = [cluster("backend", backend.address, false), cluster("h1", end, false), cluster("h2", end, true)];
+    let file = dir.join(format!("{name}-opened.json"));
+    let document = json!({ "static_resources": { "listeners": listeners, "clusters": clusters } });
+    std::fs::write(&file, document.to_string()).expect("write");
+    command.arg("-c").arg(&file).args(["--concurrency", "1"]);
+    let mut proxy = Process::start(name, &mut command, dir);
+    proxy.wait_listening(refused);
+    for entry in [h1, h2] {
+        let request = b"GET /one HTTP/1.1\r\nhost: far.example\r\nconnection: close\r\n\r\n";
+        let answer = String::from_utf8_lossy(&talk(entry, request)).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("GET /one"), "{name}: {answer}");
+    }
+    let long = format!(
+        "POST /long HTTP/1.1\r\nhost: far.example\r\nconnection: close\r\ncontent-length: 300000\r\n\r\n{}",
+        "x".repeat(300_000)
+    );
+    let answer = String::from_utf8_lossy(&talk(h2, long.as_bytes())).into_owned();
+    assert!(answer.contains("POST /long"), "{name}: {}", &answer[..answer.len().min(200)]);
+    assert_eq!(talk(refused, b"unheard"), b"", "{name}");
+    std::thread::sleep(Duration::from_millis(500));
+    std::fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_tcp_proxy_opens_tunnels_as_envoys_does() {
+    let dir = tempfile::tempdir().expect("folder");
+    let mut ours = meltemi();
+    ours.arg("proxy");
+    let logged = a_connection_goes_through_tunnels(ours, "ours", dir.path());
+    let flags: Vec<&str> = logged.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(flags, ["-", "-", "-", "URX,UF"], "{logged:?}");
+    match envoy() {
+        Ok(envoy) => {
+            let mut command = Command::new(envoy);
+            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
+            let theirs = a_connection_goes_through_tunnels(command, "envoy", dir.path());
+            assert_eq!(logged, theirs);
         }
         Err(reason) => println!("{reason}"),
     }

@@ -518,8 +518,25 @@ fn before_tcp_proxy(config: &str) -> Value {
     document
 }
 
+/// A TCP proxy that opens tunnels as this says.
+fn with_tunnel(config: &str) -> Value {
+    let mut document = with_chains(&["{}"]);
+    let filter = &mut document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+    filter["typed_config"]["tunneling_config"] = yaml(config);
+    document
+}
+
 fn chains() -> Cases {
     vec![
+        ("tunnel", with_tunnel("{ hostname: a:1 }"), Accept),
+        ("tunnel by post", with_tunnel("{ hostname: a, use_post: true, post_path: /x }"), Accept),
+        ("tunnel without a host", with_tunnel("{ use_post: true }"), Refuse("hostname")),
+        ("tunnel's path without post", with_tunnel("{ hostname: a:1, post_path: /x }"), Refuse("post_path")),
+        (
+            "tunnel's method",
+            with_tunnel("{ hostname: a:1, headers_to_add: [{ header: { key: \":method\", value: GET } }] }"),
+            Refuse("headers_to_add"),
+        ),
         ("one chain", with_chains(&["{}"]), Accept),
         (
             "limit on connections",

@@ -202,6 +202,7 @@ macro_rules! local_test {
 
 mod counting;
 mod drain;
+mod tunnels;
 mod upgrades;
 
 local_test! {

@@ -29,7 +29,7 @@ pub struct Destination {
 }
 
 /// What a request says about the protocol to speak.
-pub(super) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
+pub(crate) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
     match cluster.http.protocol {
         UpstreamProtocol::Http1 => Mode::Http1,
         UpstreamProtocol::Http2 => Mode::Http2,
@@ -48,14 +48,14 @@ impl Destination {
     }
 
     /// A stream that exists already. The happy path: no wait, no allocation but the stream itself.
-    pub(super) fn try_stream(&self, worker: &Worker) -> (Rc<Pool>, Option<ClientStream>) {
+    pub(crate) fn try_stream(&self, worker: &Worker) -> (Rc<Pool>, Option<ClientStream>) {
         let pool = self.pool(worker);
         let stream = pool.try_stream();
         (pool, stream)
     }
 
     /// A stream on a new connection, or on the next that comes free.
-    pub(super) async fn wait_for_stream(&self, pool: &Rc<Pool>) -> Result<ClientStream, Failure> {
+    pub(crate) async fn wait_for_stream(&self, pool: &Rc<Pool>) -> Result<ClientStream, Failure> {
         let traffic = &self.cluster.stats.traffic;
         let breakers = &self.cluster.breakers;
         let Some(permit) = breakers.acquire(self.priority, Resource::Pending) else {
@@ -217,7 +217,7 @@ pub(super) async fn connect(
 }
 
 /// What the note of a connection says of its TLS session.
-pub(super) fn tls_of(stream: &ClientStream) -> Option<TlsInfo> {
+pub(crate) fn tls_of(stream: &ClientStream) -> Option<TlsInfo> {
     stream.facts().note.as_ref()?.downcast_ref::<TlsInfo>().cloned()
 }
 

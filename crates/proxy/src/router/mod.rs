@@ -24,7 +24,7 @@ use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_plan::{Route, VirtualHost, route::Forward};
 use tokio::time::Instant;
 
-pub(crate) use connect::tls_context;
+pub(crate) use connect::{mode, tls_context, tls_of};
 pub use connect::{Destination, open};
 pub use failure::Failure;
 pub(crate) use target::resolve;

@@ -1,25 +1,17 @@
 //! CONNECT terminated here: its payload is relayed to the host as plain bytes (Envoy's `connect_config`).
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use meltemi_filters::{LocalReply, ResponseFlags};
-use meltemi_http::{Frame, Method, ResponseHead, ServerStream, pool::Connected};
-use meltemi_net::{Stream, buffers};
+use meltemi_http::{Method, ResponseHead, pool::Connected};
+use meltemi_net::Copied;
 use meltemi_plan::route::Forward;
 use meltemi_upstream::{PickContext, Resource};
-use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::{Failure, attempt, connect, target::Target};
-use crate::hcm::Exchange;
+use crate::{hcm::Exchange, relay::Relay};
 
 /// This request asks for a tunnel, and the route ends it here.
 pub(super) fn terminates(exchange: &Exchange<'_>, forward: &Forward) -> bool {
@@ -69,13 +61,14 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     exchange.stream.send_head(&head, false);
     exchange.sent(head);
     let idle = exchange.context.http.plan.stream_idle_timeout;
-    let mut relay = Relay::default();
+    let copied = Copied::default();
+    let mut relay = Relay::new(&copied);
     exchange.deadline.set_after(Instant::now(), idle);
     let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
     let broken = poll_fn(|cx| {
         let before = relay.moved();
-        if let Poll::Ready(clean) = relay.poll(cx, down, &mut far) {
-            return Poll::Ready((!clean).then_some(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
+        if let Poll::Ready(end) = relay.poll(cx, down, &mut far) {
+            return Poll::Ready(end.err().map(|_| ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
         }
         if relay.moved() != before {
             deadline.set_after(Instant::now(), idle);
@@ -83,10 +76,11 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         deadline.poll(cx).map(|()| Some(ResponseFlags::STREAM_IDLE_TIMEOUT))
     })
     .await;
-    exchange.info.bytes_received += relay.up;
-    exchange.info.bytes_sent += relay.down;
-    traffic.upstream_cx_tx_bytes_total().add(relay.up);
-    traffic.upstream_cx_rx_bytes_total().add(relay.down);
+    let (up, down) = (copied.b_to_a.get(), copied.a_to_b.get());
+    exchange.info.bytes_received += up;
+    exchange.info.bytes_sent += down;
+    traffic.upstream_cx_tx_bytes_total().add(up);
+    traffic.upstream_cx_rx_bytes_total().add(down);
     if let Some(flag) = broken {
         exchange.info.flags |= flag;
         if flag == ResponseFlags::STREAM_IDLE_TIMEOUT {
@@ -95,84 +89,4 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         exchange.stream.abort();
     }
     Ok(())
-}
-
-/// Both directions of a tunnel.
-#[derive(Default)]
-struct Relay {
-    pending: Bytes,
-    buffer: BytesMut,
-    up: u64,
-    down: u64,
-    up_ended: bool,
-    up_closed: bool,
-    down_ended: bool,
-}
-
-impl Relay {
-    fn moved(&self) -> (u64, u64) {
-        (self.up, self.down)
-    }
-
-    /// Ready with whether both ends closed in order.
-    fn poll(&mut self, cx: &mut Context<'_>, down: &mut ServerStream, far: &mut Stream) -> Poll<bool> {
-        if matches!(self.poll_up(cx, down, far), Poll::Ready(false)) {
-            return Poll::Ready(false);
-        }
-        if matches!(self.poll_down(cx, down, far), Poll::Ready(false)) {
-            return Poll::Ready(false);
-        }
-        match down.poll_flush(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(false),
-            Poll::Ready(Ok(())) if self.up_closed && self.down_ended => Poll::Ready(true),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn poll_up(&mut self, cx: &mut Context<'_>, down: &mut ServerStream, far: &mut Stream) -> Poll<bool> {
-        while !self.up_closed {
-            if !self.pending.is_empty() {
-                match ready!(Pin::new(&mut *far).poll_write(cx, &self.pending)) {
-                    Ok(n) if n > 0 => {
-                        self.pending.advance(n);
-                        self.up += n as u64;
-                    }
-                    Ok(_) | Err(_) => return Poll::Ready(false),
-                }
-            } else if self.up_ended {
-                if ready!(Pin::new(&mut *far).poll_shutdown(cx)).is_err() {
-                    return Poll::Ready(false);
-                }
-                self.up_closed = true;
-            } else {
-                match down.poll_frame(cx) {
-                    Poll::Ready(Ok(Some(Frame::Data(data)))) => self.pending = data,
-                    Poll::Ready(Ok(Some(Frame::Trailers(_)) | None)) => self.up_ended = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(false),
-                    Poll::Pending => return Pin::new(&mut *far).poll_flush(cx).map(|result| result.is_ok()),
-                }
-            }
-        }
-        Poll::Ready(true)
-    }
-
-    fn poll_down(&mut self, cx: &mut Context<'_>, down: &mut ServerStream, far: &mut Stream) -> Poll<bool> {
-        while !self.down_ended {
-            if ready!(down.poll_ready(cx)).is_err() {
-                return Poll::Ready(false);
-            }
-            match ready!(buffers::poll_fill(far, cx, &mut self.buffer, buffers::SMALL)) {
-                Ok(0) => {
-                    down.finish();
-                    self.down_ended = true;
-                }
-                Ok(n) => {
-                    self.down += n as u64;
-                    down.send_frame(Frame::Data(self.buffer.split().freeze()));
-                }
-                Err(_) => return Poll::Ready(false),
-            }
-        }
-        Poll::Ready(true)
-    }
 }
