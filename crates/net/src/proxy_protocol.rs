@@ -8,7 +8,7 @@ const MAX_V1: usize = 107;
 /// Longest v2 header accepted, with its TLVs; Envoy's limit is the same order.
 const MAX_V2: usize = 4096;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Addresses {
     pub source: SocketAddr,
     pub destination: SocketAddr,
@@ -119,6 +119,30 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, Invalid> {
         _ => return Err(Invalid("family")),
     };
     Ok(Parsed::Header { len, addresses })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// The header of a connection that we have opened, for somebody or, without `addresses`, for ourselves: version 2 can say so,
+/// version 1 names the connection's own ends.
+pub fn encode(version: Version, addresses: Option<&Addresses>, stream: &crate::Stream) -> Vec<u8> {
+    match (version, addresses) {
+        (Version::V1, Some(addresses)) => encode_v1(addresses),
+        (Version::V2, Some(addresses)) => encode_v2(addresses),
+        (Version::V1, None) => match (stream.local_addr().socket(), stream.peer_addr().socket()) {
+            (Some(source), Some(destination)) => encode_v1(&Addresses { source, destination }),
+            _ => b"PROXY UNKNOWN\r\n".to_vec(),
+        },
+        (Version::V2, None) => {
+            let mut local = SIGNATURE.to_vec();
+            local.extend_from_slice(&[0x20, 0, 0, 0]);
+            local
+        }
+    }
 }
 
 /// A version 2 header for a connection we open on behalf of `addresses.source`.

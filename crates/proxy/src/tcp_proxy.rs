@@ -13,7 +13,7 @@ use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, Routin
 use crate::{
     chain,
     demand::Need,
-    router::{self, Failure},
+    router::{self, Failure, Preface},
     worker::{ConnectionHandle, LiveChain, LiveTcp, Worker},
 };
 
@@ -256,7 +256,8 @@ async fn open(
     }
     let sni = info.connection.requested_server_name.clone().unwrap_or_default();
     let (tls, _) = router::tls_context(worker, cluster, endpoint, Mode::Http1, (None, &sni));
-    let opened = router::open(&cluster.plan, &endpoint.address, tls.as_deref()).await;
+    let preface = Preface::of(cluster, endpoint, Some(&info.connection));
+    let opened = router::open(&cluster.plan, &endpoint.address, tls.as_deref(), preface.as_ref()).await;
     opened.map(Far::Own).map_err(|error| {
         let outcome = match &error {
             ConnectError::Timeout => Outcome::ConnectTimeout,

@@ -50,7 +50,10 @@ impl Cluster {
         let host = self.pick(&PickContext::default(), &mut LbState::default())?;
         self.stats.traffic.upstream_rq_total().inc();
         let options = meltemi_net::ConnectOptions { timeout: Some(self.plan.connect_timeout), ..Default::default() };
-        let stream = meltemi_net::connect(&host.address, &options).await?;
+        let mut stream = meltemi_net::connect(&host.address, &options).await?;
+        if let Some(version) = self.proxy_protocol(&host) {
+            stream.write_all(&meltemi_net::proxy_protocol::encode(version, None, &stream)).await?;
+        }
         let stream: Box<dyn Duplex> = match self.transport(&host) {
             Transport::Plain => Box::new(stream),
             Transport::Tls(tls) => {

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use meltemi_net::proxy_protocol;
 use meltemi_plan::{ClusterKind, LoadAssignment};
 use meltemi_telemetry::Registry;
 use meltemi_tls::ClientTls;
@@ -291,6 +292,22 @@ impl Cluster {
     /// The transport of an endpoint.
     pub fn transport(&self, endpoint: &Endpoint) -> &Transport {
         self.transports.get(usize::from(endpoint.transport)).or(self.transports.first()).unwrap_or(&Transport::Plain)
+    }
+
+    /// The PROXY protocol header that connections to an endpoint begin with.
+    pub fn proxy_protocol(&self, endpoint: &Endpoint) -> Option<proxy_protocol::Version> {
+        use meltemi_plan::cluster::{ProxyProtocolVersion, TransportSocket};
+        // Numbered as `transports` are.
+        let chosen = usize::from(endpoint.transport).checked_sub(1).and_then(|at| self.plan.transport_matches.get(at));
+        match chosen.map_or(&self.plan.transport, |chosen| &chosen.transport) {
+            TransportSocket::ProxyProtocol { version: ProxyProtocolVersion::V1, .. } => {
+                Some(proxy_protocol::Version::V1)
+            }
+            TransportSocket::ProxyProtocol { version: ProxyProtocolVersion::V2, .. } => {
+                Some(proxy_protocol::Version::V2)
+            }
+            TransportSocket::Plain | TransportSocket::Tls(_) => None,
+        }
     }
 
     /// Every host, original-destination ones too.

@@ -66,10 +66,11 @@ async fn check_host(cluster: Weak<Cluster>, host: Arc<Endpoint>, index: usize, s
             continue;
         }
         let transport = strong.transport(&host).clone();
+        let announced = strong.proxy_protocol(&host);
         let cluster_name = strong.plan.name.clone();
         drop(strong);
         stats.attempt().inc();
-        let probe = probe::probe(&check, &host, &transport, &cluster_name);
+        let probe = probe::probe(&check, &host, (&transport, announced), &cluster_name);
         let answer = match tokio::time::timeout(check.timeout, probe).await {
             Ok(answer) => answer,
             Err(_) => Answer::Network("timed out".to_owned()),

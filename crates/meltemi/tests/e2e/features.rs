@@ -711,6 +711,19 @@ fn protocols() -> Vec<Case> {
                 t.expect("http://web:8000/", 200, "web-v2")
             },
         ),
+        case(
+            "PROXY protocol tells a host outside of the mesh whose connection it is",
+            istio(
+                "DestinationRule",
+                "plain",
+                "host: plain.legacy.svc.cluster.local\ntrafficPolicy: {proxyProtocol: {version: V1}}",
+            ),
+            |t| {
+                // The first line that the host reads.
+                let line = t.call("tcp://plain.legacy:9000/word")?["body"].to_string();
+                check(line.contains(&format!("PROXY TCP4 {} ", t.client.address())), || line)
+            },
+        ),
         case("an undeclared port is sniffed: other bytes pass", "", |t| {
             let word = t.call("tcp://web:9001/word")?;
             check(word["body"].to_string().contains("word"), || format!("{word}"))

@@ -15,5 +15,6 @@ mod lossless;
 mod mesh;
 mod observability;
 mod on_demand;
+mod proxy_protocol;
 mod support;
 mod wire;

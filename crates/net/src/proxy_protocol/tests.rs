@@ -51,3 +51,17 @@ fn version_2_refuses_what_it_does_not_know() {
         assert_eq!(parse(&bad), Err(Invalid(error)));
     }
 }
+
+#[tokio::test]
+async fn a_connection_of_our_own_says_so_or_names_its_ends() {
+    let (in_memory, _peer) = crate::Stream::pair(16);
+    let local = encode(Version::V2, None, &in_memory);
+    assert_eq!(parse(&local), Ok(Parsed::Header { len: local.len(), addresses: None }));
+    assert_eq!(encode(Version::V1, None, &in_memory), b"PROXY UNKNOWN\r\n");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let destination = listener.local_addr().unwrap();
+    let stream: crate::Stream = tokio::net::TcpStream::connect(destination).await.unwrap().into();
+    let source = stream.local_addr().socket().unwrap();
+    let own = Addresses { source, destination };
+    assert_eq!(encode(Version::V1, None, &stream), encode_v1(&own));
+}

@@ -1,13 +1,14 @@
 //! Transport sockets of both sides.
 
-use super::common::{required, resolve, structure, unknown_type};
+use super::common::{enumeration, required, resolve, structure, unknown_type, unpack};
 use super::tls::{downstream_tls, upstream_tls};
-use crate::cluster::{TransportMatch, TransportSocket};
+use crate::cluster::{ProxyProtocolVersion, TransportMatch, TransportSocket};
 use crate::error::{At, Result, refuse};
 use crate::tls::DownstreamTls;
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::cluster;
 use meltemi_proto::envoy::config::core::v3 as core;
+use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
 
@@ -41,7 +42,25 @@ pub(crate) fn upstream(value: &core::TransportSocket) -> Result<TransportSocket>
         let context = meltemi_proto::unpack_upstream_tls_context(&any)?;
         return upstream_tls(&context).map(|tls| TransportSocket::Tls(tls.into())).at("typed_config");
     }
+    if any.is::<ProxyProtocolUpstreamTransport>() {
+        return unpack(&any).and_then(|config| proxy_protocol(&config)).at("typed_config");
+    }
     unknown_type(&any).at("typed_config")
+}
+
+fn proxy_protocol(value: &ProxyProtocolUpstreamTransport) -> Result<TransportSocket> {
+    use core::proxy_protocol_config::Version;
+    let version = value.config.as_ref().map_or(0, |config| config.version);
+    let version = match enumeration::<Version>(version).at("config.version")? {
+        Version::V1 => ProxyProtocolVersion::V1,
+        Version::V2 => ProxyProtocolVersion::V2,
+    };
+    match upstream(required(&value.transport_socket, "transport_socket")?).at("transport_socket")? {
+        TransportSocket::ProxyProtocol { .. } => refuse("transport_socket: one PROXY protocol header is enough"),
+        inner @ (TransportSocket::Plain | TransportSocket::Tls(_)) => {
+            Ok(TransportSocket::ProxyProtocol { version, inner: Box::new(inner) })
+        }
+    }
 }
 
 pub(crate) fn transport_match(value: &cluster::TransportSocketMatch) -> Result<TransportMatch> {

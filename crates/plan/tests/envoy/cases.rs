@@ -646,7 +646,14 @@ fn clusters() -> Cases {
             with_cluster(&format!(
                 "transport_socket: {{ name: p, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, transport_socket: {{ name: envoy.transport_sockets.raw_buffer, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }} }}\n{ENDPOINT}"
             )),
-            Unsupported("ProxyProtocolUpstreamTransport"),
+            Accept,
+        ),
+        (
+            "proxy protocol without a socket",
+            with_cluster(&format!(
+                "transport_socket: {{ name: p, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, config: {{ version: V2 }} }} }}\n{ENDPOINT}"
+            )),
+            Refuse("transport_socket"),
         ),
         (
             "socket options",

@@ -100,7 +100,13 @@ async fn start_listener(listener: &str, clusters: &str) -> Running {
     let (status, mut statuses) = mpsc::channel(8);
     let phase = watch::Sender::new(Phase::Serving);
     let filters = Context::new(&registry, LocalNode::new("node", "cluster", &serde_json::Value::Null));
-    let feed = Feed { worlds: configurator.subscribe(), phase: phase.subscribe(), status: Some(status), filters, demand: None };
+    let feed = Feed {
+        worlds: configurator.subscribe(),
+        phase: phase.subscribe(),
+        status: Some(status),
+        filters,
+        demand: None,
+    };
     let worker = tokio::task::spawn_local(worker::run(0, feed));
     let bound = statuses.recv().await.unwrap().result.unwrap();
     Running { port: bound.socket().unwrap().port(), phase, configurator, worker, registry }
@@ -202,6 +208,7 @@ macro_rules! local_test {
 
 mod counting;
 mod drain;
+mod preface;
 mod tunnels;
 mod upgrades;
 

@@ -18,6 +18,7 @@ use super::{
     failure::Failure,
     headers,
     mirror::Mirrors,
+    preface::Preface,
     retry::Retries,
     target::Target,
     timers::Timers,
@@ -285,6 +286,7 @@ async fn stream(
         priority: target.priority,
         mode,
         tls,
+        preface: Preface::of(&target.cluster, endpoint, Some(&exchange.info.connection)),
         transport,
     };
     let (pool, ready) = destination.try_stream(&worker);

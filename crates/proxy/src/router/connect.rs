@@ -13,8 +13,9 @@ use meltemi_tls::ClientTls;
 use meltemi_upstream::{
     ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, TrafficStats, Transport,
 };
+use tokio::io::AsyncWriteExt;
 
-use super::failure::Failure;
+use super::{failure::Failure, preface::Preface};
 use crate::{chain, hcm::http2, worker::Worker};
 
 /// Where a stream is to go.
@@ -24,6 +25,7 @@ pub struct Destination {
     pub priority: RoutingPriority,
     pub mode: Mode,
     pub tls: Option<Arc<ClientTls>>,
+    pub preface: Option<Preface>,
     /// Tells connections apart that must not be shared.
     pub transport: u64,
 }
@@ -41,8 +43,10 @@ pub(crate) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
 
 impl Destination {
     fn pool(&self, worker: &Worker) -> Rc<Pool> {
-        let transport =
-            self.transport ^ self.cluster.plan.fingerprint.rotate_left(8) ^ (self.endpoint.transport as u64) << 32;
+        let transport = self.transport
+            ^ self.cluster.plan.fingerprint.rotate_left(8)
+            ^ (self.endpoint.transport as u64) << 32
+            ^ self.preface.as_ref().map_or(0, Preface::key);
         let key = Key { endpoint: self.endpoint.id, transport, mode: self.mode };
         worker.pools.pool(key, || Rc::new(options(&self.cluster.plan)))
     }
@@ -75,8 +79,8 @@ impl Destination {
             };
             match permit {
                 Some(permit) => {
-                    let connect =
-                        connect(Arc::clone(&self.cluster), Arc::clone(&self.endpoint), self.tls.clone(), permit);
+                    let ends = (Arc::clone(&self.cluster), Arc::clone(&self.endpoint));
+                    let connect = connect(ends, self.tls.clone(), self.preface, permit);
                     if let Some(stream) = pool.open(connect).await.map_err(Failure::Connect)? {
                         return Ok(stream);
                     }
@@ -186,9 +190,9 @@ impl Drop for Counted {
 
 /// Opens a connection that counts as one of its cluster's until its guard is dropped.
 pub(super) async fn connect(
-    cluster: Arc<Cluster>,
-    endpoint: Arc<Endpoint>,
+    (cluster, endpoint): (Arc<Cluster>, Arc<Endpoint>),
     tls: Option<Arc<ClientTls>>,
+    preface: Option<Preface>,
     permit: Permit,
 ) -> Result<Connected, ConnectError> {
     let started = tokio::time::Instant::now();
@@ -197,7 +201,8 @@ pub(super) async fn connect(
     traffic.upstream_cx_total().inc();
     traffic.upstream_cx_active().inc();
     let counted = Counted { cluster: Arc::clone(&cluster), opened: started, _active: active, _permit: permit };
-    let stream = open(&cluster.plan, &endpoint.address, tls.as_deref()).await.inspect_err(|error| {
+    let opened = open(&cluster.plan, &endpoint.address, tls.as_deref(), preface.as_ref()).await;
+    let stream = opened.inspect_err(|error| {
         traffic.upstream_cx_connect_fail().inc();
         let outcome = match error {
             ConnectError::Timeout => {
@@ -221,12 +226,20 @@ pub(crate) fn tls_of(stream: &ClientStream) -> Option<TlsInfo> {
     stream.facts().note.as_ref()?.downcast_ref::<TlsInfo>().cloned()
 }
 
-/// Opens a transport to an address as the cluster says: TCP, then TLS, within its connect timeout.
-pub async fn open(plan: &plan::Cluster, address: &Address, tls: Option<&ClientTls>) -> Result<Stream, ConnectError> {
+/// Opens a transport to an address as the cluster says: TCP, PROXY protocol, then TLS, within its connect timeout.
+pub async fn open(
+    plan: &plan::Cluster,
+    address: &Address,
+    tls: Option<&ClientTls>,
+    preface: Option<&Preface>,
+) -> Result<Stream, ConnectError> {
+    let broken = |error| ConnectError::Io(io_text(&error));
     let whole = async {
         let options = connect_options(plan, address);
-        let stream =
-            meltemi_net::connect(address, &options).await.map_err(|error| ConnectError::Io(io_text(&error)))?;
+        let mut stream = meltemi_net::connect(address, &options).await.map_err(broken)?;
+        if let Some(preface) = preface {
+            stream.write_all(&preface.encode(&stream)).await.map_err(broken)?;
+        }
         let Some(tls) = tls else { return Ok(stream) };
         let connector = tokio_rustls::TlsConnector::from(tls.config());
         match connector.connect(tls.server_name(), stream).await {

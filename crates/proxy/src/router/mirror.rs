@@ -20,7 +20,10 @@ use meltemi_plan::{
 };
 use meltemi_upstream::{Cluster, PickContext, RoutingPriority};
 
-use super::connect::{self, Destination};
+use super::{
+    connect::{self, Destination},
+    preface::Preface,
+};
 use crate::{hcm::Exchange, worker::Worker};
 
 /// Bytes that one mirror may be behind.
@@ -138,7 +141,8 @@ async fn run(
     let mode = connect::mode(&cluster.plan, head.protocol);
     let (tls, transport) = connect::tls_context(&worker, &cluster, &endpoint, mode, (alpn.as_deref(), &head.authority));
     let priority = RoutingPriority::Default;
-    let destination = Destination { cluster, endpoint, priority, mode, tls, transport };
+    let preface = Preface::of(&cluster, &endpoint, None);
+    let destination = Destination { cluster, endpoint, priority, mode, tls, preface, transport };
     let (pool, connected) = destination.try_stream(&worker);
     let mut upstream = match connected {
         Some(stream) => stream,

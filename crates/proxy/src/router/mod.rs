@@ -9,6 +9,7 @@ mod connect;
 mod failure;
 mod headers;
 mod mirror;
+mod preface;
 pub mod redirect;
 mod respond;
 mod retry;
@@ -24,9 +25,10 @@ use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_plan::{Route, VirtualHost, route::Forward};
 use tokio::time::Instant;
 
-pub(crate) use connect::{mode, tls_context, tls_of};
 pub use connect::{Destination, open};
+pub(crate) use connect::{mode, tls_context, tls_of};
 pub use failure::Failure;
+pub(crate) use preface::Preface;
 pub(crate) use target::resolve;
 
 use crate::hcm::Exchange;

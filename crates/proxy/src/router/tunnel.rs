@@ -10,7 +10,7 @@ use meltemi_plan::route::Forward;
 use meltemi_upstream::{PickContext, Resource};
 use tokio::time::Instant;
 
-use super::{Failure, attempt, connect, target::Target};
+use super::{Failure, Preface, attempt, connect, target::Target};
 use crate::{hcm::Exchange, relay::Relay};
 
 /// This request asks for a tunnel, and the route ends it here.
@@ -48,7 +48,8 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     let mode = meltemi_http::pool::Mode::Http1;
     let authority = exchange.request.authority.clone();
     let (tls, _) = connect::tls_context(&worker, &target.cluster, &endpoint, mode, (None, &authority));
-    let opened = connect::connect(Arc::clone(&target.cluster), endpoint, tls, permit).await;
+    let preface = Preface::of(&target.cluster, &endpoint, Some(&exchange.info.connection));
+    let opened = connect::connect((Arc::clone(&target.cluster), endpoint), tls, preface, permit).await;
     let Connected { stream: mut far, guard: _counted, .. } = opened.map_err(|error| fail(Failure::Connect(error)))?;
     traffic.response(StatusCode::OK.as_u16());
     exchange.info.upstream.local = Some(far.local_addr());

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     relay::{Broken, Relay},
-    router::{self, Destination, Failure},
+    router::{self, Destination, Failure, Preface},
     worker::Worker,
 };
 
@@ -70,8 +70,9 @@ pub(super) async fn open(
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let active = Active::begin(cluster, endpoint).ok_or(Failure::Overflow)?;
     let priority = RoutingPriority::Default;
+    let preface = Preface::of(cluster, endpoint, Some(&info.connection));
     let (to, endpoint) = (Arc::clone(cluster), Arc::clone(endpoint));
-    let destination = Destination { cluster: to, endpoint, priority, mode, tls, transport };
+    let destination = Destination { cluster: to, endpoint, priority, mode, tls, preface, transport };
     let (pool, existing) = destination.try_stream(worker);
     let mut stream = match existing {
         Some(stream) => stream,

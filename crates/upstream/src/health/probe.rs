@@ -4,7 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use meltemi_net::{Address, ConnectOptions, Stream};
+use meltemi_net::{
+    Address, ConnectOptions, Stream,
+    proxy_protocol::{self, Version},
+};
 use meltemi_plan::HeaderKey;
 use meltemi_plan::cluster::{HealthCheck, HealthCheckKind, HttpHealthCheck};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -38,8 +41,13 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Asks once. The caller sets the deadline.
-pub(crate) async fn probe(check: &HealthCheck, host: &Endpoint, transport: &Transport, cluster: &str) -> Answer {
-    let mut stream = match open(check, host, transport).await {
+pub(crate) async fn probe(
+    check: &HealthCheck,
+    host: &Endpoint,
+    (transport, announced): (&Transport, Option<Version>),
+    cluster: &str,
+) -> Answer {
+    let mut stream = match open(check, host, (transport, announced)).await {
         Ok(stream) => stream,
         Err(error) => return error.into(),
     };
@@ -65,13 +73,20 @@ fn authority<'a>(host: &'a str, check: &'a str, cluster: &'a str) -> &'a str {
     [host, check].into_iter().find(|name| !name.is_empty()).unwrap_or(cluster)
 }
 
-async fn open(check: &HealthCheck, host: &Endpoint, transport: &Transport) -> io::Result<Box<dyn Duplex>> {
+async fn open(
+    check: &HealthCheck,
+    host: &Endpoint,
+    (transport, announced): (&Transport, Option<Version>),
+) -> io::Result<Box<dyn Duplex>> {
     let target = host.check.as_ref().and_then(|check| check.address.as_ref()).unwrap_or(&host.address);
     let target = match (target.socket(), check.alt_port) {
         (Some(socket), Some(port)) => Address::Socket(SocketAddr::new(socket.ip(), port)),
         _ => target.clone(),
     };
-    let stream: Stream = meltemi_net::connect(&target, &ConnectOptions::default()).await?;
+    let mut stream: Stream = meltemi_net::connect(&target, &ConnectOptions::default()).await?;
+    if let Some(version) = announced {
+        stream.write_all(&proxy_protocol::encode(version, None, &stream)).await?;
+    }
     match transport {
         Transport::Plain => Ok(Box::new(stream)),
         Transport::Tls(tls) => {
