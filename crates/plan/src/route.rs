@@ -13,6 +13,7 @@ use crate::header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
 use crate::on_demand::Usage;
 use meltemi_base::intern::Shared;
 use meltemi_matchers::{DomainTrie, FullRegex, RegexRewrite, StringMatcher};
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -427,6 +428,8 @@ pub struct RetryPolicy {
     /// Do not pick a host that was tried already.
     pub avoid_previous_hosts: bool,
     pub host_selection_attempts: u32,
+    /// Every so many attempts, the priorities of all hosts so far are left out.
+    pub avoid_previous_priorities: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Clone)]

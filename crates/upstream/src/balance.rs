@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub struct PickContext<'a> {
     pub previous: &'a [u64],
     /// Envoy's `host_selection_retry_max_attempts`.
     pub reselect: usize,
+    /// Every so many attempts, the priorities of all hosts of earlier attempts are left out (`previous_priorities`).
+    pub leave_priorities: Option<NonZeroU32>,
     /// The metadata that hosts must have, where the cluster has subsets.
     pub metadata: Option<&'a meltemi_plan::common::Value>,
 }
@@ -136,7 +139,12 @@ impl LbState {
             [only] if set.loads.degraded[0] == 0 => &only.serving,
             priorities => {
                 let roll = hash.unwrap_or_else(|| self.rng.next_u64());
-                let (priority, degraded) = set.loads.choose(roll);
+                let (priority, degraded) = match context.leave_priorities {
+                    Some(every) if !context.previous.is_empty() => {
+                        set.loads_without(context.previous, every).choose(roll)
+                    }
+                    Some(_) | None => set.loads.choose(roll),
+                };
                 match &priorities[priority] {
                     PrioritySet { degraded: Some(tier), .. } if degraded => tier,
                     // Without degraded hosts none of them can be meant.

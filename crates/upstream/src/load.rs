@@ -22,6 +22,8 @@ pub struct Loads {
     pub healthy: Vec<u32>,
     pub degraded: Vec<u32>,
     pub panic: Vec<bool>,
+    /// How much each priority could take, of 100: its healthy and its degraded hosts.
+    available: Vec<(u32, u32)>,
 }
 
 /// `overprovisioning` is in percent (140), `panic_threshold` too (50; 0 disables panic).
@@ -41,6 +43,7 @@ pub fn loads(priorities: &[Census], overprovisioning: u32, panic_threshold: u32)
         healthy: vec![0; priorities.len()],
         degraded: vec![0; priorities.len()],
         panic: vec![false; priorities.len()],
+        available: healthy.iter().copied().zip(degraded.iter().copied()).collect(),
     };
     if priorities.is_empty() {
         return out;
@@ -120,6 +123,27 @@ pub fn locality_weight(weight: u32, available: usize, total: usize, overprovisio
 }
 
 impl Loads {
+    /// As if these priorities had no host to offer; `None` when no other has.
+    pub fn without(&self, left: impl Fn(usize) -> bool) -> Option<Self> {
+        let offered = |part: fn(&(u32, u32)) -> u32| -> Vec<u32> {
+            self.available.iter().enumerate().map(|(i, both)| if left(i) { 0 } else { part(both) }).collect()
+        };
+        let (healthy, degraded) = (offered(|both| both.0), offered(|both| both.1));
+        let normalised = healthy.iter().chain(&degraded).sum::<u32>().min(100);
+        if normalised == 0 {
+            return None;
+        }
+        let none = vec![0; self.available.len()];
+        let mut out = Self {
+            healthy: none.clone(),
+            degraded: none,
+            panic: self.panic.clone(),
+            available: self.available.clone(),
+        };
+        spread(&mut out, &healthy, &degraded, normalised);
+        Some(out)
+    }
+
     /// The priority, and whether its degraded hosts, for a uniformly distributed `roll`.
     pub fn choose(&self, roll: u64) -> (usize, bool) {
         let target = (roll % 100 + 1) as u32;

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -212,6 +214,26 @@ impl EndpointSet {
             degraded: with_health(Health::Degraded),
             excluded: hosts().filter(|h| is_excluded(h)).count(),
         }
+    }
+
+    /// The loads of a retry after attempts at these hosts: every so many attempts, the priorities of all hosts so far are left out,
+    /// and nothing is remembered any more once no other has a host to offer.
+    pub fn loads_without(&self, attempted: &[u64], every: NonZeroU32) -> Cow<'_, Loads> {
+        let every = every.get() as usize;
+        let mut loads = Cow::Borrowed(&self.loads);
+        let mut since = 0;
+        for end in 1..=attempted.len() {
+            if (end - since) % every != 0 {
+                continue;
+            }
+            let hosts = || self.hosts.iter().filter(|host| attempted[since..end].contains(&host.id));
+            let left = |priority: usize| hosts().any(|host| host.priority as usize == priority);
+            match self.loads.without(left) {
+                Some(without) => loads = Cow::Owned(without),
+                None => (loads, since) = (Cow::Borrowed(&self.loads), end),
+            }
+        }
+        loads
     }
 
     pub fn find(&self, address: &Address) -> Option<&Arc<Endpoint>> {

@@ -16,5 +16,6 @@ mod mesh;
 mod observability;
 mod on_demand;
 mod proxy_protocol;
+mod retries;
 mod support;
 mod wire;

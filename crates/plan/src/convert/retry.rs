@@ -8,6 +8,7 @@ use meltemi_proto::Any;
 use meltemi_proto::envoy::config::route::v3 as proto;
 use meltemi_proto::envoy::extensions::retry as extension;
 use proto::retry_policy as part;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Envoy's default base of the back-off; the maximum is ten times the base.
@@ -33,6 +34,7 @@ pub(crate) fn retry_policy(value: &proto::RetryPolicy) -> Result<RetryPolicy> {
             attempts => u32::try_from(attempts)
                 .map_err(|_| PlanError::new("is out of range").under("host_selection_retry_max_attempts"))?,
         },
+        avoid_previous_priorities: value.retry_priority.as_ref().map(priority).transpose().at("retry_priority")?,
     };
     for (index, predicate) in value.retry_host_predicate.iter().enumerate() {
         host_predicate(predicate, &mut policy).at_index("retry_host_predicate", index)?;
@@ -81,4 +83,17 @@ fn host_predicate(value: &part::RetryHostPredicate, policy: &mut RetryPolicy) ->
         return unknown_type(&any).at("typed_config");
     }
     Ok(())
+}
+
+/// After how many attempts the priorities of all attempts so far are left out.
+fn priority(value: &part::RetryPriority) -> Result<NonZeroU32> {
+    use extension::priority::previous_priorities::v3::PreviousPrioritiesConfig;
+    let part::retry_priority::ConfigType::TypedConfig(any) = required(&value.config_type, "typed_config")?;
+    let any = resolve(any).at("typed_config")?;
+    if !any.is::<PreviousPrioritiesConfig>() {
+        return unknown_type(&any).at("typed_config");
+    }
+    let config: PreviousPrioritiesConfig = any.unpack().map_err(PlanError::from).at("typed_config")?;
+    let frequency = u32::try_from(config.update_frequency).ok().and_then(NonZeroU32::new);
+    frequency.ok_or_else(|| PlanError::new("must be greater than zero").under("typed_config.update_frequency"))
 }

@@ -150,7 +150,7 @@ fn actions() -> Cases {
             with_action(
                 "retry_policy: { retry_on: 5xx, retry_priority: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 2 } } }",
             ),
-            Unsupported("retry_priority"),
+            Accept,
         ),
         (
             "hash policies",

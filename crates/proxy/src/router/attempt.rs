@@ -212,7 +212,7 @@ pub(super) async fn run(
     exchange: &mut Exchange<'_>,
     target: &Target,
     (sending, timers): (&mut Sending, &mut Timers),
-    retries: &Retries,
+    retries: &mut Retries,
     now: Instant,
 ) -> Attempted {
     let worker = Rc::clone(&exchange.context.worker);
@@ -227,10 +227,12 @@ pub(super) async fn run(
             override_host: None,
             metadata: target.metadata_match.as_ref(),
             previous: retries.tried(),
+            leave_priorities: retries.leave_priorities(),
             reselect: retries.reselect(),
         },
     );
     let Ok(endpoint) = picked else { return Attempted::Failed(Failure::NoHealthyHost) };
+    retries.attempts(endpoint.id);
     exchange.info.upstream.host = Some(endpoint.address.clone());
     exchange.info.upstream.hostname = Some(Arc::clone(&endpoint.hostname));
     exchange.info.upstream.metadata = endpoint.metadata.clone();

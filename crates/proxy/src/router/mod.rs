@@ -59,7 +59,7 @@ pub async fn forward(
         exchange.info.upstream.attempts += 1;
         headers::attempt(exchange, host);
         headers::timeouts(exchange, &timers, now);
-        match attempt::run(exchange, &target, (&mut sending, &mut timers), &retries, now).await {
+        match attempt::run(exchange, &target, (&mut sending, &mut timers), &mut retries, now).await {
             Attempted::Response(answer) => {
                 if let Some(wait) = retries.after_response(exchange, &target, &answer, &sending) {
                     answer.before.note(&answer.upstream, &mut exchange.info, &target.cluster.stats.traffic);

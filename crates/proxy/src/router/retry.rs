@@ -1,6 +1,6 @@
 //! Whether to try again, and when.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use meltemi_filters::{RequestFields, ResponseFields, ResponseFlags};
@@ -36,6 +36,8 @@ pub(super) struct Retries {
     made: u32,
     /// Besides the policy's.
     status_codes: Vec<u16>,
+    /// The host of this attempt.
+    host: Option<u64>,
     tried: Vec<u64>,
     permit: Option<Permit>,
 }
@@ -47,6 +49,7 @@ impl Retries {
             left: policy.as_ref().map_or(1, |p| p.num_retries),
             made: 0,
             status_codes: Vec::new(),
+            host: None,
             tried: Vec::new(),
             permit: None,
             policy,
@@ -93,9 +96,19 @@ impl Retries {
         self.policy.as_ref().and_then(|p| p.per_try_idle_timeout)
     }
 
+    /// An attempt at a host begins.
+    pub fn attempts(&mut self, host: u64) {
+        self.host = Some(host);
+    }
+
     /// Hosts to avoid.
     pub fn tried(&self) -> &[u64] {
         &self.tried
+    }
+
+    /// After how many attempts their priorities are left out.
+    pub fn leave_priorities(&self) -> Option<NonZeroU32> {
+        self.policy.as_ref().and_then(|policy| policy.avoid_previous_priorities)
     }
 
     /// How often a host is picked again to avoid those.
@@ -128,7 +141,7 @@ impl Retries {
         traffic.retried(answer.head.status.as_u16());
         let outcome = meltemi_upstream::Outcome::Status(answer.head.status.as_u16());
         target.cluster.report(&answer.endpoint, outcome);
-        self.tried.push(answer.endpoint.id);
+        self.tried.extend(self.host.take());
         Some(wait)
     }
 
@@ -146,6 +159,7 @@ impl Retries {
         if let Failure::Expired(expired) = failure {
             expired.count(&target.cluster.stats.traffic);
         }
+        self.tried.extend(self.host.take());
         Some(wait)
     }
 

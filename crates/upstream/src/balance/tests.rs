@@ -197,3 +197,27 @@ fn slow_start_grows_with_age() {
     let policy = Policy::RoundRobin { slow_start: Some(start(1.0, 0.1)) };
     check_shares(&counts(&set(&[1, 1, 1], policy), policy, 900), &[1.0; 3]);
 }
+
+#[test]
+fn retries_leave_the_priorities_of_earlier_attempts_until_none_is_left() {
+    let one = |priority: u32| {
+        testing::locality(priority, Some(1), vec![testing::endpoint(testing::socket(priority as u8, 80), 1)])
+    };
+    let members = members(&testing::assignment((0..3).map(one).collect()));
+    let set = Arc::new(EndpointSet::new(&members, &Shape { policy: RR, ..Shape::default() }));
+    let ids: Vec<u64> = (0..3).map(|priority| set.find(&Address::Socket(testing::socket(priority, 80))).unwrap().id).collect();
+    let pick = |attempted: &[usize], every: u32| {
+        let previous: Vec<u64> = attempted.iter().map(|i| ids[*i]).collect();
+        let leave_priorities = std::num::NonZeroU32::new(every);
+        let context = PickContext { previous: &previous, leave_priorities, ..PickContext::default() };
+        LbState::seeded(7).pick(&set, RR, &context).unwrap().priority
+    };
+    // Every attempt leaves one more behind; after the last of them all are there again.
+    assert_eq!(
+        [pick(&[], 1), pick(&[0], 1), pick(&[0, 1], 1), pick(&[0, 1, 2], 1), pick(&[0, 1, 2, 0], 1)],
+        [0, 1, 2, 0, 1]
+    );
+    // Every second attempt.
+    assert_eq!([pick(&[0], 2), pick(&[0, 0], 2), pick(&[0, 0, 1], 2), pick(&[0, 0, 1, 1], 2)], [0, 1, 1, 2]);
+    assert_eq!(pick(&[0, 0], 0), 0, "without the option");
+}
