@@ -140,9 +140,8 @@ fn virtual_hosts(snapshot: &Snapshot, node: &Node, names: &[Arc<str>], cache: &C
     let one = |name: &Arc<str>| {
         let names = Some(vec![name.clone()]);
         let question = Question { type_url: type_urls::VIRTUAL_HOST, names, facets: facets.clone() };
-        let make = |node: &Node| {
-            run::<VirtualHosts>(snapshot, node, Some(std::slice::from_ref(name)), &cache.virtual_hosts)
-        };
+        let make =
+            |node: &Node| run::<VirtualHosts>(snapshot, node, Some(std::slice::from_ref(name)), &cache.virtual_hosts);
         cache.batches.get_or_make(snapshot, question, make).to_vec()
     };
     names.iter().flat_map(one).collect()

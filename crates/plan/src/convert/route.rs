@@ -1,8 +1,8 @@
 //! Route configurations, virtual hosts and route matches.
 
 use super::common::{
-    config_source, enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction, shared_metadata,
-    string_matcher,
+    config_source, enumeration, fingerprint, list, optional_fraction, regex, required, runtime_fraction,
+    shared_metadata, string_matcher,
 };
 use super::filter::per_filter;
 use super::header::{header_matchers, header_rules};

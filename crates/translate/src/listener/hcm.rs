@@ -121,10 +121,7 @@ fn route_specifier(route: &RouteSource) -> RouteSpecifier {
 /// A route configuration from discovery. The listener waits for it without limit: serving without routes would refuse
 /// requests that the next moment are fine.
 pub fn rds(name: &str) -> Rds {
-    Rds {
-        config_source: Some(wire::ads()),
-        route_config_name: name.into(),
-    }
+    Rds { config_source: Some(wire::ads()), route_config_name: name.into() }
 }
 
 fn set_path_normalization(manager: &mut HttpConnectionManager, normalization: PathNormalization) {

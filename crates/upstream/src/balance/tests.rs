@@ -205,7 +205,8 @@ fn retries_leave_the_priorities_of_earlier_attempts_until_none_is_left() {
     };
     let members = members(&testing::assignment((0..3).map(one).collect()));
     let set = Arc::new(EndpointSet::new(&members, &Shape { policy: RR, ..Shape::default() }));
-    let ids: Vec<u64> = (0..3).map(|priority| set.find(&Address::Socket(testing::socket(priority, 80))).unwrap().id).collect();
+    let ids: Vec<u64> =
+        (0..3).map(|priority| set.find(&Address::Socket(testing::socket(priority, 80))).unwrap().id).collect();
     let pick = |attempted: &[usize], every: u32| {
         let previous: Vec<u64> = attempted.iter().map(|i| ids[*i]).collect();
         let leave_priorities = std::num::NonZeroU32::new(every);

@@ -59,7 +59,8 @@ fn excluded_hosts_do_not_count() {
 
 #[test]
 fn choice_follows_the_loads() {
-    let loads = Loads { healthy: vec![16, 28, 14], degraded: vec![28, 14, 0], panic: vec![false; 3], ..Loads::default() };
+    let loads =
+        Loads { healthy: vec![16, 28, 14], degraded: vec![28, 14, 0], panic: vec![false; 3], ..Loads::default() };
     let mut counts = std::collections::BTreeMap::new();
     (0..100).for_each(|roll| *counts.entry(loads.choose(roll)).or_insert(0) += 1);
     let expected = [((0, false), 16), ((0, true), 28), ((1, false), 28), ((1, true), 14), ((2, false), 14)];
