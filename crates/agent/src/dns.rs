@@ -27,33 +27,31 @@ const MAX_TCP_IDLE: Duration = Duration::from_secs(30);
 /// Names with their addresses, all lower case without the final dot.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Names {
-    exact: HashMap<String, Vec<IpAddr>>,
+    exact: HashMap<Box<str>, Arc<[IpAddr]>>,
+    /// Kubernetes services, as `<service>.<namespace>`.
+    services: HashMap<Box<str>, Arc<[IpAddr]>>,
     /// `*.suffix` names, by suffix.
-    wildcard: HashMap<String, Vec<IpAddr>>,
+    wildcard: HashMap<Box<str>, Arc<[IpAddr]>>,
+    own_namespace: Box<str>,
 }
 
 impl Names {
-    /// Expands a table: each Kubernetes name is also known by the short forms that a resolver's search list would have
-    /// made (`<service>`, for the node's own namespace, `<service>.<namespace>`, `<service>.<namespace>.svc`).
+    /// Each Kubernetes name is also known by the short forms that a resolver's search list would have made (`<service>`, for the
+    /// node's own namespace, `<service>.<namespace>`, `<service>.<namespace>.svc`).
     pub fn from_table(table: &NameTable, own_namespace: &str) -> Self {
-        let mut names = Self::default();
+        let mut names = Self { own_namespace: own_namespace.into(), ..Self::default() };
         for (host, info) in &table.table {
-            let addresses: Vec<IpAddr> = info.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+            let addresses: Arc<[IpAddr]> = info.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
             let host = host.trim_end_matches('.').to_ascii_lowercase();
             if let Some(suffix) = host.strip_prefix("*.") {
-                names.wildcard.insert(suffix.to_owned(), addresses);
+                names.wildcard.insert(suffix.into(), addresses);
                 continue;
             }
             if !info.shortname.is_empty() {
-                let (short, namespace) = (info.shortname.to_ascii_lowercase(), info.namespace.to_ascii_lowercase());
-                if namespace == own_namespace {
-                    names.exact.entry(short.clone()).or_insert_with(|| addresses.clone());
-                }
-                for form in [format!("{short}.{namespace}"), format!("{short}.{namespace}.svc")] {
-                    names.exact.entry(form).or_insert_with(|| addresses.clone());
-                }
+                let service = format!("{}.{}", info.shortname, info.namespace).to_ascii_lowercase();
+                names.services.entry(service.into()).or_insert_with(|| addresses.clone());
             }
-            names.exact.insert(host, addresses);
+            names.exact.insert(host.into(), addresses);
         }
         names
     }
@@ -61,17 +59,18 @@ impl Names {
     /// None: not a name of ours. An empty list: ours, without addresses of any kind.
     pub fn find(&self, name: &str) -> Option<&[IpAddr]> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        if let Some(found) = self.exact.get(&name) {
-            return Some(found);
+        let found = self.exact.get(&*name).or_else(|| self.service(&name)).or_else(|| {
+            let parents = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
+            parents.filter_map(|parent| self.wildcard.get(parent)).next()
+        });
+        found.map(|addresses| &**addresses)
+    }
+
+    fn service(&self, name: &str) -> Option<&Arc<[IpAddr]>> {
+        if !name.contains('.') {
+            return self.services.get(&*format!("{name}.{}", self.own_namespace));
         }
-        let mut rest = name.as_str();
-        while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(found) = self.wildcard.get(parent) {
-                return Some(found);
-            }
-            rest = parent;
-        }
-        None
+        self.services.get(name).or_else(|| self.services.get(name.strip_suffix(".svc")?))
     }
 }
 
