@@ -2,19 +2,31 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::spelling::Spelling;
+
 /// An ordered list of header fields. Lookup is linear: a message has a dozen, and comparing short names beats hashing them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     fields: Vec<(HeaderName, HeaderValue)>,
+    /// How HTTP/1 peers see the names; `None`: in lower case.
+    spelling: Option<Box<Spelling>>,
 }
 
 impl Headers {
     pub const fn new() -> Self {
-        Self { fields: Vec::new() }
+        Self { fields: Vec::new(), spelling: None }
     }
 
     pub fn with_capacity(fields: usize) -> Self {
-        Self { fields: Vec::with_capacity(fields) }
+        Self { fields: Vec::with_capacity(fields), spelling: None }
+    }
+
+    pub(crate) fn spell(&mut self, spelling: Option<Spelling>) {
+        self.spelling = spelling.map(Box::new);
+    }
+
+    pub(crate) fn spelling(&self) -> Option<&Spelling> {
+        self.spelling.as_deref()
     }
 
     pub fn len(&self) -> usize {
@@ -134,7 +146,7 @@ impl Headers {
 
 impl FromIterator<(HeaderName, HeaderValue)> for Headers {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
-        Self { fields: fields.into_iter().collect() }
+        Self { fields: fields.into_iter().collect(), spelling: None }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod h1;
 pub mod h2;
 pub mod name;
 pub mod pool;
+mod spelling;
 pub mod stream;
 
 pub use byte_str::ByteStr;

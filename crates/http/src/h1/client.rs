@@ -13,7 +13,7 @@ use super::{
     rules::Violation,
     wire::Wire,
 };
-use crate::{Error, Frame, RequestHead, ResponseHead, pool::End};
+use crate::{Error, Frame, RequestHead, ResponseHead, pool::End, spelling::Spelling};
 
 /// An upstream connection: one exchange at a time.
 pub struct Client {
@@ -116,7 +116,11 @@ impl Client {
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<ResponseHead, Violation> {
         let parsed = parse::response(head, &self.scan, &self.method);
-        let (head, framing) = parsed.inspect_err(|_| self.end = Some(End::Protocol))?;
+        let (mut response, framing) = parsed.inspect_err(|_| self.end = Some(End::Protocol))?;
+        if self.limits.spelling {
+            response.headers.spell(Spelling::of(head));
+        }
+        let head = response;
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrading {
             return Err(Violation::UpgradeNotAsked);
         }

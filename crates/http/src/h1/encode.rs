@@ -39,6 +39,13 @@ fn put<'a>(room: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
     rest
 }
 
+/// The names of an encoded head as the peer that they come from wrote them, where that is kept.
+fn spell(head: &mut [u8], headers: &Headers) {
+    if let Some(spelling) = headers.spelling() {
+        spelling.restore(head);
+    }
+}
+
 fn declared(headers: &Headers) -> Option<u64> {
     headers.get(&header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -46,6 +53,7 @@ fn declared(headers: &Headers) -> Option<u64> {
 /// Encodes a request head. `end`: no body follows.
 pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer {
     let out = wire.tail();
+    let start = out.len();
     out.reserve(256);
     let tunnel = head.method == Method::CONNECT;
     out.extend_from_slice(head.method.as_str().as_bytes());
@@ -77,6 +85,7 @@ pub(super) fn request(wire: &mut Wire, head: &RequestHead, end: bool) -> Writer 
         }
     };
     out.extend_from_slice(b"\r\n");
+    spell(&mut out[start..], &head.headers);
     if end && writer != Writer::Raw { Writer::Done } else { writer }
 }
 
@@ -91,6 +100,7 @@ pub(super) struct ResponseContext<'a> {
 /// Encodes a final response head, or 101. Returns how its body goes out and whether the connection survives it.
 pub(super) fn response(wire: &mut Wire, head: &ResponseHead, context: &ResponseContext<'_>) -> (Writer, bool) {
     let out = wire.tail();
+    let start = out.len();
     out.reserve(256);
     put_status_line(out, head.status, context.protocol);
     put_fields(out, &head.headers);
@@ -130,6 +140,7 @@ pub(super) fn response(wire: &mut Wire, head: &ResponseHead, context: &ResponseC
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    spell(&mut out[start..], &head.headers);
     (if context.end && writer != Writer::Raw { Writer::Done } else { writer }, keep_alive)
 }
 

@@ -24,11 +24,20 @@ pub struct Limits {
     pub trailers: bool,
     /// Answer HTTP/1.0 in kind.
     pub http10: bool,
+    /// Remember how the peer spells the names of its fields (Envoy's `preserve_case`).
+    pub spelling: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 60 * 1024, fields: 100, buffer_bytes: 256 * 1024, trailers: true, http10: true }
+        Self {
+            head_bytes: 60 * 1024,
+            fields: 100,
+            buffer_bytes: 256 * 1024,
+            trailers: true,
+            http10: true,
+            spelling: false,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     rules::Violation,
     wire::Wire,
 };
-use crate::{Error, Frame, Headers, Protocol, RequestHead, ResponseHead};
+use crate::{Error, Frame, Headers, Protocol, RequestHead, ResponseHead, spelling::Spelling};
 
 /// What may follow a finished exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +77,18 @@ impl Server {
 
     fn begin(&mut self, head: &bytes::Bytes) -> Result<RequestHead, Violation> {
         let parsed = parse::request(head, &self.scan);
-        let (head, framing) = parsed.inspect_err(|_| {
+        let (mut request, framing) = parsed.inspect_err(|_| {
             self.keep_alive = false;
             self.protocol = if self.limits.http10 { parse::version_of(head) } else { Protocol::Http11 };
         })?;
         self.reader = Reader::new(framing.length);
-        self.method = head.method.clone();
-        self.protocol = if self.limits.http10 { head.protocol } else { Protocol::Http11 };
+        self.method = request.method.clone();
+        self.protocol = if self.limits.http10 { request.protocol } else { Protocol::Http11 };
         self.keep_alive = framing.keep_alive;
-        Ok(head)
+        if self.limits.spelling {
+            request.headers.spell(Spelling::of(head));
+        }
+        Ok(request)
     }
 
     /// Some bytes of a request have arrived.

@@ -17,5 +17,6 @@ mod observability;
 mod on_demand;
 mod proxy_protocol;
 mod retries;
+mod spelling;
 mod support;
 mod wire;

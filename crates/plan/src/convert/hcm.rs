@@ -308,11 +308,24 @@ pub(crate) fn http1_options(value: Option<&core::Http1ProtocolOptions>) -> Resul
         accept_http_10: value.accept_http_10,
         default_host_for_http_10: value.default_host_for_http_10.as_str().into(),
         enable_trailers: value.enable_trailers,
-        header_case: HeaderCase::Lower,
+        header_case: value.header_key_format.as_ref().map(header_case).transpose()?.unwrap_or(HeaderCase::Lower),
         stream_error_on_invalid: value.override_stream_error_on_invalid_http_message,
         send_fully_qualified_url: value.send_fully_qualified_url,
         allow_custom_methods: value.allow_custom_methods,
     })
+}
+
+fn header_case(value: &core::http1_protocol_options::HeaderKeyFormat) -> Result<HeaderCase> {
+    use core::http1_protocol_options::header_key_format::HeaderFormat;
+    use meltemi_proto::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+    match required(&value.header_format, "header_key_format")? {
+        HeaderFormat::ProperCaseWords(_) => refuse("header_key_format.proper_case_words: is not supported"),
+        HeaderFormat::StatefulFormatter(formatter) => {
+            let path = "header_key_format.stateful_formatter.typed_config";
+            let any = resolve(required(&formatter.typed_config, path)?).at(path)?;
+            if any.is::<PreserveCaseFormatterConfig>() { Ok(HeaderCase::Preserve) } else { unknown_type(&any).at(path) }
+        }
+    }
 }
 
 pub(crate) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Result<Http2Options> {

@@ -326,6 +326,11 @@ fn managers() -> Cases {
             Accept,
         ),
         (
+            "names as they came",
+            with_hcm("http_protocol_options: { header_key_format: { stateful_formatter: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig } } } }"),
+            Accept,
+        ),
+        (
             "header case",
             with_hcm("http_protocol_options: { header_key_format: { proper_case_words: {} } }"),
             Unsupported("header_key_format"),

@@ -4,6 +4,7 @@ use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use meltemi_http::{Error, RequestHead, ServerStream, h1};
 use meltemi_net::{Stream, timer::Deadline};
+use meltemi_plan::hcm::HeaderCase;
 use tokio::time::Instant;
 
 use super::{Context, exchange, reply};
@@ -28,6 +29,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
         fields: plan.max_headers_count as usize,
         trailers: plan.http1.enable_trailers,
         http10: plan.http1.accept_http_10,
+        spelling: plan.http1.header_case == HeaderCase::Preserve,
         ..h1::Limits::default()
     };
     let mut stream = ServerStream::H1(Box::new(h1::Server::new(stream, limits)));

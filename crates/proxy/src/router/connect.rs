@@ -8,7 +8,7 @@ use meltemi_http::{
     pool::{ConnectError, Connected, End, Guard, Key, Mode, Options, Pool},
 };
 use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
-use meltemi_plan::{self as plan, cluster::UpstreamProtocol};
+use meltemi_plan::{self as plan, cluster::UpstreamProtocol, hcm::HeaderCase};
 use meltemi_tls::ClientTls;
 use meltemi_upstream::{
     ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, TrafficStats, Transport,
@@ -109,6 +109,7 @@ fn options(plan: &plan::Cluster) -> Options {
             head_bytes: http.max_response_headers_bytes as usize,
             fields: http.max_headers_count as usize,
             trailers: http.http1.enable_trailers,
+            spelling: http.http1.header_case == HeaderCase::Preserve,
             ..h1::Limits::default()
         },
         h2: http2::options(&http.http2, http.max_response_headers_bytes, http.max_headers_count),
