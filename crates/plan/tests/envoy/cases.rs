@@ -327,7 +327,9 @@ fn managers() -> Cases {
         ),
         (
             "names as they came",
-            with_hcm("http_protocol_options: { header_key_format: { stateful_formatter: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig } } } }"),
+            with_hcm(
+                "http_protocol_options: { header_key_format: { stateful_formatter: { name: p, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig } } } }",
+            ),
             Accept,
         ),
         (
