@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn at(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": address.port() } })
@@ -139,6 +139,19 @@ fn talk(to: SocketAddr, sent: &[u8]) -> Vec<u8> {
     got
 }
 
+/// The lines of an access log, once there are as many as `count`: a line is written when a connection has ended, which may be after
+/// the next one has.
+fn lines_of(log: &Path, count: usize) -> Vec<String> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let lines: Vec<String> = std::fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect();
+        if lines.len() >= count || Instant::now() > until {
+            return lines;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The access log of what happened, in order.
 fn a_connection_goes_through_tunnels(mut command: Command, name: &'static str, dir: &Path) -> Vec<String> {
     let (end, backend) = (free_address(), Backend::start("behind"));
@@ -159,10 +172,11 @@ fn a_connection_goes_through_tunnels(mut command: Command, name: &'static str, d
     command.arg("-c").arg(&file).args(["--concurrency", "1"]);
     let mut proxy = Process::start(name, &mut command, dir);
     proxy.wait_listening(end);
-    for entry in [h1, h2] {
+    for (done, entry) in [h1, h2].into_iter().enumerate() {
         let request = b"GET /one HTTP/1.1\r\nhost: far.example\r\nconnection: close\r\n\r\n";
         let answer = String::from_utf8_lossy(&talk(entry, request)).into_owned();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("GET /one"), "{name}: {answer}");
+        lines_of(&log, done + 1);
     }
     let long = format!(
         "POST /long HTTP/1.1\r\nhost: far.example\r\nconnection: close\r\ncontent-length: 300000\r\n\r\n{}",
@@ -170,9 +184,9 @@ fn a_connection_goes_through_tunnels(mut command: Command, name: &'static str, d
     );
     let answer = String::from_utf8_lossy(&talk(h2, long.as_bytes())).into_owned();
     assert!(answer.contains("POST /long"), "{name}: {}", &answer[..answer.len().min(200)]);
+    lines_of(&log, 3);
     assert_eq!(talk(refused, b"unheard"), b"", "{name}");
-    std::thread::sleep(Duration::from_millis(500));
-    std::fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect()
+    lines_of(&log, 4)
 }
 
 #[test]
