@@ -20,6 +20,9 @@ pub enum Kind {
     RequestAuthentication,
     AuthorizationPolicy,
     Telemetry,
+    /// `networking.istio.io/v1alpha3` Telemetry, which Istio never had: a [`Kind::ResiliencePolicy`] in another spelling.
+    FutureFeatures,
+    ResiliencePolicy,
     Service,
     Endpoints,
     EndpointSlice,
@@ -39,7 +42,7 @@ pub enum Kind {
 /// Where the typed part of a document sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Istio: the type is the content of `spec`; `status` is output and not read.
+    /// Istio and our own kinds: the type is the content of `spec`; `status` is output and not read.
     Spec,
     /// Kubernetes: the type is the document without `apiVersion`, `kind` and `metadata`.
     Document,
@@ -59,6 +62,8 @@ pub struct KindInfo {
 }
 
 const NETWORKING: &str = "networking.istio.io";
+/// Our own group.
+pub(crate) const MELTEMI: &str = "meltemi.io";
 const SECURITY: &str = "security.istio.io";
 const V1: &[&str] = &["v1"];
 const NETWORKING_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -77,7 +82,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 27] = [
+static TABLE: [KindInfo; 29] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -91,6 +96,8 @@ static TABLE: [KindInfo; 27] = [
     istio(Kind::RequestAuthentication, "RequestAuthentication", SECURITY, &["v1", "v1beta1"], "requestauthentications"),
     istio(Kind::AuthorizationPolicy, "AuthorizationPolicy", SECURITY, &["v1", "v1beta1"], "authorizationpolicies"),
     istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
+    istio(Kind::FutureFeatures, "Telemetry", NETWORKING, &["v1alpha3"], "telemetries"),
+    istio(Kind::ResiliencePolicy, "ResiliencePolicy", MELTEMI, &["v1alpha1"], "resiliencepolicies"),
     kube(Kind::Service, "Service", "", "services", true),
     kube(Kind::Endpoints, "Endpoints", "", "endpoints", true),
     kube(Kind::EndpointSlice, "EndpointSlice", "discovery.k8s.io", "endpointslices", true),

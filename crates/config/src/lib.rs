@@ -13,6 +13,7 @@ mod object;
 mod parse;
 mod path;
 mod problem;
+pub mod resilience;
 pub mod security;
 pub mod support;
 pub mod telemetry;

@@ -14,6 +14,7 @@ use crate::networking::{
     WorkloadGroup,
 };
 use crate::problem::Source;
+use crate::resilience::{FutureFeatures, ResiliencePolicy};
 use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use crate::telemetry::Telemetry;
 use crate::wire::Str;
@@ -143,6 +144,8 @@ specs! {
     RequestAuthentication(RequestAuthentication),
     AuthorizationPolicy(AuthorizationPolicy),
     Telemetry(Telemetry),
+    FutureFeatures(FutureFeatures),
+    ResiliencePolicy(ResiliencePolicy),
     Service(KubeService),
     Endpoints(Endpoints),
     EndpointSlice(EndpointSlice),

@@ -13,6 +13,7 @@ mod load_balancer;
 mod mesh;
 mod proxy_config;
 mod reachability;
+mod resilience;
 mod security;
 mod service_entry;
 mod sidecar;
@@ -86,6 +87,8 @@ pub fn validate(object: &Object) -> Validation {
         Spec::RequestAuthentication(spec) => security::request_authentication(spec, at, v),
         Spec::AuthorizationPolicy(spec) => security::authorization_policy(spec, at, v),
         Spec::Telemetry(spec) => telemetry::telemetry(spec, at, v),
+        Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
+        Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
         Spec::Service(spec) => kube::service(spec, v),
         Spec::EndpointSlice(spec) => kube::endpoint_slice(spec, v),
         Spec::Endpoints(spec) => kube::endpoints(spec, v),

@@ -8,6 +8,7 @@ use meltemi_config::Key;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use meltemi_config::resilience::ResiliencePolicy;
 use meltemi_config::security::PeerAuthentication;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub struct Update {
     pub sidecars: Changes<Sidecar>,
     pub peer_authentications: Changes<PeerAuthentication>,
     pub secrets: Changes<Secret>,
+    pub resilience_policies: Changes<ResiliencePolicy>,
+    /// Policies in the other spelling, which is a kind with names of its own.
+    pub future_features: Changes<ResiliencePolicy>,
 }
 
 impl Update {
@@ -40,6 +44,8 @@ impl Update {
             && self.sidecars.is_empty()
             && self.peer_authentications.is_empty()
             && self.secrets.is_empty()
+            && self.resilience_policies.is_empty()
+            && self.future_features.is_empty()
     }
 }
 

@@ -8,13 +8,14 @@ mod scopes;
 mod targets;
 
 use crate::authentication::{AuthenticationIndex, MtlsPolicy};
-use crate::change::{Change, Update};
+use crate::change::{Change, Changes, Update};
 use crate::config::{ConfigRef, ObjectKey};
 use crate::destination_rule::{DestinationRuleIndex, MergedRule};
 use crate::endpoint_index::EndpointIndex;
 use crate::host;
 use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
+use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
 use crate::service::{Resolution, Service, ServiceKey, Visibility};
 use crate::service_index::ServiceIndex;
@@ -23,6 +24,7 @@ use crate::virtual_service::VirtualServiceIndex;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
+use meltemi_config::resilience::ResiliencePolicy;
 use meltemi_config::{Key, Kind};
 use scopes::ScopeCache;
 use std::collections::BTreeMap;
@@ -65,6 +67,7 @@ pub struct Snapshot {
     pub sidecars: Arc<BTreeMap<ObjectKey, ConfigRef<Sidecar>>>,
     pub authentication: Arc<AuthenticationIndex>,
     pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
+    pub resilience: Arc<ResilienceIndex>,
     scopes: ScopeCache,
 }
 
@@ -90,6 +93,7 @@ impl Snapshot {
             sidecars: Arc::default(),
             authentication: Arc::default(),
             secrets: Arc::default(),
+            resilience: Arc::default(),
             scopes: ScopeCache::default(),
         }
     }
@@ -118,6 +122,8 @@ impl Snapshot {
         take(Kind::Sidecar, &mut next.sidecars, &update.sidecars, &mut change);
         take(Kind::Secret, &mut next.secrets, &update.secrets, &mut change);
         next.take_authentication(update, &mut change);
+        next.take_resilience(Kind::ResiliencePolicy, &update.resilience_policies, &mut change);
+        next.take_resilience(Kind::FutureFeatures, &update.future_features, &mut change);
         let touches = |kind| change.configs.iter().any(|key| key.kind == kind);
         if change.full || touches(Kind::Sidecar) {
             next.scopes = ScopeCache::default();
@@ -205,6 +211,16 @@ impl Snapshot {
         }
     }
 
+    fn take_resilience(&mut self, kind: Kind, update: &Changes<ResiliencePolicy>, change: &mut Change) {
+        let future = kind == Kind::FutureFeatures;
+        let differs = |(key, new): &&(ObjectKey, Option<_>)| self.resilience.get(future, key) != new.as_ref();
+        let changes: Vec<_> = update.iter().filter(differs).cloned().collect();
+        if !changes.is_empty() {
+            Arc::make_mut(&mut self.resilience).update(future, &changes, &self.options.domain);
+            note(kind, changes.iter().map(|(key, _)| key), change);
+        }
+    }
+
     pub fn root_namespace(&self) -> &str {
         &self.mesh.root_namespace
     }
@@ -227,6 +243,11 @@ impl Snapshot {
     /// The DestinationRule of a service that a node itself serves.
     pub fn inbound_destination_rule(&self, node: &Node, service: &Service) -> Option<Shared<MergedRule>> {
         self.destination_rules.lookup(&node.namespace, self.root_namespace(), service, None)
+    }
+
+    /// What ResiliencePolicies turn on for a node's requests to a host.
+    pub fn resilience(&self, node: &Node, hostname: &str) -> Resilience {
+        self.resilience.lookup(&node.namespace, self.root_namespace(), &node.labels, hostname)
     }
 
     /// Resolved VirtualServices bound to a gateway (`namespace/name`, or `mesh`) that `namespace` sees.

@@ -87,11 +87,29 @@ pub struct OriginalDst {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LbPolicy {
-    RoundRobin { slow_start: Option<SlowStart> },
-    LeastRequest { choices: u32, active_request_bias: f64, full_scan: bool, slow_start: Option<SlowStart> },
+    RoundRobin {
+        slow_start: Option<SlowStart>,
+    },
+    LeastRequest {
+        choices: u32,
+        active_request_bias: f64,
+        full_scan: bool,
+        slow_start: Option<SlowStart>,
+    },
     Random,
-    RingHash { minimum_size: u64, maximum_size: u64, hash: HashFunction },
-    Maglev { table_size: u64 },
+    /// Least of latency times requests in flight, of two at random.
+    PeakEwma {
+        decay_time: Duration,
+        default_rtt: Duration,
+    },
+    RingHash {
+        minimum_size: u64,
+        maximum_size: u64,
+        hash: HashFunction,
+    },
+    Maglev {
+        table_size: u64,
+    },
     ClusterProvided,
 }
 

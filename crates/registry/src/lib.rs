@@ -197,6 +197,14 @@ fn pass_on(key: &Key, object: Option<&Object>, update: &mut Update) -> bool {
         Kind::Sidecar => pass!(Sidecar, sidecars),
         Kind::PeerAuthentication => pass!(PeerAuthentication, peer_authentications),
         Kind::Secret => pass!(Secret, secrets),
+        Kind::ResiliencePolicy => pass!(ResiliencePolicy, resilience_policies),
+        Kind::FutureFeatures => {
+            let spec = object.and_then(|object| match &object.spec {
+                Spec::FutureFeatures(spec) => Some(Config::shared(&object.meta, &Arc::new(spec.policy()))),
+                _ => None,
+            });
+            push(&mut update.future_features, key, spec);
+        }
         _ => return false,
     }
     true

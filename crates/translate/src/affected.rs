@@ -115,7 +115,8 @@ impl<'a> Seen<'a> {
     fn clusters(&self) -> Affected {
         // What a VirtualService sends to is imported with it, where a Sidecar bounds the imports.
         let imports = self.rules && self.snapshot.scope(self.node).sidecar.is_some();
-        if self.own || imports || self.has(Kind::PeerAuthentication) || self.has(Kind::Gateway) {
+        let whole = [Kind::PeerAuthentication, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
+        if self.own || imports || whole.into_iter().any(|kind| self.has(kind)) {
             return Affected::Everything;
         }
         // Of endpoints a cluster has the identities, and all of them where it resolves names itself.
@@ -154,7 +155,8 @@ impl<'a> Seen<'a> {
     }
 
     fn routes(&self) -> Affected {
-        let configured = self.rules || [Kind::DestinationRule, Kind::Gateway].into_iter().any(|kind| self.has(kind));
+        let kinds = [Kind::DestinationRule, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
+        let configured = self.rules || kinds.into_iter().any(|kind| self.has(kind));
         whole(self.own && self.node.is_router() || !self.services.is_empty() || configured)
     }
 

@@ -12,7 +12,7 @@ use meltemi_config::Str;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_model::destination_rule::DestinationRuleIndex;
 use meltemi_model::virtual_service::VirtualServiceIndex;
-use meltemi_model::{Labels, Node, NodeKind, ServiceIndex, Shared, Snapshot};
+use meltemi_model::{Labels, Node, NodeKind, ResilienceIndex, ServiceIndex, Shared, Snapshot};
 use serde_json::{Map, Value};
 
 use crate::dialect::Dialect;
@@ -127,6 +127,7 @@ struct State {
     services: Arc<ServiceIndex>,
     virtual_services: Arc<VirtualServiceIndex>,
     destination_rules: Arc<DestinationRuleIndex>,
+    resilience: Arc<ResilienceIndex>,
 }
 
 impl State {
@@ -137,6 +138,7 @@ impl State {
             services: snapshot.services.clone(),
             virtual_services: snapshot.virtual_services.clone(),
             destination_rules: snapshot.destination_rules.clone(),
+            resilience: snapshot.resilience.clone(),
         }
     }
 
@@ -146,6 +148,7 @@ impl State {
             && Arc::ptr_eq(&self.services, &snapshot.services)
             && Arc::ptr_eq(&self.virtual_services, &snapshot.virtual_services)
             && Arc::ptr_eq(&self.destination_rules, &snapshot.destination_rules)
+            && Arc::ptr_eq(&self.resilience, &snapshot.resilience)
     }
 }
 
@@ -220,6 +223,7 @@ fn selected_labels(snapshot: &Snapshot) -> BTreeSet<Str> {
     }
     let rules = snapshot.destination_rules.iter().filter_map(|rule| rule.spec.workload_selector.as_ref());
     keys.extend(rules.flat_map(|selector| selector.match_labels.keys().cloned()).collect::<Vec<_>>());
+    keys.extend(snapshot.resilience.selected_labels().cloned());
     for sidecar in snapshot.sidecars.values() {
         keys.extend(sidecar.spec.workload_selector.iter().flat_map(|selector| selector.labels.keys().cloned()));
     }

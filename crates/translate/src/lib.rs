@@ -34,6 +34,7 @@ pub use endpoint::Assignments;
 pub use generator::{Built, Generator, Resource};
 pub use listener::Listeners;
 pub use nds::NameTables;
+pub use route::resilience::RETRIES;
 pub use route::{RouteConfigurations, VirtualHosts};
 pub use secret::Secrets;
 

@@ -9,6 +9,7 @@ mod hosts;
 mod matching;
 mod on_demand;
 mod render;
+pub(crate) mod resilience;
 mod retry;
 mod rule;
 pub(crate) mod select;

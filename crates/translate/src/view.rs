@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use meltemi_config::networking::DestinationRule;
-use meltemi_model::{MergedRule, Node, RegistryKind, Service, Shared, SidecarScope, Snapshot};
+use meltemi_model::{MergedRule, Node, RegistryKind, Resilience, Service, Shared, SidecarScope, Snapshot};
 
 use crate::names;
 use crate::profile::{self, Profile};
@@ -32,6 +32,11 @@ impl<'a> View<'a> {
 
     pub fn destination_rule(&self, service: &Service) -> Option<Shared<MergedRule>> {
         self.snapshot.destination_rule(self.node, service)
+    }
+
+    /// What ResiliencePolicies turn on for requests to a host.
+    pub fn resilience(&self, hostname: &str) -> Resilience {
+        self.snapshot.resilience(self.node, hostname)
     }
 
     /// The addresses on which a sidecar captures traffic to the service: without prefix length, of the node's families.

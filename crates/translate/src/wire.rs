@@ -71,7 +71,7 @@ pub fn regex(text: &str) -> RegexMatcher {
     RegexMatcher { regex: text.into(), engine_type: None }
 }
 
-fn string_value(text: &str) -> prost_types::Value {
+pub fn string_value(text: &str) -> prost_types::Value {
     prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.into())) }
 }
 

@@ -10,6 +10,7 @@ use meltemi_plan::{Cluster, ClusterKind, EndpointHealth, LbPolicy, LoadAssignmen
 
 use crate::endpoint::Check;
 use crate::hash::HashFunction;
+use crate::latency::PeakEwma;
 use crate::members::{EdsHealth, Host, HostGroup, Lifecycle};
 use crate::set::{LocalityMembers, Policy, Shape, SlowStart};
 
@@ -29,6 +30,9 @@ pub(crate) fn shape(plan: &Cluster) -> Shape {
             }
         }
         (_, LbPolicy::Random) => Policy::Random,
+        (_, LbPolicy::PeakEwma { decay_time, default_rtt }) => {
+            Policy::PeakEwma(PeakEwma { decay: *decay_time, default_rtt: *default_rtt })
+        }
         (_, LbPolicy::RingHash { minimum_size, maximum_size, hash }) => Policy::RingHash {
             min_size: *minimum_size,
             max_size: *maximum_size,

@@ -15,6 +15,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::edf::Edf;
 use crate::endpoint::{Endpoint, Health};
+use crate::latency::PeakEwma;
 use crate::set::{EndpointSet, HostList, Localities, Policy, PrioritySet, Tier};
 use meltemi_net::Address;
 
@@ -200,6 +201,7 @@ impl LbState {
                 self.edf(list.cursor, || (0..hosts.len()).map(weight).collect()).pick(weight)?
             }
             Policy::Random => self.below(hosts.len()),
+            Policy::PeakEwma(settings) => self.quicker_of_two(settings, hosts),
             // A table always answers before; what is left is round robin.
             Policy::RoundRobin { .. } | Policy::RingHash { .. } | Policy::Maglev { .. } | Policy::OriginalDst
                 if even =>
@@ -244,6 +246,18 @@ impl LbState {
             }
         }
         best
+    }
+
+    /// Power of two choices: of two different hosts the one with the shorter expected wait for its weight.
+    fn quicker_of_two(&mut self, settings: PeakEwma, hosts: &[Arc<Endpoint>]) -> usize {
+        let now = Instant::now();
+        let cost = |host: &Endpoint| {
+            settings.cost(&host.state.latency, host.active_requests(), now) / f64::from(host.weight.max(1))
+        };
+        let one = self.below(hosts.len());
+        let other = self.below(hosts.len() - 1);
+        let other = other + usize::from(other >= one);
+        if cost(&hosts[other]) < cost(&hosts[one]) { other } else { one }
     }
 
     fn below(&mut self, len: usize) -> usize {

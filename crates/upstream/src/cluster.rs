@@ -24,6 +24,7 @@ use crate::adapt;
 use crate::balance::{LbState, PickContext, PickError};
 use crate::breakers::Breakers;
 use crate::endpoint::{Endpoint, Fault};
+use crate::latency::PeakEwma;
 use crate::members::{self, HostGroup, Lifecycle};
 use crate::original_dst::OriginalDst;
 use crate::outlier::{Detector, Outcome};
@@ -282,10 +283,23 @@ impl Cluster {
     /// Tells the outlier detector, and the host's own counters, what became of a request or connection.
     pub fn report(&self, host: &Endpoint, outcome: Outcome) {
         host.state.stats.count(outcome);
+        if let Some(settings) = self.peak_ewma()
+            && outcome.is_failure()
+        {
+            host.state.latency.failed(settings, Instant::now());
+        }
         let Some(detector) = &self.outlier else { return };
         if detector.report(host, outcome, self.set.load().len(), Instant::now()) {
             tracing::debug!(cluster = %self.plan.name, host = %host.address, "outlier ejected");
             self.rebuild();
+        }
+    }
+
+    /// The settings of the peak-EWMA balancer, where that is the cluster's.
+    pub fn peak_ewma(&self) -> Option<PeakEwma> {
+        match self.policy {
+            Policy::PeakEwma(settings) => Some(settings),
+            _ => None,
         }
     }
 

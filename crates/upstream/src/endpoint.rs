@@ -7,6 +7,7 @@ use std::time::Instant;
 use meltemi_net::Address;
 use meltemi_plan::{Locality, Metadata};
 
+use crate::latency::Latency;
 use crate::outlier;
 
 /// Why a host is not to be used; bits of [`HostState::health`].
@@ -86,6 +87,8 @@ pub struct HostState {
     health: AtomicU8,
     pub stats: HostStats,
     pub outlier: outlier::Monitor,
+    /// Only of clusters with the peak-EWMA balancer.
+    pub latency: Latency,
     /// A first active check has an answer.
     pub checked: AtomicBool,
 }
@@ -97,6 +100,7 @@ impl Default for HostState {
             health: AtomicU8::new(0),
             stats: HostStats::default(),
             outlier: outlier::Monitor::default(),
+            latency: Latency::default(),
             checked: AtomicBool::new(false),
         }
     }

@@ -32,6 +32,17 @@ pub enum Outcome {
     Reset,
 }
 
+impl Outcome {
+    /// The host did not do what was asked of it.
+    pub(crate) fn is_failure(self) -> bool {
+        match self {
+            Self::Status(status) => status >= 500,
+            Self::Connected => false,
+            Self::ConnectFailed | Self::ConnectTimeout | Self::Timeout | Self::Reset => true,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Consecutive5xx,

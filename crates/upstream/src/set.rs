@@ -15,6 +15,7 @@ use meltemi_net::Address;
 
 use crate::endpoint::{Endpoint, Fault, Health};
 use crate::hash::{HashFunction, Keyed, Maglev, Ring};
+use crate::latency::PeakEwma;
 use crate::load::{self, Census, Loads};
 
 /// How hosts are chosen; built from the plan.
@@ -29,6 +30,7 @@ pub enum Policy {
         slow_start: Option<SlowStart>,
     },
     Random,
+    PeakEwma(PeakEwma),
     RingHash {
         min_size: u64,
         max_size: u64,
@@ -75,7 +77,7 @@ impl Policy {
     pub fn slow_start(self) -> Option<SlowStart> {
         match self {
             Self::RoundRobin { slow_start } | Self::LeastRequest { slow_start, .. } => slow_start,
-            Self::Random | Self::RingHash { .. } | Self::Maglev { .. } | Self::OriginalDst => None,
+            Self::Random | Self::PeakEwma(_) | Self::RingHash { .. } | Self::Maglev { .. } | Self::OriginalDst => None,
         }
     }
 
@@ -341,7 +343,11 @@ impl Builder<'_> {
     fn table(&self, kept: &[Vec<Arc<Endpoint>>], locality_weights: Option<&Vec<f64>>) -> HashTable {
         let use_hostname = match self.shape.policy {
             Policy::RingHash { use_hostname, .. } | Policy::Maglev { use_hostname, .. } => use_hostname,
-            Policy::RoundRobin { .. } | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => false,
+            Policy::RoundRobin { .. }
+            | Policy::LeastRequest { .. }
+            | Policy::Random
+            | Policy::PeakEwma(_)
+            | Policy::OriginalDst => false,
         };
         let keys: Vec<String> = kept.iter().flatten().map(|h| hash_key(h, use_hostname)).collect();
         let mut keyed = Vec::with_capacity(keys.len());
@@ -359,9 +365,11 @@ impl Builder<'_> {
                 HashTable::Ring(Ring::new(&keyed, min_size, max_size, function))
             }
             Policy::Maglev { table_size, .. } => HashTable::Maglev(Maglev::new(&keyed, table_size)),
-            Policy::RoundRobin { .. } | Policy::LeastRequest { .. } | Policy::Random | Policy::OriginalDst => {
-                HashTable::Maglev(Maglev::default())
-            }
+            Policy::RoundRobin { .. }
+            | Policy::LeastRequest { .. }
+            | Policy::Random
+            | Policy::PeakEwma(_)
+            | Policy::OriginalDst => HashTable::Maglev(Maglev::default()),
         }
     }
 }

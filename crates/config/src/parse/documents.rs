@@ -2,7 +2,7 @@
 
 use super::de::{Context, Finding};
 use super::tree::{Entry, Node, Value};
-use crate::kind::Kind;
+use crate::kind::{Kind, MELTEMI};
 use crate::problem::{Severity, nearest};
 
 /// Documents of one file, `List` items counted.
@@ -101,7 +101,7 @@ fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String
         return (Severity::Warning, format!("{name} of {api_version} is not supported yet; skipped"), None);
     }
     let here = || Kind::all().filter(|k| k.info().group == group).map(Kind::as_str);
-    if group.ends_with(".istio.io") {
+    if group.ends_with(".istio.io") || group == MELTEMI {
         let elsewhere = Kind::all().find(|k| k.as_str() == name && k.is_istio());
         let message = match elsewhere {
             Some(kind) => format!("{name} is in {}, not {api_version}", kind.api_version()),

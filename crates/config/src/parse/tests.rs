@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use super::*;
 use crate::networking::{ClientTlsMode, Resolution, ServiceLocation, VirtualService};
+use crate::resilience::AnomalyAction;
 use crate::security::{MutualTlsMode, PeerAuthentication};
 
 fn shown(text: &str) -> Vec<String> {
@@ -430,4 +433,64 @@ fn what_is_written_is_what_was_read() {
     let mesh = MeshConfig::default();
     let text = serde_json::to_string(&mesh).expect("json");
     assert_eq!(parse_mesh_config("m", &text).expect("valid").value, mesh);
+}
+
+fn problems(text: &str) -> Vec<String> {
+    parse_documents("f", text).iter().flat_map(Document::check).map(|problem| problem.to_string()).collect()
+}
+
+const FUTURE_FEATURES: &str = "
+apiVersion: networking.istio.io/v1alpha3
+kind: Telemetry
+metadata: {name: future-features, namespace: shop}
+spec:
+  automaticRetries: {enabled: true, maxAttempts: 3}
+  adaptiveLoadBalancing: {enabled: true, windowSize: 5m}
+  anomalyDetection: {enabled: true, sensitivity: medium}
+";
+
+#[test]
+fn future_features_are_a_policy_in_another_spelling_and_say_so() {
+    let shown = problems(FUTURE_FEATURES);
+    let [warning, not_yet] = shown.as_slice() else { panic!("{shown:?}") };
+    assert!(not_yet.contains("f:8: warning") && not_yet.contains("spec.anomalyDetection"), "{not_yet}");
+    assert!(warning.contains("f:5: warning: Telemetry shop/future-features: spec: "), "{warning}");
+    assert!(warning.contains("ResiliencePolicy of meltemi.io/v1alpha1"), "{warning}");
+    let documents = parse_documents("f", FUTURE_FEATURES);
+    let Some(Spec::FutureFeatures(features)) = documents[0].object.as_ref().map(|object| &object.spec) else {
+        panic!("{documents:?}")
+    };
+    let policy = features.policy();
+    assert_eq!(policy.automatic_retries.and_then(|retries| retries.max_attempts), Some(3));
+    assert_eq!(policy.adaptive_load_balancing.and_then(|own| own.window_size), Some(Duration::from_secs(300)));
+    assert_eq!(policy.anomaly_detection.map(|own| own.action), Some(AnomalyAction::Eject));
+}
+
+#[test]
+fn a_resilience_policy_is_read_strictly() {
+    let policy = |spec: &str| {
+        let text =
+            format!("apiVersion: meltemi.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: a}}\nspec: {spec}");
+        problems(&text).join(" | ")
+    };
+    let good = "{hosts: ['*.shop.svc.cluster.local', cart], selector: {matchLabels: {app: web}}, \
+                automaticRetries: {maxAttempts: 2, budget: {percent: 12.5, minConcurrency: 0}}}";
+    assert_eq!(policy(good), "");
+    let wrong = [
+        ("{}", "spec: none of automaticRetries"),
+        ("{automaticRetries: {maxAttempts: 0}}", "spec.automaticRetries.maxAttempts: must be between 1 and 10"),
+        ("{automaticRetries: {maxAttempts: 11}}", "spec.automaticRetries.maxAttempts: must be between 1 and 10"),
+        ("{automaticRetries: {budget: {percent: 101}}}", "spec.automaticRetries.budget.percent"),
+        ("{automaticRetry: {}}", "did you mean `automaticRetries`?"),
+        ("{adaptiveLoadBalancing: {windowSize: 100ms}}", "must be between 1s and 1h"),
+        ("{adaptiveLoadBalancing: {windowSize: 2h}}", "must be between 1s and 1h"),
+        ("{anomalyDetection: {sensitivity: extreme}}", "spec.anomalyDetection.sensitivity"),
+        ("{anomalyDetection: {}, hosts: [a_b.c]}", "spec.hosts[0]"),
+    ];
+    for (spec, expected) in wrong {
+        assert!(policy(spec).contains(expected), "{spec}: {}", policy(spec));
+    }
+    let misspelt = "apiVersion: meltemi.io/v1alpha1\nkind: ResiliencyPolicy\nmetadata: {name: a}\n";
+    let shown = problems(misspelt).join("");
+    assert!(shown.contains("error") && shown.contains("ResiliencePolicy"), "{shown}");
 }

@@ -37,6 +37,7 @@ const DR: &[Kind] = &[Kind::DestinationRule];
 const SE: &[Kind] = &[Kind::ServiceEntry];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
+const RESILIENCE: &[Kind] = &[Kind::ResiliencePolicy, Kind::FutureFeatures];
 const SERVICE: &[Kind] = &[Kind::Service];
 
 pub(super) static ROWS: &[Row] = &[
@@ -44,6 +45,12 @@ pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::RequestAuthentication], "tokens are neither checked nor read"),
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
     kind(&[Kind::EnvoyFilter], ""),
+    Row {
+        kinds: RESILIENCE,
+        path: "spec.anomalyDetection",
+        values: &[],
+        note: "outlierDetection of a DestinationRule is",
+    },
     kind(&[Kind::ProxyConfig], "MeshConfig's defaultConfig applies"),
     kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
     field(VS, "spec.http[].match[].headers{@request.auth.claims}"),

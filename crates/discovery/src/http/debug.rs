@@ -129,7 +129,8 @@ pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<V
 pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
     let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
-    let wanted = |object: &&Object| all || object.kind().is_istio() || object.kind() == Kind::Secret;
+    let own = [Kind::Secret, Kind::ResiliencePolicy];
+    let wanted = |object: &&Object| all || object.kind().is_istio() || own.contains(&object.kind());
     Json(set.iter().filter(wanted).map(|object| config_object(object, all)).collect())
 }
 

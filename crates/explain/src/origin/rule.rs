@@ -3,10 +3,13 @@
 //! A route says of which VirtualService it is, not of which rule. Rules become routes in their order, so the routes of a virtual
 //! host are laid beside the rules, and each takes the next rule that it can be made from: by name, path, and what else is matched.
 
+use std::sync::Arc;
+
 use meltemi_config::networking::{HttpMatchRequest, HttpRoute, StringMatch, StringMatchType, VirtualService};
 use meltemi_config::{Key, Kind, Spec};
 use meltemi_plan::route::PathRule;
 use meltemi_plan::{HeaderKey, Route, VirtualHost};
+use meltemi_translate::RETRIES;
 
 use super::{Origins, Place};
 
@@ -97,6 +100,12 @@ fn same_path(rule: &PathRule, uri: Option<&StringMatch>) -> bool {
     }
 }
 
+/// The route for idempotent methods that stands before the one of its rule.
+fn is_by_method(route: &Route) -> bool {
+    let mark = route.metadata.as_deref().and_then(|metadata| metadata.value(RETRIES, &["methods"]));
+    mark.and_then(|methods| methods.as_str()) == Some("idempotent")
+}
+
 /// The matches of an entry; none is one that takes everything.
 fn matches(rule: &HttpRoute) -> Vec<(Option<usize>, Option<&HttpMatchRequest>)> {
     if rule.matches.is_empty() {
@@ -124,10 +133,15 @@ impl Origins {
 
     /// Routes and rules have the same order, so each route takes the first rule after that of the route before it.
     fn candidate_of(&self, key: &Key, host: &VirtualHost, route: &Route) -> Option<Candidate<'_>> {
+        // Automatic retries make two routes of a rule: the first, by method, is what the second is.
+        let asked = host.routes.iter().position(|own| std::ptr::eq(&**own, route))?;
+        let route = host.routes[asked..].iter().find(|own| !is_by_method(own))?;
         let mut candidates = self.candidates(key)?.into_iter();
-        for own in host.routes.iter().filter(|own| self.of_metadata(own.metadata.as_deref()).as_ref() == Some(key)) {
+        let own =
+            |own: &&Arc<Route>| !is_by_method(own) && self.of_metadata(own.metadata.as_deref()).as_ref() == Some(key);
+        for own in host.routes.iter().filter(own) {
             let found = candidates.find(|candidate| candidate.fits(own));
-            if std::ptr::eq(&**own, route) || found.is_none() {
+            if Arc::ptr_eq(own, route) || found.is_none() {
                 return found;
             }
         }

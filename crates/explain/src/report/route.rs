@@ -5,6 +5,7 @@ use meltemi_plan::route::{
     DirectResponse, Forward, HashBy, HostRewrite, MirrorCluster, PathRewrite, Redirect, RedirectPath, RouteAction,
 };
 use meltemi_plan::{Route, VirtualHost};
+use meltemi_translate::RETRIES;
 
 use super::words;
 
@@ -18,6 +19,9 @@ pub(super) fn facts(host: &VirtualHost, route: &Route) -> Vec<Fact> {
         RouteAction::DirectResponse(response) => vec![("answer", answered(response))],
         RouteAction::NonForwarding => vec![("action", "nothing is forwarded".to_owned())],
     };
+    if let Some(policy) = automatic_retries(route) {
+        facts.push(("retries by", policy));
+    }
     for (_, own) in &route.per_filter.0 {
         match own {
             FilterOverride::Fault(fault) => facts.extend(fault_words(fault).into_iter().map(|text| ("fault", text))),
@@ -31,6 +35,17 @@ pub(super) fn facts(host: &VirtualHost, route: &Route) -> Vec<Fact> {
         facts.push(("headers", format!("{changed} changes to the request's, {answered} to the response's")));
     }
     facts
+}
+
+/// The policy that decided the retries, and for which requests these are.
+fn automatic_retries(route: &Route) -> Option<String> {
+    let metadata = route.metadata.as_deref()?;
+    let field = |name| metadata.value(RETRIES, &[name]).and_then(|value| value.as_str());
+    let methods = match field("methods")? {
+        "idempotent" => "of idempotent methods",
+        _ => "of methods that are not idempotent",
+    };
+    Some(format!("ResiliencePolicy {}, for requests {methods}", field("policy")?))
 }
 
 fn forwarded(host: &VirtualHost, forward: &Forward) -> Vec<Fact> {

@@ -166,6 +166,7 @@ fn balancer(cluster: &Cluster) -> String {
         LbPolicy::RoundRobin { .. } => "ROUND_ROBIN",
         LbPolicy::LeastRequest { .. } => "LEAST_REQUEST",
         LbPolicy::Random => "RANDOM",
+        LbPolicy::PeakEwma { .. } => "PEAK_EWMA",
         LbPolicy::RingHash { .. } => "RING_HASH",
         LbPolicy::Maglev { .. } => "MAGLEV",
         LbPolicy::ClusterProvided => "none: the one destination",

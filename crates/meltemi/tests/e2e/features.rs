@@ -55,6 +55,23 @@ fn rules(policy: &str) -> String {
     istio("DestinationRule", "web", &format!("host: web\n{policy}{subsets}"))
 }
 
+/// Both features in one of the two spellings.
+fn resilience(group: &str, kind: &str) -> String {
+    format!(
+        "apiVersion: {group}\nkind: {kind}\nmetadata: {{name: calm, namespace: app}}\n\
+         spec: {{automaticRetries: {{enabled: true, maxAttempts: 3}}, adaptiveLoadBalancing: {{enabled: true, windowSize: 5m}}}}\n---\n"
+    )
+}
+
+/// A GET is repeated at the endpoint that serves, a POST is not, once it reached the other's proxy.
+fn by_method(t: &Town) -> Outcome {
+    let counts = t.counts("'http://flaky:8080/?n=[1-60]'")?;
+    check(share(&counts, "web-v1") == 60, || format!("GET: {counts:?}"))?;
+    // The balancer tries the endpoint that fails now and then.
+    let counts = t.counts("-X POST 'http://flaky:8080/?n=[1-60]'")?;
+    check(share(&counts, "web-v1") + share(&counts, "503") == 60, || format!("POST: {counts:?}"))
+}
+
 /// Routes of a host at the gateway's port 80.
 fn ingress(host: &str, http: &str) -> String {
     let spec = format!("hosts: [{host}]\ngateways: [town]\nhttp:\n{http}");
@@ -383,6 +400,12 @@ fn routing() -> Vec<Case> {
                 check(share(&counts, "503") > 10 && share(&counts, "web-v1") > 10, || format!("{counts:?}"))
             },
         ),
+        case(
+            "automatic retries: what is safe to repeat",
+            resilience("meltemi.io/v1alpha1", "ResiliencePolicy"),
+            by_method,
+        ),
+        case("the same as Telemetry of networking", resilience("networking.istio.io/v1alpha3", "Telemetry"), by_method),
         case(
             "fault: abort and delay, by percentage and by header",
             routes(

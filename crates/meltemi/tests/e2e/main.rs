@@ -16,6 +16,7 @@ mod mesh;
 mod observability;
 mod on_demand;
 mod proxy_protocol;
+mod resilience;
 mod retries;
 mod spelling;
 mod support;

@@ -1,6 +1,6 @@
 //! Load balancing: the policy enum with its own messages, or the extension list.
 
-use super::common::{duration, duration_or, enumeration, percent, required, resolve, unpack};
+use super::common::{duration, duration_or, enumeration, percent, positive, required, resolve, unpack};
 use super::route_action::hash_policies;
 use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, SlowStart};
 use crate::error::{At, Result, refuse};
@@ -13,6 +13,9 @@ use meltemi_proto::prost_types;
 use proto::cluster::{LbConfig, LbPolicy as Kind};
 use std::time::Duration;
 
+/// Envoy's defaults of peak-EWMA.
+const DECAY_TIME: Duration = Duration::from_secs(10);
+const DEFAULT_RTT: Duration = Duration::from_millis(10);
 const MIN_RING: u64 = 1024;
 const MAX_RING: u64 = 8 << 20;
 const MAGLEV_TABLE: u64 = 65_537;
@@ -173,6 +176,8 @@ fn known(any: &Any) -> Result<Option<(LbPolicy, ExtensionLb)>> {
         let config: ext::random::v3::Random = unpack(any)?;
         extra.locality = locality(config.locality_lb_config.as_ref()).at("locality_lb_config")?;
         LbPolicy::Random
+    } else if any.is::<ext::peak_ewma::v3alpha::PeakEwma>() {
+        peak_ewma(&unpack(any)?)?
     } else if any.is::<ext::ring_hash::v3::RingHash>() {
         let config: ext::ring_hash::v3::RingHash = unpack(any)?;
         extra.locality = config.locality_weighted_lb_config.as_ref().map(|_| LocalityLb::Weighted);
@@ -197,6 +202,13 @@ fn known(any: &Any) -> Result<Option<(LbPolicy, ExtensionLb)>> {
         return Ok(None);
     };
     Ok(Some((policy, extra)))
+}
+
+fn peak_ewma(value: &ext::peak_ewma::v3alpha::PeakEwma) -> Result<LbPolicy> {
+    Ok(LbPolicy::PeakEwma {
+        decay_time: duration_or(value.decay_time.as_ref(), DECAY_TIME).and_then(positive).at("decay_time")?,
+        default_rtt: duration_or(value.default_rtt.as_ref(), DEFAULT_RTT).and_then(positive).at("default_rtt")?,
+    })
 }
 
 fn locality(value: Option<&ext::common::v3::LocalityLbConfig>) -> Result<Option<LocalityLb>> {

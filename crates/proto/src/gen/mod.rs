@@ -1369,6 +1369,11 @@ pub mod envoy {
                     include!("envoy.extensions.load_balancing_policies.override_host.v3.rs");
                 }
             }
+            pub mod peak_ewma {
+                pub mod v3alpha {
+                    include!("envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.rs");
+                }
+            }
             pub mod pick_first {
                 pub mod v3 {
                     include!("envoy.extensions.load_balancing_policies.pick_first.v3.rs");

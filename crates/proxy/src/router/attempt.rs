@@ -67,6 +67,8 @@ pub(super) struct Active {
     cluster: Arc<Cluster>,
     _request: ActiveRequest,
     _permit: Permit,
+    /// Only where the balancer wants to know how long it took.
+    started: Option<std::time::Instant>,
 }
 
 impl Active {
@@ -79,7 +81,20 @@ impl Active {
         };
         traffic.upstream_rq_total().inc();
         traffic.upstream_rq_active().inc();
-        Some(Self { cluster: Arc::clone(&target.cluster), _request: endpoint.begin_request(), _permit: permit })
+        Some(Self {
+            cluster: Arc::clone(&target.cluster),
+            _request: endpoint.begin_request(),
+            _permit: permit,
+            started: target.cluster.peak_ewma().map(|_| std::time::Instant::now()),
+        })
+    }
+
+    /// The host has answered.
+    pub fn answered(&self, endpoint: &Endpoint) {
+        if let (Some(settings), Some(started)) = (self.cluster.peak_ewma(), self.started) {
+            let now = std::time::Instant::now();
+            endpoint.state.latency.observe(settings, now.saturating_duration_since(started), now);
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) async fn send(
     let traffic = &target.cluster.stats.traffic;
     traffic.response(status);
     target.cluster.report(&endpoint, Outcome::Status(status_for_health(exchange, &head)));
+    active.answered(&endpoint);
     exchange.info.upstream.timing.first_byte_received = Some(Instant::now());
     exchange.info.response_code = Some(status);
     if refused {

@@ -10,8 +10,8 @@ use meltemi_config::networking::{
 };
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
-    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service,
-    ServiceTarget, Shared, SidecarScope, Snapshot,
+    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, Port, Protocol, Resilience, Resolution,
+    Service, ServiceTarget, Shared, SidecarScope, Snapshot,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ pub struct OutboundCluster {
     /// The rule's policy for this port and subset, over the mesh's default.
     pub policy: Option<TrafficPolicy>,
     pub auto_mtls: AutoMtls,
+    pub resilience: Resilience,
     /// `namespace/account` of the service's workloads.
     pub accounts: Vec<(Arc<str>, Arc<str>)>,
     /// Of DNS services: what to resolve.
@@ -125,6 +126,7 @@ impl<'a> Gather<'a> {
             return;
         }
         let rule = self.snapshot.destination_rule(self.node, service);
+        let resilience = self.snapshot.resilience(self.node, &service.hostname);
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
             let base = for_port(rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref()), port.number);
             let base = self.over_mesh_default(base);
@@ -144,6 +146,7 @@ impl<'a> Gather<'a> {
                     service: service.clone(),
                     port: port.clone(),
                     auto_mtls: self.auto_mtls(service, policy.as_ref()),
+                    resilience: resilience.clone(),
                     accounts: self.accounts(service),
                     dns: self.dns(service, policy.as_ref()),
                     subset,

@@ -3,14 +3,23 @@
 use crate::endpoint::LocalityView;
 use crate::wire::duration;
 use meltemi_config::networking::{ConsistentHashLb, LoadBalancerSettings, SimpleLb};
-use meltemi_proto::envoy::config::cluster::v3::Cluster;
+use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig,
     RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, common_lb_config,
 };
-use meltemi_proto::envoy::config::core::v3::RuntimeDouble;
+use meltemi_proto::envoy::config::cluster::v3::load_balancing_policy::Policy;
+use meltemi_proto::envoy::config::cluster::v3::{Cluster, LoadBalancingPolicy};
+use meltemi_proto::envoy::config::core::v3::{RuntimeDouble, TypedExtensionConfig};
+use meltemi_proto::envoy::extensions::load_balancing_policies::common::v3::LocalityLbConfig;
+use meltemi_proto::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::LocalityConfigSpecifier;
+use meltemi_proto::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
+use meltemi_proto::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use meltemi_proto::envoy::r#type::v3::Percent;
+use std::time::Duration;
 
+/// After three decay times an observation has 5 % of its weight left: that is the window's end.
+const WINDOW_DECAYS: u32 = 3;
 /// Istio's ring when only the deprecated field or nothing says how large.
 const RING_SIZE: u64 = 1024;
 
@@ -51,6 +60,33 @@ pub fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, loc
     if let Some(hash) = settings.and_then(|settings| settings.consistent_hash.as_ref()) {
         consistent_hash(cluster, hash);
     }
+}
+
+/// Peak-EWMA where the proxy has it, else least requests. The rule's own choice of a policy comes first.
+pub fn adaptive(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, window: Duration) {
+    let chosen = settings.is_some_and(|own| {
+        let simple = own.simple.unwrap_or_default() != SimpleLb::Unspecified;
+        simple || own.consistent_hash.is_some() || own.warmup.is_some() || own.warmup_duration_secs.is_some()
+    });
+    if chosen || cluster.lb_policy != LbPolicy::LeastRequest as i32 {
+        return;
+    }
+    // The list has its own word on localities; the cluster's is not read beside it.
+    let common = cluster.common_lb_config.as_ref().and_then(|common| common.locality_config_specifier.as_ref());
+    let weighted = common.map(|_| LocalityLbConfig {
+        locality_config_specifier: Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(Default::default())),
+    });
+    let peak_ewma = PeakEwma { decay_time: Some(duration(window / WINDOW_DECAYS)), ..PeakEwma::default() };
+    let least_request = LeastRequest { locality_lb_config: weighted, ..LeastRequest::default() };
+    let policy = |name: &str, config: Any| Policy {
+        typed_extension_config: Some(TypedExtensionConfig {
+            name: format!("envoy.load_balancing_policies.{name}"),
+            typed_config: Some(config),
+        }),
+    };
+    cluster.load_balancing_policy = Some(LoadBalancingPolicy {
+        policies: vec![policy("peak_ewma", Any::pack(&peak_ewma)), policy("least_request", Any::pack(&least_request))],
+    });
 }
 
 fn consistent_hash(cluster: &mut Cluster, hash: &ConsistentHashLb) {

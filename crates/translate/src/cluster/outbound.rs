@@ -71,7 +71,9 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
     if policy::upgrades_to_http2(pool, input.port.protocol, mesh) {
         options.upstream = protocol::Upstream::Http2;
     }
-    policy::connection_pool(cluster, pool, rules.retry_budget.as_ref(), mesh);
+    let budget =
+        rules.retry_budget.clone().or_else(|| policy::automatic_budget(pool, input.resilience.retries.as_ref()));
+    policy::connection_pool(cluster, pool, budget.as_ref(), mesh);
     policy::http_options(&mut options, pool);
     let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
     common.healthy_panic_threshold = Some(Percent { value: 0.0 });
@@ -81,6 +83,10 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
     }
     let weighted = LocalityView::settings(mesh, &input.service, input.policy.as_ref());
     load_balancer::apply(cluster, rules.load_balancer.as_ref(), weighted.as_ref());
+    let http = input.port.protocol.is_http() || input.port.protocol.is_sniffed();
+    if let Some(window) = input.resilience.balancing_window.filter(|_| http) {
+        load_balancer::adaptive(cluster, rules.load_balancer.as_ref(), window);
+    }
     tls::apply(cluster, input, &mut options);
     options.apply(cluster);
 }

@@ -6,7 +6,7 @@ use meltemi_config::mesh::{MeshConfig, MeshH2UpgradePolicy};
 use meltemi_config::networking::{
     ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, RetryBudget, TcpKeepalive,
 };
-use meltemi_model::Protocol;
+use meltemi_model::{Protocol, Retries};
 use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::cluster::v3::circuit_breakers::{Thresholds, thresholds};
 use meltemi_proto::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
@@ -50,6 +50,16 @@ pub fn connection_pool(
     {
         apply_keepalive(cluster, keepalive);
     }
+}
+
+/// The budget of automatic retries, where the user set neither a budget nor a number.
+pub fn automatic_budget(settings: &ConnectionPoolSettings, retries: Option<&Retries>) -> Option<RetryBudget> {
+    let limited = settings.http.as_ref().is_some_and(|http| http.max_retries > 0);
+    retries.filter(|_| !limited).map(|retries| RetryBudget {
+        percent: Some(retries.budget_percent),
+        min_retry_concurrency: retries.budget_concurrency,
+        ..RetryBudget::default()
+    })
 }
 
 fn retry_budget(budget: &RetryBudget) -> thresholds::RetryBudget {

@@ -10,7 +10,7 @@ use meltemi_proto::envoy::config::route::v3::{
 };
 
 use super::spec::{CatchAll, Configuration, Hash, Host, OnDemandHost, Policy, Routes, ServiceRoute, Target};
-use super::{retry, rule};
+use super::{resilience, retry, rule};
 use crate::listener::InboundRoute;
 use crate::names;
 use crate::wire::{self, duration};
@@ -52,11 +52,12 @@ pub fn on_demand_host(spec: &OnDemandHost) -> VirtualHost {
 
 fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
     let routes = match &host.routes {
-        Routes::Service(service) => vec![service_route(service, policy)],
+        Routes::Service(service) => resilience::apply(service_route(service, policy), service.retries.as_ref(), policy),
         Routes::Rules(rules) => {
             let (catch_all, specific): (Vec<_>, Vec<_>) =
-                rules.iter().flat_map(|r| rule::routes(r, policy)).partition(is_catch_all);
-            specific.into_iter().chain(catch_all).collect()
+                rules.iter().flat_map(|r| rule::routes(r, policy)).partition(|(route, _)| is_catch_all(route));
+            let all = specific.into_iter().chain(catch_all);
+            all.flat_map(|(route, own)| resilience::apply(route, own, policy)).collect()
         }
     };
     VirtualHost {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use meltemi_config::networking::{
-    ConsistentHashLb, Destination as Target, HttpMatchRequest, PortTrafficPolicy, TrafficPolicy, VirtualService,
+    ConsistentHashLb, Destination as Target, HttpMatchRequest, HttpRoute, PortTrafficPolicy, TrafficPolicy,
+    VirtualService,
 };
-use meltemi_model::{ConfigRef, Service, Shared};
+use meltemi_model::{ConfigRef, Retries, Service, Shared};
 
 use super::matching;
 use super::spec::{Destination, Hash, RuleRoutes, Selected};
@@ -44,17 +45,18 @@ pub fn rule_routes(
             if !applies(view, matches, selection) {
                 continue;
             }
-            let (destinations, mirrors) = targets
+            let (destinations, mirrors, retries) = targets
                 .get_or_insert_with(|| {
                     let destinations =
                         entry.route.iter().map(|to| destination(view, &to.destination, selection, lookup));
                     let mirrors =
                         entry.mirror.iter().chain(entry.mirrors.iter().filter_map(|m| m.destination.as_ref()));
                     let mirrors = mirrors.map(|to| cluster(to, selection, lookup));
-                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>())
+                    let retries = automatic_retries(view, entry, lookup).map(Arc::new);
+                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>(), retries)
                 })
                 .clone();
-            selected.push(Selected { http, matches: index, destinations, mirrors });
+            selected.push(Selected { http, matches: index, destinations, mirrors, retries });
             // What follows a match of everything is never reached.
             if matching::is_catch_all(matches) {
                 break 'entries;
@@ -67,6 +69,20 @@ pub fn rule_routes(
         tls: selection.tls,
         selected,
     })
+}
+
+/// The retries of a policy, where all destinations have the same: a route has one policy for them all. Retries of the rule's
+/// own come before.
+fn automatic_retries(view: &View<'_>, entry: &HttpRoute, lookup: &Lookup<'_>) -> Option<Retries> {
+    if entry.retries.is_some() {
+        return None;
+    }
+    let mut found = entry.route.iter().map(|to| {
+        let host = &to.destination.host;
+        view.resilience(lookup(host).as_deref().map_or(host, |service| &service.hostname)).retries
+    });
+    let first = found.next().flatten()?;
+    found.all(|other| other.as_ref() == Some(&first)).then_some(first)
 }
 
 fn applies(view: &View<'_>, matches: Option<&HttpMatchRequest>, selection: &Selection<'_>) -> bool {

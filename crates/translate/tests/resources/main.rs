@@ -5,4 +5,5 @@ mod gateways;
 mod listeners;
 mod mesh;
 mod on_demand;
+mod resilience;
 mod routes;

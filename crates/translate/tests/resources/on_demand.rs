@@ -62,6 +62,11 @@ apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a, namespace: default}
 spec: {host: a, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}}
+---
+apiVersion: meltemi.io/v1alpha1
+kind: ResiliencePolicy
+metadata: {name: all, namespace: default}
+spec: {hosts: [a, c, api.example.com], automaticRetries: {}, anomalyDetection: {}}
 ";
     let services =
         ["a", "b", "c"].iter().zip(1..).map(|(name, last)| service(name, &format!("10.1.0.{last}"), 80, "http"));

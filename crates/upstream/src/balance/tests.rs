@@ -222,3 +222,53 @@ fn retries_leave_the_priorities_of_earlier_attempts_until_none_is_left() {
     assert_eq!([pick(&[0], 2), pick(&[0, 0], 2), pick(&[0, 0, 1], 2), pick(&[0, 0, 1, 1], 2)], [0, 1, 1, 2]);
     assert_eq!(pick(&[0, 0], 0), 0, "without the option");
 }
+
+const PEAK_EWMA: PeakEwma =
+    PeakEwma { decay: std::time::Duration::from_secs(10), default_rtt: std::time::Duration::from_millis(10) };
+
+fn answer(host: &Endpoint, ms: u64) {
+    host.state.latency.observe(PEAK_EWMA, std::time::Duration::from_millis(ms), Instant::now());
+}
+
+#[test]
+fn peak_ewma_leaves_slow_and_failing_hosts_out_and_honours_weights() {
+    let policy = Policy::PeakEwma(PEAK_EWMA);
+    let known = |set: &Arc<EndpointSet>, slow: &str| {
+        for host in set.hosts() {
+            answer(host, if host.address.to_string() == slow { 50 } else { 2 });
+        }
+    };
+    let set_of = |weights: &[u32]| set(weights, policy);
+    let even = set_of(&[1; 5]);
+    known(&even, "10.0.0.3:80");
+    let seen = counts(&even, policy, 5_000);
+    assert_eq!(seen.get("10.0.0.3:80"), None, "{seen:?}");
+    assert!(seen.len() == 4 && seen.values().all(|count| *count > 1_000), "{seen:?}");
+
+    // One that fails fast is as one that is slow.
+    let failing = set_of(&[1; 3]);
+    known(&failing, "");
+    let host = failing.find(&testing::socket(1, 80).into()).unwrap();
+    host.state.latency.failed(PEAK_EWMA, Instant::now());
+    assert_eq!(counts(&failing, policy, 1_000).get("10.0.0.1:80"), None);
+
+    // Of two hosts the heavier waits for half of the cost.
+    let weighted = set_of(&[1, 3]);
+    known(&weighted, "");
+    assert_eq!(counts(&weighted, policy, 100).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
+}
+
+#[test]
+fn peak_ewma_tries_each_new_host_once_at_a_time() {
+    let policy = Policy::PeakEwma(PEAK_EWMA);
+    let fresh = set(&[1; 4], policy);
+    let mut state = LbState::seeded(7);
+    let mut active = Vec::new();
+    for _ in 0..100 {
+        let host = state.pick(&fresh, policy, &PickContext::default()).unwrap();
+        active.push((host.id, host.begin_request()));
+    }
+    let count = |id: u64| active.iter().filter(|(own, _)| *own == id).count();
+    let ids: std::collections::BTreeSet<u64> = active.iter().map(|(id, _)| *id).collect();
+    assert!(ids.len() == 4 && ids.iter().all(|id| (20..=30).contains(&count(*id))), "{ids:?}");
+}
