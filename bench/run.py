@@ -463,7 +463,7 @@ def load(case, port, seconds):
         return total, failed, seconds, micros(mean.group(1)) if mean else 0, 0
     command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/"]
     if case == "hosts":
-        command += ["-H", f"host: svc-{HOSTS - 1}"]
+        command += ["-H", f"Host: svc-{HOSTS - 1}"]
     out = subprocess.run(["taskset", "-c", "0", *command], capture_output=True, text=True, check=True).stdout
     total, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
     bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
