@@ -163,6 +163,7 @@ fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result<Pro
         "node": {
             "id": "router~127.0.0.1~gw-1.istio-system~istio-system.svc.cluster.local",
             "cluster": "gw.istio-system",
+            "locality": { "region": "here", "zone": "a" },
             "metadata": { "NAMESPACE": "istio-system", "LABELS": { "istio": "ingressgateway" }, "DIALECT": dialect },
         },
         "dynamic_resources": {

@@ -12,6 +12,7 @@ mod features;
 mod foreign_ads;
 mod goaway;
 mod load_tools;
+mod localities;
 mod lossless;
 mod mesh;
 mod observability;
