@@ -20,3 +20,4 @@ mod retries;
 mod spelling;
 mod support;
 mod wire;
+mod zones;

@@ -805,11 +805,7 @@ fn balancing() -> Cases {
             ),
             Unsupported("hash_balance_factor"),
         ),
-        (
-            "zone-aware",
-            cluster("common_lb_config: { zone_aware_lb_config: { min_cluster_size: 3 } }"),
-            Unsupported("zone-aware"),
-        ),
+        ("zone-aware", cluster("common_lb_config: { zone_aware_lb_config: { min_cluster_size: 3 } }"), Accept),
         (
             "fail on panic",
             cluster("common_lb_config: { zone_aware_lb_config: { fail_traffic_on_panic: true } }"),
