@@ -23,7 +23,7 @@ use meltemi_plan::{
     encoded_load_assignment,
 };
 use meltemi_telemetry::Registry;
-use meltemi_upstream::{Background, Cluster, ClusterSet, Transport};
+use meltemi_upstream::{Background, Cluster, ClusterSet, Local, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -124,6 +124,11 @@ impl Configurator {
             dirty: false,
             names_changed: false,
         }
+    }
+
+    /// For a proxy that is itself part of a cluster (`ClusterManager.local_cluster_name`), before it takes any.
+    pub fn with_local(self, local: Option<Local>) -> Self {
+        Self { background: Background::with_local(local), ..self }
     }
 
     /// Says when some cluster has warmed, which [`Self::publish`] then puts in force.

@@ -22,3 +22,4 @@ mod retries;
 mod spelling;
 mod support;
 mod wire;
+mod zones;

@@ -4,6 +4,7 @@ use crate::endpoint::LocalityView;
 use crate::wire::duration;
 use meltemi_config::networking::{ConsistentHashLb, LoadBalancerSettings, SimpleLb};
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
+use meltemi_proto::envoy::config::cluster::v3::cluster::common_lb_config::ZoneAwareLbConfig;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig,
     RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, common_lb_config,
@@ -19,6 +20,15 @@ pub fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, loc
         let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
         common.locality_config_specifier =
             Some(common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(Default::default()));
+    }
+    if let Some(zone) = locality.and_then(LocalityView::zone) {
+        let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
+        let config = ZoneAwareLbConfig {
+            routing_enabled: (!zone.enabled).then_some(Percent { value: 0.0 }),
+            min_cluster_size: zone.min_cluster_size,
+            ..ZoneAwareLbConfig::default()
+        };
+        common.locality_config_specifier = Some(common_lb_config::LocalityConfigSpecifier::ZoneAwareLbConfig(config));
     }
     if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)) {
         cluster.lb_policy = LbPolicy::ClusterProvided as i32;
