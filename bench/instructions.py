@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import selectors
 import shutil
 import signal
 import socket
@@ -185,20 +186,24 @@ def grpc_client(batch):
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
-def serve_forever(listener, backend):
+def serve_forever(listeners, backend):
     def one(connection):
         try:
             backend(connection)
         except (ConnectionError, OSError):
             pass
 
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=one, args=(connection,), daemon=True).start()
+    with selectors.DefaultSelector() as selector:
+        for listener in listeners:
+            selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                try:
+                    connection, _ = key.fileobj.accept()
+                except OSError:
+                    return
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=one, args=(connection,), daemon=True).start()
 
 
 def counts(pattern):
@@ -212,12 +217,18 @@ def counts(pattern):
     return found
 
 
-def worker_instructions(meltemi, http2, client, backend, batches):
+def worker_instructions(meltemi, table, http2, client, backend, batches):
     """What the worker thread of a proxy executed from its start to its end, with so many batches in between."""
     listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=serve_forever, args=(listener, backend), daemon=True).start()
-    port = run.free_port()
-    config = run.bootstrap(port, run.http_manager("b"), [run.cluster("b", listener.getsockname()[1], http2)])
+    port, backend_port = run.free_port(), listener.getsockname()[1]
+    listeners = [listener]
+    if table in ("ring", "maglev"):
+        listeners += [socket.create_server((host, backend_port)) for host in run.loopback_hosts(run.ENDPOINTS)]
+    threading.Thread(target=serve_forever, args=(listeners, backend), daemon=True).start()
+    if table:
+        config = run.table_config(table, port, backend_port)
+    else:
+        config = run.bootstrap(port, run.http_manager("b"), [run.cluster("b", backend_port, http2)])
     path = os.path.join(WORK, "proxy.json")
     with open(path, "w") as f:
         json.dump(config, f)
@@ -241,17 +252,18 @@ def worker_instructions(meltemi, http2, client, backend, batches):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        listener.close()
+        for listener in listeners:
+            listener.close()
     workers = [total for text, total in counts(out + "*") if "meltemi_proxy::worker::run" in text]
     if len(workers) != 1:
         raise RuntimeError(f"{len(workers)} threads look like the worker\n" + open(log).read()[-2000:])
     return workers[0]
 
 
-def request(http2, client, backend, batch, batches):
+def request(http2, client, backend, batch, batches, table=None):
     def count(args):
-        few = worker_instructions(args.meltemi, http2, client, backend, WARMUP)
-        many = worker_instructions(args.meltemi, http2, client, backend, WARMUP + batches)
+        few = worker_instructions(args.meltemi, table, http2, client, backend, WARMUP)
+        many = worker_instructions(args.meltemi, table, http2, client, backend, WARMUP + batches)
         return (many - few) / batches / batch
 
     return count
@@ -273,6 +285,7 @@ def translation(what):
 
 FIGURES = {
     "h1": ("HTTP/1.1 request, 1 KiB back, one connection", request(False, h1_client, h1_backend, 1, 500)),
+    **{f"h1-{case}": (what, request(False, h1_client, h1_backend, 1, 500, case)) for case, what in run.TABLE_CASES.items()},
     "grpc": ("gRPC call, one at a time", request(True, grpc_client(1), grpc_backend(1), 1, 500)),
     "grpc-32": ("gRPC call, 32 at a time", request(True, grpc_client(32), grpc_backend(32), 32, 40)),
     "translation": ("everything of one sidecar among 100 services", translation("first")),

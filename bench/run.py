@@ -7,6 +7,7 @@ process (/proc/PID/task/*/schedstat), which other load on the machine disturbs f
 
   bench/run.py                      every case, 3 rounds of 4 s
   bench/run.py h1 grpc --rounds 5   two cases
+  bench/run.py h1 hosts routes ring maglev   what large tables cost
   bench/run.py memory               memory at rest and with 1,000 and 5,000 clusters, from a file and over ADS
 """
 import argparse
@@ -160,13 +161,13 @@ def http_protocol(http2):
     return {url: {"@type": TYPE + url, "explicit_http_config": explicit}}
 
 
-def cluster(name, port, http2=False, tls=None, endpoints=None):
+def cluster(name, port, http2=False, tls=None, endpoints=None, policy="LEAST_REQUEST"):
     ends = endpoints or [("127.0.0.1", port)]
     made = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "10s",
-        "lb_policy": "LEAST_REQUEST",
+        "lb_policy": policy,
         "typed_extension_protocol_options": http_protocol(http2),
         "circuit_breakers": {
             "thresholds": [
@@ -200,7 +201,8 @@ def tls_context(direction, alpn):
     )
 
 
-def http_manager(target, hosts=200):
+def http_manager(target, hosts=200, routes=1, hashed=False):
+    """Virtual hosts of so many routes each, of which the bench's requests take the last."""
     route = {
         "match": {"prefix": "/"},
         "name": "default",
@@ -221,11 +223,14 @@ def http_manager(target, hosts=200):
             },
         },
     }
+    if hashed:
+        route["route"]["hash_policy"] = [{"header": {"header_name": ":authority"}}]
+    table = [{**route, "name": f"route-{i}", "match": {"prefix": f"/api/resource-{i}/"}} for i in range(routes - 1)] + [route]
     vhosts = [
         {"name": f"svc-{i}", "domains": [f"svc-{i}.default.svc.cluster.local", f"svc-{i}"], "routes": [route]}
         for i in range(hosts)
     ]
-    vhosts.append({"name": "any", "domains": ["*"], "routes": [route]})
+    vhosts.append({"name": "any", "domains": ["*"], "routes": table})
     filters = [
         typed("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault"),
         typed("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors"),
@@ -254,6 +259,21 @@ def tcp_proxy(target):
     )
 
 
+def loopback_hosts(count):
+    """So many addresses of this machine, to listen on each."""
+    return [f"127.1.{i >> 8}.{i & 255}" for i in range(1, count + 1)]
+
+
+def table_config(case, port, backend):
+    """The configuration of one of TABLE_CASES."""
+    if case in ("ring", "maglev"):
+        policy = {"ring": "RING_HASH", "maglev": "MAGLEV"}[case]
+        ends = [(host, backend) for host in loopback_hosts(ENDPOINTS)]
+        return bootstrap(port, http_manager("b", hashed=True), [cluster("b", backend, endpoints=ends, policy=policy)])
+    manager = http_manager("b", hosts=HOSTS) if case == "hosts" else http_manager("b", hosts=0, routes=ROUTES)
+    return bootstrap(port, manager, [cluster("b", backend)])
+
+
 def bootstrap(port, network_filter, clusters, tls=None):
     chain = {"filters": [network_filter]}
     if tls:
@@ -280,11 +300,12 @@ events {{ worker_connections 4096; }} http {{ access_log off; keepalive_requests
 server {{ listen 127.0.0.1:{port}{h2}; {body} }} }}"""
 
 
-def backend_config(port):
+def backend_config(port, hosts=("127.0.0.1",)):
     body = "x" * 1024
+    listen = " ".join(f"listen {host}:{port};" for host in hosts)
     return f"""daemon off; worker_processes 1; error_log /dev/null; pid {WORK}/backend-{port}.pid;
-events {{ worker_connections 4096; }} http {{ access_log off; keepalive_requests 100000000;
-server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{body}"; }} }} }}"""
+events {{ worker_connections {4096 + len(hosts)}; }} http {{ access_log off; keepalive_requests 100000000;
+server {{ {listen} location / {{ return 200 "{body}"; }} }} }}"""
 
 
 def haproxy_config(port, backend, case):
@@ -410,6 +431,8 @@ def launch(case, peer, meltemi, backend):
             a = bootstrap(port, http_manager("b"), [cluster("b", second)])
             b = bootstrap(second, http_manager("b"), [cluster("b", backend)])
             configs = [(second, b), (port, a)]
+        elif case in TABLE_CASES:
+            configs = [(port, table_config(case, port, backend))]
         else:
             configs = [(port, bootstrap(port, http_manager("b"), [cluster("b", backend, http2)]))]
         processes = []
@@ -417,7 +440,7 @@ def launch(case, peer, meltemi, backend):
             path = write(f"{peer.name}-{number}.json", json.dumps(config))
             process = start(peer.command(path), 1, f"{peer.name}.log")
             processes.append(process)
-            if not wait_port(number, process):
+            if not wait_port(number, process, 60):
                 raise RuntimeError(f"{peer.name} did not start: see its output\n" + open(f"{WORK}/{peer.name}.log").read()[-2000:])
         return processes, port
     config = {"nginx": nginx_config, "haproxy": haproxy_config, DUTIES: haproxy_duties_config}[peer.name]
@@ -439,6 +462,8 @@ def load(case, port, seconds):
         mean = re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)", out)
         return total, failed, seconds, micros(mean.group(1)) if mean else 0, 0
     command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/"]
+    if case == "hosts":
+        command += ["-H", f"Host: svc-{HOSTS - 1}"]
     out = subprocess.run(["taskset", "-c", "0", *command], capture_output=True, text=True, check=True).stdout
     total, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
     bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
@@ -454,6 +479,14 @@ def micros(text):
 
 # --- cases ----------------------------------------------------------------------------------------------------------
 
+HOSTS, ROUTES, ENDPOINTS = 5000, 1000, 10000
+# h1 with a large table.
+TABLE_CASES = {
+    "hosts": f"HTTP/1.1 with {HOSTS:,} virtual hosts",
+    "routes": f"HTTP/1.1 with {ROUTES:,} routes in the virtual host, the last of which is taken",
+    "ring": f"HTTP/1.1 with a ring hash over {ENDPOINTS:,} endpoints",
+    "maglev": f"HTTP/1.1 with a Maglev table over {ENDPOINTS:,} endpoints",
+}
 LOAD_CASES = {
     "h1": "HTTP/1.1, 1 KiB body, 64 connections, one sidecar",
     "chain": "HTTP/1.1 through two sidecars, plain text between them",
@@ -461,6 +494,7 @@ LOAD_CASES = {
     "tcp": "TCP proxy under the same HTTP load",
     "mtls-h1": "pair with mTLS, HTTP/1.1 inside",
     "mtls-h2": "pair with mTLS, HTTP/2 inside",
+    **TABLE_CASES,
 }
 
 
@@ -484,7 +518,8 @@ def start_backend(case, meltemi):
     if case == "grpc":
         process = start([meltemi, "echo", "--http", str(port), "--address", "127.0.0.1", "--log-level", "error"], 0, "backend.log")
     else:
-        process = start(["nginx", "-p", WORK, "-c", write(f"backend-{port}.conf", backend_config(port))], 0, "backend.log")
+        hosts = ["127.0.0.1", *loopback_hosts(ENDPOINTS if case in ("ring", "maglev") else 0)]
+        process = start(["nginx", "-p", WORK, "-c", write(f"backend-{port}.conf", backend_config(port, hosts))], 0, "backend.log")
     if not wait_port(port, process):
         raise RuntimeError("the backend did not start\n" + open(WORK + "/backend.log").read()[-2000:])
     return process, port

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 const SOL_SOCKET: u32 = 1;
 const SO_MARK: u32 = 36;
 
+const LOCAL_CLUSTER: &str = "local_cluster";
+
 /// The Unix sockets that Envoy finds its control plane and its secrets on.
 #[derive(Clone, Debug)]
 pub struct Sockets {
@@ -98,6 +100,26 @@ fn socket_address(address: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": address, "port_value": port } })
 }
 
+/// The proxy's own workload, by which it balances over zones; `None` unless `ISTIO_META_ENABLE_SELF_DISCOVERY` is set.
+fn local_cluster(settings: &Settings) -> Option<Value> {
+    let enabled = settings.metadata.get("ENABLE_SELF_DISCOVERY").and_then(Value::as_str);
+    if !enabled.is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1") {
+        return None;
+    }
+    Some(json!({
+        "name": LOCAL_CLUSTER,
+        "alt_stat_name": stat_name(LOCAL_CLUSTER),
+        "type": "EDS",
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": { "zone_aware_lb_config": { "min_cluster_size": "1" } },
+        "eds_cluster_config": {
+            "eds_config": { "ads": {}, "resource_api_version": "V3" },
+            "service_name": LOCAL_CLUSTER,
+        },
+    }))
+}
+
 /// A listener that passes one path to one cluster, as Istio's bootstrap has them for metrics and readiness.
 fn path_listener(port: u16, path: &str, cluster: &str) -> Value {
     json!({
@@ -170,7 +192,17 @@ pub fn envoy(settings: &Settings, sockets: &Sockets) -> Value {
             "state": "STATE_PREBIND",
         }] } });
     }
+    add_local_cluster(&mut bootstrap, settings);
     bootstrap
+}
+
+fn add_local_cluster(bootstrap: &mut Value, settings: &Settings) {
+    let Some(cluster) = local_cluster(settings) else { return };
+    bootstrap["cluster_manager"]["local_cluster_name"] = json!(LOCAL_CLUSTER);
+    match &mut bootstrap["static_resources"]["clusters"] {
+        Value::Array(clusters) => clusters.push(cluster),
+        absent => *absent = json!([cluster]),
+    }
 }
 
 /// The bootstrap of our own proxy: the node, the admin port and ADS. Its secrets, readiness and metrics come from the agent
@@ -183,7 +215,7 @@ pub fn own(settings: &Settings) -> Value {
     if settings.role == Role::Sidecar && settings.metadata.get("ON_DEMAND").is_none() {
         node["metadata"]["ON_DEMAND"] = json!("true");
     }
-    json!({
+    let mut bootstrap = json!({
         "node": node,
         "admin": { "address": socket_address("127.0.0.1", settings.admin_port) },
         "dynamic_resources": {
@@ -195,7 +227,9 @@ pub fn own(settings: &Settings) -> Value {
                 "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
             },
         },
-    })
+    });
+    add_local_cluster(&mut bootstrap, settings);
+    bootstrap
 }
 
 #[cfg(test)]

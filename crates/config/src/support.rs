@@ -23,6 +23,8 @@ pub enum Status {
     PartlyEnforced(&'static [&'static str]),
     /// Accepted and validated, and reported with a warning where it is set.
     NotEnforced,
+    /// Accepted, and without effect as in Istio; reported with a warning where it is set.
+    NoEffect,
     /// Part of Kubernetes' type and without meaning for a mesh: accepted without a word.
     NotUsed,
 }
@@ -64,6 +66,7 @@ fn field(of: &'static str, path: String, usage: Usage, rows: &[&'static Row]) ->
     let status = match (usage, row) {
         (Usage::NotUsed, _) => Status::NotUsed,
         (Usage::Used, None) => Status::Enforced,
+        (Usage::Used, Some(row)) if row.inert => Status::NoEffect,
         (Usage::Used, Some(row)) if row.values.is_empty() => Status::NotEnforced,
         (Usage::Used, Some(row)) => Status::PartlyEnforced(row.values),
     };
@@ -156,9 +159,10 @@ fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 fn sentence(what: &str, row: &Row) -> String {
+    let state = if row.inert { "accepted and has no effect, as in Istio" } else { "accepted but not enforced yet" };
     match row.note {
-        "" => format!("{what} is accepted but not enforced yet"),
-        note => format!("{what} is accepted but not enforced yet: {note}"),
+        "" => format!("{what} is {state}"),
+        note => format!("{what} is {state}: {note}"),
     }
 }
 

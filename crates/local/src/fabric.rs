@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Key, Object, Problem, Str};
 use meltemi_store::{ChangeSet, Changes, ConfigSet, ConfigStore, FileStore};
 use tokio::net::UdpSocket;
@@ -107,6 +108,8 @@ struct Fabric<'a> {
     published: Option<(Ipv4Addr, Vec<Publish>)>,
     files: Files,
     mesh: Option<mesh::Followed>,
+    /// As it was at the start.
+    mesh_config: MeshConfig,
     announced: bool,
     /// What proxies must know before the announcement; dropped with it.
     expected: Option<watch::Sender<Expected>>,
@@ -149,6 +152,7 @@ impl Fabric<'_> {
         let mut fabric = Fabric {
             images: Images::new(plan.images.clone(), executable.to_owned()).with_envoy(plan.envoy.clone()),
             mesh: plan.mesh_config.clone().map(mesh::Followed::new),
+            mesh_config: mesh.config,
             plan,
             credentials,
             folder,
@@ -294,7 +298,7 @@ impl Fabric<'_> {
 
     /// Makes what runs follow these objects.
     fn follow(&mut self, objects: Vec<Object>) -> Result<(), LocalError> {
-        let desired = workload::desired(&objects, &self.images);
+        let desired = workload::desired(&objects, &self.images, &self.mesh_config);
         self.objects = objects;
         self.unrunnable = desired.errors.into_iter().map(manifests::placed).collect();
         if !self.unrunnable.is_empty() {

@@ -135,11 +135,13 @@ fn manifests(manifests: &Manifests, state: &Path) -> Result<PathBuf, LocalError>
 fn check(options: &Options, manifests: &Path) -> Result<(), LocalError> {
     let images = Images::new(options.images.clone(), options.executable.clone()).with_envoy(options.envoy.clone());
     let loaded = documents::load(manifests)?;
-    let workloads = crate::workload::desired(&loaded.objects, &images);
+    let mesh = mesh::load(options.mesh_config.as_deref(), &loaded.objects);
+    let config = mesh.as_ref().map(|mesh| mesh.config.clone()).unwrap_or_default();
+    let workloads = crate::workload::desired(&loaded.objects, &images, &config);
     let mut wrong = loaded.errors;
     wrong.extend(workloads.errors.into_iter().map(|problem| documents::placed(problem).to_string()));
     if wrong.is_empty() {
-        wrong.extend(mesh::load(options.mesh_config.as_deref(), &loaded.objects).err().into_iter().flatten());
+        wrong.extend(mesh.err().into_iter().flatten());
     }
     if !wrong.is_empty() {
         return Err(LocalError::Manifests(wrong));

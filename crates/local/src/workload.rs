@@ -8,15 +8,18 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use meltemi_config::kube::{Container, DaemonSet, Deployment, Pod, PodSpec, PodTemplate, ReplicaSet, StatefulSet};
+use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{IntOrString, Object, Problem, Severity, Source, Spec};
 
 use crate::images::{Images, Invocation};
 
 mod environment;
+mod proxy_config;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use environment::{Data, EnvValue, expand};
+use proxy_config::ProxyConfigs;
 
 /// How a replica takes part in the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +69,8 @@ pub(crate) struct Replica {
     pub owner: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    /// `PROXY_CONFIG` of its proxy.
+    pub proxy_config: String,
     pub service_account: String,
     pub role: Role,
     /// The Envoy that its proxy is; our own where there is none.
@@ -123,13 +128,14 @@ fn strings(map: &BTreeMap<meltemi_config::Str, meltemi_config::Str>) -> BTreeMap
 }
 
 /// Every replica that the objects ask for, and a gateway where they bring none.
-pub(crate) fn desired(objects: &[Object], images: &Images) -> Desired {
+pub(crate) fn desired(objects: &[Object], images: &Images, mesh: &MeshConfig) -> Desired {
     let data = Data::of(objects);
+    let configs = ProxyConfigs::of(objects, mesh);
     let uninjected = namespaces_without_injection(objects);
     let mut desired = Desired::default();
     for object in objects {
         let Some((count, template)) = template(object) else { continue };
-        let builder = Builder { object, images, data: &data, uninjected: &uninjected };
+        let builder = Builder { object, images, data: &data, configs: &configs, uninjected: &uninjected };
         builder.replicas(count, &template, &mut desired);
         if desired.list.len() > MAX_REPLICAS {
             let message = format!("more than {MAX_REPLICAS} replicas with those before: too many for one machine");
@@ -139,7 +145,7 @@ pub(crate) fn desired(objects: &[Object], images: &Images) -> Desired {
         }
     }
     if !desired.list.is_empty() && !desired.list.iter().any(|replica| replica.role == Role::Router) {
-        desired.list.push(Arc::new(gateway(images)));
+        desired.list.push(Arc::new(gateway(images, &configs)));
     }
     desired
 }
@@ -183,7 +189,7 @@ fn template(object: &Object) -> Option<(i32, PodTemplate)> {
 }
 
 /// The gateway that stands in for Istio's default installation.
-fn gateway(images: &Images) -> Replica {
+fn gateway(images: &Images, configs: &ProxyConfigs<'_>) -> Replica {
     let labels = [
         ("app", GATEWAY),
         ("istio", "ingressgateway"),
@@ -197,6 +203,7 @@ fn gateway(images: &Images) -> Replica {
         namespace: SYSTEM.to_owned(),
         owner_kind: "Deployment",
         owner: GATEWAY.to_owned(),
+        proxy_config: configs.effective(SYSTEM, &labels, &BTreeMap::new()),
         labels,
         annotations: BTreeMap::new(),
         service_account: format!("{GATEWAY}-service-account"),
@@ -211,6 +218,7 @@ struct Builder<'a> {
     object: &'a Object,
     images: &'a Images,
     data: &'a Data<'a>,
+    configs: &'a ProxyConfigs<'a>,
     uninjected: &'a BTreeSet<&'a str>,
 }
 
@@ -258,13 +266,15 @@ impl Builder<'_> {
         let meta = &self.object.meta;
         let mut labels = strings(&template.metadata.labels);
         canonical(&mut labels, role, &meta.name);
+        let annotations = strings(&template.metadata.annotations);
         let replica = Replica {
             name: String::new(),
             namespace: meta.namespace.to_string(),
             owner_kind: self.object.kind().as_str(),
             owner: meta.name.to_string(),
+            proxy_config: self.configs.effective(&meta.namespace, &labels, &annotations),
             labels,
-            annotations: strings(&template.metadata.annotations),
+            annotations,
             service_account: template.spec.effective_service_account().to_owned(),
             role,
             envoy: self.envoy(template, desired),

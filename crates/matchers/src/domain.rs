@@ -88,6 +88,11 @@ impl<T> DomainTrie<T> {
         if new { Ok(()) } else { Err(DomainError::Duplicate(pattern.to_owned())) }
     }
 
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let wildcards = self.suffix.levels.iter_mut().chain(&mut self.prefix.levels);
+        self.exact.values_mut().chain(wildcards.flat_map(|(_, entries)| entries.values_mut())).chain(&mut self.any)
+    }
+
     /// Allocates only when the host holds upper-case letters.
     pub fn find(&self, host: &str) -> Option<&T> {
         if host.bytes().any(|byte| byte.is_ascii_uppercase()) {

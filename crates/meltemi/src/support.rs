@@ -38,6 +38,7 @@ fn config_rows() -> impl Iterator<Item = Row> {
             Status::Enforced => ("enforced", &[][..]),
             Status::PartlyEnforced(values) => ("partly", values),
             Status::NotEnforced => ("warning", &[][..]),
+            Status::NoEffect => ("no effect", &[][..]),
             Status::NotUsed => ("unused", &[][..]),
         };
         let note = match (values, field.note) {
@@ -77,7 +78,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let width = |of: fn(&Row) -> &str| rows.iter().map(|row| of(row).len()).max().unwrap_or_default().min(64);
     let (first, second) = (width(|row| &row.of), width(|row| &row.field));
     for row in &rows {
-        let line = format!("{:first$}  {:second$}  {:8}  {}", row.of, row.field, row.status, row.note);
+        let line = format!("{:first$}  {:second$}  {:9}  {}", row.of, row.field, row.status, row.note);
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

@@ -58,6 +58,17 @@ pub struct EgressListener {
     pub virtual_services: Vec<ConfigRef<VirtualService>>,
 }
 
+impl EgressListener {
+    /// Its port takes requests for every port of its services, as a generic HTTP proxy does.
+    pub fn is_http_proxy(&self) -> bool {
+        self.port.as_ref().is_some_and(is_http_proxy)
+    }
+}
+
+fn is_http_proxy(port: &Port) -> bool {
+    port.protocol.eq_ignore_ascii_case("HTTP_PROXY")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutboundPolicy {
     RegistryOnly,

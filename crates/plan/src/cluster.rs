@@ -147,11 +147,43 @@ pub enum LocalityLb {
     /// All localities of a priority are one pool.
     None,
     Weighted,
-    ZoneAware {
-        routing_enabled: f64,
-        min_cluster_size: u64,
-        fail_traffic_on_panic: bool,
-    },
+    ZoneAware(ZoneAware),
+}
+
+impl LocalityLb {
+    /// How localities are routed by zone where the proxy is part of a cluster itself: by Envoy's defaults unless told otherwise.
+    pub fn zone_aware(&self) -> ZoneAware {
+        match self {
+            Self::None | Self::Weighted => ZoneAware::default(),
+            Self::ZoneAware(zone) => *zone,
+        }
+    }
+}
+
+/// `ZoneAwareLbConfig`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// Percent of requests.
+    pub routing_enabled: u32,
+    /// Healthy hosts that a cluster must have.
+    pub min_cluster_size: u64,
+    pub fail_traffic_on_panic: bool,
+    /// Everything goes to the proxy's own locality if so many hosts are healthy there.
+    pub force_local_zone: Option<u32>,
+    /// Localities are compared by the weight of their hosts, not by their number.
+    pub by_weight: bool,
+}
+
+impl Default for ZoneAware {
+    fn default() -> Self {
+        Self {
+            routing_enabled: 100,
+            min_cluster_size: 6,
+            fail_traffic_on_panic: false,
+            force_local_zone: None,
+            by_weight: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,9 @@
 
 pub mod find;
 mod pick;
+mod table;
+
+pub use table::Routes;
 
 use bytes::Bytes;
 
@@ -55,7 +58,7 @@ pub enum TlsRequirement {
 #[derive(Debug)]
 pub struct VirtualHost {
     pub name: Arc<str>,
-    pub routes: Box<[Arc<Route>]>,
+    pub routes: Routes,
     pub settings: Shared<HostSettings>,
     /// Of a host on demand, which leaves when nobody needs it any more.
     pub usage: Option<Usage>,
@@ -476,6 +479,19 @@ pub struct RouteRequest<'a> {
     pub tls_validated: bool,
     /// Dynamic metadata that filters have set.
     pub metadata: Option<&'a Metadata>,
+}
+
+impl RouteConfiguration {
+    /// With some hosts as they were.
+    pub fn with_former(&self, former: impl Fn(&VirtualHost) -> Option<Arc<VirtualHost>>) -> Self {
+        let mut all = self.clone();
+        for host in all.hosts.values_mut().chain(&mut all.virtual_hosts) {
+            if let Some(former) = former(host) {
+                *host = former;
+            }
+        }
+        all
+    }
 }
 
 impl Route {

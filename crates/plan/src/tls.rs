@@ -11,6 +11,15 @@ pub enum TlsVersion {
     V1_3,
 }
 
+/// A key exchange group of `TlsParameters.ecdh_curves`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Curve {
+    X25519,
+    P256,
+    P384,
+    X25519MlKem768,
+}
+
 /// A secret given in place, or the name of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef<T> {
@@ -28,7 +37,8 @@ pub struct TlsCommon {
     pub max_version: TlsVersion,
     /// IANA or OpenSSL names, in order; all of the provider's if empty. TLS 1.3 suites are not configurable.
     pub cipher_suites: Vec<Arc<str>>,
-    pub curves: Vec<Arc<str>>,
+    /// In order of preference; the provider's own if empty.
+    pub curves: Vec<Curve>,
     pub alpn: Vec<Arc<str>>,
     pub certificates: Vec<SecretRef<TlsCertificate>>,
     pub validation: Validation,
@@ -105,9 +115,9 @@ pub struct ValidationContext {
     pub trusted_ca: Option<DataSource>,
     pub system_roots: bool,
     pub watched_directory: Option<Arc<std::path::Path>>,
-    /// Base64 SHA-256 of the SPKI.
-    pub spki: Vec<Arc<str>>,
-    /// SHA-256 of the leaf certificate.
+    /// SHA-256 of the leaf's SubjectPublicKeyInfo.
+    pub spki: Vec<[u8; 32]>,
+    /// SHA-256 of the leaf certificate. A leaf is pinned by one of these or of `spki`.
     pub hashes: Vec<[u8; 32]>,
     /// Any of them; no demand if empty.
     pub sans: Vec<SanMatcher>,

@@ -117,8 +117,10 @@ impl Proxy {
             // Made again when it runs; asked here so that `validate` sees what is wrong with it.
             control_plane::from_bootstrap(&options)?;
         }
-        let mut configurator = Configurator::new(options.registry.clone());
         let bootstrap = &options.bootstrap;
+        let local = bootstrap.local_cluster.clone();
+        let local = local.map(|cluster| meltemi_upstream::Local::new(cluster, bootstrap.node.locality.clone()));
+        let mut configurator = Configurator::new(options.registry.clone()).with_local(local);
         let failed = |kind: &str, name: &str| {
             let place = format!("static_resources.{kind} {name:?}");
             move |reason: String| RunError::Bootstrap(format!("{place}: {reason}"))

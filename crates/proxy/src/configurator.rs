@@ -2,12 +2,14 @@
 //!
 //! Owns what was accepted, what is still warming and what is in force. Make before break: a cluster of a known name is
 //! replaced when the new one has hosts; a route configuration is replaced when no cluster that it names is still warming; a
-//! listener is added when its routes and contexts are there. An update of endpoints touches one cluster and publishes nothing.
+//! listener is added when its routes and contexts are there; what the former configuration still serves stays for a while
+//! ([`grace`]). An update of endpoints touches one cluster and publishes nothing.
 //! Runs on the main thread; no request ever waits for it.
 
 #[cfg(test)]
 mod tests;
 
+mod grace;
 mod listeners;
 mod on_demand;
 mod references;
@@ -21,7 +23,7 @@ use meltemi_plan::{
     encoded_load_assignment,
 };
 use meltemi_telemetry::Registry;
-use meltemi_upstream::{Background, Cluster, ClusterSet, Transport};
+use meltemi_upstream::{Background, Cluster, ClusterSet, Local, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -69,6 +71,10 @@ struct ClusterSlot {
 struct RouteSlot {
     held: Held<RouteConfiguration>,
     active: Option<Arc<RouteConfiguration>>,
+    /// When the version held came.
+    came: Instant,
+    /// Some hosts in force are of an earlier version, for a while.
+    is_held_back: bool,
     /// Of one whose hosts come on demand: the plan that `active` was made of, and which hosts.
     made_of: Option<(Arc<RouteConfiguration>, u64)>,
 }
@@ -89,6 +95,8 @@ pub struct Configurator {
     clusters: BTreeMap<Arc<str>, ClusterSlot>,
     /// Names of clusters with a version that warms.
     warming: BTreeSet<Arc<str>>,
+    /// Clusters that the control plane took away, and how long they stay at most.
+    leaving: BTreeMap<Arc<str>, Instant>,
     services: BTreeMap<Arc<str>, Service>,
     routes: BTreeMap<Arc<str>, RouteSlot>,
     listeners: BTreeMap<Arc<str>, ListenerSlot>,
@@ -107,6 +115,7 @@ impl Configurator {
             background: Background::default(),
             clusters: BTreeMap::new(),
             warming: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -115,6 +124,11 @@ impl Configurator {
             dirty: false,
             names_changed: false,
         }
+    }
+
+    /// For a proxy that is itself part of a cluster (`ClusterManager.local_cluster_name`), before it takes any.
+    pub fn with_local(self, local: Option<Local>) -> Self {
+        Self { background: Background::with_local(local), ..self }
     }
 
     /// Says when some cluster has warmed, which [`Self::publish`] then puts in force.
@@ -134,8 +148,9 @@ impl Configurator {
     pub fn set_cluster(&mut self, held: Held<ClusterPlan>) -> Result<Option<Arc<Cluster>>, Problem> {
         let name = held.plan.name.clone();
         self.cluster_came(&name);
+        let was_leaving = self.leaving.remove(&name).is_some();
         let previous = self.clusters.get(&name);
-        if previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
+        if !was_leaving && previous.is_some_and(|slot| slot.held.plan.fingerprint == held.plan.fingerprint) {
             return Ok(None);
         }
         let transports = self.transports(&held.plan)?;
@@ -171,13 +186,6 @@ impl Configurator {
         self.warming.remove(&plan.name);
         if let Some(service) = self.services.get_mut(&plan.service_name) {
             service.clusters.remove(&plan.name);
-        }
-    }
-
-    /// The control plane has no such cluster, or no longer.
-    pub fn remove_cluster(&mut self, name: &str) {
-        if !self.cluster_went(name) {
-            self.drop_cluster(name);
         }
     }
 
@@ -226,7 +234,7 @@ impl Configurator {
             Some(slot) => (slot.active, slot.made_of),
             None => (None, None),
         };
-        self.routes.insert(name, RouteSlot { held, active, made_of });
+        self.routes.insert(name, RouteSlot { held, active, came: Instant::now(), is_held_back: false, made_of });
         self.dirty = true;
     }
 
@@ -331,13 +339,15 @@ impl Configurator {
 
     /// Publishes the next world, if anything of it changed.
     pub fn publish(&mut self) {
+        let now = Instant::now();
         self.promote_warm();
-        self.advance_hosts(Instant::now());
-        if !std::mem::take(&mut self.dirty) {
+        self.advance_hosts(now);
+        if !std::mem::take(&mut self.dirty) && !self.is_grace_over(now) {
             return;
         }
-        self.advance_routes();
+        self.advance_routes(now);
         self.advance_on_demand_routes();
+        self.release_clusters(now);
         self.advance_listeners();
         let generation = self.publisher.borrow().generation + 1;
         let world = World {
@@ -356,15 +366,19 @@ impl Configurator {
     }
 
     /// Puts route configurations in force whose clusters are not still warming for the first time.
-    fn advance_routes(&mut self) {
+    fn advance_routes(&mut self, now: Instant) {
         let is_first = |name: &Arc<str>| self.clusters.get(name).is_some_and(|slot| slot.active.is_none());
         let warming: BTreeSet<&Arc<str>> = self.warming.iter().filter(|name| is_first(name)).collect();
         for slot in self.routes.values_mut().filter(|slot| !slot.held.plan.on_demand) {
             let current = slot.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, &slot.held.plan));
-            let waits = !current && clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
-            if !waits {
-                slot.active = Some(slot.held.plan.clone());
+            let waits = clusters_of_routes(&slot.held.plan).any(|name| warming.contains(name));
+            if waits || current {
+                continue;
             }
+            let former = slot.active.as_ref().filter(|_| now < slot.came + grace::GRACE);
+            let held_back = former.and_then(|former| grace::held_back(&self.clusters, &slot.held.plan, former));
+            slot.is_held_back = held_back.is_some();
+            slot.active = Some(held_back.map_or_else(|| slot.held.plan.clone(), Arc::new));
         }
     }
 

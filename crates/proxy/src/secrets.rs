@@ -8,7 +8,7 @@ mod tests;
 
 use meltemi_plan::common::DataSource;
 use meltemi_plan::tls::{
-    SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
+    Curve, SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
     Validation as PlanValidation, ValidationContext,
 };
 use meltemi_plan::{DownstreamTls, UpstreamTls};
@@ -96,6 +96,15 @@ fn version(version: TlsVersion) -> meltemi_tls::TlsVersion {
     }
 }
 
+fn curve(curve: Curve) -> meltemi_tls::Curve {
+    match curve {
+        Curve::X25519 => meltemi_tls::Curve::X25519,
+        Curve::P256 => meltemi_tls::Curve::P256,
+        Curve::P384 => meltemi_tls::Curve::P384,
+        Curve::X25519MlKem768 => meltemi_tls::Curve::X25519MlKem768,
+    }
+}
+
 impl SecretStore {
     fn slots(&mut self, name: &Arc<str>) -> &mut Slots {
         self.named.entry(name.clone()).or_default()
@@ -121,7 +130,8 @@ impl SecretStore {
                 if let Some(anchors) = anchors {
                     slots.trust.set(anchors);
                 }
-                let demands = |c: &ValidationContext| (c.sans.clone(), c.hashes.clone(), c.accept_untrusted);
+                let demands =
+                    |c: &ValidationContext| (c.sans.clone(), c.hashes.clone(), c.spki.clone(), c.accept_untrusted);
                 let changed = slots.context.as_deref().map(demands).unwrap_or_default() != demands(context);
                 slots.context = Some(context.clone());
                 slots.arrived = true;
@@ -162,12 +172,12 @@ impl SecretStore {
                 {
                     return Ok(None);
                 }
-                let slot = match anchors(context) {
-                    Ok(anchors) => TrustSlot::new(anchors),
-                    Err(SecretError::NoAnchors) => TrustSlot::empty(),
+                let (slot, unanchored) = match anchors(context) {
+                    Ok(anchors) => (TrustSlot::new(anchors), false),
+                    Err(SecretError::NoAnchors) => (TrustSlot::empty(), true),
                     Err(e) => return Err(e),
                 };
-                return Ok(Some(validation(slot, &[context])));
+                return Ok(Some(Validation { unanchored, ..validation(slot, &[context]) }));
             }
             PlanValidation::Sds { name, .. } => (None, name),
             PlanValidation::Combined { default, name, .. } => (Some(default), name),
@@ -179,7 +189,8 @@ impl SecretStore {
 
     /// The server side of a filter chain.
     pub fn server_tls(&mut self, plan: &DownstreamTls) -> Result<ServerTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, alpn, certificates, validation, .. } = &plan.common;
+        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+            &plan.common;
         let options = ServerOptions {
             certificates: certificates.iter().map(|c| self.certificate_slot(c)).collect::<Result<_, _>>()?,
             validation: self.validation(validation)?,
@@ -188,13 +199,15 @@ impl SecretStore {
             min_version: version(*min_version),
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
+            curves: curves.iter().map(|name| curve(*name)).collect(),
         };
         Ok(ServerTls::new(options)?)
     }
 
     /// The client side of a transport socket; `verify_sni` demands a certificate that names the server asked for.
     pub fn client_tls(&mut self, plan: &UpstreamTls, verify_sni: bool) -> Result<ClientTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, alpn, certificates, validation, .. } = &plan.common;
+        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+            &plan.common;
         let certificate = certificates.first().map(|c| self.certificate_slot(c)).transpose()?;
         let validation = self.validation(validation)?.map(|v| Validation { server_name: verify_sni, ..v });
         let options = ClientOptions {
@@ -205,6 +218,7 @@ impl SecretStore {
             min_version: version(*min_version),
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
+            curves: curves.iter().map(|name| curve(*name)).collect(),
         };
         Ok(ClientTls::new(options)?)
     }
@@ -217,6 +231,8 @@ fn validation(anchors: Arc<TrustSlot>, contexts: &[&Arc<ValidationContext>]) -> 
         sans: contexts.iter().flat_map(|c| c.sans.iter().map(san_matcher)).collect(),
         accept_untrusted: contexts.iter().any(|c| c.accept_untrusted),
         server_name: false,
+        unanchored: false,
+        key_hashes: contexts.iter().flat_map(|c| c.spki.iter().map(hex)).collect(),
         certificate_hashes: contexts.iter().flat_map(|c| c.hashes.iter().map(hex)).collect(),
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::index::{Place, host_of};
+use crate::index::{LOCAL_CLUSTER, Place, host_of};
 use crate::{Affected, Source};
 
 /// Who is at the other end.
@@ -168,7 +168,8 @@ impl Connection {
                     let session = self.session.lock();
                     let watch = session.watch(type_url)?;
                     if !watch.is_wildcard() {
-                        return Some(watch.names().filter(|name| covers(hosts, host_of(name))).cloned().collect());
+                        let touched = |name: &&Arc<str>| &***name == LOCAL_CLUSTER || covers(hosts, host_of(name));
+                        return Some(watch.names().filter(touched).cloned().collect());
                     }
                 }
                 // Those that are, and those that were when the proxy was last told: it may hold some that are gone.

@@ -68,6 +68,9 @@ pub(crate) struct Index {
     taken: Places,
 }
 
+/// The assignment of the proxy's own workload: any service's endpoints may be its.
+pub(crate) const LOCAL_CLUSTER: &str = "local_cluster";
+
 /// The host of a cluster name: `outbound|80|v1|reviews.default.svc.cluster.local`. Other names are hosts of their own.
 pub(crate) fn host_of(name: &str) -> &str {
     let mut parts = name.splitn(4, '|');
@@ -156,6 +159,7 @@ impl Index {
         names.for_each(|(_, places)| found.extend(places));
         addresses.iter().filter_map(|address| self.by_address.get(address)).for_each(|places| found.extend(places));
         if !hosts.is_empty() {
+            self.by_host.get(LOCAL_CLUSTER).into_iter().flatten().for_each(|(_, places)| found.extend(places));
             found.extend(&self.all_endpoints);
         }
         found
@@ -168,6 +172,7 @@ impl Index {
         };
         let mut names: BTreeSet<Arc<str>> =
             hosts.iter().filter_map(|host| self.by_host.get(host)).flat_map(|names| own(names)).collect();
+        names.extend(self.by_host.get(LOCAL_CLUSTER).into_iter().flat_map(|names| own(names)));
         for suffix in hosts.iter().filter_map(|host| host.strip_prefix('*')) {
             let covered = self.by_host.iter().filter(|(host, _)| host.ends_with(suffix));
             names.extend(covered.flat_map(|(_, names)| own(names)));

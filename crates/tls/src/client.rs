@@ -1,6 +1,6 @@
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
 use crate::trust::{ServerVerifier, TrustSlot, Validation};
-use crate::{TlsVersion, provider_with, versions};
+use crate::{Curve, TlsVersion, provider_with, versions};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -22,6 +22,8 @@ pub struct ClientOptions {
     pub min_version: TlsVersion,
     pub max_version: TlsVersion,
     pub cipher_suites: Vec<String>,
+    /// In order of preference; empty: the provider's.
+    pub curves: Vec<Curve>,
 }
 
 impl Default for ClientOptions {
@@ -34,6 +36,7 @@ impl Default for ClientOptions {
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
+            curves: Vec::new(),
         }
     }
 }
@@ -50,7 +53,7 @@ pub struct ClientTls {
 impl ClientTls {
     pub fn new(options: ClientOptions) -> Result<Self, CertError> {
         let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
-        let builder = ClientConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
+        let builder = ClientConfig::builder_with_provider(provider_with(&options.cipher_suites, &options.curves)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier { validation: options.validation }));

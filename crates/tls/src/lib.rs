@@ -31,6 +31,15 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// A key exchange group, of those that the provider has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curve {
+    X25519,
+    P256,
+    P384,
+    X25519MlKem768,
+}
+
 /// The one crypto provider, aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -43,10 +52,10 @@ pub fn install_default_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// The provider restricted to the named cipher suites (OpenSSL names as Envoy takes them). Unknown names are returned as
-/// the error. TLS 1.3 suites are always kept, since Envoy's list does not govern them.
-fn provider_with(cipher_suites: &[String]) -> Result<Arc<CryptoProvider>, CertError> {
-    if cipher_suites.is_empty() {
+/// The provider restricted to the named cipher suites (OpenSSL names as Envoy takes them) and to these curves, where any are
+/// given. Unknown names are returned as the error. TLS 1.3 suites are always kept, since Envoy's list does not govern them.
+fn provider_with(cipher_suites: &[String], curves: &[Curve]) -> Result<Arc<CryptoProvider>, CertError> {
+    if cipher_suites.is_empty() && curves.is_empty() {
         return Ok(provider());
     }
     let mut wanted = Vec::new();
@@ -54,8 +63,23 @@ fn provider_with(cipher_suites: &[String]) -> Result<Arc<CryptoProvider>, CertEr
         wanted.push(suite_by_openssl_name(name).ok_or_else(|| CertError::CipherSuite(name.clone()))?);
     }
     let mut base = (*provider()).clone();
-    base.cipher_suites.retain(|suite| suite.tls13().is_some() || wanted.contains(&suite.suite()));
+    if !wanted.is_empty() {
+        base.cipher_suites.retain(|suite| suite.tls13().is_some() || wanted.contains(&suite.suite()));
+    }
+    if !curves.is_empty() {
+        base.kx_groups = curves.iter().map(|curve| group(*curve)).collect();
+    }
     Ok(Arc::new(base))
+}
+
+fn group(curve: Curve) -> &'static dyn rustls::crypto::SupportedKxGroup {
+    use rustls::crypto::aws_lc_rs::kx_group;
+    match curve {
+        Curve::X25519 => kx_group::X25519,
+        Curve::P256 => kx_group::SECP256R1,
+        Curve::P384 => kx_group::SECP384R1,
+        Curve::X25519MlKem768 => kx_group::X25519MLKEM768,
+    }
 }
 
 fn suite_by_openssl_name(name: &str) -> Option<rustls::CipherSuite> {

@@ -97,6 +97,12 @@ impl PeerInfo {
         parsed.map(|(_, certificate)| serial_hex(certificate.raw_serial())).collect()
     }
 
+    /// SHA-256 of its public key (SubjectPublicKeyInfo) in lower-case hex.
+    pub fn key_sha256_hex(&self) -> Option<String> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&self.der).ok()?;
+        Some(sha256_hex(certificate.public_key().raw))
+    }
+
     /// SHA-256 of the certificate in lower-case hex, the `Hash` part of XFCC.
     pub fn sha256_hex(&self) -> String {
         sha256_hex(&self.der)

@@ -1,7 +1,7 @@
 use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, TrustSlot, Validation};
-use crate::{TlsVersion, provider_with, versions};
+use crate::{Curve, TlsVersion, provider_with, versions};
 use rustls::server::ServerConfig;
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct ServerOptions {
     pub max_version: TlsVersion,
     /// OpenSSL names; empty: the provider's defaults.
     pub cipher_suites: Vec<String>,
+    /// In order of preference; empty: the provider's.
+    pub curves: Vec<Curve>,
 }
 
 impl Default for ServerOptions {
@@ -30,6 +32,7 @@ impl Default for ServerOptions {
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
+            curves: Vec::new(),
         }
     }
 }
@@ -45,7 +48,7 @@ pub struct ServerTls {
 
 impl ServerTls {
     pub fn new(options: ServerOptions) -> Result<Self, CertError> {
-        let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites)?)
+        let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites, &options.curves)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?;
         let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
         // Envoy's rule: who must be one of a list must show a certificate, whatever else is said.

@@ -248,6 +248,71 @@ fn unknown_cipher_suites_are_named() {
 }
 
 #[test]
+fn a_leaf_may_be_pinned_by_itself_or_by_its_key() {
+    let (ca, stranger) = (Authority::new("root"), Authority::new("stranger"));
+    let (own, other) = (ca.identity(CLIENT), ca.identity(CLIENT));
+    let told = PeerInfo::from_certificate(&own.chain()[0]).unwrap();
+    let (certificate, key) = (told.sha256_hex(), told.key_sha256_hex().unwrap());
+    let (own, other) = (CertSlot::new(own), CertSlot::new(other));
+    let foreign = CertSlot::new(stranger.identity(CLIENT));
+    let takes = |client: &Arc<CertSlot>, certificate_hashes: &[&str], key_hashes: &[&str], unanchored: bool| {
+        let list = |hashes: &[&str]| hashes.iter().map(|hash| (*hash).to_owned()).collect();
+        let validation = Validation {
+            anchors: if unanchored { TrustSlot::empty() } else { TrustSlot::new(ca.anchors()) },
+            unanchored,
+            certificate_hashes: list(certificate_hashes),
+            key_hashes: list(key_hashes),
+            ..Validation::default()
+        };
+        let server = ServerTls::new(ServerOptions {
+            certificates: vec![CertSlot::new(ca.identity(SERVER))],
+            validation: Some(validation),
+            ..ServerOptions::default()
+        });
+        let client = ClientTls::new(ClientOptions { certificate: Some(client.clone()), ..ClientOptions::default() });
+        handshake(&server.unwrap(), &client.unwrap()).is_ok()
+    };
+    let wrong = "00".repeat(32);
+    assert!(takes(&own, &[&certificate], &[], false));
+    assert!(takes(&own, &[], &[&key], false));
+    assert!(takes(&own, &[&wrong], &[&key], false), "one pin of either kind is enough");
+    assert!(takes(&own, &[&wrong, &certificate], &[&wrong], false));
+    assert!(!takes(&own, &[&wrong], &[&wrong], false));
+    assert!(!takes(&own, &[&key], &[&certificate], false), "each kind is compared with its own");
+    assert!(!takes(&other, &[&certificate], &[&key], false));
+    assert!(takes(&own, &[], &[&key], true), "without anchors the pin alone counts");
+    assert!(!takes(&foreign, &[], &[&key], true));
+}
+
+#[test]
+fn a_handshake_uses_a_curve_of_the_list() {
+    let ca = Authority::new("root");
+    let negotiated = |server: &[Curve], client: &[Curve]| {
+        let certificates = vec![CertSlot::new(ca.identity(SERVER))];
+        let server = ServerOptions { certificates, curves: server.to_vec(), ..ServerOptions::default() };
+        let client = ClientTls::new(ClientOptions { curves: client.to_vec(), ..ClientOptions::default() }).unwrap();
+        let mut server = rustls::ServerConnection::new(ServerTls::new(server).unwrap().config()).unwrap();
+        let mut client = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().ok()?;
+            bytes.clear();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets().ok()?;
+        }
+        server.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
+    };
+    assert_eq!(negotiated(&[Curve::P384], &[]).as_deref(), Some("secp384r1"));
+    assert_eq!(negotiated(&[], &[Curve::P256]).as_deref(), Some("secp256r1"));
+    assert_eq!(negotiated(&[Curve::X25519MlKem768], &[]).as_deref(), Some("X25519MLKEM768"));
+    assert_eq!(negotiated(&[Curve::X25519, Curve::P256], &[Curve::P256]).as_deref(), Some("secp256r1"));
+    assert_eq!(negotiated(&[Curve::P384], &[Curve::P256]), None, "none in common");
+}
+
+#[test]
 fn a_client_whose_protocols_are_none_of_ours_gets_no_protocol_and_is_served() {
     let alpn = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let server = ServerTls::new(ServerOptions { alpn: alpn.clone(), ..ServerOptions::default() }).unwrap();

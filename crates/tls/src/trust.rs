@@ -145,24 +145,40 @@ pub struct Validation {
     pub server_name: bool,
     /// Envoy's `trust_chain_verification: ACCEPT_UNTRUSTED`: the chain is not verified; names still are.
     pub accept_untrusted: bool,
-    /// SHA-256 fingerprints of acceptable leaves, lower-case hex; empty: any.
+    /// Envoy's context without `trusted_ca`: a leaf is known by its pin alone.
+    pub unanchored: bool,
+    /// SHA-256 fingerprints of acceptable leaves, lower-case hex.
     pub certificate_hashes: Vec<String>,
+    /// The same of their public keys (SubjectPublicKeyInfo). One pin of either kind must match, if there is any.
+    pub key_hashes: Vec<String>,
 }
 
 impl Validation {
     /// Only listed peers are verified ones.
     pub(crate) fn names_peers(&self) -> bool {
-        let listed = !self.sans.is_empty() || !self.certificate_hashes.is_empty();
+        let listed = !self.sans.is_empty() || self.pins();
         listed && !self.accept_untrusted
     }
 
+    fn pins(&self) -> bool {
+        !self.certificate_hashes.is_empty() || !self.key_hashes.is_empty()
+    }
+
+    fn verifies_chain(&self) -> bool {
+        !self.accept_untrusted && !self.unanchored
+    }
+
     fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.sans.is_empty() && self.certificate_hashes.is_empty() {
+        if self.sans.is_empty() && !self.pins() {
             return Ok(());
         }
         let info =
             PeerInfo::from_certificate(leaf).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if !self.certificate_hashes.is_empty() && !self.certificate_hashes.contains(&info.sha256_hex()) {
+        let pinned = || {
+            let key = || info.key_sha256_hex().is_some_and(|hash| self.key_hashes.contains(&hash));
+            self.certificate_hashes.contains(&info.sha256_hex()) || key()
+        };
+        if self.pins() && !pinned() {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         if self.sans.is_empty() || info.sans().any(|san| self.sans.iter().any(|matches| matches(&san))) {
@@ -200,7 +216,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ServerCertVerified::assertion()) };
-        if !validation.accept_untrusted {
+        if validation.verifies_chain() {
             validation.anchors.current()?.verify_server(end_entity, intermediates, now)?;
         }
         if validation.server_name {
@@ -261,7 +277,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ClientCertVerified::assertion()) };
-        if !validation.accept_untrusted {
+        if validation.verifies_chain() {
             validation.anchors.current()?.verify_client(end_entity, intermediates, now)?;
         }
         validation.check_names(end_entity)?;

@@ -12,8 +12,8 @@ use crate::names;
 use meltemi_config::networking::{ClientTlsMode, TrafficPolicy};
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
-    EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, Shared, SidecarScope,
-    Snapshot,
+    Endpoint, EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, ServiceTarget,
+    Shared, SidecarScope, Snapshot,
 };
 use meltemi_proto::{Any, pack_load_assignment};
 use std::sync::Arc;
@@ -48,6 +48,41 @@ pub struct Found {
     /// Only endpoints that take mTLS (for clusters of TLS passed through by SNI).
     pub mtls_only: bool,
     pub telemetry: bool,
+    /// Only endpoints of this workload.
+    pub workload: Option<Workload>,
+}
+
+/// The proxy's own workload: pods of one replica set in one region, which can be expected to get the same traffic each.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Workload {
+    name: Arc<str>,
+    /// The values of [`HASHES`].
+    hashes: [Option<Arc<str>>; 2],
+    /// `None`: the proxy does not say where it is.
+    region: Option<Arc<str>>,
+}
+
+/// Labels of pods that tell replica sets apart.
+const HASHES: [&str; 2] = ["pod-template-hash", "rollouts-pod-template-hash"];
+
+impl Workload {
+    fn of(node: &Node) -> Self {
+        Self {
+            name: node.text("WORKLOAD_NAME").unwrap_or_default().into(),
+            hashes: hashes(&node.labels),
+            region: (!node.locality.is_empty()).then(|| node.locality.region.clone()),
+        }
+    }
+
+    fn has(&self, endpoint: &Endpoint) -> bool {
+        endpoint.workload_name == self.name
+            && hashes(&endpoint.labels) == self.hashes
+            && self.region.as_ref().is_none_or(|region| *region == endpoint.locality.region)
+    }
+}
+
+fn hashes(labels: &Labels) -> [Option<Arc<str>>; 2] {
+    HASHES.map(|key| labels.get(key).cloned())
 }
 
 impl Generator for Assignments {
@@ -110,6 +145,7 @@ fn is_eds(service: &Service, node: &Node) -> bool {
 /// that it knows; an empty assignment would take them before the route is gone.
 fn input(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> Option<AssignmentInput> {
     let (number, subset, mtls_only) = match names::Cluster::parse(name) {
+        names::Cluster::Fixed(names::LOCAL_CLUSTER) => return Some(local(snapshot, node)),
         names::Cluster::Outbound { port, subset, .. } => (port, subset, false),
         names::Cluster::OutboundSni { port, subset, .. } => (port, subset, true),
         names::Cluster::Inbound { .. } | names::Cluster::Fixed(_) => return None,
@@ -128,6 +164,18 @@ fn input(snapshot: &Snapshot, node: &Node, scope: &SidecarScope, name: &str) -> 
     let shard = snapshot.endpoints.get(&service.key()).cloned();
     let found = shard.map(|shard| found(snapshot, node, service, Wanted { port, labels, policy, mtls_only, shard }));
     Some(AssignmentInput { name: name.into(), found })
+}
+
+/// The proxy's own workload as its first service knows it; no policy for clients applies. Empty where it has no service.
+fn local(snapshot: &Snapshot, node: &Node) -> AssignmentInput {
+    let target = snapshot.service_targets(node).into_iter().next();
+    let found = target.and_then(|ServiceTarget { service, port, .. }| {
+        let shard = snapshot.endpoints.get(&service.key()).cloned()?;
+        let wanted = Wanted { port: &port, labels: Labels::new(), policy: None, mtls_only: false, shard };
+        let found = found(snapshot, node, &service, wanted);
+        Some(Found { locality: None, node_name: None, workload: Some(Workload::of(node)), ..found })
+    });
+    AssignmentInput { name: names::LOCAL_CLUSTER.into(), found }
 }
 
 /// What the name of an assignment asks for.
@@ -152,6 +200,7 @@ fn found(snapshot: &Snapshot, node: &Node, service: &Service, wanted: Wanted<'_>
         with_unhealthy: outlier.is_none_or(|outlier| outlier.min_health_percent <= 0),
         mtls_only,
         telemetry: Dialect::of(node) != Dialect::Grpc,
+        workload: None,
         shard,
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
+/// The proxy's own workload, by which it balances over zones (`ISTIO_META_ENABLE_SELF_DISCOVERY`).
+pub const LOCAL_CLUSTER: &str = "local_cluster";
 /// What Istio names the cluster of a destination without a host.
 pub const UNKNOWN_SERVICE: &str = "UnknownService";
 

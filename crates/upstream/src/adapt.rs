@@ -48,7 +48,7 @@ pub(crate) fn shape(plan: &Cluster) -> Shape {
     Shape {
         policy,
         panic_threshold: plan.lb.healthy_panic_threshold.round() as u32,
-        fail_traffic_on_panic: matches!(plan.lb.locality, LocalityLb::ZoneAware { fail_traffic_on_panic: true, .. }),
+        fail_traffic_on_panic: plan.lb.locality.zone_aware().fail_traffic_on_panic,
         overprovisioning: assignment.map_or(140, |a| a.overprovisioning_factor),
         locality_weighted: plan.lb.locality == LocalityLb::Weighted,
         weighted_priority_health: assignment.is_some_and(|a| a.weighted_priority_health),

@@ -17,6 +17,7 @@ use crate::edf::Edf;
 use crate::endpoint::{Endpoint, Health};
 use crate::latency::PeakEwma;
 use crate::set::{EndpointSet, HostList, Localities, Policy, PrioritySet, Tier};
+use crate::zone::Choice;
 use meltemi_net::Address;
 
 /// What a request asks of the choice.
@@ -162,9 +163,18 @@ impl LbState {
                 let list = self.locality(localities, tier);
                 self.pick_in(list, policy)
             }
-            (None, None) => self.pick_in(&tier.all, policy),
+            (None, None) => self.pick_by_zone(tier, policy),
         };
         found.ok_or(PickError::NoHealthyHost)
+    }
+
+    fn pick_by_zone(&mut self, tier: &Tier, policy: Policy) -> Option<Arc<Endpoint>> {
+        let Some(zones) = &tier.zones else { return self.pick_in(&tier.all, policy) };
+        match zones.routing.choose(|| self.rng.next_u64()) {
+            Choice::Anywhere => self.pick_in(&tier.all, policy),
+            Choice::Nowhere => None,
+            Choice::Locality(place) => self.pick_in(zones.lists.get(place)?, policy),
+        }
     }
 
     fn locality<'a>(&mut self, localities: &'a Localities, tier: &'a Tier) -> &'a HostList {

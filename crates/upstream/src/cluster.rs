@@ -32,6 +32,7 @@ use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
 use crate::stats::{ClusterStats, Names, OutlierStats};
 use crate::subset::Subsets;
 use crate::tasks::Tasks;
+use crate::zone::{Local, Origin, Zone, ZoneStats};
 
 /// How bytes reach an endpoint.
 #[derive(Clone, Debug)]
@@ -106,7 +107,18 @@ pub struct Cluster {
     announce: OnceLock<Arc<Notify>>,
     /// Told of every change of members, where active checks follow them.
     pub(crate) changed: Option<Arc<Notify>>,
+    /// What it has to do with zone aware routing, once the cluster has started.
+    zone: OnceLock<ZoneRole>,
     pub(crate) tasks: Tasks,
+}
+
+/// A cluster's part in zone aware routing.
+#[derive(Debug)]
+enum ZoneRole {
+    /// The proxy is part of it: the others are told what it is like.
+    Origin(Local),
+    /// Its localities are chosen by what the origin is like.
+    Follower(tokio::sync::watch::Receiver<Arc<Origin>>, ZoneStats),
 }
 
 impl Cluster {
@@ -144,6 +156,7 @@ impl Cluster {
             warm: AtomicBool::new(original_dst.is_some()),
             announce: OnceLock::new(),
             changed: (!plan.health_checks.is_empty()).then(Arc::default),
+            zone: OnceLock::new(),
             tasks: Tasks::default(),
             registry: registry.clone(),
             plan,
@@ -221,7 +234,8 @@ impl Cluster {
     /// Makes the set that requests see from the members and their health as they are now.
     pub fn rebuild(&self) {
         let members = self.members.lock();
-        let set = Arc::new(EndpointSet::new(&members.list, &members.shape));
+        let zone = self.zone(&members.list);
+        let set = Arc::new(EndpointSet::zoned(&members.list, &members.shape, zone.as_ref()));
         let stats = &self.stats.membership;
         stats.membership_total().set(set.len() as u64);
         stats.membership_healthy().set(set.healthy as u64);
@@ -231,8 +245,45 @@ impl Cluster {
         // Under the members' lock, so that the last change is the one that stays.
         self.set.store(set);
         if let Some(config) = &self.plan.subsets {
-            self.subsets.store(Some(Arc::new(Subsets::new(config, &members.list, &members.shape))));
+            self.subsets.store(Some(Arc::new(Subsets::new(config, &members.list, &members.shape, zone.as_ref()))));
         }
+    }
+
+    /// What localities are routed by. The origin tells the others of itself instead.
+    fn zone(&self, members: &[LocalityMembers]) -> Option<Zone> {
+        match self.zone.get()? {
+            ZoneRole::Origin(local) => {
+                let now = Origin::new(local.locality.clone(), members);
+                local.origin.send_if_modified(|origin| {
+                    let differs = **origin != now;
+                    if differs {
+                        *origin = Arc::new(now);
+                    }
+                    differs
+                });
+                None
+            }
+            ZoneRole::Follower(origin, stats) => Some(Zone {
+                settings: self.plan.lb.locality.zone_aware(),
+                origin: origin.borrow().clone(),
+                stats: stats.clone(),
+            }),
+        }
+    }
+
+    /// Takes the cluster's part in zone aware routing; a receiver of the origin's changes for one that follows it.
+    pub(crate) fn take_part(&self, local: &Local) -> Option<tokio::sync::watch::Receiver<Arc<Origin>>> {
+        let follows = (*local.cluster != *self.plan.name).then(|| local.origin.subscribe());
+        let role = || match &follows {
+            None => ZoneRole::Origin(local.clone()),
+            Some(origin) => {
+                let scope = Names::new(&self.plan.stat_name).part("", "envoy_cluster_");
+                ZoneRole::Follower(origin.clone(), ZoneStats::new(&self.registry, scope))
+            }
+        };
+        self.zone.get_or_init(role);
+        self.rebuild();
+        follows
     }
 
     pub fn set(&self) -> Arc<EndpointSet> {

@@ -25,6 +25,7 @@ mod subset;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod zone;
 
 pub use balance::{LbState, PickContext, PickError};
 pub use breakers::{Breakers, Permit, Resource, RoutingPriority};
@@ -37,3 +38,4 @@ pub use outlier::Outcome;
 pub use set::{EndpointSet, Policy};
 pub use stats::{ClusterStats, MembershipStats, TrafficStats};
 pub use tasks::Background;
+pub use zone::{Local, ZoneStats};

@@ -88,7 +88,8 @@ fn spread(out: &mut Loads, healthy: &[u32], degraded: &[u32], normalised: u32) {
     }
 }
 
-fn in_panic(census: &Census, threshold: u32) -> bool {
+/// Whether so few hosts are usable that health is ignored; `threshold` in percent.
+pub(crate) fn in_panic(census: &Census, threshold: u32) -> bool {
     let total = census.total.saturating_sub(census.excluded);
     let percent = |n: u64| if total == 0 { 0.0 } else { 100.0 * n as f64 / total as f64 };
     percent(census.healthy) + percent(census.degraded) < f64::from(threshold.min(100))

@@ -17,6 +17,7 @@ use crate::endpoint::{Endpoint, Fault, Health};
 use crate::hash::{HashFunction, Keyed, Maglev, Ring};
 use crate::latency::PeakEwma;
 use crate::load::{self, Census, Loads};
+use crate::zone::{self, Routing, Zone};
 
 /// How hosts are chosen; built from the plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,6 +80,11 @@ impl Policy {
             Self::RoundRobin { slow_start } | Self::LeastRequest { slow_start, .. } => slow_start,
             Self::Random | Self::PeakEwma(_) | Self::RingHash { .. } | Self::Maglev { .. } | Self::OriginalDst => None,
         }
+    }
+
+    /// Zone aware routing chooses a locality first.
+    fn is_by_zone(self) -> bool {
+        matches!(self, Self::RoundRobin { .. } | Self::LeastRequest { .. } | Self::Random)
     }
 
     pub fn is_hash(self) -> bool {
@@ -155,12 +161,21 @@ pub struct Localities {
     pub cursor: usize,
 }
 
+/// Localities in the order in which routing by zone counts them.
+#[derive(Debug)]
+pub(crate) struct Zones {
+    pub lists: Vec<HostList>,
+    pub routing: Arc<Routing>,
+}
+
 /// Hosts of one priority in one state of health.
 #[derive(Debug)]
 pub struct Tier {
     pub all: HostList,
     /// When locality weighted and more than nothing has weight.
     pub localities: Option<Box<Localities>>,
+    /// When the cluster that the proxy is part of has a say in which locality is used.
+    pub(crate) zones: Option<Box<Zones>>,
     pub table: Option<Box<HashTable>>,
 }
 
@@ -191,6 +206,11 @@ pub struct EndpointSet {
 
 impl EndpointSet {
     pub fn new(members: &[LocalityMembers], shape: &Shape) -> Self {
+        Self::zoned(members, shape, None)
+    }
+
+    /// With `zone`, the localities of the first priority are routed by it.
+    pub(crate) fn zoned(members: &[LocalityMembers], shape: &Shape, zone: Option<&Zone>) -> Self {
         let count = members.iter().map(|l| l.priority as usize + 1).max().unwrap_or(0);
         let mut by_priority: Vec<Vec<&LocalityMembers>> = vec![Vec::new(); count];
         for locality in members {
@@ -198,11 +218,16 @@ impl EndpointSet {
         }
         let census: Vec<Census> = by_priority.iter().map(|l| take_census(l, shape.weighted_priority_health)).collect();
         let loads = load::loads(&census, shape.overprovisioning, shape.panic_threshold);
-        let mut builder = Builder { shape, cursors: 0 };
+        let mut builder = Builder { shape, cursors: 0, zone: zone.filter(|_| shape.policy.is_by_zone()) };
         let priorities = by_priority
             .iter()
             .zip(&loads.panic)
-            .map(|(localities, panic)| builder.priority(localities, *panic))
+            .map(|(localities, panic)| {
+                let priority = builder.priority(localities, *panic);
+                // Only the first priority is routed by zone.
+                builder.zone = None;
+                priority
+            })
             .collect();
         let hosts = || members.iter().flat_map(|l| &l.hosts);
         let with_health = |health| hosts().filter(|h| h.health() == health).count();
@@ -269,7 +294,7 @@ fn is_excluded(host: &Endpoint) -> bool {
     host.state.has(Fault::PendingCheck) || host.state.has(Fault::Draining)
 }
 
-fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
+pub(crate) fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
     let mut census = Census::default();
     for host in localities.iter().flat_map(|l| &l.hosts) {
         let unit = if weighted { u64::from(host.weight) } else { 1 };
@@ -287,6 +312,7 @@ fn take_census(localities: &[&LocalityMembers], weighted: bool) -> Census {
 struct Builder<'a> {
     shape: &'a Shape,
     cursors: usize,
+    zone: Option<&'a Zone>,
 }
 
 impl Builder<'_> {
@@ -298,22 +324,21 @@ impl Builder<'_> {
     fn priority(&mut self, localities: &[&LocalityMembers], panic: bool) -> PrioritySet {
         let all = |_: &Endpoint| true;
         let healthy = |host: &Endpoint| host.health() == Health::Healthy;
-        let degraded = |host: &Endpoint| host.health() == Health::Degraded;
+        let is_degraded = |host: &Endpoint| host.health() == Health::Degraded;
         let hosts = || localities.iter().flat_map(|l| &l.hosts);
         // A panicking priority that must refuse traffic serves nobody.
-        let serving = match (panic, self.shape.fail_traffic_on_panic) {
+        let mut serving = match (panic, self.shape.fail_traffic_on_panic) {
             (true, true) => self.tier(localities, &|_| false, false),
             (true, false) => self.tier(localities, &all, false),
             (false, _) => self.tier(localities, &healthy, self.shape.locality_weighted),
         };
-        PrioritySet {
-            serving,
-            degraded: hosts()
-                .any(|host| degraded(host))
-                .then(|| Box::new(self.tier(localities, &degraded, self.shape.locality_weighted))),
-            total: hosts().count(),
-            healthy: hosts().filter(|h| healthy(h)).count(),
+        let mut degraded = hosts()
+            .any(|host| is_degraded(host))
+            .then(|| Box::new(self.tier(localities, &is_degraded, self.shape.locality_weighted)));
+        if !panic {
+            self.zones(localities, &mut serving, degraded.as_deref_mut());
         }
+        PrioritySet { serving, degraded, total: hosts().count(), healthy: hosts().filter(|h| healthy(h)).count() }
     }
 
     fn tier(&mut self, localities: &[&LocalityMembers], keep: &dyn Fn(&Endpoint) -> bool, weighted: bool) -> Tier {
@@ -331,7 +356,21 @@ impl Builder<'_> {
             let lists = kept.into_iter().map(|hosts| self.list(hosts)).collect();
             Box::new(Localities { lists, weights, cursor: self.cursor() })
         });
-        Tier { all, localities, table: table.map(Box::new) }
+        Tier { all, localities, zones: None, table: table.map(Box::new) }
+    }
+
+    /// Splits the tiers of a priority by locality, where requests are to be routed by zone.
+    fn zones(&mut self, localities: &[&LocalityMembers], serving: &mut Tier, degraded: Option<&mut Tier>) {
+        let Some(zone) = self.zone else { return };
+        let split = zone::by_locality(&zone.origin, localities);
+        let Some(routing) = zone.routing(&split, self.shape.panic_threshold).map(Arc::new) else { return };
+        let tiers = std::iter::once((serving, Health::Healthy)).chain(degraded.map(|tier| (tier, Health::Degraded)));
+        for (tier, health) in tiers {
+            let of =
+                |hosts: &[&Arc<Endpoint>]| hosts.iter().filter(|h| h.health() == health).copied().cloned().collect();
+            let lists = split.iter().map(|(_, hosts)| self.list(of(hosts))).collect();
+            tier.zones = Some(Box::new(Zones { lists, routing: routing.clone() }));
+        }
     }
 
     fn list(&mut self, hosts: Vec<Arc<Endpoint>>) -> HostList {

@@ -14,6 +14,7 @@ use meltemi_plan::common::Value;
 
 use crate::endpoint::Endpoint;
 use crate::set::{EndpointSet, LocalityMembers, Shape};
+use crate::zone::Zone;
 
 /// Combinations at once; hosts with more are only found by falling back.
 const LIMIT: usize = 4096;
@@ -33,10 +34,10 @@ pub(crate) struct Subsets {
 }
 
 impl Subsets {
-    pub fn new(config: &LbSubsets, members: &[LocalityMembers], shape: &Shape) -> Self {
+    pub fn new(config: &LbSubsets, members: &[LocalityMembers], shape: &Shape, zone: Option<&Zone>) -> Self {
         let mut out = Self {
             fallback: Some(config.fallback),
-            default: select(members, shape, |host| holds(host, &config.default_subset)),
+            default: select(members, shape, zone, |host| holds(host, &config.default_subset)),
             panic_mode_any: config.panic_mode_any,
             ..Self::default()
         };
@@ -46,7 +47,7 @@ impl Subsets {
             let hosts = members.iter().flat_map(|l| &l.hosts);
             for combination in hosts.flat_map(|host| combinations(host, &keys, config.list_as_any)) {
                 if out.sets.len() < LIMIT && !out.sets.contains_key(&combination) {
-                    let set = select(members, shape, |host| {
+                    let set = select(members, shape, zone, |host| {
                         combinations(host, &keys, config.list_as_any).contains(&combination)
                     });
                     out.sets.insert(combination, set);
@@ -88,12 +89,17 @@ impl Subsets {
     }
 }
 
-fn select(members: &[LocalityMembers], shape: &Shape, keep: impl Fn(&Endpoint) -> bool) -> Arc<EndpointSet> {
+fn select(
+    members: &[LocalityMembers],
+    shape: &Shape,
+    zone: Option<&Zone>,
+    keep: impl Fn(&Endpoint) -> bool,
+) -> Arc<EndpointSet> {
     let kept: Vec<LocalityMembers> = members
         .iter()
         .map(|l| LocalityMembers { hosts: l.hosts.iter().filter(|h| keep(h)).cloned().collect(), ..l.clone() })
         .collect();
-    let mut set = EndpointSet::new(&kept, shape);
+    let mut set = EndpointSet::zoned(&kept, shape, zone);
     set.is_subset = true;
     Arc::new(set)
 }

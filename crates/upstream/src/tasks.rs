@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
+use crate::zone::Local;
 use crate::{dns, health};
 
 type Entry = (Weak<Cluster>, fn(&Cluster));
@@ -27,9 +28,15 @@ type Lists = Mutex<BTreeMap<Duration, Vec<Entry>>>;
 pub struct Background {
     sweeps: Arc<Lists>,
     warmed: Arc<Notify>,
+    local: Option<Local>,
 }
 
 impl Background {
+    /// For a proxy that is itself part of a cluster, so that the others are routed by zone.
+    pub fn with_local(local: Option<Local>) -> Self {
+        Self { local, ..Self::default() }
+    }
+
     /// Told, for one who waits, when some cluster has become warm.
     pub fn warmed(&self) -> Arc<Notify> {
         self.warmed.clone()
@@ -88,6 +95,15 @@ impl Cluster {
             }
             ClusterKind::StrictDns | ClusterKind::LogicalDns => self.tasks.spawn(dns::run(Arc::downgrade(self))),
             ClusterKind::Static | ClusterKind::Eds => {}
+        }
+        if let Some(mut origin) = background.local.as_ref().and_then(|local| self.take_part(local)) {
+            let cluster = Arc::downgrade(self);
+            self.tasks.spawn(async move {
+                while origin.changed().await.is_ok() {
+                    let Some(cluster) = cluster.upgrade() else { return };
+                    cluster.rebuild();
+                }
+            });
         }
         if !self.plan.health_checks.is_empty() {
             self.tasks.spawn(health::run(Arc::downgrade(self)));

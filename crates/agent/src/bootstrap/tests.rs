@@ -34,3 +34,26 @@ fn both_bootstraps_are_valid_messages() {
         assert_eq!(node.locality.unwrap().sub_zone, "rack1");
     }
 }
+
+#[test]
+fn a_proxy_that_is_to_know_its_own_workload_has_a_cluster_of_it() {
+    let mut told = settings();
+    told.metadata.insert("ENABLE_SELF_DISCOVERY".into(), json!("true"));
+    for (make, others) in
+        [(&envoy as &dyn Fn(&Settings, &Sockets) -> Value, 4), (&|settings: &Settings, _: &Sockets| own(settings), 0)]
+    {
+        let read = |settings: &Settings| {
+            let json = make(settings, &Sockets::below(Path::new("x")));
+            let message: meltemi_proto::envoy::config::bootstrap::v3::Bootstrap =
+                meltemi_proto::json::from_value(&json).unwrap();
+            let clusters = message.static_resources.map(|resources| resources.clusters).unwrap_or_default();
+            let local = message.cluster_manager.map(|manager| manager.local_cluster_name).unwrap_or_default();
+            (local, clusters)
+        };
+        let (local, clusters) = read(&settings());
+        assert_eq!((local.as_str(), clusters.len()), ("", others));
+        let (local, clusters) = read(&told);
+        assert_eq!((local.as_str(), clusters.len()), ("local_cluster", others + 1));
+        assert_eq!(clusters[others].name, local);
+    }
+}

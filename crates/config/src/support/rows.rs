@@ -10,60 +10,57 @@ pub(super) struct Row {
     /// Empty: whatever the value.
     pub values: &'static [&'static str],
     pub note: &'static str,
+    /// Istio accepts it as well and makes nothing of it, so there is nothing to come.
+    pub inert: bool,
 }
 
 const fn kind(kinds: &'static [Kind], note: &'static str) -> Row {
-    Row { kinds, path: "", values: &[], note }
+    Row { kinds, path: "", values: &[], note, inert: false }
 }
 
 const fn field(kinds: &'static [Kind], path: &'static str) -> Row {
-    Row { kinds, path, values: &[], note: "" }
+    Row { kinds, path, values: &[], note: "", inert: false }
+}
+
+const fn inert(kinds: &'static [Kind], path: &'static str, note: &'static str) -> Row {
+    Row { kinds, path, values: &[], note, inert: true }
 }
 
 const fn values(kinds: &'static [Kind], path: &'static str, values: &'static [&'static str]) -> Row {
-    Row { kinds, path, values, note: "" }
+    Row { kinds, path, values, note: "", inert: false }
 }
 
 const fn mesh(path: &'static str) -> Row {
-    Row { kinds: &[], path, values: &[], note: "" }
+    Row { kinds: &[], path, values: &[], note: "", inert: false }
 }
 
 const fn mesh_values(path: &'static str, values: &'static [&'static str]) -> Row {
-    Row { kinds: &[], path, values, note: "" }
+    Row { kinds: &[], path, values, note: "", inert: false }
 }
 
 const VS: &[Kind] = &[Kind::VirtualService];
-const DR: &[Kind] = &[Kind::DestinationRule];
 const SE: &[Kind] = &[Kind::ServiceEntry];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
 const RESILIENCE: &[Kind] = &[Kind::ResiliencePolicy, Kind::FutureFeatures];
 const SERVICE: &[Kind] = &[Kind::Service];
 
+const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCertificates";
+
 pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::AuthorizationPolicy], "requests that it would deny are let through"),
     kind(&[Kind::RequestAuthentication], "tokens are neither checked nor read"),
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
     kind(&[Kind::EnvoyFilter], ""),
-    Row {
-        kinds: RESILIENCE,
-        path: "spec.anomalyDetection",
-        values: &[],
-        note: "outlierDetection of a DestinationRule is",
-    },
-    kind(&[Kind::ProxyConfig], "MeshConfig's defaultConfig applies"),
+    Row { note: "outlierDetection of a DestinationRule is", ..field(RESILIENCE, "spec.anomalyDetection") },
+    Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
     kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
     field(VS, "spec.http[].match[].headers{@request.auth.claims}"),
     field(VS, "spec.http[].match[].withoutHeaders{@request.auth.claims}"),
-    field(VS, "spec.tcp[].match[].sourceSubnet"),
-    field(DR, "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting"),
-    field(DR, "spec.trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
-    field(DR, "spec.subsets[].trafficPolicy.loadBalancer.zoneAwareLbSetting"),
-    field(DR, "spec.subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
-    field(GATEWAY, "spec.servers[].defaultEndpoint"),
-    field(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates"),
-    field(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates"),
-    values(SIDECAR, "spec.egress[].port.protocol", &["HTTP_PROXY"]),
+    inert(VS, "spec.tcp[].match[].sourceSubnet", "use sourceLabels or sourceNamespace"),
+    inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),
+    inert(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
+    inert(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
     values(SE, "spec.resolution", &["DYNAMIC_DNS"]),
     values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
     field(SERVICE, "spec.externalIPs"),
@@ -86,7 +83,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("enablePrometheusMerge"),
     mesh("hboneIdleTimeout"),
     mesh("verifyCertificateAtClient"),
-    mesh("zoneAwareLbSetting"),
     mesh_values("outboundTrafficPolicy.mode", &["ALLOW_ANY_DYNAMIC_DNS"]),
     mesh("outboundTrafficPolicy.tls"),
     mesh("extensionProviders[].envoyExtAuthzHttp"),

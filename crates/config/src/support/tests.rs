@@ -28,6 +28,9 @@ fn the_list_holds_every_field_of_every_kind() {
     assert_eq!(has("VirtualService", "spec.http[].match[].headers{}.exact"), Some(Status::Enforced));
     let claims = "spec.http[].match[].headers{@request.auth.claims}";
     assert_eq!(has("VirtualService", claims), Some(Status::NotEnforced));
+    assert_eq!(has("VirtualService", "spec.tcp[].match[].sourceSubnet"), Some(Status::NoEffect));
+    assert_eq!(has("Gateway", "spec.servers[].defaultEndpoint"), Some(Status::NoEffect));
+    assert_eq!(has("Sidecar", "spec.ingress[].defaultEndpoint"), Some(Status::Enforced));
     assert_eq!(has("ServiceEntry", "spec.resolution"), Some(Status::PartlyEnforced(&["DYNAMIC_DNS"])));
     assert_eq!(has("DestinationRule", "spec.trafficPolicy.tunnel.protocol"), Some(Status::Enforced));
     assert_eq!(has("PeerAuthentication", "spec.portLevelMtls{}.mode"), Some(Status::Enforced));
@@ -95,13 +98,15 @@ fn shown(text: &str) -> Vec<String> {
 fn what_is_set_and_not_enforced_is_a_warning_at_its_line() {
     let head = |kind: &str| format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n");
     let text = format!(
-        "{}  host: a\n  subsets:\n  - name: v1\n    trafficPolicy:\n      loadBalancer: {{zoneAwareLbSetting: {{}}}}\n",
-        head("DestinationRule")
+        "{}  hosts: [a]\n  tcp:\n  - match: [{{sourceSubnet: 10.0.0.0/8}}]\n    route: [{{destination: {{host: a}}}}]\n",
+        head("VirtualService")
     );
     assert_eq!(
         shown(&text),
-        ["f:9: warning: DestinationRule default/a: spec.subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting: \
-          zoneAwareLbSetting is accepted but not enforced yet"]
+        [
+            "f:7: warning: VirtualService default/a: spec.tcp[0].match[0].sourceSubnet: sourceSubnet is accepted and has no \
+          effect, as in Istio: use sourceLabels or sourceNamespace"
+        ]
     );
     let text = format!("{}  hosts: ['*.a']\n  resolution: DYNAMIC_DNS\n", head("ServiceEntry"));
     assert_eq!(

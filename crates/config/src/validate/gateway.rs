@@ -48,9 +48,6 @@ fn server(server: &Server, converted: bool, at: &Path<'_>, v: &mut Validation) {
     if port.target_port != 0 {
         v.error(&port_at.field("targetPort"), "targetPort has no impact on Gateways");
     }
-    if !server.default_endpoint.is_empty() {
-        v.warn(&at.field("defaultEndpoint"), "defaultEndpoint has no impact on Gateways");
-    }
     if !server.name.is_empty() {
         v.check(&at.field("name"), names::dns_label(&server.name));
     }

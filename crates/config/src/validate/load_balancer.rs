@@ -133,7 +133,12 @@ pub(super) fn locality_lb(
     }
 }
 
-fn zone_aware_lb(zone: &ZoneAwareLbSetting, outlier: Option<&OutlierDetection>, at: &Path<'_>, v: &mut Validation) {
+pub(super) fn zone_aware_lb(
+    zone: &ZoneAwareLbSetting,
+    outlier: Option<&OutlierDetection>,
+    at: &Path<'_>,
+    v: &mut Validation,
+) {
     let fails_over = !zone.failover.is_empty() || !zone.failover_priority.is_empty();
     if outlier.is_none() && fails_over {
         v.warn(at, "outlier detection policy must be provided for failover");
@@ -143,8 +148,8 @@ fn zone_aware_lb(zone: &ZoneAwareLbSetting, outlier: Option<&OutlierDetection>, 
     for (i, priority) in zone.failover_priority.iter().enumerate() {
         let label = priority.split('=').next().unwrap_or_default();
         let at = priorities.index(i);
-        v.require(&at, label != ZONE && label != SUBZONE, "zones are balanced by zone awareness itself");
-        v.require(&at, label != REGION || zone.failover.is_empty(), "can not be set together with failover");
+        let topology = [REGION, ZONE, SUBZONE].contains(&label);
+        v.require(&at, !topology, "regions and zones are ordered by zone awareness itself");
     }
     if let Some(size) = zone.min_cluster_size {
         v.require(&at.field("minClusterSize"), size >= 1, "must be at least 1");

@@ -3,7 +3,7 @@
 use super::common::{duration, duration_or_zero};
 use super::destination_rule::{client_tls, connection_pool, outlier_detection, tcp_keepalive};
 use super::http::http_retry;
-use super::load_balancer::locality_lb;
+use super::load_balancer::{locality_lb, zone_aware_lb};
 use super::{Validation, common};
 use crate::mesh::{
     ExtensionProvider, MeshConfig, MeshNetworks, MeshOutboundTrafficPolicyMode, OpenTelemetryProvider, TlsConfig,
@@ -114,6 +114,9 @@ fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
     if let Some(locality) = &c.locality_lb_setting {
         // Outlier detection is the DestinationRule's: its absence here says nothing.
         locality_lb(locality, Some(&Default::default()), &at.field("localityLbSetting"), v);
+    }
+    if let Some(zone) = &c.zone_aware_lb_setting {
+        zone_aware_lb(zone, Some(&Default::default()), &at.field("zoneAwareLbSetting"), v);
     }
     if let Some(policy) = &c.default_traffic_policy {
         let at = at.field("defaultTrafficPolicy");

@@ -174,7 +174,7 @@ fn balancer(cluster: &Cluster) -> String {
     let locality = match &cluster.lb.locality {
         LocalityLb::None => return policy.to_owned(),
         LocalityLb::Weighted => "by locality weights",
-        LocalityLb::ZoneAware { .. } => "zone aware",
+        LocalityLb::ZoneAware(_) => "zone aware",
     };
     let panic = words::percent(cluster.lb.healthy_panic_threshold);
     format!("{policy}, {locality}; health is ignored when under {panic} are healthy")

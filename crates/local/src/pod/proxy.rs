@@ -72,7 +72,7 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
         ("SERVICE_ACCOUNT", replica.service_account.clone()),
         ("PILOT_CERT_PROVIDER", "istiod".to_owned()),
         ("TRUST_DOMAIN", pod.shared.trust_domain.clone()),
-        ("PROXY_CONFIG", proxy_config(replica)),
+        ("PROXY_CONFIG", replica.proxy_config.clone()),
         ("ISTIO_META_POD_PORTS", json!(ports).to_string()),
         ("ISTIO_META_APP_CONTAINERS", containers.join(",")),
         ("ISTIO_META_CLUSTER_ID", "Kubernetes".to_owned()),
@@ -92,10 +92,4 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
         settings.remove("ISTIO_META_DNS_CAPTURE");
     }
     settings.into_iter().collect()
-}
-
-/// The pod's own annotation wins over the fabric's.
-fn proxy_config(replica: &Replica) -> String {
-    let own = replica.annotations.get("proxy.istio.io/config").cloned();
-    own.unwrap_or_else(|| json!({"concurrency": 1, "terminationDrainDuration": "1s"}).to_string())
 }

@@ -12,7 +12,8 @@ fn an_address_leads_to_each_ready_replica_alike() {
                 ports: [{name: http, containerPort: 8080}]}]}}}\n";
     let documents = meltemi_config::parse_documents("m.yaml", text);
     let objects: Vec<_> = documents.into_iter().map(|d| d.object.expect("a good document")).collect();
-    let desired = crate::workload::desired(&objects, &Images::new(BTreeMap::new(), "/opt/meltemi".into()));
+    let desired =
+        crate::workload::desired(&objects, &Images::new(BTreeMap::new(), "/opt/meltemi".into()), &Default::default());
     let addresses = BTreeMap::from([("shop/none".to_owned(), Ipv4Addr::new(10, 96, 0, 10))]);
     let place = |last| Ipv4Addr::new(10, 244, 0, last);
     let ready = [(&*desired.list[0], place(2)), (&*desired.list[1], place(3))];

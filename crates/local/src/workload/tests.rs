@@ -7,7 +7,7 @@ fn desired_of(text: &str) -> Desired {
     let objects: Vec<_> =
         documents.into_iter().map(|d| d.object.unwrap_or_else(|| panic!("{:?}", d.problems))).collect();
     let table = [("team/app".to_owned(), PathBuf::from("/srv/app"))];
-    desired(&objects, &Images::new(table.into_iter().collect(), PathBuf::from("/opt/meltemi")))
+    desired(&objects, &Images::new(table.into_iter().collect(), PathBuf::from("/opt/meltemi")), &MeshConfig::default())
 }
 
 fn deployment(replicas: u32, template: &str, container: &str) -> String {
@@ -142,7 +142,7 @@ fn a_pod_may_name_the_envoy_that_is_its_proxy() {
         let objects: Vec<_> = documents.into_iter().map(|d| d.object.expect("a good document")).collect();
         let table = [("envoy".to_owned(), PathBuf::from("/usr/bin/envoy"))];
         let images = Images::new(table.into_iter().collect(), PathBuf::from("/opt/meltemi"));
-        let found = desired(&objects, &images.with_envoy(Some(PathBuf::from("/opt/envoy"))));
+        let found = desired(&objects, &images.with_envoy(Some(PathBuf::from("/opt/envoy"))), &MeshConfig::default());
         let proxy = |replica: &Arc<Replica>| replica.envoy.as_ref().map(|path| path.display().to_string());
         let warnings: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
         (found.list.iter().map(proxy).collect::<Vec<_>>(), warnings)

@@ -4,6 +4,7 @@
 use crate::support::{Backend, DEADLINE, Process, cache, envoy, exchange, free_address, get, meltemi};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,10 +16,15 @@ pub struct Discovery {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub folder: PathBuf,
+    arguments: Vec<OsString>,
 }
 
 impl Discovery {
     pub fn start(dir: &Path, files: &[(&str, String)]) -> Self {
+        Self::start_with(dir, files, &[])
+    }
+
+    pub fn start_with(dir: &Path, files: &[(&str, String)], more: &[&str]) -> Self {
         let folder = dir.join("config");
         std::fs::create_dir_all(&folder).expect("folder");
         for (name, text) in files {
@@ -28,14 +34,38 @@ impl Discovery {
         // Nothing here serves secrets, and an Envoy whose clusters may ask for one waits for it before it listens.
         let mesh = dir.join("mesh.yaml");
         std::fs::write(&mesh, "enableAutoMtls: false\n").expect("write");
-        let mut command = meltemi();
-        command.arg("discovery").arg("--meshConfig").arg(&mesh).arg("--configDir").arg(&folder);
-        command.args(["--grpcAddr", &grpc.to_string(), "--secureGRPCAddr", &secure.to_string()]);
-        command.args(["--httpAddr", &http.to_string(), "--monitoringAddr", &monitoring.to_string()]);
-        let mut process = Process::start("discovery", &mut command, dir);
-        process.wait_listening(grpc);
-        process.wait_listening(http);
-        Self { process, grpc, http, folder }
+        let mut arguments = vec!["discovery".into(), "--meshConfig".into(), mesh.into_os_string()];
+        arguments.extend(["--configDir".into(), folder.clone().into_os_string()]);
+        let ports = [
+            ("--grpcAddr", grpc),
+            ("--secureGRPCAddr", secure),
+            ("--httpAddr", http),
+            ("--monitoringAddr", monitoring),
+        ];
+        arguments.extend(ports.into_iter().flat_map(|(name, address)| [name.into(), address.to_string().into()]));
+        arguments.extend(more.iter().map(OsString::from));
+        let process = Self::launch(&arguments, dir);
+        let mut discovery = Self { process, grpc, http, folder, arguments };
+        discovery.wait();
+        discovery
+    }
+
+    fn launch(arguments: &[OsString], dir: &Path) -> Process {
+        Process::start("discovery", meltemi().args(arguments), dir)
+    }
+
+    fn wait(&mut self) {
+        self.process.wait_listening(self.grpc);
+        self.process.wait_listening(self.http);
+    }
+
+    /// Kills it, does something while there is none, and starts it again on the same ports.
+    pub fn kill_and_restart(&mut self, dir: &Path, meanwhile: impl FnOnce(&Self)) {
+        self.process.signal("KILL");
+        self.process.wait(DEADLINE);
+        meanwhile(self);
+        self.process = Self::launch(&self.arguments, dir);
+        self.wait();
     }
 
     /// Replaces a file as an editor or a Kubernetes volume does: beside it, then moved, so that nobody reads half of it.
@@ -133,6 +163,7 @@ fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result<Pro
         "node": {
             "id": "router~127.0.0.1~gw-1.istio-system~istio-system.svc.cluster.local",
             "cluster": "gw.istio-system",
+            "locality": { "region": "here", "zone": "a" },
             "metadata": { "NAMESPACE": "istio-system", "LABELS": { "istio": "ingressgateway" }, "DIALECT": dialect },
         },
         "dynamic_resources": {

@@ -167,6 +167,12 @@ fn town() -> String {
         "web",
         "selector: {app: web}, ports: [{name: http, port: 8080}, {name: http-alt, port: 80, targetPort: 8080}, {name: grpc, port: 7070}, {name: tcp, port: 9000}, {name: auto, port: 8000}, {name: auto-text, port: 9001}, {name: declared, port: 8081, targetPort: 8080, appProtocol: http}]",
     );
+    text += &istio(
+        "ProxyConfig",
+        "client",
+        "selector: {matchLabels: {app: client}}\nconcurrency: 2\nenvironmentVariables: {ISTIO_META_TOWN: here}",
+    )
+    .replace("istio.io/v1\n", "istio.io/v1beta1\n");
     text += &service("app", "client", "selector: {app: client}, ports: [{name: http, port: 8080}]");
     text += &service("app", "headless", "clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080}]");
     text += &service(
@@ -636,6 +642,29 @@ fn scoping() -> Vec<Case> {
             outbound("REGISTRY_ONLY", "'./*', 'legacy/plain.legacy.svc.cluster.local'"),
             |t| t.served("http://plain.legacy:8080/").map(drop),
         ),
+        case(
+            "an HTTP proxy port of a Sidecar takes requests for every port",
+            istio(
+                "Sidecar",
+                "default",
+                "egress:\n- {port: {number: 3128, name: proxy, protocol: HTTP_PROXY}, bind: 127.0.0.1, captureMode: NONE, hosts: ['*/*']}",
+            ),
+            |t| {
+                for url in ["http://web.app.svc.cluster.local:8080/", "http://web.app.svc.cluster.local:8081/"] {
+                    let answer = t.served(&format!("-x http://127.0.0.1:3128 {url}"))?;
+                    check(answer["service"].as_str().is_some_and(|by| by.starts_with("web-")), || answer.to_string())?;
+                }
+                let answer = t.served("-x http://127.0.0.1:3128 http://plain.legacy.svc.cluster.local:8080/")?;
+                check(answer["service"] == "plain", || answer.to_string())
+            },
+        ),
+        case("a ProxyConfig reaches the proxies that it selects", "", |t| {
+            let told = |pod: &Pod| Ok::<_, String>(pod.curl("http://127.0.0.1:15000/server_info")?.text());
+            let (client, web) = (told(&t.client)?, told(&t.mesh.pod("web-v1"))?);
+            check(!web.contains("\"TOWN\""), || web)?;
+            let told = ["\"TOWN\": \"here\"", "\"concurrency\": 2"].iter().all(|word| client.contains(word));
+            check(told, || client)
+        }),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
 //! missing prints "skipped: …" and says which script installs it.
 
+mod changes;
 mod connect;
 mod control_plane;
 mod differential;
@@ -11,6 +12,7 @@ mod features;
 mod foreign_ads;
 mod goaway;
 mod load_tools;
+mod localities;
 mod lossless;
 mod mesh;
 mod observability;
@@ -21,3 +23,4 @@ mod retries;
 mod spelling;
 mod support;
 mod wire;
+mod zones;

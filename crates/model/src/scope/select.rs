@@ -101,8 +101,8 @@ fn egress(
     visible: &[Shared<Service>],
     rules: &[ConfigRef<VirtualService>],
 ) -> EgressListener {
-    // A Unix socket has no service port to match.
-    let port = listener.port.as_ref().filter(|port| port.number != 0);
+    // A Unix socket has no service port to match, and an HTTP proxy's is its own.
+    let port = listener.port.as_ref().filter(|port| port.number != 0 && !super::is_http_proxy(port));
     let imported = visible.iter().filter(|service| imports.has_service(&service.namespace, &service.hostname));
     let services: Vec<_> = imported
         .filter_map(|service| match port {

@@ -40,6 +40,11 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
     let listeners = resources(&statics.listeners, "listeners", listener::listener)?;
     let clusters = resources(&statics.clusters, "clusters", cluster::cluster)?;
     whole::check_names(&clusters).and_then(|()| whole::check_routes(&listeners, &clusters)).at("static_resources")?;
+    let local_cluster =
+        value.cluster_manager.as_ref().and_then(|manager| super::common::non_empty(&manager.local_cluster_name));
+    if let Some(name) = local_cluster.as_ref().filter(|name| !clusters.iter().any(|cluster| cluster.name == **name)) {
+        return refuse(format!("cluster_manager.local_cluster_name: no static cluster {name:?}"));
+    }
     Ok(Bootstrap {
         node,
         listeners,
@@ -50,10 +55,7 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
         ads,
         admin: value.admin.as_ref().map(admin).transpose().at("admin")?,
         runtime: runtime(value.layered_runtime.as_ref()),
-        local_cluster: value
-            .cluster_manager
-            .as_ref()
-            .and_then(|manager| super::common::non_empty(&manager.local_cluster_name)),
+        local_cluster,
         ignored: crate::support::ignored(&bytes, "envoy.config.bootstrap.v3.Bootstrap"),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::common::{duration, duration_or, enumeration, percent, positive, required, resolve, unpack};
 use super::route_action::hash_policies;
-use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, SlowStart};
+use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, SlowStart, ZoneAware};
 use crate::error::{At, Result, refuse};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3 as proto;
@@ -216,13 +216,35 @@ fn locality(value: Option<&ext::common::v3::LocalityLbConfig>) -> Result<Option<
     match value.and_then(|config| config.locality_config_specifier.as_ref()) {
         None => Ok(None),
         Some(Specifier::LocalityWeightedLbConfig(_)) => Ok(Some(LocalityLb::Weighted)),
-        Some(Specifier::ZoneAwareLbConfig(zone)) => Ok(Some(LocalityLb::ZoneAware {
-            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0)
-                .at("zone_aware_lb_config.routing_enabled")?,
-            min_cluster_size: zone.min_cluster_size.unwrap_or(6),
-            fail_traffic_on_panic: zone.fail_traffic_on_panic,
-        })),
+        Some(Specifier::ZoneAwareLbConfig(zone)) => zone_aware(zone).at("zone_aware_lb_config").map(Some),
     }
+}
+
+fn zone_aware(zone: &ext::common::v3::locality_lb_config::ZoneAwareLbConfig) -> Result<LocalityLb> {
+    use ext::common::v3::locality_lb_config::zone_aware_lb_config::LocalityBasis;
+    #[allow(deprecated)]
+    let forced = zone.force_locality_direct_routing.then_some(1);
+    let basis = enumeration::<LocalityBasis>(zone.locality_basis).at("locality_basis")?;
+    Ok(LocalityLb::ZoneAware(ZoneAware {
+        force_local_zone: zone.force_local_zone.map(|force| force.min_size.unwrap_or(1)).or(forced),
+        by_weight: basis == LocalityBasis::HealthyHostsWeight,
+        ..zone_base(zone.routing_enabled.as_ref(), zone.min_cluster_size, zone.fail_traffic_on_panic)?
+    }))
+}
+
+/// What the cluster's own field and the load balancing policy's have in common.
+fn zone_base(
+    routing: Option<&Percent>,
+    min_cluster_size: Option<u64>,
+    fail_traffic_on_panic: bool,
+) -> Result<ZoneAware> {
+    let default = ZoneAware::default();
+    Ok(ZoneAware {
+        routing_enabled: percent(routing, f64::from(default.routing_enabled)).at("routing_enabled")?.round() as u32,
+        min_cluster_size: min_cluster_size.unwrap_or(default.min_cluster_size),
+        fail_traffic_on_panic,
+        ..default
+    })
 }
 
 pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Result<CommonLb> {
@@ -231,12 +253,10 @@ pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Resul
     let own = match config.locality_config_specifier.as_ref() {
         None => LocalityLb::None,
         Some(Specifier::LocalityWeightedLbConfig(_)) => LocalityLb::Weighted,
-        Some(Specifier::ZoneAwareLbConfig(zone)) => LocalityLb::ZoneAware {
-            routing_enabled: percent(zone.routing_enabled.as_ref(), 100.0)
-                .at("zone_aware_lb_config.routing_enabled")?,
-            min_cluster_size: zone.min_cluster_size.unwrap_or(6),
-            fail_traffic_on_panic: zone.fail_traffic_on_panic,
-        },
+        Some(Specifier::ZoneAwareLbConfig(zone)) => LocalityLb::ZoneAware(
+            zone_base(zone.routing_enabled.as_ref(), zone.min_cluster_size, zone.fail_traffic_on_panic)
+                .at("zone_aware_lb_config")?,
+        ),
     };
     let legacy_hashing = config.consistent_hashing_lb_config.as_ref();
     let hashing = extension.hashing.unwrap_or_else(|| ext::common::v3::ConsistentHashingLbConfig {

@@ -5,9 +5,10 @@ use super::common::{
 };
 use crate::error::{At, PlanError, Result, refuse};
 use crate::tls::{
-    DownstreamTls, SanKind, SanMatcher, SecretRef, TlsCertificate, TlsCommon, TlsVersion, UpstreamTls, Validation,
-    ValidationContext,
+    Curve, DownstreamTls, SanKind, SanMatcher, SecretRef, TlsCertificate, TlsCommon, TlsVersion, UpstreamTls,
+    Validation, ValidationContext,
 };
+use base64::Engine;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::common_tls_context::ValidationContextType;
 use std::path::Path;
@@ -77,7 +78,7 @@ fn common(value: &proto::CommonTlsContext, newest: TlsVersion) -> Result<TlsComm
         min_version,
         max_version,
         cipher_suites: names(&params.cipher_suites),
-        curves: names(&params.ecdh_curves),
+        curves: list(&params.ecdh_curves, "ecdh_curves", |name| curve(name)).at("tls_params")?,
         alpn: names(&value.alpn_protocols),
         certificates,
         validation: validation(value)?,
@@ -163,7 +164,7 @@ pub(crate) fn validation_context(value: &proto::CertificateValidationContext) ->
         trusted_ca,
         system_roots: value.system_root_certs.is_some(),
         watched_directory: value.watched_directory.as_ref().map(|watched| Arc::from(Path::new(&watched.path))),
-        spki: names(&value.verify_certificate_spki),
+        spki: list(&value.verify_certificate_spki, "verify_certificate_spki", |hash| spki(hash))?,
         hashes: list(&value.verify_certificate_hash, "verify_certificate_hash", |hash| sha256(hash))?,
         sans,
         crl: optional_source(value.crl.as_ref()).at("crl")?,
@@ -185,6 +186,26 @@ fn san(value: &proto::SubjectAltNameMatcher) -> Result<SanMatcher> {
         SanType::Unspecified => return refuse("san_type: is required"),
     };
     Ok(SanMatcher { kind, matcher: string_matcher(required(&value.matcher, "matcher")?).at("matcher")? })
+}
+
+/// By the names that BoringSSL knows, of those that the provider has.
+fn curve(name: &str) -> Result<Curve> {
+    match name {
+        "X25519" | "x25519" => Ok(Curve::X25519),
+        "P-256" | "prime256v1" => Ok(Curve::P256),
+        "P-384" | "secp384r1" => Ok(Curve::P384),
+        "X25519MLKEM768" => Ok(Curve::X25519MlKem768),
+        "P-224" | "P-521" | "secp224r1" | "secp521r1" | "X25519Kyber768Draft00" => {
+            refuse(format!("{name} is not supported"))
+        }
+        _ => refuse(format!("{name:?} is not a known curve")),
+    }
+}
+
+/// Base64 of a SHA-256.
+fn spki(text: &str) -> Result<[u8; 32]> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    bytes.try_into().or_else(|_| refuse("is not a SHA-256 in base64"))
 }
 
 /// 64 hexadecimal digits, with or without colons.

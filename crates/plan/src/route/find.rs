@@ -33,7 +33,7 @@ impl RouteConfiguration {
 
     pub fn find_route<'h>(&self, host: &'h VirtualHost, request: &RouteRequest<'_>) -> Option<&'h Arc<Route>> {
         let path = path_for_matching(request.path, self.ignore_path_parameters);
-        host.routes.iter().find(|route| route.matcher.matches(request, path))
+        host.routes.find(request, path)
     }
 }
 
@@ -56,7 +56,7 @@ fn path_for_matching(path: &str, ignore_parameters: bool) -> &str {
 }
 
 impl RouteMatch {
-    fn matches(&self, request: &RouteRequest<'_>, path: &str) -> bool {
+    pub(super) fn matches(&self, request: &RouteRequest<'_>, path: &str) -> bool {
         if !self.path.matches(path, request) {
             return false;
         }

@@ -736,6 +736,41 @@ fn clusters() -> Cases {
             Accept,
         ),
         (
+            "curves",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ tls_params: {{ ecdh_curves: [X25519, P-256, P-384, X25519MLKEM768] }} }} }} }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "a curve that nobody knows",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ tls_params: {{ ecdh_curves: [P-256, P-1] }} }} }} }}\n{ENDPOINT}"
+            )),
+            Refuse("ecdh_curves[1]"),
+        ),
+        (
+            "a curve that the provider lacks",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ tls_params: {{ ecdh_curves: [P-521] }} }} }} }}\n{ENDPOINT}"
+            )),
+            Unsupported("P-521"),
+        ),
+        (
+            "pinned keys",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ validation_context: {{ verify_certificate_spki: [NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=] }} }} }} }}\n{ENDPOINT}"
+            )),
+            Accept,
+        ),
+        (
+            "a pin that is no hash",
+            with_cluster(&format!(
+                "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ validation_context: {{ verify_certificate_spki: [NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A] }} }} }} }}\n{ENDPOINT}"
+            )),
+            Refuse("verify_certificate_spki"),
+        ),
+        (
             "long sni",
             with_cluster(&format!(
                 "transport_socket: {{ name: t, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {} }} }}\n{ENDPOINT}",
@@ -805,11 +840,7 @@ fn balancing() -> Cases {
             ),
             Unsupported("hash_balance_factor"),
         ),
-        (
-            "zone-aware",
-            cluster("common_lb_config: { zone_aware_lb_config: { min_cluster_size: 3 } }"),
-            Unsupported("zone-aware"),
-        ),
+        ("zone-aware", cluster("common_lb_config: { zone_aware_lb_config: { min_cluster_size: 3 } }"), Accept),
         (
             "fail on panic",
             cluster("common_lb_config: { zone_aware_lb_config: { fail_traffic_on_panic: true } }"),

@@ -93,7 +93,7 @@ impl Subscriber {
                 () = passed(self.deadlines.front()) => Step::Late,
                 () = changed(&mut self.secrets) => Step::Secrets,
                 question = asked(&mut self.questions) => Step::Asked(question),
-                _ = sweep.tick(), if self.state.configurator.lock().has_on_demand() => Step::Sweep,
+                _ = sweep.tick(), if self.state.configurator.lock().needs_time() => Step::Sweep,
             };
             match step {
                 Step::Event(Some(Event::Update(update))) => self.apply(update),

@@ -1,19 +1,20 @@
 //! Virtual hosts and clusters that traffic asked for.
 //!
 //! Owns which of them are followed, and until when. A host is put in force when the clusters that it names are, or are known
-//! not to exist; so is its next version, and until then a cluster that the present one names stays, whatever the control plane
-//! says. What nothing has used for a while is given up.
+//! not to exist; so is its next version, which waits for the latter too while the present one serves. What nothing has used for
+//! a while is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meltemi_plan::{OnDemandHost, RouteConfiguration};
+use meltemi_plan::{OnDemandHost, RouteConfiguration, VirtualHost};
 use meltemi_upstream::Cluster;
 use tokio::time::Instant;
 
+use super::grace::{self, GRACE};
 use super::references::clusters_of_host;
-use super::{ClusterSlot, Configurator, Held};
+use super::{Configurator, Held};
 use crate::demand::Need;
 
 /// Hosts, and clusters asked for by themselves, that are followed at once. Beyond it the least recently used make room, some at
@@ -21,8 +22,6 @@ use crate::demand::Need;
 const MAX_FOLLOWED: usize = 2048;
 /// What was used within this does not make room.
 const RECENTLY: Duration = Duration::from_secs(1);
-/// A host is put in force without the clusters that do not come within this.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Default)]
 pub(super) struct OnDemand {
@@ -31,8 +30,6 @@ pub(super) struct OnDemand {
     clusters: BTreeMap<Arc<str>, Followed>,
     /// Clusters that are wanted and that the control plane does not have.
     absent: BTreeSet<Arc<str>>,
-    /// Clusters that are gone, but for hosts that still lead there.
-    departing: BTreeSet<Arc<str>>,
     /// Grows when other hosts are in force.
     generation: u64,
 }
@@ -87,10 +84,8 @@ impl OnDemand {
         self.cluster_names().any(|name| **name == *cluster)
     }
 
-    /// Whether a host that is about to be replaced leads to the cluster.
-    fn holds_back(&self, cluster: &str) -> bool {
-        let replaced = self.hosts.values().filter(|slot| !slot.is_current()).filter_map(|slot| slot.active.as_ref());
-        replaced.flat_map(|plan| clusters_of_host(&plan.host)).any(|name| **name == *cluster)
+    pub(super) fn hosts_in_force(&self) -> impl Iterator<Item = &Arc<VirtualHost>> {
+        self.hosts.values().filter_map(|slot| slot.active.as_ref()).map(|plan| &plan.host)
     }
 
     /// The base with the hosts in force that belong to it.
@@ -196,45 +191,31 @@ impl Configurator {
     /// A cluster came.
     pub(super) fn cluster_came(&mut self, name: &str) {
         self.on_demand.absent.remove(name);
-        self.on_demand.departing.remove(name);
     }
 
-    /// A cluster is gone, or never was. Whether it is still needed for a moment.
-    pub(super) fn cluster_went(&mut self, name: &str) -> bool {
-        if !self.on_demand.wants(name) {
-            return false;
+    /// A cluster is gone, or never was.
+    pub(super) fn cluster_went(&mut self, name: &str) {
+        if self.on_demand.wants(name) {
+            self.on_demand.absent.insert(name.into());
+            self.dirty = true;
         }
-        let name: Arc<str> = name.into();
-        let held_back = self.on_demand.holds_back(&name);
-        if held_back {
-            self.on_demand.departing.insert(name.clone());
-        }
-        self.on_demand.absent.insert(name);
-        self.dirty = true;
-        held_back
     }
 
-    /// Puts hosts in force whose clusters are, and lets go of clusters that only their former versions needed.
+    /// Puts hosts in force whose clusters are.
     pub(super) fn advance_hosts(&mut self, now: Instant) {
         let (clusters, on_demand) = (&self.clusters, &mut self.on_demand);
         let absent = &on_demand.absent;
-        let is_there = |name: &Arc<str>| {
-            absent.contains(name) || clusters.get(name).is_some_and(|slot: &ClusterSlot| slot.active.is_some())
-        };
         for slot in on_demand.hosts.values_mut().filter(|slot| !slot.is_current()) {
             let Some(held) = &slot.held else { continue };
-            if now >= slot.came + PATIENCE || clusters_of_host(&held.plan.host).all(is_there) {
+            let serves = slot.active.as_ref().is_some_and(|former| grace::serves(clusters, &former.host));
+            let is_ready = |name: &Arc<str>| {
+                let waits = clusters.contains_key(name) || serves || !absent.contains(name);
+                grace::is_in_force(clusters, name) || !waits
+            };
+            if now >= slot.came + GRACE || clusters_of_host(&held.plan.host).all(is_ready) {
                 slot.active = Some(held.plan.clone());
                 on_demand.generation += 1;
                 (self.dirty, self.names_changed) = (true, true);
-            }
-        }
-        let departing = std::mem::take(&mut self.on_demand.departing);
-        for name in departing {
-            if self.on_demand.holds_back(&name) {
-                self.on_demand.departing.insert(name);
-            } else {
-                self.drop_cluster(&name);
             }
         }
     }
@@ -252,6 +233,11 @@ impl Configurator {
                 slot.made_of = Some(made_of);
             }
         }
+    }
+
+    /// Whether anything ends by time alone.
+    pub fn needs_time(&self) -> bool {
+        self.has_on_demand() || self.is_in_grace()
     }
 
     /// Whether anything is followed for the sake of traffic.

@@ -18,7 +18,12 @@ pub fn route_names(listener: &Listener) -> impl Iterator<Item = Arc<str>> {
 
 /// Clusters that a route configuration names.
 pub fn clusters_of_routes(routes: &RouteConfiguration) -> impl Iterator<Item = &Arc<str>> {
-    routes.virtual_hosts.iter().flat_map(|host| &host.routes).flat_map(|route| clusters_of_route(route))
+    routes.virtual_hosts.iter().flat_map(|host| clusters_of_routes_of(host))
+}
+
+/// Clusters that a virtual host's requests go to.
+pub fn clusters_of_routes_of(host: &VirtualHost) -> impl Iterator<Item = &Arc<str>> {
+    host.routes.iter().flat_map(|route| clusters_of_route(route))
 }
 
 /// Clusters that a virtual host names, those of its mirrors too.
@@ -28,7 +33,7 @@ pub fn clusters_of_host(host: &VirtualHost) -> impl Iterator<Item = &Arc<str>> {
         MirrorCluster::Named(name) => Some(name),
         MirrorCluster::Header(_) => None,
     });
-    host.routes.iter().flat_map(|route| clusters_of_route(route)).chain(mirrors)
+    clusters_of_routes_of(host).chain(mirrors)
 }
 
 fn clusters_of_route(route: &Route) -> Vec<&Arc<str>> {

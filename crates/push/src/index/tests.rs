@@ -42,3 +42,14 @@ fn a_place_that_was_left_is_given_again_and_nothing_stays() {
     }
     assert!(index.is_empty());
 }
+
+#[test]
+fn a_proxy_that_watches_its_own_workload_is_reached_by_any_services_endpoints() {
+    let mut index = Index::default();
+    let (first, second) = (index.join(&[]), index.join(&[]));
+    index.watch(second, &set(&["local_cluster"]));
+    assert_eq!(index.reached(&set(&["a.svc"]), &set(&[])).iter().collect::<Vec<_>>(), [second]);
+    assert_eq!(index.watched_of(second, &set(&["a.svc"])), set(&["local_cluster"]));
+    assert_eq!(index.watched_of(first, &set(&["a.svc"])), set(&[]));
+    assert_eq!(index.reached(&set(&[]), &set(&[])).iter().count(), 0);
+}

@@ -4,6 +4,7 @@ use crate::endpoint::LocalityView;
 use crate::wire::duration;
 use meltemi_config::networking::{ConsistentHashLb, LoadBalancerSettings, SimpleLb};
 use meltemi_proto::Any;
+use meltemi_proto::envoy::config::cluster::v3::cluster::common_lb_config::ZoneAwareLbConfig;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig,
     RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, common_lb_config,
@@ -11,8 +12,6 @@ use meltemi_proto::envoy::config::cluster::v3::cluster::{
 use meltemi_proto::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use meltemi_proto::envoy::config::cluster::v3::{Cluster, LoadBalancingPolicy};
 use meltemi_proto::envoy::config::core::v3::{RuntimeDouble, TypedExtensionConfig};
-use meltemi_proto::envoy::extensions::load_balancing_policies::common::v3::LocalityLbConfig;
-use meltemi_proto::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::LocalityConfigSpecifier;
 use meltemi_proto::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use meltemi_proto::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use meltemi_proto::envoy::r#type::v3::Percent;
@@ -28,6 +27,15 @@ pub fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, loc
         let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
         common.locality_config_specifier =
             Some(common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(Default::default()));
+    }
+    if let Some(zone) = locality.and_then(LocalityView::zone) {
+        let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
+        let config = ZoneAwareLbConfig {
+            routing_enabled: (!zone.enabled).then_some(Percent { value: 0.0 }),
+            min_cluster_size: zone.min_cluster_size,
+            ..ZoneAwareLbConfig::default()
+        };
+        common.locality_config_specifier = Some(common_lb_config::LocalityConfigSpecifier::ZoneAwareLbConfig(config));
     }
     if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)) {
         cluster.lb_policy = LbPolicy::ClusterProvided as i32;
@@ -62,22 +70,18 @@ pub fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, loc
     }
 }
 
-/// Peak-EWMA where the proxy has it, else least requests. The rule's own choice of a policy comes first.
+/// Peak-EWMA where the proxy has it, else least requests. What a rule says of its own comes first: a policy, or shares of
+/// localities, of which Envoy's peak-EWMA knows nothing.
 pub fn adaptive(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, window: Duration) {
     let chosen = settings.is_some_and(|own| {
         let simple = own.simple.unwrap_or_default() != SimpleLb::Unspecified;
         simple || own.consistent_hash.is_some() || own.warmup.is_some() || own.warmup_duration_secs.is_some()
     });
-    if chosen || cluster.lb_policy != LbPolicy::LeastRequest as i32 {
+    let by_locality = cluster.common_lb_config.as_ref().is_some_and(|own| own.locality_config_specifier.is_some());
+    if chosen || by_locality || cluster.lb_policy != LbPolicy::LeastRequest as i32 {
         return;
     }
-    // The list has its own word on localities; the cluster's is not read beside it.
-    let common = cluster.common_lb_config.as_ref().and_then(|common| common.locality_config_specifier.as_ref());
-    let weighted = common.map(|_| LocalityLbConfig {
-        locality_config_specifier: Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(Default::default())),
-    });
     let peak_ewma = PeakEwma { decay_time: Some(duration(window / WINDOW_DECAYS)), ..PeakEwma::default() };
-    let least_request = LeastRequest { locality_lb_config: weighted, ..LeastRequest::default() };
     let policy = |name: &str, config: Any| Policy {
         typed_extension_config: Some(TypedExtensionConfig {
             name: format!("envoy.load_balancing_policies.{name}"),
@@ -85,7 +89,10 @@ pub fn adaptive(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>, 
         }),
     };
     cluster.load_balancing_policy = Some(LoadBalancingPolicy {
-        policies: vec![policy("peak_ewma", Any::pack(&peak_ewma)), policy("least_request", Any::pack(&least_request))],
+        policies: vec![
+            policy("peak_ewma", Any::pack(&peak_ewma)),
+            policy("least_request", Any::pack(&LeastRequest::default())),
+        ],
     });
 }
 

@@ -450,3 +450,42 @@ fn inbound_case(case: &serde_json::Value) -> meltemi_model::Snapshot {
     snapshot = snapshot.next(&update).0;
     snapshot
 }
+
+#[test]
+fn zone_awareness_is_said_in_every_place_of_a_rule_and_of_the_mesh() {
+    use common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig};
+    use meltemi_proto::envoy::config::cluster::v3::cluster::common_lb_config;
+    let service = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web.example], ports: [{name: http, number: 80, protocol: HTTP}, {name: more, number: 81, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.0.0.1}]}
+---
+";
+    let zone = |policy: &str, mesh: &str, name: &str| {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: web, namespace: shop}}\nspec: {{host: web.example, {policy}}}\n"
+        );
+        let found = clusters(&with_mesh_config(&format!("{service}{rule}"), mesh), &sidecar("10.9.9.9", "shop"));
+        match found[name].common_lb_config.as_ref()?.locality_config_specifier? {
+            LocalityConfigSpecifier::ZoneAwareLbConfig(config) => Some(config),
+            LocalityConfigSpecifier::LocalityWeightedLbConfig(_) => panic!("weighted"),
+        }
+    };
+    let sized = |size| Some(ZoneAwareLbConfig { min_cluster_size: Some(size), ..ZoneAwareLbConfig::default() });
+    let lb = "loadBalancer: {zoneAwareLbSetting: {minClusterSize: 3}}";
+    let whole = "outbound|80||web.example";
+    assert_eq!(zone("", "{}", whole), None);
+    assert_eq!(zone(&format!("trafficPolicy: {{{lb}}}"), "{}", whole), sized(3));
+    let port = format!("trafficPolicy: {{portLevelSettings: [{{port: {{number: 81}}, {lb}}}]}}");
+    assert_eq!([zone(&port, "{}", whole), zone(&port, "{}", "outbound|81||web.example")], [None, sized(3)]);
+    let subset = format!("subsets: [{{name: v1, trafficPolicy: {{{lb}}}}}]");
+    assert_eq!(zone(&subset, "{}", "outbound|80|v1|web.example"), sized(3));
+    let both =
+        format!("subsets: [{{name: v1, trafficPolicy: {{portLevelSettings: [{{port: {{number: 81}}, {lb}}}]}}}}]");
+    assert_eq!(zone(&both, "{}", "outbound|81|v1|web.example"), sized(3));
+    let mesh = "zoneAwareLbSetting: {minClusterSize: 9}";
+    assert_eq!(zone("", mesh, whole), sized(9));
+    assert_eq!(zone("trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}", mesh, whole), None);
+    let off = zone("trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: false}}}", mesh, whole).unwrap();
+    assert_eq!((off.routing_enabled.map(|part| part.value), off.min_cluster_size), (Some(0.0), None));
+}

@@ -28,6 +28,7 @@ fn of_service(found: &Found) -> Vec<LocalityLbEndpoints> {
             && selects(pairs(&found.subset), &endpoint.labels)
             && (found.with_unhealthy || endpoint.health != Health::Unhealthy)
             && (mtls || !found.mtls_only)
+            && found.workload.as_ref().is_none_or(|workload| workload.has(endpoint))
             && found.node_name.as_ref().is_none_or(|name| *name == endpoint.node_name);
         if wanted {
             let tls = mtls && endpoint.tls_mode == TlsMode::Istio;

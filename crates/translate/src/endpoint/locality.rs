@@ -1,7 +1,9 @@
 //! Locality: which endpoints come first, and how much weight each locality gets.
 
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::networking::{LocalityDistribute, LocalityFailover, LocalityLbSetting, TrafficPolicy};
+use meltemi_config::networking::{
+    LocalityDistribute, LocalityFailover, LocalityLbSetting, TrafficPolicy, ZoneAwareLbSetting,
+};
 use meltemi_model::{Endpoint, Labels, Locality, Node, Service, Snapshot, TrafficDistribution};
 use meltemi_proto::envoy::config::endpoint::v3::LocalityLbEndpoints;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,50 +22,83 @@ pub struct LocalityView {
     failover: Vec<LocalityFailover>,
     /// Labels in order of weight, with the value the endpoint must have where the rule or the proxy names one.
     failover_priority: Vec<(Arc<str>, Option<Arc<str>>)>,
+    zone: Option<ZoneAware>,
     /// The proxy's own; empty in the view of settings alone.
     locality: Locality,
 }
 
+/// What a cluster says of zone aware routing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ZoneAware {
+    pub enabled: bool,
+    /// `None`: Envoy's own default.
+    pub min_cluster_size: Option<u64>,
+}
+
+/// A label to compare, with the value to have if the rule names one.
+fn wanted(entry: &Arc<str>) -> (Arc<str>, Option<Arc<str>>) {
+    match entry.split_once('=') {
+        Some((key, value)) => (key.into(), Some(value.into())),
+        None => (entry.clone(), None),
+    }
+}
+
 impl LocalityView {
-    /// What applies to a cluster of this service, wherever the proxy is. `None`: localities do not matter.
+    /// What applies to a cluster of this service, wherever the proxy is. `None`: localities do not matter. A rule comes before
+    /// the service's own preference, and that before the mesh's; of two settings in one place zone awareness wins.
     pub fn settings(mesh: &MeshConfig, service: &Service, policy: Option<&TrafficPolicy>) -> Option<Self> {
-        let own =
-            policy.and_then(|policy| policy.load_balancer.as_ref()).and_then(|lb| lb.locality_lb_setting.as_ref());
+        let own = policy.and_then(|policy| policy.load_balancer.as_ref());
         let order: &[&str] = match service.distribution {
             TrafficDistribution::Any => &[],
             TrafficDistribution::PreferSameZone => &[NETWORK, REGION, ZONE],
             TrafficDistribution::PreferSameNode => &[NETWORK, REGION, ZONE, SUB_ZONE, HOST],
         };
-        let near = LocalityLbSetting {
-            failover_priority: order.iter().map(|key| Arc::from(*key)).collect(),
-            ..LocalityLbSetting::default()
-        };
-        let (settings, forced) = match (own, order) {
-            (Some(own), _) => (own, false),
-            (None, []) => (mesh.locality_lb_setting.as_ref()?, false),
-            (None, _) => (&near, true),
-        };
+        // Without outlier detection a proxy would never notice that it should fail over.
+        let detects = policy.is_some_and(|policy| policy.outlier_detection.is_some());
+        if let Some(zone) = own.and_then(|lb| lb.zone_aware_lb_setting.as_ref()) {
+            return Some(Self::by_zone(zone));
+        }
+        if let Some(own) = own.and_then(|lb| lb.locality_lb_setting.as_ref()) {
+            return Self::by_setting(own, detects);
+        }
+        if !order.is_empty() {
+            let failover_priority = order.iter().map(|key| Arc::from(*key)).collect();
+            return Self::by_setting(&LocalityLbSetting { failover_priority, ..LocalityLbSetting::default() }, true);
+        }
+        if let Some(zone) = &mesh.zone_aware_lb_setting {
+            return Some(Self::by_zone(zone));
+        }
+        Self::by_setting(mesh.locality_lb_setting.as_ref()?, detects)
+    }
+
+    fn by_setting(settings: &LocalityLbSetting, detects: bool) -> Option<Self> {
         if settings.enabled == Some(false) {
             return None;
         }
-        // Without outlier detection a proxy would never notice that it should fail over.
-        let detects = forced || policy.is_some_and(|policy| policy.outlier_detection.is_some());
-        if settings.distribute.is_empty() && !detects {
-            return None;
-        }
-        let wanted = |entry: &Arc<str>| match entry.split_once('=') {
-            Some((key, value)) => (Arc::from(key), Some(Arc::from(value))),
-            None => (entry.clone(), None),
-        };
-        let view = Self { distribute: settings.distribute.clone(), ..Self::default() };
         if !settings.distribute.is_empty() {
-            return Some(view);
+            return Some(Self { distribute: settings.distribute.clone(), ..Self::default() });
         }
-        Some(Self {
+        detects.then(|| Self {
+            failover: settings.failover.clone(),
+            failover_priority: settings.failover_priority.iter().map(wanted).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Zones of the proxy's region are the proxy's to balance; other regions only come after it. Turned off, the cluster still
+    /// says so, or a proxy that knows its own cluster would balance them by default.
+    fn by_zone(settings: &ZoneAwareLbSetting) -> Self {
+        let enabled = settings.enabled != Some(false);
+        let min_cluster_size = settings.min_cluster_size;
+        let view = Self { zone: Some(ZoneAware { enabled, min_cluster_size }), ..Self::default() };
+        if !enabled {
+            return view;
+        }
+        Self {
             failover: settings.failover.clone(),
             failover_priority: settings.failover_priority.iter().map(wanted).collect(),
             ..view
-        })
+        }
     }
 
     /// As seen from a proxy.
@@ -85,7 +120,12 @@ impl LocalityView {
 
     /// Localities share traffic by weight, so the cluster must say that weights count.
     pub fn is_weighted(&self) -> bool {
-        !self.distribute.is_empty() || !self.failover.is_empty() || !self.failover_priority.is_empty()
+        let weighs = !self.distribute.is_empty() || !self.failover.is_empty() || !self.failover_priority.is_empty();
+        self.zone.is_none() && weighs
+    }
+
+    pub fn zone(&self) -> Option<ZoneAware> {
+        self.zone
     }
 
     /// Gives groups their weights, or splits and orders them by priority.
@@ -93,7 +133,13 @@ impl LocalityView {
         if !self.distribute.is_empty() {
             return self.distribute(groups);
         }
+        if self.zone.is_some_and(|zone| !zone.enabled) {
+            return groups.into_iter().map(|group| group.rendered).collect();
+        }
         let groups = if self.failover_priority.is_empty() { groups } else { self.by_labels(groups) };
+        if self.zone.is_some() {
+            return self.by_region(groups);
+        }
         if self.failover_priority.is_empty() || !self.failover.is_empty() {
             return self.by_locality(groups);
         }
@@ -166,14 +212,30 @@ impl LocalityView {
                 3 => 0,
                 2 => 1,
                 1 => 2,
-                _ => {
-                    let target = self.failover.iter().find(|rule| *rule.from == *self.locality.region);
-                    if target.is_some_and(|rule| *rule.to == *group.locality.region) { 3 } else { 4 }
-                }
+                _ if self.fails_over_to(&group.locality) => 3,
+                _ => 4,
             };
             group.rendered.priority = group.rendered.priority * 5 + distance;
         }
         compact(groups)
+    }
+
+    /// Same region, then the region to fail over to, then the rest.
+    fn by_region(&self, mut groups: Vec<Group<'_>>) -> Vec<LocalityLbEndpoints> {
+        for group in &mut groups {
+            let distance = match &group.locality {
+                locality if locality.region == self.locality.region => 0,
+                locality if self.fails_over_to(locality) => 1,
+                _ => 2,
+            };
+            group.rendered.priority = group.rendered.priority * 3 + distance;
+        }
+        compact(groups)
+    }
+
+    fn fails_over_to(&self, locality: &Locality) -> bool {
+        let target = self.failover.iter().find(|rule| *rule.from == *self.locality.region);
+        target.is_some_and(|rule| *rule.to == *locality.region)
     }
 }
 

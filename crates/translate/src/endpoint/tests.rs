@@ -1,7 +1,7 @@
 use crate::Assignments;
 use crate::generator::Generator;
 use crate::names;
-use crate::testing::{assignment, mesh, node, sidecar};
+use crate::testing::{assignment, mesh, node, sidecar, with_mesh_config};
 use meltemi_model::Snapshot;
 use meltemi_proto::envoy::config::core::v3::address;
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -121,6 +121,37 @@ fn the_user_can_set_shares() {
         "trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'eu/a/*', to: {'eu/a/*': 80, 'eu/b/*': 20}}]}}}",
     ));
     assert_eq!(of(&snapshot, ""), ["0 eu/a 8000: 10.0.0.1 10.0.0.4!", "0 eu/b 2000: 10.0.0.2"]);
+}
+
+#[test]
+fn zones_of_the_own_region_are_left_to_the_proxy_and_other_regions_come_after() {
+    let by_zone = |settings: &str| {
+        let policy = format!("trafficPolicy: {{loadBalancer: {{zoneAwareLbSetting: {settings}}}}}");
+        of(&shop(&rule(&policy)), "")
+    };
+    let regions = ["0 eu/a 2: 10.0.0.1 10.0.0.4!", "0 eu/b 1: 10.0.0.2", "1 us/a 1: 10.0.0.3"];
+    assert_eq!(by_zone("{}"), regions);
+    assert_eq!(by_zone("{failover: [{from: eu, to: us}]}"), regions);
+    let off = ["0 eu/a 2: 10.0.0.1 10.0.0.4!", "0 eu/b 1: 10.0.0.2", "0 us/a 1: 10.0.0.3"];
+    assert_eq!(by_zone("{enabled: false}"), off);
+    assert_eq!(
+        by_zone("{failoverPriority: ['version=v2']}"),
+        ["0 eu/a 1: 10.0.0.4!", "1 us/a 1: 10.0.0.3", "2 eu/a 1: 10.0.0.1", "2 eu/b 1: 10.0.0.2"]
+    );
+    let mesh = "zoneAwareLbSetting: {}\nlocalityLbSetting: {enabled: true}";
+    assert_eq!(of(&with_mesh_config(&documents(""), mesh), ""), regions, "the mesh's, before its locality setting");
+}
+
+#[test]
+fn a_proxy_can_ask_for_its_own_workload() {
+    let workload = |ip: &str, name: &str| {
+        let node = node("sidecar", ip, "shop", json!({ "WORKLOAD_NAME": name, "LABELS": {"app": "web"} }));
+        summary(&assignment(&shop(""), &node, "local_cluster"))
+    };
+    assert_eq!(workload("10.0.0.1", "a"), ["0 eu/a 1: 10.0.0.1"], "pods of the same name only");
+    assert!(workload("10.9.9.9", "z").is_empty());
+    let nobody = node("sidecar", "10.9.9.9", "other", json!({}));
+    assert!(assignment(&shop(""), &nobody, "local_cluster").endpoints.is_empty(), "empty, not absent");
 }
 
 #[test]

@@ -79,6 +79,8 @@ struct Offer<'a> {
     bind_to_port: bool,
     cidrs: Vec<String>,
     rules: &'a [ConfigRef<VirtualService>],
+    /// A port that speaks HTTP whatever comes: nothing is sniffed.
+    http_proxy: bool,
 }
 
 struct Table<'a> {
@@ -105,10 +107,11 @@ impl<'a> Table<'a> {
             bind_to_port,
             cidrs: Vec::new(),
             rules: &egress.virtual_services,
+            http_proxy: egress.is_http_proxy(),
         };
         match &egress.port {
             Some(port) => {
-                let protocol = Protocol::parse(&port.protocol);
+                let protocol = if egress.is_http_proxy() { Protocol::Http } else { Protocol::parse(&port.protocol) };
                 for service in &egress.services {
                     self.add(offer(service, port.number, protocol));
                 }
@@ -225,7 +228,7 @@ impl<'a> Table<'a> {
         let (chains, replaces, kind_after) = match (kind, current) {
             // Virtual hosts tell HTTP services apart, so the first one's listener serves them all.
             (Kind::Http, Some(Kind::Http | Kind::Mixed)) => return,
-            (Kind::Http, None) if primary != wildcard => (vec![http()], true, Kind::Http),
+            (Kind::Http, None) if primary != wildcard || offer.http_proxy => (vec![http()], true, Kind::Http),
             (Kind::Http, None) => (vec![sniffed(http())], true, Kind::Mixed),
             (Kind::Http, Some(Kind::Tcp(_))) => {
                 let chain = if primary == wildcard { sniffed(http()) } else { http() };
@@ -284,6 +287,7 @@ impl<'a> Offer<'a> {
             bind_to_port: self.bind_to_port,
             cidrs: Vec::new(),
             rules: self.rules,
+            http_proxy: self.http_proxy,
         }
     }
 }

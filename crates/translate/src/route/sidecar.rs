@@ -19,9 +19,6 @@ use crate::view::View;
 
 /// `None` where the name is none of a sidecar's.
 pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Option<Configuration> {
-    if names::is_on_demand(name) && view.profile.on_demand {
-        return Some(to_be_asked(view, name));
-    }
     let (port, host) = match names::Route::parse(name) {
         names::Route::Port(port) => (port, None),
         names::Route::Host { host, port } => (port, Some(host)),
@@ -32,6 +29,12 @@ pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Opti
         names::Route::Unix(path) => view.scope.egress_for_bind(path),
         _ => view.scope.egress_for_port(port),
     };
+    let http_proxy = egress.is_some_and(EgressListener::is_http_proxy);
+    // A host asked for by itself is one of a port, and an HTTP proxy has those of all ports.
+    if names::is_on_demand(name) && view.profile.on_demand && !http_proxy {
+        return Some(to_be_asked(view, name));
+    }
+    let port = if http_proxy { 0 } else { port };
     let all = match egress {
         Some(egress) => ports.hosts(view, egress, port, name),
         None => Arc::new(Vec::new()),
@@ -41,7 +44,8 @@ pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Opti
         None => (*all).clone(),
     };
     let catch_all = if host.is_some() { CatchAll::None } else { catch_all(view) };
-    let ignore_port = view.profile.dialect != Dialect::Grpc;
+    // Where one configuration serves all ports, a host's port tells which is meant.
+    let ignore_port = view.profile.dialect != Dialect::Grpc && port != 0;
     let on_demand = false;
     Some(Configuration { name: name.into(), policy: super::policy(view), hosts, catch_all, ignore_port, on_demand })
 }
@@ -286,7 +290,7 @@ impl Claims {
             for hostname in &group.rule_hosts {
                 let name = names::domain(&hostname.to_lowercase(), group.port);
                 let mut domains = vec![names::bracketed(&hostname.to_lowercase())];
-                if !ignore_port {
+                if !ignore_port || port == 0 {
                     domains.push(name.clone());
                 }
                 found.extend(self.host(name, domains, &[], &group.routes));

@@ -289,6 +289,35 @@ fn a_sidecar_s_own_ports_lead_to_what_it_imports() {
 }
 
 #[test]
+fn a_sidecar_s_http_proxy_port_takes_what_it_imports_on_every_port() {
+    let egress = |port: &str| {
+        service("a", "10.1.0.1", 80, "http")
+            + &service("b", "10.1.0.2", 9090, "http")
+            + &format!(
+                "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: s, namespace: default}}\n\
+                 spec:\n  egress:\n  - {{port: {{number: 3128, protocol: {port}, name: proxy}}, bind: 127.0.0.1, hosts: [./*]}}\n"
+            )
+    };
+    let mesh = Mesh::new(&egress("HTTP"));
+    assert_eq!(mesh.names(&sidecar(), type_urls::LISTENER), ["virtualOutbound", "virtualInbound"], "nobody's port");
+    let mesh = Mesh::new(&egress("http_proxy"));
+    assert_eq!(mesh.names(&sidecar(), type_urls::LISTENER), ["127.0.0.1_3128", "virtualOutbound", "virtualInbound"]);
+    let listener = mesh.listener(&sidecar(), "127.0.0.1_3128");
+    assert!(at(&listener, "filter_chains.0.filter_chain_match").is_null(), "nothing is sniffed: {listener}");
+    assert_eq!(at(manager(at(&listener, "filter_chains.0")), "rds.route_config_name"), "3128");
+    let asks = node("sidecar", json!({"LABELS": {"app": "client"}, "ON_DEMAND": "true"}));
+    for client in [sidecar(), asks] {
+        let config = mesh.resource(&client, type_urls::ROUTE, "3128");
+        let hosts = config["virtual_hosts"].as_array().unwrap();
+        let names: Vec<_> = hosts.iter().map(|host| host["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["a.default.svc.cluster.local:80", "b.default.svc.cluster.local:9090", "allow_any"]);
+        assert_eq!(at(&hosts[1], "routes.0.route.cluster"), "outbound|9090||b.default.svc.cluster.local");
+        assert!(hosts[1]["domains"].as_array().unwrap().contains(&json!("b.default.svc.cluster.local:9090")));
+        assert_ne!(config["ignore_port_in_host_matching"], true, "the port tells the services' ports apart");
+    }
+}
+
+#[test]
 fn settings_of_the_mesh_and_the_proxy_reach_the_connection_manager() {
     let documents = service("web", "10.1.0.1", 80, "http");
     let outbound = |mesh: &str, metadata: Value| {

@@ -40,7 +40,7 @@ fn routes_get_the_hosts_they_ask_for() {
     let (members, shape) = (members(), Shape::default());
     let all = Arc::new(EndpointSet::new(&members, &shape));
     let check = |config: &LbSubsets, criteria: Option<Value>, expected: &[u8]| {
-        let chosen = Subsets::new(config, &members, &shape).choose(criteria.as_ref(), &all);
+        let chosen = Subsets::new(config, &members, &shape, None).choose(criteria.as_ref(), &all);
         let mut hosts: Vec<_> = chosen.hosts().map(|h| h.address.to_string()).collect();
         hosts.sort();
         let expected: Vec<_> = expected.iter().map(|n| testing::socket(*n, 80).to_string()).collect();

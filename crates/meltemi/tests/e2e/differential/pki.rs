@@ -1,5 +1,6 @@
 //! Certificates of the test: two authorities, servers to choose from by name, clients to accept and to refuse.
 
+use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -18,6 +19,23 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// As `verify_certificate_hash` has it.
+    pub fn hash(&self) -> String {
+        self.info().sha256_hex()
+    }
+
+    /// As `verify_certificate_spki` has it.
+    pub fn key_hash(&self) -> String {
+        let hex = self.info().key_sha256_hex().expect("a key");
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    }
+
+    fn info(&self) -> meltemi_tls::PeerInfo {
+        meltemi_tls::PeerInfo::from_certificate(&self.der).expect("a certificate")
+    }
+
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key_der.clone()).expect("a key")
     }

@@ -54,6 +54,19 @@ fn validation(pki: &Pki, random: &mut Random) -> Value {
     if random.chance(40) {
         context["match_typed_subject_alt_names"] = subject_matchers(random);
     }
+    if random.chance(25) {
+        let known = ["client", "second", "backend", "default"];
+        let (first, second) = (pki.pair(random.pick(&known)), pki.pair(random.pick(&known)));
+        match random.below(3) {
+            0 => context["verify_certificate_hash"] = json!([first.hash(), second.hash()]),
+            1 => context["verify_certificate_spki"] = json!([first.key_hash(), second.key_hash()]),
+            _ => {
+                context["verify_certificate_hash"] = json!([first.hash()]);
+                context["verify_certificate_spki"] = json!([second.key_hash()]);
+            }
+        }
+        return context;
+    }
     if random.chance(12) && context.get("match_typed_subject_alt_names").is_none() {
         // With names Envoy lets everybody in, and we only those who are named.
         context["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
@@ -62,12 +75,21 @@ fn validation(pki: &Pki, random: &mut Random) -> Value {
 }
 
 fn versions(random: &mut Random) -> Value {
-    match random.below(4) {
+    let mut params = match random.below(4) {
         0 => json!({ "tls_maximum_protocol_version": "TLSv1_2" }),
         1 => json!({ "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" }),
         // Without a maximum Envoy's own connections end at 1.2, ours at 1.3.
         _ => json!({ "tls_maximum_protocol_version": "TLSv1_3" }),
+    };
+    if random.chance(40) {
+        params["ecdh_curves"] = json!(random.pick(&[
+            &["P-256"][..],
+            &["P-384", "P-256"],
+            &["X25519", "P-256", "P-384"],
+            &["X25519MLKEM768", "P-256"],
+        ]));
     }
+    params
 }
 
 fn client_details(random: &mut Random) -> Value {

@@ -80,7 +80,7 @@ async fn a_host_does_not_wait_for_clusters_that_do_not_exist_nor_for_ever() {
     configurator.publish();
     assert!(configurator.is_met(&need("80/a")) && configurator.is_met(&Need::Cluster("nobody".into())));
     assert!(!configurator.is_met(&need("80/b")));
-    tokio::time::advance(PATIENCE).await;
+    tokio::time::advance(GRACE).await;
     configurator.publish();
     assert_eq!(cluster_of(&configurator.world(), "b"), Some("late".into()));
 }
