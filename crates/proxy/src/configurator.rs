@@ -375,8 +375,12 @@ impl Configurator {
             if waits || current {
                 continue;
             }
-            let former = slot.active.as_ref().filter(|_| now < slot.came + grace::GRACE);
+            let former = slot.active.as_ref().filter(|_| now < slot.came + grace::HOLD);
             let held_back = former.and_then(|former| grace::held_back(&self.clusters, &slot.held.plan, former));
+            if held_back.is_some() && !slot.is_held_back {
+                let name = &slot.held.plan.name;
+                tracing::info!(routes = %name, "hosts that lead to unknown clusters stay as they were for {:?}", grace::HOLD);
+            }
             slot.is_held_back = held_back.is_some();
             slot.active = Some(held_back.map_or_else(|| slot.held.plan.clone(), Arc::new));
         }

@@ -1,9 +1,10 @@
 //! What the former configuration still serves while the next one cannot.
 //!
 //! Changes come in pieces: a rule before the subset that it names, a subset's removal before the rule that named it, a service that
-//! is deleted and made again. For [`GRACE`] no request fails that the former configuration would have served: a cluster that
-//! is taken away stays while a route in force leads to it, and a virtual host that now leads to a cluster nobody has heard of stays as
-//! it was. After that the configuration is in force as it stands. Envoy has neither: it answers 503 in between.
+//! is deleted and made again. For a while no request fails that the former configuration would have served: a cluster that is taken
+//! away stays for [`GRACE`] while a route in force leads to it, and a virtual host that now leads to a cluster nobody has heard
+//! of stays for [`HOLD`] as it was. After that the configuration is in force as it stands. Envoy has neither: it answers 503 in
+//! between.
 
 use super::references::{clusters_of_host, clusters_of_routes_of};
 use super::{ClusterSlot, Configurator};
@@ -14,6 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) const GRACE: Duration = Duration::from_secs(15);
+/// Shorter, as a mistaken subset keeps all else that is new of its host waiting.
+pub(super) const HOLD: Duration = Duration::from_secs(5);
 
 type Clusters = BTreeMap<Arc<str>, ClusterSlot>;
 
@@ -81,7 +84,7 @@ impl Configurator {
     /// Whether some of that has stayed long enough.
     pub(super) fn is_grace_over(&self, now: Instant) -> bool {
         self.leaving.values().any(|until| now >= *until)
-            || self.routes.values().any(|slot| slot.is_held_back && now >= slot.came + GRACE)
+            || self.routes.values().any(|slot| slot.is_held_back && now >= slot.came + HOLD)
     }
 }
 

@@ -12,7 +12,7 @@ use meltemi_plan::{OnDemandHost, RouteConfiguration, VirtualHost};
 use meltemi_upstream::Cluster;
 use tokio::time::Instant;
 
-use super::grace::{self, GRACE};
+use super::grace::{self, GRACE, HOLD};
 use super::references::clusters_of_host;
 use super::{Configurator, Held};
 use crate::demand::Need;
@@ -208,8 +208,9 @@ impl Configurator {
         for slot in on_demand.hosts.values_mut().filter(|slot| !slot.is_current()) {
             let Some(held) = &slot.held else { continue };
             let serves = slot.active.as_ref().is_some_and(|former| grace::serves(clusters, &former.host));
+            let holds = serves && now < slot.came + HOLD;
             let is_ready = |name: &Arc<str>| {
-                let waits = clusters.contains_key(name) || serves || !absent.contains(name);
+                let waits = clusters.contains_key(name) || holds || !absent.contains(name);
                 grace::is_in_force(clusters, name) || !waits
             };
             if now >= slot.came + GRACE || clusters_of_host(&held.plan.host).all(is_ready) {

@@ -55,7 +55,7 @@ async fn a_subset_that_never_comes_is_not_waited_for_for_ever_nor_twice() {
     come(&mut configurator, "one");
     lead(&mut configurator, &[("a", "one"), ("b", "one")]);
     lead(&mut configurator, &[("a", "never"), ("b", "one")]);
-    tokio::time::advance(GRACE - Duration::from_secs(1)).await;
+    tokio::time::advance(HOLD - Duration::from_secs(1)).await;
     configurator.publish();
     assert_eq!(led(&configurator), ["one", "one"]);
     tokio::time::advance(Duration::from_secs(1)).await;
