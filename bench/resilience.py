@@ -111,12 +111,12 @@ def measure(args):
         if not run.wait_port(port, process):
             raise RuntimeError(open(f"{run.WORK}/resilience-{number}.log").read()[-2000:])
         started[name] = port
-        run.load("h1", port, 1)
+        run.load("h1", port, 1, args.connections)
     samples = {name: [] for name in SETTINGS}
     for _ in range(args.rounds):
         for name, port in started.items():
             before = list(counts)
-            total, failed, _, p50, p99 = run.load("h1", port, args.seconds)
+            total, failed, _, p50, p99 = run.load("h1", port, args.seconds, args.connections)
             answered = [now - then for now, then in zip(counts, before)]
             shares = [each / max(sum(answered), 1) * 100 for each in answered]
             samples[name].append((failed / max(total, 1) * 100, p50 / 1000, p99 / 1000, shares[3], shares[4]))
@@ -136,6 +136,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=8, help="that ask one after the other; default 8")
     parser.add_argument("--meltemi", default=os.environ.get("MELTEMI", run.ROOT + "/target/release/meltemi"))
     args = parser.parse_args()
     if not os.path.exists(args.meltemi):

@@ -451,7 +451,7 @@ def launch(case, peer, meltemi, backend):
     return [process], port
 
 
-def load(case, port, seconds):
+def load(case, port, seconds, connections=64):
     """Runs the load; gives requests done, requests that failed, seconds, p50 and p99 in microseconds."""
     if case == "grpc":
         command = ["h2load", "-c16", "-m32", "-t1", f"-D{seconds}", "-d", WORK + "/message", "-H", "te: trailers",
@@ -461,7 +461,7 @@ def load(case, port, seconds):
         total, failed = int(done.group(2)), int(done.group(3))
         mean = re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)", out)
         return total, failed, seconds, micros(mean.group(1)) if mean else 0, 0
-    command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/"]
     if case == "hosts":
         command += ["-H", f"Host: svc-{HOSTS - 1}"]
     out = subprocess.run(["taskset", "-c", "0", *command], capture_output=True, text=True, check=True).stdout

@@ -1,7 +1,8 @@
 //! How long a host takes to answer: a peak-sensitive moving average, for the peak-EWMA balancer.
 //!
-//! A sample above the average replaces it at once; below, the average falls exponentially with time. It falls without samples
-//! too, so that a host which nobody picks is tried again. One word a host, shared by all workers and written without a lock:
+//! A sample above the average replaces it at once; below, the average falls exponentially with time, and sooner where many samples
+//! say so: one slow answer must not mark a busy host for the rest of the window. It falls without samples too, so that a host
+//! which nobody picks is tried again. One word a host, shared by all workers and written without a lock:
 //! of two samples at the same moment one may be lost. Only clusters with that balancer write it or read it.
 
 #[cfg(test)]
@@ -13,15 +14,17 @@ use std::time::{Duration, Instant};
 
 /// A failure counts as an answer that took so many times the average: each further one while it lasts adds to it.
 const FAILURE: f32 = 4.0;
-/// Longest time that failures add up to, in microseconds.
-const LONGEST_US: f32 = 10_000_000.0;
+/// Longest time that failures add up to, in microseconds: a host that has failed for long is tried again after some six decay times.
+const LONGEST_US: f32 = 1_000_000.0;
+/// The least weight of a sample below the average; one a millisecond counts.
+const LEAST_WEIGHT: f32 = 1.0 / 32.0;
 /// An average below is as good as none, in microseconds.
 const SHORTEST_US: f32 = 1.0;
 
 /// Envoy's `PeakEwma`, in the part that is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeakEwma {
-    /// After which an observation has 1/e of its weight left.
+    /// After which an observation has at most 1/e of its weight left.
     pub decay: Duration,
     /// Of a host that has not answered yet, once it has requests.
     pub default_rtt: Duration,
@@ -80,7 +83,7 @@ impl Latency {
                 if elapsed == 0 {
                     return;
                 }
-                let left = settings.left(elapsed);
+                let left = settings.left(elapsed).min(1.0 - LEAST_WEIGHT);
                 average * left + sample * (1.0 - left)
             }
             Some(_) | None => sample,
