@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What automaticRetries and adaptiveLoadBalancing do for the clients of five endpoints, of which one is slow and one flaps.
+"""What a ResiliencePolicy does for the clients of five endpoints, of which one is slow and one flaps.
 
 The slow endpoint takes 50 ms longer than the others; the flapping one answers 503 in every other second. The proxy has what a
-ResiliencePolicy makes of its routes and of its cluster, or Istio's defaults. Rounds go through all settings in turn.
+ResiliencePolicy makes of its routes and of its cluster, or Istio's defaults. With anomalyDetection half of the endpoints may be
+ejected. Rounds go through all settings in turn.
 
   bench/resilience.py                       3 rounds of 4 s of each setting
   bench/resilience.py --rounds 5 --seconds 6
@@ -71,7 +72,7 @@ def split(route):
     return [with_retries(REPEATABLE, [idempotent]), with_retries(UNSEEN, [])]
 
 
-def configuration(port, ports, retries, adaptive):
+def configuration(port, ports, retries, adaptive, anomalies):
     manager = run.http_manager("b", hosts=0)
     (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
     cluster = run.cluster("b", 0, endpoints=[("127.0.0.1", each) for each in ports])
@@ -81,6 +82,11 @@ def configuration(port, ports, retries, adaptive):
         host["routes"] = split(host["routes"][0])
         budget = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 3}
         cluster["circuit_breakers"]["thresholds"][0]["retry_budget"] = budget
+    if anomalies:
+        asked = {"sensitivity": "medium", "eject": "true", "policy": "bench/bench"}
+        cluster["metadata"] = {"filter_metadata": {"meltemi.anomaly_detection": asked}}
+        none = {"enforcing_consecutive_5xx": 0, "enforcing_success_rate": 0, "enforcing_consecutive_gateway_failure": 0}
+        cluster["outlier_detection"] = {"max_ejection_percent": 50, **none}
     if adaptive:
         url = "envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma"
         config = run.typed("envoy.load_balancing_policies.peak_ewma", url, decay_time="10s")
@@ -90,10 +96,11 @@ def configuration(port, ports, retries, adaptive):
 
 
 SETTINGS = {
-    "Istio's defaults": (False, False),
-    "automaticRetries": (True, False),
-    "adaptiveLoadBalancing": (False, True),
-    "both": (True, True),
+    "Istio's defaults": (False, False, False),
+    "automaticRetries": (True, False, False),
+    "adaptiveLoadBalancing": (False, True, False),
+    "anomalyDetection, EJECT": (False, False, True),
+    "all three": (True, True, True),
 }
 
 
@@ -103,9 +110,9 @@ def measure(args):
     backend = multiprocessing.Process(target=endpoints, args=(ports, counts), daemon=True)
     backend.start()
     started = {}
-    for number, (name, (retries, adaptive)) in enumerate(SETTINGS.items()):
+    for number, (name, features) in enumerate(SETTINGS.items()):
         port = run.free_port()
-        path = run.write(f"resilience-{number}.json", json.dumps(configuration(port, ports, retries, adaptive)))
+        path = run.write(f"resilience-{number}.json", json.dumps(configuration(port, ports, *features)))
         command = [args.meltemi, "proxy", "-c", path, "--concurrency", "1", "--log-level", "error"]
         process = run.start(command, 1, f"resilience-{number}.log")
         if not run.wait_port(port, process):

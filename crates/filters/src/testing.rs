@@ -67,6 +67,7 @@ pub(crate) fn route(overrides: Vec<(&str, FilterOverride)>) -> Arc<Route> {
         matcher: matcher.into(),
         action: RouteAction::Forward(Box::new(forward())),
         metadata: None,
+        watch: None,
         decorator: None,
         settings: settings.into(),
     })

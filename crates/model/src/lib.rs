@@ -35,7 +35,7 @@ pub use labels::Labels;
 pub use locality::Locality;
 pub use node::{InterceptionMode, Node, NodeDescription, NodeError, NodeKind};
 pub use protocol::Protocol;
-pub use resilience::{Resilience, ResilienceIndex, Retries};
+pub use resilience::{Anomalies, Resilience, ResilienceIndex, Retries};
 pub use scope::{EgressListener, OutboundPolicy, Services, SidecarScope};
 pub use service::{Port, RegistryKind, Resolution, Service, ServiceKey, TargetPort, TrafficDistribution, Visibility};
 pub use service_index::ServiceIndex;

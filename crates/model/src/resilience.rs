@@ -8,7 +8,9 @@ use crate::config::{Config, ConfigRef, ObjectKey};
 use crate::host;
 use crate::labels::{Labels, selects};
 use meltemi_config::Str;
-use meltemi_config::resilience::{AdaptiveLoadBalancing, AutomaticRetries, ResiliencePolicy};
+use meltemi_config::resilience::{
+    AdaptiveLoadBalancing, AnomalyAction, AnomalyDetection, AutomaticRetries, ResiliencePolicy, Sensitivity,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +32,23 @@ pub struct Retries {
     pub policy: ObjectKey,
 }
 
+/// What is watched for anomalies at a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Anomalies {
+    pub sensitivity: Sensitivity,
+    /// An endpoint that is unlike its peers is ejected.
+    pub eject: bool,
+    /// The policy that decided.
+    pub policy: ObjectKey,
+}
+
 /// What is on for a client and a destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resilience {
     pub retries: Option<Retries>,
     /// The window of adaptive load balancing.
     pub balancing_window: Option<Duration>,
+    pub anomalies: Option<Anomalies>,
 }
 
 /// A policy with its destinations' full names.
@@ -122,6 +135,7 @@ impl ResilienceIndex {
                 .iter()
                 .find_map(|own| own.spec.adaptive_load_balancing.as_ref())
                 .and_then(balancing_window),
+            anomalies: policies.iter().find_map(|own| anomalies(own, own.spec.anomaly_detection.as_ref()?)).flatten(),
         }
     }
 }
@@ -133,6 +147,15 @@ fn retries(policy: &Config<ResiliencePolicy>, own: &AutomaticRetries) -> Option<
         max_attempts: own.max_attempts.unwrap_or(MAX_ATTEMPTS),
         budget_percent: budget.and_then(|own| own.percent).unwrap_or(BUDGET_PERCENT.into()),
         budget_concurrency: budget.and_then(|own| own.min_concurrency).unwrap_or(BUDGET_CONCURRENCY),
+        policy: policy.key(),
+    }))
+}
+
+/// As [`retries`] does.
+fn anomalies(policy: &Config<ResiliencePolicy>, own: &AnomalyDetection) -> Option<Option<Anomalies>> {
+    Some(own.enabled.unwrap_or(true).then(|| Anomalies {
+        sensitivity: own.sensitivity,
+        eject: own.action == AnomalyAction::Eject,
         policy: policy.key(),
     }))
 }

@@ -1,5 +1,6 @@
 //! Clusters.
 
+use crate::anomaly::AnomalyDetection;
 use crate::common::{Address, Metadata, SocketOption, TcpKeepalive, Value};
 use crate::endpoint::LoadAssignment;
 use crate::filter::HttpFilter;
@@ -25,6 +26,8 @@ pub struct Cluster {
     /// The first whose criteria the endpoint's metadata under `envoy.transport_socket_match` holds; else `transport`.
     pub transport_matches: Vec<TransportMatch>,
     pub metadata: Arc<Metadata>,
+    /// What the metadata asks of anomaly detection.
+    pub anomalies: Option<Arc<AnomalyDetection>>,
     /// Held once for all clusters whose fields but these are encoded alike.
     pub settings: Arc<ClusterSettings>,
     /// Of the encoded resource: equal plans have equal fingerprints.
@@ -261,6 +264,38 @@ pub struct OutlierDetection {
     pub failure_percentage_minimum_hosts: u32,
     pub failure_percentage_request_volume: u32,
     pub successful_health_check_uneject_host: bool,
+}
+
+impl OutlierDetection {
+    /// Envoy's limits, and at least one host; nothing that ejects by itself.
+    pub fn limits_alone() -> Self {
+        Self {
+            consecutive_5xx: 0,
+            enforcing_consecutive_5xx: 0,
+            consecutive_gateway_failure: 0,
+            enforcing_consecutive_gateway_failure: 0,
+            split_external_local_origin_errors: false,
+            consecutive_local_origin_failure: 0,
+            enforcing_consecutive_local_origin_failure: 0,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            max_ejection_percent: 10,
+            always_eject_one_host: true,
+            enforcing_success_rate: 0,
+            enforcing_local_origin_success_rate: 0,
+            success_rate_minimum_hosts: u32::MAX,
+            success_rate_request_volume: u32::MAX,
+            success_rate_stdev_factor: 1900,
+            failure_percentage_threshold: 100,
+            enforcing_failure_percentage: 0,
+            enforcing_failure_percentage_local_origin: 0,
+            failure_percentage_minimum_hosts: u32::MAX,
+            failure_percentage_request_volume: u32::MAX,
+            successful_health_check_uneject_host: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 //! ([`RouteConfiguration::find`], [`Listener::find_chain`]) allocate nothing.
 
 pub mod access_log;
+pub mod anomaly;
 pub mod bootstrap;
 pub mod cluster;
 pub mod common;
@@ -28,6 +29,7 @@ pub mod tls;
 pub mod tracing;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink};
+pub use anomaly::{AnomalyDetection, Sensitivity};
 pub use bootstrap::{AdsConfig, Bootstrap};
 pub use cluster::{Cluster, ClusterKind, ClusterSettings, LbPolicy};
 pub use common::{Address, Fraction, Metadata, TcpKeepalive};

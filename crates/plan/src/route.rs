@@ -8,6 +8,7 @@ pub use table::Routes;
 
 use bytes::Bytes;
 
+use crate::anomaly::Watch;
 use crate::common::{Fraction, Metadata, Value};
 use crate::filter::PerFilter;
 use crate::format::Format;
@@ -100,6 +101,8 @@ pub struct Route {
     pub matcher: Shared<RouteMatch>,
     pub action: RouteAction,
     pub metadata: Option<Arc<Metadata>>,
+    /// Counts requests, where the metadata asks for anomaly detection.
+    pub watch: Option<Arc<Watch>>,
     pub decorator: Option<Decorator>,
     pub settings: Shared<RouteSettings>,
 }

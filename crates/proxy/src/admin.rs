@@ -2,6 +2,7 @@
 //!
 //! Reads what the main thread holds; nothing here is on a request's path. Private keys never leave: dumps are redacted.
 
+mod anomalies;
 mod certs;
 mod clusters;
 mod commands;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use listeners::Bound;
 
+use crate::anomalies::Board;
 use crate::configurator::Configurator;
 use crate::worker::{Phase, Reach};
 use axum::Router;
@@ -48,6 +50,8 @@ pub struct AdminState {
     pub filters: Arc<Context>,
     /// Where listeners are whose port was left to the system.
     pub bound: Bound,
+    /// What anomaly detection has found.
+    pub anomalies: Arc<Board>,
     pub registry: Registry,
     pub logging: Option<Arc<Logging>>,
     pub started: SystemTime,
@@ -101,6 +105,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
     let routes = Router::new()
         .route("/", asked(commands::help))
         .route("/help", asked(commands::help))
+        .route("/anomalies", asked(anomalies::anomalies))
         .route("/certs", asked(certs::certs))
         .route("/clusters", asked(clusters::clusters))
         .route("/config_dump", asked(config_dump::config_dump))

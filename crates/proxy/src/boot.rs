@@ -150,6 +150,7 @@ impl Proxy {
             runtime: options.bootstrap.runtime.clone(),
             filters,
             bound: Default::default(),
+            anomalies: Arc::default(),
             registry: options.registry.clone(),
             logging: options.logging.clone(),
             started: SystemTime::now(),
@@ -243,6 +244,8 @@ impl Workers {
     fn start(state: &Arc<AdminState>, count: usize, demand: &Demand) -> Result<Self, RunError> {
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
         tokio::spawn(crate::spans::run(state.filters.clone(), state.configurator.lock().subscribe()));
+        let worlds = state.configurator.lock().subscribe();
+        tokio::spawn(crate::anomalies::run(state.registry.clone(), state.anomalies.clone(), worlds));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();

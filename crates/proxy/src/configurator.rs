@@ -7,7 +7,7 @@
 //! Runs on the main thread; no request ever waits for it.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 mod grace;
 mod listeners;
@@ -468,7 +468,7 @@ impl Configurator {
     }
 }
 
-fn chains(plan: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
+pub(crate) fn chains(plan: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
     plan.chains.iter().chain(&plan.default_chain)
 }
 

@@ -6,6 +6,7 @@
 //! Nothing here knows Istio or Kubernetes.
 
 pub mod admin;
+mod anomalies;
 pub mod boot;
 pub mod chain;
 pub mod configurator;

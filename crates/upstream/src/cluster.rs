@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use meltemi_net::proxy_protocol;
+use meltemi_plan::anomaly::Sample;
+use meltemi_plan::cluster::OutlierDetection;
 use meltemi_plan::{ClusterKind, LoadAssignment};
 use meltemi_telemetry::Registry;
 use meltemi_tls::ClientTls;
@@ -29,7 +31,7 @@ use crate::members::{self, HostGroup, Lifecycle};
 use crate::original_dst::OriginalDst;
 use crate::outlier::{Detector, Outcome};
 use crate::set::{EndpointSet, LocalityMembers, Policy, Shape};
-use crate::stats::{ClusterStats, Names, OutlierStats};
+use crate::stats::{AnomalyStats, ClusterStats, Names, OutlierStats};
 use crate::subset::Subsets;
 use crate::tasks::Tasks;
 use crate::zone::{Local, Origin, Zone, ZoneStats};
@@ -100,6 +102,9 @@ pub struct Cluster {
     subsets: ArcSwapOption<Subsets>,
     members: Mutex<Members>,
     outlier: Option<Detector>,
+    /// The balancer or anomaly detection wants to know how long answers take.
+    times_answers: bool,
+    anomalies: Option<AnomalyStats>,
     original_dst: Option<Arc<OriginalDst>>,
     /// True once hosts are known (and, with active checks, have answered).
     warm: AtomicBool,
@@ -137,7 +142,14 @@ impl Cluster {
             Some(p) => Breakers::next(&p.breakers, &plan.breakers),
             None => Breakers::new(plan.breakers.clone(), stats.membership.clone()),
         };
-        let outlier = plan.outlier.clone().map(|config| {
+        let anomalies = plan.anomalies.as_ref().map(|_| {
+            let before = previous_stats.and_then(|p| p.anomalies.clone());
+            let scope = || names.part("anomaly_detection.", "envoy_cluster_anomaly_detection_");
+            before.unwrap_or_else(|| AnomalyStats::new(registry, scope()))
+        });
+        let ejects = plan.anomalies.as_ref().is_some_and(|asked| asked.eject);
+        let limits = plan.outlier.clone().or_else(|| ejects.then(|| Arc::new(OutlierDetection::limits_alone())));
+        let outlier = limits.map(|config| {
             let stats = previous_stats.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
             let stats = stats.unwrap_or_else(|| {
                 OutlierStats::new(registry, names.part("outlier_detection.", "envoy_cluster_outlier_detection_"))
@@ -148,6 +160,8 @@ impl Cluster {
         let original_dst = matches!(plan.kind, ClusterKind::OriginalDst(_))
             .then(|| previous.and_then(|p| p.original_dst.clone()).unwrap_or_default());
         let cluster = Self {
+            times_answers: anomalies.is_some() || matches!(shape.policy, Policy::PeakEwma(_)),
+            anomalies,
             lifecycle: adapt::lifecycle(&plan),
             policy: shape.policy,
             set: ArcSwap::default(),
@@ -334,10 +348,8 @@ impl Cluster {
     /// Tells the outlier detector, and the host's own counters, what became of a request or connection.
     pub fn report(&self, host: &Endpoint, outcome: Outcome) {
         host.state.stats.count(outcome);
-        if let Some(settings) = self.peak_ewma()
-            && outcome.is_failure()
-        {
-            host.state.latency.failed(settings, Instant::now());
+        if self.times_answers {
+            self.observe(host, outcome);
         }
         let Some(detector) = &self.outlier else { return };
         if detector.report(host, outcome, self.set.load().len(), Instant::now()) {
@@ -346,8 +358,56 @@ impl Cluster {
         }
     }
 
+    fn observe(&self, host: &Endpoint, outcome: Outcome) {
+        if let Some(settings) = self.peak_ewma()
+            && outcome.is_failure()
+        {
+            host.state.latency.failed(settings, Instant::now());
+        }
+        if self.plan.anomalies.is_some() {
+            host.state.record().ended(outcome.is_failure());
+        }
+    }
+
+    /// Whether [`Self::answered`] is to be told of answers.
+    pub fn times_answers(&self) -> bool {
+        self.times_answers
+    }
+
+    /// Takes in when a request went to a host that has begun to answer now.
+    pub fn answered(&self, host: &Endpoint, since: Instant, now: Instant) {
+        let time = now.saturating_duration_since(since);
+        if let Some(settings) = self.peak_ewma() {
+            host.state.latency.observe(settings, time, now);
+        }
+        if self.plan.anomalies.is_some() {
+            host.state.record().answered(time);
+        }
+    }
+
+    /// The metrics of anomaly detection, where the cluster is watched.
+    pub fn anomaly_stats(&self) -> Option<&AnomalyStats> {
+        self.anomalies.as_ref()
+    }
+
+    /// Takes the requests of each host since the last call, for the statistics of anomaly detection.
+    pub fn take_samples(&self) -> Vec<(Arc<Endpoint>, Sample)> {
+        let hosts = self.hosts().into_iter();
+        hosts.map(|host| (host.state.record().take(), host)).map(|(sample, host)| (host, sample)).collect()
+    }
+
+    /// Ejects a host that is unlike its peers, if the limits of outlier detection allow; whether it did.
+    pub fn eject_anomalous(&self, host: &Endpoint) -> bool {
+        let ejected =
+            self.outlier.as_ref().is_some_and(|detector| detector.eject(host, self.set.load().len(), Instant::now()));
+        if ejected {
+            self.rebuild();
+        }
+        ejected
+    }
+
     /// The settings of the peak-EWMA balancer, where that is the cluster's.
-    pub fn peak_ewma(&self) -> Option<PeakEwma> {
+    fn peak_ewma(&self) -> Option<PeakEwma> {
         match self.policy {
             Policy::PeakEwma(settings) => Some(settings),
             _ => None,

@@ -1,10 +1,11 @@
 //! One upstream host. What is configured is immutable; what happens to it lives in a [`HostState`] that survives updates.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use meltemi_net::Address;
+use meltemi_plan::anomaly::Record;
 use meltemi_plan::{Locality, Metadata};
 
 use crate::latency::Latency;
@@ -89,6 +90,8 @@ pub struct HostState {
     pub outlier: outlier::Monitor,
     /// Only of clusters with the peak-EWMA balancer.
     pub latency: Latency,
+    /// Only of clusters that are watched for anomalies, from the first request on.
+    record: OnceLock<Box<Record>>,
     /// A first active check has an answer.
     pub checked: AtomicBool,
 }
@@ -101,6 +104,7 @@ impl Default for HostState {
             stats: HostStats::default(),
             outlier: outlier::Monitor::default(),
             latency: Latency::default(),
+            record: OnceLock::new(),
             checked: AtomicBool::new(false),
         }
     }
@@ -112,6 +116,11 @@ impl HostState {
         let bit = fault as u8;
         let before = if on { self.health.fetch_or(bit, Relaxed) } else { self.health.fetch_and(!bit, Relaxed) };
         (before & bit != 0) != on
+    }
+
+    /// What anomaly detection counts.
+    pub(crate) fn record(&self) -> &Record {
+        self.record.get_or_init(Box::default)
     }
 
     pub fn has(&self, fault: Fault) -> bool {

@@ -5,6 +5,7 @@
 //! a change of members or health.
 
 mod adapt;
+pub mod anomaly;
 mod balance;
 mod breakers;
 mod client;
@@ -36,6 +37,6 @@ pub use latency::{Latency, PeakEwma};
 pub use members::{EdsHealth, Host, HostGroup};
 pub use outlier::Outcome;
 pub use set::{EndpointSet, Policy};
-pub use stats::{ClusterStats, MembershipStats, TrafficStats};
+pub use stats::{AnomalyStats, ClusterStats, MembershipStats, TrafficStats};
 pub use tasks::Background;
 pub use zone::{Local, ZoneStats};

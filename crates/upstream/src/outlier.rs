@@ -213,7 +213,8 @@ impl Detector {
         ejected
     }
 
-    fn eject(&self, host: &Endpoint, hosts: usize, now: Instant) -> bool {
+    /// Ejects a host if the limits allow.
+    pub(crate) fn eject(&self, host: &Endpoint, hosts: usize, now: Instant) -> bool {
         let mut active = self.active.lock();
         let mut ejection = host.state.outlier.ejection.lock();
         if ejection.since.is_some() {

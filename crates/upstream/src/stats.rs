@@ -172,6 +172,16 @@ stats! {
 }
 
 stats! {
+    /// Under `anomaly_detection.`; our own.
+    pub struct AnomalyStats {
+        anomalous_endpoints: Spec::gauge("anomalous_endpoints"),
+        began_latency: Spec::counter("began_latency"),
+        began_errors: Spec::counter("began_errors"),
+        ejections: Spec::counter("ejections"),
+    }
+}
+
+stats! {
     /// Under `health_check.`.
     pub struct HealthCheckStats {
         attempt: Spec::counter("attempt"),

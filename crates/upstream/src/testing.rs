@@ -158,6 +158,7 @@ pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Opti
         transport: TransportSocket::Plain,
         transport_matches: vec![],
         metadata: Arc::default(),
+        anomalies: None,
         settings: Arc::new(settings),
         fingerprint: 0,
     }

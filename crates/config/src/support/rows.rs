@@ -52,7 +52,6 @@ pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::RequestAuthentication], "tokens are neither checked nor read"),
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
     kind(&[Kind::EnvoyFilter], ""),
-    Row { note: "outlierDetection of a DestinationRule is", ..field(RESILIENCE, "spec.anomalyDetection") },
     Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
     kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
     field(VS, "spec.http[].match[].headers{@request.auth.claims}"),

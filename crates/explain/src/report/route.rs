@@ -4,7 +4,7 @@ use meltemi_plan::filter::{Fault, FaultAbortBy, FaultDelayBy, FilterOverride};
 use meltemi_plan::route::{
     DirectResponse, Forward, HashBy, HostRewrite, MirrorCluster, PathRewrite, Redirect, RedirectPath, RouteAction,
 };
-use meltemi_plan::{Route, VirtualHost};
+use meltemi_plan::{Route, Sensitivity, VirtualHost};
 use meltemi_translate::RETRIES;
 
 use super::words;
@@ -21,6 +21,15 @@ pub(super) fn facts(host: &VirtualHost, route: &Route) -> Vec<Fact> {
     };
     if let Some(policy) = automatic_retries(route) {
         facts.push(("retries by", policy));
+    }
+    if let Some(watch) = &route.watch {
+        let sensitivity = match watch.detection.sensitivity {
+            Sensitivity::Low => "low",
+            Sensitivity::Medium => "medium",
+            Sensitivity::High => "high",
+        };
+        let policy = &watch.detection.policy;
+        facts.push(("watched by", format!("ResiliencePolicy {policy}, for anomalies, with {sensitivity} sensitivity")));
     }
     for (_, own) in &route.per_filter.0 {
         match own {

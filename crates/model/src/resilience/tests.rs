@@ -1,4 +1,5 @@
 use crate::testing::{node, snapshot};
+use meltemi_config::resilience::Sensitivity;
 
 const HOST: &str = "cart.shop.svc.cluster.local";
 
@@ -60,4 +61,22 @@ fn hosts_are_written_as_in_a_destination_rule() {
     }
     // A short name is one of the policy's own namespace.
     check(&[("name: all, namespace: istio-system", &to("cart"))], None, None);
+}
+
+#[test]
+fn anomalies_are_decided_like_the_other_features() {
+    let found = |spec: &str| {
+        let document = format!(
+            "apiVersion: meltemi.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: calm, namespace: shop}}\nspec: {spec}\n"
+        );
+        let snapshot = snapshot(&document, &["shop/cart.shop.svc.cluster.local:80"]);
+        let found = snapshot.resilience(&node("sidecar", "shop", &[]), HOST).anomalies;
+        found.map(|own| (own.sensitivity, own.eject, own.policy.to_string()))
+    };
+    let policy = || "shop/calm".to_owned();
+    assert_eq!(found("{anomalyDetection: {}}"), Some((Sensitivity::Medium, false, policy())));
+    let eject = "{anomalyDetection: {sensitivity: low, action: EJECT}}";
+    assert_eq!(found(eject), Some((Sensitivity::Low, true, policy())));
+    assert_eq!(found("{anomalyDetection: {enabled: false}}"), None);
+    assert_eq!(found("{automaticRetries: {}}"), None);
 }

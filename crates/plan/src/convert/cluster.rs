@@ -9,6 +9,7 @@ use super::health::health_check;
 use super::lb::{common_lb, lb_policy};
 use super::transport::{transport_match, upstream};
 use super::{endpoint, istio};
+use crate::anomaly::AnomalyDetection;
 use crate::cluster::{
     BindConfig, CircuitBreakers, Cluster, ClusterKind, ClusterSettings, DnsFamily, DnsSettings, LbSubsets, OriginalDst,
     OutlierDetection, RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
@@ -63,6 +64,8 @@ pub fn encoded_cluster(bytes: &[u8]) -> Result<Cluster> {
     if value.transport_socket_matches.len() >= usize::from(u16::MAX) {
         return refuse("transport_socket_matches: too many");
     }
+    let metadata = shared_metadata(value.metadata.as_ref());
+    let anomalies = AnomalyDetection::of(metadata.as_deref()).at("filter_metadata").at("metadata")?;
     Ok(Cluster {
         stat_name: if value.alt_stat_name.is_empty() { name.clone() } else { intern(&value.alt_stat_name) },
         service_name: match settings.kind {
@@ -79,7 +82,8 @@ pub fn encoded_cluster(bytes: &[u8]) -> Result<Cluster> {
             .map_or(Ok(TransportSocket::Plain), upstream)
             .at("transport_socket")?,
         transport_matches: list(&value.transport_socket_matches, "transport_socket_matches", transport_match)?,
-        metadata: shared_metadata(value.metadata.as_ref()).unwrap_or_default(),
+        anomalies: anomalies.map(Arc::new),
+        metadata: metadata.unwrap_or_default(),
         settings,
         fingerprint: fingerprint(bytes),
     })

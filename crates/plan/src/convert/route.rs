@@ -9,6 +9,7 @@ use super::header::{header_matchers, header_rules};
 use super::rbac::metadata_matcher;
 use super::retry::retry_policy;
 use super::route_action::{direct_response, forward, mirrors, redirect};
+use crate::anomaly::Watch;
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{FilterOverride, PerFilter};
@@ -196,11 +197,13 @@ fn route(value: &proto::Route, context: &HostContext) -> Result<Route> {
         Some(Action::FilterAction(_)) => return refuse("filter_action: is not supported"),
         None => return refuse("action: one of route, redirect and direct_response is required"),
     };
+    let metadata = shared_metadata(value.metadata.as_ref());
     Ok(Route {
         name: intern(&value.name),
         matcher,
         action,
-        metadata: shared_metadata(value.metadata.as_ref()),
+        watch: Watch::of(metadata.as_deref()).at("filter_metadata").at("metadata")?,
+        metadata,
         decorator: value.decorator.as_ref().map(decorator).transpose().at("decorator")?,
         settings: shared_settings(value)?,
     })

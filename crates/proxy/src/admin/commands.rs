@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 /// Paths with what they do.
 const COMMANDS: &[(&str, &str)] = &[
+    ("/anomalies", "print what anomaly detection has found"),
     ("/certs", "print certificates in use"),
     ("/clusters", "upstream cluster status (?format=json, ?filter=REGEX)"),
     ("/config_dump", "dump accepted configuration (?resource=, ?mask=, ?name_regex=, ?include_eds)"),

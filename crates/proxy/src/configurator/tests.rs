@@ -6,11 +6,11 @@ use meltemi_proto::envoy::config::route::v3::RouteConfiguration as RoutesProto;
 use meltemi_proto::json::from_value;
 use serde_json::{Value, json};
 
-pub(super) fn held<P>(plan: P) -> Held<P> {
+pub(crate) fn held<P>(plan: P) -> Held<P> {
     Held { plan: Arc::new(plan), source: source(&[]) }
 }
 
-fn source(body: &[u8]) -> Source {
+pub(crate) fn source(body: &[u8]) -> Source {
     Source { body: body.into(), version: "1".into(), updated: SystemTime::UNIX_EPOCH, fixed: false }
 }
 

@@ -1,6 +1,10 @@
 //! One request and its response, top to bottom.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{StatusCode, header};
 use meltemi_filters::{
@@ -8,6 +12,7 @@ use meltemi_filters::{
 };
 use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, name};
 use meltemi_net::timer::Deadline;
+use meltemi_plan::anomaly::Record;
 use meltemi_plan::{
     Route, RouteAction, RouteRequest, VirtualHost,
     route::{DirectResponse, Forward, TlsRequirement, find},
@@ -337,6 +342,7 @@ impl Exchange<'_> {
     /// Remembers the head for logs and metrics.
     pub fn sent(&mut self, head: ResponseHead) {
         self.info.note_response_head(&head, self.stream.announces_close());
+        self.info.first_downstream_byte_sent = Some(Instant::now());
         self.response = Some(head);
     }
 
@@ -378,6 +384,9 @@ impl Exchange<'_> {
 
     fn end(&mut self) {
         self.filters.on_end(&self.request, &mut self.info);
+        if let Some(watch) = self.info.route.as_ref().and_then(|route| route.watch.as_ref()) {
+            observe(&watch.record, &self.info);
+        }
         let http = &self.context.http;
         if http.logs.is_empty() && http.tracer.is_none() {
             return;
@@ -393,6 +402,24 @@ impl Exchange<'_> {
         if let Some(tracer) = &http.tracer {
             tracer.finish(&scope);
         }
+    }
+}
+
+/// The client left.
+const GONE: ResponseFlags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+
+/// What anomaly detection learns of a request. A client that left before there was an answer says nothing of the route.
+fn observe(record: &Record, info: &StreamInfo) {
+    let server_error = |status: u32| matches!(status, 4 | 8 | 13..=15);
+    let failed = match (info.response_code, info.grpc_status) {
+        (None | Some(0), _) if info.flags.contains(GONE) => return,
+        (None | Some(0), _) => true,
+        (Some(code), grpc) => code >= 500 || grpc.is_some_and(server_error),
+    };
+    record.ended(failed);
+    let since = info.last_downstream_byte_received.unwrap_or(info.start);
+    if let Some(answer) = info.upstream.timing.first_byte_received.filter(|_| !failed) {
+        record.answered(answer.saturating_duration_since(since));
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) struct Active {
     cluster: Arc<Cluster>,
     _request: ActiveRequest,
     _permit: Permit,
-    /// Only where the balancer wants to know how long it took.
+    /// Only where the cluster wants to know how long it took.
     started: Option<std::time::Instant>,
 }
 
@@ -85,15 +85,14 @@ impl Active {
             cluster: Arc::clone(&target.cluster),
             _request: endpoint.begin_request(),
             _permit: permit,
-            started: target.cluster.peak_ewma().map(|_| std::time::Instant::now()),
+            started: target.cluster.times_answers().then(std::time::Instant::now),
         })
     }
 
     /// The host has answered.
     pub fn answered(&self, endpoint: &Endpoint) {
-        if let (Some(settings), Some(started)) = (self.cluster.peak_ewma(), self.started) {
-            let now = std::time::Instant::now();
-            endpoint.state.latency.observe(settings, now.saturating_duration_since(started), now);
+        if let Some(started) = self.started {
+            self.cluster.answered(endpoint, started, std::time::Instant::now());
         }
     }
 }

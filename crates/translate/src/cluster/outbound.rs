@@ -87,6 +87,9 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
     if let Some(window) = input.resilience.balancing_window.filter(|_| http) {
         load_balancer::adaptive(cluster, rules.load_balancer.as_ref(), window);
     }
+    if let Some(anomalies) = &input.resilience.anomalies {
+        crate::route::resilience::watch(cluster.metadata.get_or_insert_default(), anomalies);
+    }
     tls::apply(cluster, input, &mut options);
     options.apply(cluster);
 }

@@ -52,7 +52,7 @@ pub fn on_demand_host(spec: &OnDemandHost) -> VirtualHost {
 
 fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
     let routes = match &host.routes {
-        Routes::Service(service) => resilience::apply(service_route(service, policy), service.retries.as_ref(), policy),
+        Routes::Service(service) => resilience::apply(service_route(service, policy), &service.resilience, policy),
         Routes::Rules(rules) => {
             let (catch_all, specific): (Vec<_>, Vec<_>) =
                 rules.iter().flat_map(|r| rule::routes(r, policy)).partition(|(route, _)| is_catch_all(route));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use meltemi_config::networking::{
     Headers, HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRoute, HttpRouteDestination, RedirectPort,
 };
-use meltemi_model::Retries;
+use meltemi_model::Resilience;
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source};
 use meltemi_proto::envoy::config::route::v3::redirect_action::{
@@ -27,12 +27,9 @@ use crate::listener::tcp;
 use crate::names;
 use crate::wire;
 
-/// Each with a policy's retries, which are for [`super::resilience`] to apply.
-pub fn routes<'a>(
-    rule: &'a RuleRoutes,
-    policy: &'a Policy,
-) -> impl Iterator<Item = (Route, Option<&'a Retries>)> + use<'a> {
-    rule.selected.iter().filter_map(|selected| Some((one(rule, selected, policy)?, selected.retries.as_deref())))
+/// Each with what policies turn on, which is for [`super::resilience`] to apply.
+pub fn routes<'a>(rule: &'a RuleRoutes, policy: &'a Policy) -> impl Iterator<Item = (Route, &'a Resilience)> + use<'a> {
+    rule.selected.iter().filter_map(|selected| Some((one(rule, selected, policy)?, &*selected.resilience)))
 }
 
 fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route> {

@@ -6,7 +6,7 @@ use meltemi_config::networking::{
     ConsistentHashLb, Destination as Target, HttpMatchRequest, HttpRoute, PortTrafficPolicy, TrafficPolicy,
     VirtualService,
 };
-use meltemi_model::{ConfigRef, Retries, Service, Shared};
+use meltemi_model::{ConfigRef, Resilience, Service, Shared};
 
 use super::matching;
 use super::spec::{Destination, Hash, RuleRoutes, Selected};
@@ -45,18 +45,18 @@ pub fn rule_routes(
             if !applies(view, matches, selection) {
                 continue;
             }
-            let (destinations, mirrors, retries) = targets
+            let (destinations, mirrors, resilience) = targets
                 .get_or_insert_with(|| {
                     let destinations =
                         entry.route.iter().map(|to| destination(view, &to.destination, selection, lookup));
                     let mirrors =
                         entry.mirror.iter().chain(entry.mirrors.iter().filter_map(|m| m.destination.as_ref()));
                     let mirrors = mirrors.map(|to| cluster(to, selection, lookup));
-                    let retries = automatic_retries(view, entry, lookup).map(Arc::new);
-                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>(), retries)
+                    let resilience = Arc::new(resilience(view, entry, lookup));
+                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>(), resilience)
                 })
                 .clone();
-            selected.push(Selected { http, matches: index, destinations, mirrors, retries });
+            selected.push(Selected { http, matches: index, destinations, mirrors, resilience });
             // What follows a match of everything is never reached.
             if matching::is_catch_all(matches) {
                 break 'entries;
@@ -71,18 +71,22 @@ pub fn rule_routes(
     })
 }
 
-/// The retries of a policy, where all destinations have the same: a route has one policy for them all. Retries of the rule's
-/// own come before.
-fn automatic_retries(view: &View<'_>, entry: &HttpRoute, lookup: &Lookup<'_>) -> Option<Retries> {
-    if entry.retries.is_some() {
-        return None;
-    }
+/// What policies turn on, feature by feature, where they say the same of all destinations: a route has one policy for them
+/// all. Retries of the rule's own come before.
+fn resilience(view: &View<'_>, entry: &HttpRoute, lookup: &Lookup<'_>) -> Resilience {
     let mut found = entry.route.iter().map(|to| {
         let host = &to.destination.host;
-        view.resilience(lookup(host).as_deref().map_or(host, |service| &service.hostname)).retries
+        view.resilience(lookup(host).as_deref().map_or(host, |service| &service.hostname))
     });
-    let first = found.next().flatten()?;
-    found.all(|other| other.as_ref() == Some(&first)).then_some(first)
+    let Some(mut all) = found.next() else { return Resilience::default() };
+    if entry.retries.is_some() {
+        all.retries = None;
+    }
+    found.for_each(|other| {
+        all.retries.take_if(|own| other.retries.as_ref() != Some(own));
+        all.anomalies.take_if(|own| other.anomalies.as_ref() != Some(own));
+    });
+    all
 }
 
 fn applies(view: &View<'_>, matches: Option<&HttpMatchRequest>, selection: &Selection<'_>) -> bool {

@@ -262,7 +262,7 @@ fn service_groups(view: &View<'_>, candidate: &Candidate) -> Vec<Group> {
             cluster: names::outbound(port.number, "", &candidate.service.hostname),
             operation: format!("{}/*", names::domain(&candidate.service.hostname, port.number)),
             hash: service_hash(view, &candidate.service, port.number),
-            retries: view.resilience(&candidate.service.hostname).retries,
+            resilience: view.resilience(&candidate.service.hostname),
         }),
     };
     http.map(group).collect()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::networking::{HttpRetry, VirtualService};
-use meltemi_model::{ConfigRef, Retries};
+use meltemi_model::{ConfigRef, Resilience};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
@@ -80,7 +80,7 @@ pub struct ServiceRoute {
     /// `host:port/*`.
     pub operation: String,
     pub hash: Option<Hash>,
-    pub retries: Option<Retries>,
+    pub resilience: Resilience,
 }
 
 /// The part of a VirtualService that applies at one port, for one proxy.
@@ -102,8 +102,8 @@ pub struct Selected {
     pub destinations: Arc<[Destination]>,
     /// Clusters of `mirror` and `mirrors`, in order.
     pub mirrors: Arc<[String]>,
-    /// A ResiliencePolicy's, where the entry has none of its own.
-    pub retries: Option<Arc<Retries>>,
+    /// What ResiliencePolicies turn on for all of the destinations. Retries only where the entry has none of its own.
+    pub resilience: Arc<Resilience>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

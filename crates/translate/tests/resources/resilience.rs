@@ -126,3 +126,27 @@ fn adaptive_balancing_is_peak_ewma_else_least_request_unless_the_rule_chooses() 
     let other = destination_rule("{connectionPool: {tcp: {maxConnections: 5}}}");
     assert_eq!(policies(&cluster(&mesh(&[on, other]))).len(), 2);
 }
+
+#[test]
+fn what_is_watched_stands_in_the_metadata_of_clusters_and_routes() {
+    let key = "meltemi.anomaly_detection";
+    let watched = |more: &[String]| {
+        let mesh = mesh(more);
+        let of = |resource: &Value| at(resource, "metadata.filter_metadata")[key].clone();
+        let routes: Vec<Value> = mesh.routes(&sidecar(), "80", "a").iter().map(of).collect();
+        (of(&cluster(&mesh)), routes)
+    };
+    let asked =
+        |sensitivity: &str, eject: &str| json!({"sensitivity": sensitivity, "eject": eject, "policy": "default/calm"});
+    let default = asked("medium", "false");
+    assert_eq!(watched(&[policy("{anomalyDetection: {}}")]), (default.clone(), vec![default]));
+    let eject = asked("high", "true");
+    let on = policy("{anomalyDetection: {sensitivity: high, action: EJECT}, automaticRetries: {}}");
+    assert_eq!(watched(&[on]), (eject.clone(), vec![eject.clone(), eject]));
+    assert_eq!(watched(&[policy("{anomalyDetection: {enabled: false}}")]), (Value::Null, vec![Value::Null]));
+    assert_eq!(watched(&[policy("{hosts: [b], anomalyDetection: {}}")]), (Value::Null, vec![Value::Null]));
+    let future = "---\napiVersion: networking.istio.io/v1alpha3\nkind: Telemetry\nmetadata: {name: calm, namespace: default}\n\
+                  spec: {anomalyDetection: {enabled: true, sensitivity: low}}\n";
+    let low = asked("low", "true");
+    assert_eq!(watched(&[future.to_owned()]), (low.clone(), vec![low]));
+}
