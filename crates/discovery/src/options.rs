@@ -104,6 +104,27 @@ pub struct Args {
     /// The longest a connection lives; 0s is for ever
     #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "0s", value_parser = duration)]
     pub keepalive_max_server_connection_age: Duration,
+    /// Send clients back to the endpoint that served them first, for services with a label that asks for it
+    #[arg(long = "persistentSessions", env = "PILOT_ENABLE_PERSISTENT_SESSION_FILTER", num_args = 0..=1,
+        default_value = "false", default_missing_value = "true")]
+    pub persistent_sessions: bool,
+    /// The service's label that names a cookie for that, or COOKIE:PATH
+    #[arg(
+        long = "persistentSessionLabel",
+        env = "PILOT_PERSISTENT_SESSION_LABEL",
+        default_value = "istio.io/persistent-session"
+    )]
+    pub persistent_session_label: String,
+    /// The service's label that names a header for that
+    #[arg(
+        long = "persistentSessionHeaderLabel",
+        env = "PILOT_PERSISTENT_SESSION_HEADER_LABEL",
+        default_value = "istio.io/persistent-session-header"
+    )]
+    pub persistent_session_header_label: String,
+    /// The label of workloads that only clients with a session reach
+    #[arg(long = "drainingLabel", env = "PILOT_DRAINING_LABEL", default_value = "istio.io/draining")]
+    pub draining_label: String,
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
@@ -146,6 +167,8 @@ pub struct Options {
     pub max_connection_age: Option<Duration>,
     /// ADS streams served at once; others are refused.
     pub max_connections: usize,
+    /// Which services have persistent sessions.
+    pub sessions: meltemi_model::Sessions,
 }
 
 /// Ten times what one instance is planned for.
@@ -175,6 +198,7 @@ impl Options {
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: None,
             max_connections: MAX_CONNECTIONS,
+            sessions: meltemi_model::Sessions::default(),
         }
     }
 
@@ -236,6 +260,12 @@ impl Args {
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
             max_connections: self.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+            sessions: meltemi_model::Sessions {
+                enabled: self.persistent_sessions,
+                cookie_label: self.persistent_session_label.into(),
+                header_label: self.persistent_session_header_label.into(),
+                draining_label: self.draining_label.into(),
+            },
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })

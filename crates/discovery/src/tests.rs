@@ -410,9 +410,13 @@ fn flags_are_pilot_discoverys() {
         "--keepaliveInterval=1m",
         "--keepaliveMaxServerConnectionAge=30m",
         "--log_output_level=default:info",
+        "--persistentSessions",
+        "--drainingLabel=example.com/leaving",
         &ca_dir,
     ]);
     let options = args.into_options().unwrap();
+    assert!(options.sessions.enabled && &*options.sessions.draining_label == "example.com/leaving");
+    assert_eq!(&*options.sessions.cookie_label, "istio.io/persistent-session");
     assert_eq!(options.grpc, Some("127.0.0.1:15010".parse().unwrap()));
     assert_eq!(options.secure, None);
     assert!(["[::]:8080", "0.0.0.0:8080"].map(|any| Some(any.parse().unwrap())).contains(&options.http));

@@ -11,6 +11,7 @@ use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
 use crate::context::Context;
 use crate::http::{
     AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, LocalRateLimit, PeerExchange, Rbac,
+    StatefulSession,
 };
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
@@ -34,6 +35,7 @@ enum Filter {
     HeaderMutation(HeaderMutation),
     LocalRateLimit(LocalRateLimit),
     HealthCheck(HealthCheck),
+    StatefulSession(StatefulSession),
 }
 
 struct Named {
@@ -102,6 +104,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::HeaderMutation(a), C::HeaderMutation(b)) => Arc::ptr_eq(a, b),
             (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
             (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
+            (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
         config && a.name == b.name && a.disabled == b.disabled
@@ -126,6 +129,7 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
             Filter::LocalRateLimit(LocalRateLimit::new(config.clone(), context))
         }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
+        HttpFilterConfig::StatefulSession(config) => Filter::StatefulSession(StatefulSession::new(config.clone())),
     })
 }
 
@@ -168,6 +172,10 @@ impl StreamFilters {
                     mutation.on_request(&named.name, head, info);
                     Flow::Continue
                 }
+                Filter::StatefulSession(sessions) => {
+                    sessions.on_request(&named.name, head, info);
+                    Flow::Continue
+                }
                 Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
             };
             if let Flow::Reply(reply) = flow {
@@ -194,6 +202,7 @@ impl StreamFilters {
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),
+                Filter::StatefulSession(_) => StatefulSession::on_response(head, info),
                 Filter::Fault(_)
                 | Filter::Rbac(_)
                 | Filter::LocalRateLimit(_)

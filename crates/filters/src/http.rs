@@ -9,6 +9,7 @@ mod local_ratelimit;
 mod mutation;
 mod peer_exchange;
 mod rbac;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,5 @@ pub(crate) use local_ratelimit::LocalRateLimit;
 pub(crate) use mutation::HeaderMutation;
 pub(crate) use peer_exchange::PeerExchange;
 pub(crate) use rbac::Rbac;
+pub(crate) use session::StatefulSession;
+pub use session::{Session, Wanted, set_cookie};

@@ -14,7 +14,7 @@ use meltemi_telemetry::TraceContext;
 use meltemi_tls::PeerInfo;
 
 use crate::flags::ResponseFlags;
-use crate::http::AlpnOverrides;
+use crate::http::{AlpnOverrides, Session};
 use crate::peer::Peer;
 use crate::tracing::AttemptSpan;
 
@@ -119,6 +119,8 @@ pub struct UpstreamInfo {
     pub peer: Option<Arc<Peer>>,
     /// ALPN that `istio.alpn` asks the upstream connection to offer instead of its transport's, by protocol.
     pub alpn: Option<Arc<AlpnOverrides>>,
+    /// Of a client that keeps its host.
+    pub session: Option<Box<Session>>,
     pub timing: UpstreamTiming,
 }
 

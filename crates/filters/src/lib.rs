@@ -27,7 +27,7 @@ pub use chain::{ChainScope, FilterChain, StreamFilters};
 pub use context::Context;
 pub use flags::ResponseFlags;
 pub use format::{LogType, Scope};
-pub use http::AlpnOverrides;
+pub use http::{AlpnOverrides, Session, Wanted, set_cookie};
 pub use info::{ConnectionInfo, Direction, StreamInfo, TlsInfo, UpstreamInfo, UpstreamTiming};
 pub use lookup::{Fields, RequestFields, ResponseFields};
 pub use peer::{LocalNode, Peer};

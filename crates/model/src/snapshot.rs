@@ -19,6 +19,7 @@ use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
 use crate::service::{Resolution, Service, ServiceKey, Visibility};
 use crate::service_index::ServiceIndex;
+use crate::session::Sessions;
 use crate::shared::Shared;
 use crate::virtual_service::VirtualServiceIndex;
 use meltemi_config::kube::Secret;
@@ -42,11 +43,12 @@ pub struct Options {
     pub domain: Arc<str>,
     /// The id of the cluster whose registry this is.
     pub cluster_id: Arc<str>,
+    pub sessions: Sessions,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into() }
+        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into(), sessions: Sessions::default() }
     }
 }
 

@@ -143,6 +143,22 @@ pub struct CommonLb {
     pub close_connections_on_host_set_change: bool,
     pub ignore_new_hosts_until_first_hc: bool,
     pub update_merge_window: Duration,
+    pub override_host_status: OverrideHostStatus,
+}
+
+/// The states in which a host serves the clients whose session it has. Unknown is healthy and timed out is unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverrideHostStatus {
+    pub healthy: bool,
+    pub degraded: bool,
+    pub unhealthy: bool,
+    pub draining: bool,
+}
+
+impl Default for OverrideHostStatus {
+    fn default() -> Self {
+        Self { healthy: true, degraded: true, unhealthy: false, draining: false }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -19,6 +19,7 @@ mod retry;
 mod route;
 mod route_action;
 mod secret;
+mod session;
 mod tls;
 mod tracing;
 mod transport;

@@ -31,6 +31,7 @@ pub enum HttpFilterConfig {
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
     HealthCheck(Arc<HealthCheckFilter>),
+    StatefulSession(Arc<StatefulSession>),
 }
 
 /// Filter name → override; at most a few, searched in order.
@@ -54,6 +55,7 @@ pub enum FilterOverride {
     Rbac(Option<Arc<RbacFilter>>),
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
+    StatefulSession(Arc<StatefulSession>),
 }
 
 #[derive(Debug, Clone)]
@@ -219,4 +221,27 @@ pub struct TokenBucket {
 pub struct HealthCheckFilter {
     pub pass_through: bool,
     pub headers: Vec<HeaderMatcher>,
+}
+
+/// Envoy's `StatefulSession`: a client goes back to the host that served it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatefulSession {
+    /// `None`: only an override says how.
+    pub state: Option<SessionState>,
+    /// A request fails where its host can no longer serve it; else another does.
+    pub strict: bool,
+}
+
+/// Where the client keeps its host's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    Cookie {
+        name: Arc<str>,
+        /// Empty or `/`: requests of every path have sessions.
+        path: Arc<str>,
+        /// Zero: as long as the client keeps the cookie.
+        ttl: Duration,
+        attributes: Vec<(Arc<str>, Arc<str>)>,
+    },
+    Header(http::HeaderName),
 }

@@ -7,6 +7,7 @@
 mod any;
 mod codec;
 pub mod otlp;
+pub mod session;
 pub mod splice;
 #[allow(clippy::all, clippy::unwrap_used, rustdoc::all, unused_qualifications, dead_code, rust_2018_idioms)]
 #[rustfmt::skip]

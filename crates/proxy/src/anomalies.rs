@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use meltemi_plan::anomaly::{Sample, Watch};
 use meltemi_plan::hcm::RouteSource;
-use meltemi_plan::{NetworkFilter, RouteConfiguration, Sensitivity};
+use meltemi_plan::{NetworkFilter, RouteConfiguration};
 use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Registry, Spec, stats};
 use meltemi_upstream::anomaly::{Condition, Normal, Reason, Subject};

@@ -13,7 +13,7 @@ use meltemi_config::networking::{ClientTlsMode, TrafficPolicy};
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
     Endpoint, EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, ServiceTarget,
-    Shared, SidecarScope, Snapshot,
+    Sessions, Shared, SidecarScope, Snapshot,
 };
 use meltemi_proto::{Any, pack_load_assignment};
 use std::sync::Arc;
@@ -45,6 +45,9 @@ pub struct Found {
     /// Only endpoints on this node.
     pub node_name: Option<Arc<str>>,
     pub with_unhealthy: bool,
+    /// Endpoints that drain are told of, as draining.
+    pub with_draining: bool,
+    pub sessions: Sessions,
     /// Only endpoints that take mTLS (for clusters of TLS passed through by SNI).
     pub mtls_only: bool,
     pub telemetry: bool,
@@ -197,6 +200,8 @@ fn found(snapshot: &Snapshot, node: &Node, service: &Service, wanted: Wanted<'_>
         mtls: declared_mtls(policy.as_ref()),
         locality: LocalityView::of(snapshot, node, service, policy.as_ref()),
         node_name: service.node_local.then(|| node.node_name().into()),
+        with_draining: snapshot.options.sessions.keep_draining(service),
+        sessions: snapshot.options.sessions.clone(),
         with_unhealthy: outlier.is_none_or(|outlier| outlier.min_health_percent <= 0),
         mtls_only,
         telemetry: Dialect::of(node) != Dialect::Grpc,

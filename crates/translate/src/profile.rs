@@ -43,6 +43,8 @@ pub struct Profile {
     pub outbound_exact_balance: bool,
     /// The proxy asks for virtual hosts and clusters when traffic first needs them.
     pub on_demand: bool,
+    /// Services may have persistent sessions.
+    pub sessions: bool,
 }
 
 impl Profile {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use meltemi_config::networking::DestinationRule;
-use meltemi_model::{MergedRule, Node, RegistryKind, Resilience, Service, Shared, SidecarScope, Snapshot};
+use meltemi_model::{
+    MergedRule, Node, PersistentSession, RegistryKind, Resilience, Service, Shared, SidecarScope, Snapshot,
+};
 
 use crate::names;
 use crate::profile::{self, Profile};
@@ -21,7 +23,7 @@ impl<'a> View<'a> {
     pub fn new(snapshot: &'a Snapshot, node: &'a Node) -> Self {
         let scope = snapshot.scope(node);
         let find = |name: &str| find_service(&scope, name);
-        let profile = Arc::new(profile::resolve(&snapshot.mesh, node, &find));
+        let profile = Arc::new(profile::resolve(snapshot, node, &find));
         Self { snapshot, node, profile, scope }
     }
 
@@ -32,6 +34,11 @@ impl<'a> View<'a> {
 
     pub fn destination_rule(&self, service: &Service) -> Option<Shared<MergedRule>> {
         self.snapshot.destination_rule(self.node, service)
+    }
+
+    /// The persistent sessions of a service's clients.
+    pub fn session(&self, service: &Service) -> Option<PersistentSession> {
+        self.snapshot.options.sessions.of(service)
     }
 
     /// What ResiliencePolicies turn on for requests to a host.

@@ -1,6 +1,6 @@
 //! What is not normal: online statistics of the latency and the errors of endpoints and routes.
 //!
-//! Each second a subject's requests make a window. A window is scored against what is normal: for an endpoint the median of its
+//! Some seconds of a subject's requests make a window. A window is scored against what is normal: for an endpoint the median of its
 //! cluster's endpoints, for a route (and an endpoint with too few peers) what it was like before. Scores add up over windows
 //! as in a CUSUM chart, so that a small difference that stays and a large one that comes and goes are both found, and one odd
 //! second is not. Pure: no clock but the one given.
@@ -13,10 +13,11 @@ use std::time::{Duration, SystemTime};
 use meltemi_plan::Sensitivity;
 use meltemi_plan::anomaly::Sample;
 
-/// A window needs so many requests.
-const MIN_REQUESTS: u32 = 8;
-/// Requests of so many ticks may make one window; fewer are forgotten.
+/// So many requests make a window.
+const ENOUGH_REQUESTS: u32 = 50;
+/// Where they do not come, those of so many ticks do, if they are at least [`MIN_REQUESTS`]; fewer are forgotten.
 const MAX_TICKS: u32 = 10;
+const MIN_REQUESTS: u32 = 8;
 /// Endpoints with a window that can be compared with each other.
 const MIN_MEASURED: usize = 4;
 /// Windows before a subject is compared with itself.
@@ -136,7 +137,8 @@ fn latency_score((mean, spread): (f64, f64), latency: LogLatency) -> f64 {
     if latency.mean.exp() - mean.exp() < least {
         return 0.0;
     }
-    let sigma = LEAST_SPREAD.max(spread).hypot(latency.error);
+    // How means of windows spread has the error of a mean in it already.
+    let sigma = LEAST_SPREAD.max(spread).max(latency.error);
     ((latency.mean - mean) / sigma).min(LARGEST_SCORE)
 }
 
@@ -282,14 +284,15 @@ impl Subject {
         self.pending += sample;
         self.ticks += 1;
         self.age += 1;
-        self.fresh = self.pending.requests >= MIN_REQUESTS;
+        let due = self.ticks >= MAX_TICKS;
+        self.fresh = self.pending.requests >= if due { MIN_REQUESTS } else { ENOUGH_REQUESTS };
         if self.fresh {
             self.window = Some(Window::new(self.pending));
             self.age = 0;
-        } else if self.age >= MAX_TICKS {
+        } else if self.age > MAX_TICKS {
             self.window = None;
         }
-        if self.fresh || self.ticks >= MAX_TICKS {
+        if self.fresh || due {
             (self.pending, self.ticks) = (Sample::default(), 0);
         }
     }

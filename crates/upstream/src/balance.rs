@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::edf::Edf;
-use crate::endpoint::{Endpoint, Health};
+use crate::endpoint::Endpoint;
 use crate::latency::PeakEwma;
 use crate::set::{EndpointSet, HostList, Localities, Policy, PrioritySet, Tier};
 use crate::zone::Choice;
@@ -27,8 +27,8 @@ pub struct PickContext<'a> {
     pub hash: Option<u64>,
     /// Where the connection was going before it was captured, or what `x-envoy-original-dst-host` says.
     pub original_dst: Option<std::net::SocketAddr>,
-    /// A host that must be used if it is healthy.
-    pub override_host: Option<&'a Address>,
+    /// The host that a client's session has.
+    pub override_host: Option<OverrideHost<'a>>,
     /// Hosts of earlier attempts, avoided while the retries below last (`previous_hosts` predicate).
     pub previous: &'a [u64],
     /// Envoy's `host_selection_retry_max_attempts`.
@@ -37,6 +37,15 @@ pub struct PickContext<'a> {
     pub leave_priorities: Option<NonZeroU32>,
     /// The metadata that hosts must have, where the cluster has subsets.
     pub metadata: Option<&'a meltemi_plan::common::Value>,
+}
+
+/// A host that is used if it is there and its state allows.
+#[derive(Clone, Copy, Debug)]
+pub struct OverrideHost<'a> {
+    /// `None`: what the client sent is no address.
+    pub address: Option<&'a Address>,
+    /// No other host will do.
+    pub strict: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,11 +121,6 @@ impl LbState {
         policy: Policy,
         context: &PickContext<'_>,
     ) -> Result<Arc<Endpoint>, PickError> {
-        if let Some(host) = context.override_host.and_then(|address| set.find(address))
-            && host.health() != Health::Unhealthy
-        {
-            return Ok(host.clone());
-        }
         self.adopt(set);
         let mut host = self.pick_once(set, policy, context, 0)?;
         for attempt in 1..=context.reselect {

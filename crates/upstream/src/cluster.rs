@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::adapt;
-use crate::balance::{LbState, PickContext, PickError};
+use crate::balance::{LbState, OverrideHost, PickContext, PickError};
 use crate::breakers::Breakers;
 use crate::endpoint::{Endpoint, Fault};
 use crate::latency::PeakEwma;
@@ -320,6 +320,14 @@ impl Cluster {
             };
         }
         let set = self.set.load();
+        if let Some(wanted) = context.override_host {
+            if let Some(host) = self.overriding(&set, wanted) {
+                return Ok(host);
+            }
+            if wanted.strict {
+                return Err(PickError::NoHealthyHost);
+            }
+        }
         let picked = match &*self.subsets.load() {
             None => state.pick(&set, self.policy, context),
             Some(subsets) => {
@@ -334,6 +342,20 @@ impl Cluster {
             self.stats.traffic.upstream_cx_none_healthy().inc();
         }
         picked
+    }
+
+    /// The member that a client's session has, in whatever subset, if its state is among those that serve such clients.
+    fn overriding(&self, set: &EndpointSet, wanted: OverrideHost<'_>) -> Option<Arc<Endpoint>> {
+        let host = set.find(wanted.address?)?;
+        let (allowed, state) = (self.plan.lb.override_host_status, &host.state);
+        let allowed = match () {
+            () if state.has(Fault::ActiveCheck) || state.has(Fault::Outlier) => allowed.unhealthy,
+            () if state.has(Fault::Draining) => allowed.draining,
+            () if state.has(Fault::Eds) => allowed.unhealthy,
+            () if state.has(Fault::EdsDegraded) || state.has(Fault::CheckDegraded) => allowed.degraded,
+            () => allowed.healthy,
+        };
+        allowed.then(|| host.clone())
     }
 
     fn original_destination(&self, context: &PickContext<'_>) -> Option<SocketAddr> {

@@ -28,7 +28,7 @@ mod tasks;
 mod testing;
 mod zone;
 
-pub use balance::{LbState, PickContext, PickError};
+pub use balance::{LbState, OverrideHost, PickContext, PickError};
 pub use breakers::{Breakers, Permit, Resource, RoutingPriority};
 pub use client::{Post, PostError};
 pub use cluster::{Cluster, ClusterSet, Transport};

@@ -116,6 +116,7 @@ pub(crate) fn plan(kind: ClusterKind, lb_policy: LbPolicy, load_assignment: Opti
             close_connections_on_host_set_change: false,
             ignore_new_hosts_until_first_hc: false,
             update_merge_window: Duration::from_secs(1),
+            override_host_status: Default::default(),
         },
         subsets: None,
         breakers: Arc::new(CircuitBreakers {

@@ -42,7 +42,6 @@ const VS: &[Kind] = &[Kind::VirtualService];
 const SE: &[Kind] = &[Kind::ServiceEntry];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
-const RESILIENCE: &[Kind] = &[Kind::ResiliencePolicy, Kind::FutureFeatures];
 const SERVICE: &[Kind] = &[Kind::Service];
 
 const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCertificates";

@@ -6,7 +6,7 @@ use super::common::{
     runtime_fraction, string_matcher, unknown_type, unpack,
 };
 use super::header::{header_adds, header_matchers, header_mutation};
-use super::{istio, rbac};
+use super::{istio, rbac, session};
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
@@ -114,6 +114,8 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
         HttpFilterConfig::GrpcStats(Arc::new(grpc_stats(&unpack(any)?)))
     } else if any.is::<ext::rbac::v3::Rbac>() {
         HttpFilterConfig::Rbac(Arc::new(rbac_filter(&unpack(any)?)?))
+    } else if any.is::<ext::stateful_session::v3::StatefulSession>() {
+        HttpFilterConfig::StatefulSession(Arc::new(session::stateful_session(&unpack(any)?)?))
     } else if any.is::<ext::header_mutation::v3::HeaderMutation>() {
         let config: ext::header_mutation::v3::HeaderMutation = unpack(any)?;
         let mutations = required(&config.mutations, "mutations")?;
@@ -169,6 +171,8 @@ fn typed_override(any: &Any) -> Result<Option<FilterOverride>> {
     } else if any.is::<ext::rbac::v3::RbacPerRoute>() {
         let config: ext::rbac::v3::RbacPerRoute = unpack(any)?;
         FilterOverride::Rbac(config.rbac.as_ref().map(rbac_filter).transpose().at("rbac")?.map(Arc::new))
+    } else if any.is::<ext::stateful_session::v3::StatefulSessionPerRoute>() {
+        session::per_route(&unpack(any)?)?
     } else if any.is::<ext::header_mutation::v3::HeaderMutationPerRoute>() {
         let config: ext::header_mutation::v3::HeaderMutationPerRoute = unpack(any)?;
         let mutations = required(&config.mutations, "mutations")?;

@@ -2,7 +2,7 @@
 
 use super::common::{duration, duration_or, enumeration, percent, positive, required, resolve, unpack};
 use super::route_action::hash_policies;
-use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, SlowStart, ZoneAware};
+use crate::cluster::{CommonLb, HashFunction, LbPolicy, LocalityLb, OverrideHostStatus, SlowStart, ZoneAware};
 use crate::error::{At, Result, refuse};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3 as proto;
@@ -275,5 +275,25 @@ pub(crate) fn common_lb(value: &proto::Cluster, extension: ExtensionLb) -> Resul
         ignore_new_hosts_until_first_hc: config.ignore_new_hosts_until_first_hc,
         update_merge_window: duration_or(config.update_merge_window.as_ref(), Duration::from_secs(1))
             .at("update_merge_window")?,
+        override_host_status: config
+            .override_host_status
+            .as_ref()
+            .map_or(Ok(OverrideHostStatus::default()), override_host_status)
+            .at("override_host_status")?,
     })
+}
+
+/// An empty set takes no host; sessions are then kept by nobody.
+fn override_host_status(value: &core::HealthStatusSet) -> Result<OverrideHostStatus> {
+    let mut found = OverrideHostStatus { healthy: false, degraded: false, unhealthy: false, draining: false };
+    for (index, status) in value.statuses.iter().enumerate() {
+        match core::HealthStatus::try_from(*status) {
+            Ok(core::HealthStatus::Unknown | core::HealthStatus::Healthy) => found.healthy = true,
+            Ok(core::HealthStatus::Degraded) => found.degraded = true,
+            Ok(core::HealthStatus::Unhealthy | core::HealthStatus::Timeout) => found.unhealthy = true,
+            Ok(core::HealthStatus::Draining) => found.draining = true,
+            Err(_) => return refuse(format!("statuses[{index}]: {status} is no status")),
+        }
+    }
+    Ok(found)
 }

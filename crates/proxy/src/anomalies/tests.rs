@@ -43,14 +43,14 @@ fn watcher(registry: &Registry) -> Watcher {
     Watcher { stats, endpoints: HashMap::new(), routes: BTreeMap::new() }
 }
 
-/// A second in which each endpoint answers ten times, one of them slowly.
+/// A second in which each endpoint answers sixty times, one of them slowly.
 fn second(watched: &Watched, slow_port: Option<u16>) {
     let cluster = &watched.clusters[0];
     for host in cluster.hosts() {
         let is_slow = host.address.socket().map(|socket| socket.port()) == slow_port;
         let time = Duration::from_millis(if is_slow { 200 } else { 10 });
         let start = Instant::now();
-        for _ in 0..10 {
+        for _ in 0..60 {
             cluster.answered(&host, start, start + time);
             cluster.report(&host, Outcome::Status(200));
         }
@@ -115,7 +115,7 @@ fn a_route_is_compared_with_its_past_through_changes_of_configuration() {
     let mut play = |watched: &Watched, millis: u64, seconds: u32| {
         let watch = &watched.routes.values().next().unwrap()[0];
         let changes = (0..seconds).flat_map(|_| {
-            for _ in 0..20 {
+            for _ in 0..60 {
                 watch.record.ended(false);
                 watch.record.answered(Duration::from_millis(millis));
             }

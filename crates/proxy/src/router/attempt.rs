@@ -10,7 +10,7 @@ use std::{
 use http::StatusCode;
 use meltemi_filters::StreamInfo;
 use meltemi_http::{ClientStream, Frame, Method, Protocol, ResponseHead, ServerStream};
-use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, Permit, PickContext, Resource, TrafficStats};
+use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, OverrideHost, Permit, PickContext, Resource, TrafficStats};
 use tokio::time::Instant;
 
 use super::{
@@ -233,12 +233,14 @@ pub(super) async fn run(
     if let Some(tracer) = &exchange.context.http.tracer {
         tracer.abandon_attempt(&mut exchange.info);
     }
+    // A retry goes wherever it is told to.
+    let first = exchange.info.upstream.attempts <= 1;
     let picked = worker.pick(
         &target.cluster,
         &PickContext {
             hash: target.hash,
             original_dst: target.original_dst,
-            override_host: None,
+            override_host: first.then(|| wanted(&exchange.info)).flatten(),
             metadata: target.metadata_match.as_ref(),
             previous: retries.tried(),
             leave_priorities: retries.leave_priorities(),
@@ -281,6 +283,12 @@ pub(super) async fn run(
         }
         Err(other) => other,
     }
+}
+
+/// The host that the client's session has.
+fn wanted(info: &StreamInfo) -> Option<OverrideHost<'_>> {
+    let wanted = info.upstream.session.as_ref()?.wanted()?;
+    Some(OverrideHost { address: wanted.address.as_ref(), strict: wanted.strict })
 }
 
 /// A stream to the endpoint and the time it is by then: waits for a connection if need be, while the client stays and time remains.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
-use meltemi_filters::{LocalReply, RequestFields, ResponseFlags};
+use meltemi_filters::{LocalReply, RequestFields, ResponseFlags, set_cookie};
 use meltemi_plan::{
     HeaderKey, HeaderLookup,
     common::Value,
@@ -152,17 +152,7 @@ pub(super) fn set_cookies(exchange: &Exchange<'_>, forward: &Forward, headers: &
         if cookie(exchange, name).is_some() {
             continue;
         }
-        let mut text = format!("{name}=\"{}\"", made_cookie(exchange));
-        if !ttl.is_zero() {
-            text += &format!("; Max-Age={}", ttl.as_secs());
-        }
-        if !path.is_empty() {
-            text += &format!("; Path={path}");
-        }
-        for (key, value) in attributes {
-            text += &if value.is_empty() { format!("; {key}") } else { format!("; {key}={value}") };
-        }
-        text += "; HttpOnly";
+        let text = set_cookie(name, &made_cookie(exchange), (*ttl, path), attributes);
         if let Ok(value) = http::HeaderValue::from_str(&text) {
             headers.append(http::header::SET_COOKIE, value);
         }

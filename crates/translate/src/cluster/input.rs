@@ -60,6 +60,8 @@ pub struct OutboundCluster {
     pub policy: Option<TrafficPolicy>,
     pub auto_mtls: AutoMtls,
     pub resilience: Resilience,
+    /// Sessions reach endpoints that drain.
+    pub reach_draining: bool,
     /// `namespace/account` of the service's workloads.
     pub accounts: Vec<(Arc<str>, Arc<str>)>,
     /// Of DNS services: what to resolve.
@@ -147,6 +149,7 @@ impl<'a> Gather<'a> {
                     port: port.clone(),
                     auto_mtls: self.auto_mtls(service, policy.as_ref()),
                     resilience: resilience.clone(),
+                    reach_draining: self.snapshot.options.sessions.reach_draining(service),
                     accounts: self.accounts(service),
                     dns: self.dns(service, policy.as_ref()),
                     subset,

@@ -13,7 +13,8 @@ use meltemi_proto::envoy::config::cluster::v3::cluster::{
     CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
 };
 use meltemi_proto::envoy::config::core::v3::{
-    AggregatedConfigSource, ApiVersion, ConfigSource, TypedExtensionConfig, config_source,
+    AggregatedConfigSource, ApiVersion, ConfigSource, HealthStatus, HealthStatusSet, TypedExtensionConfig,
+    config_source,
 };
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
@@ -77,6 +78,10 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
     policy::http_options(&mut options, pool);
     let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
     common.healthy_panic_threshold = Some(Percent { value: 0.0 });
+    if input.reach_draining && input.subset.is_empty() {
+        let statuses = [HealthStatus::Healthy, HealthStatus::Draining, HealthStatus::Unknown, HealthStatus::Degraded];
+        common.override_host_status = Some(HealthStatusSet { statuses: statuses.map(i32::from).to_vec() });
+    }
     if let Some(outlier) = &rules.outlier_detection {
         policy::outlier_detection(cluster, outlier);
         options.error_matcher = policy::error_codes(&outlier.outlier_detection_http_error_codes);

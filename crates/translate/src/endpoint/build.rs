@@ -24,7 +24,8 @@ fn of_service(found: &Found) -> Vec<LocalityLbEndpoints> {
     for (index, endpoint) in found.shard.endpoints.iter().enumerate() {
         let mtls = found.mtls.unwrap_or(endpoint.tls_mode == TlsMode::Istio && !found.mtls_disabled.contains(&index));
         let Some(port) = endpoint.port(&found.port_name) else { continue };
-        let wanted = is_usable(endpoint)
+        let draining = found.sessions.is_draining(endpoint);
+        let wanted = is_usable(endpoint, draining, found.with_draining)
             && selects(pairs(&found.subset), &endpoint.labels)
             && (found.with_unhealthy || endpoint.health != Health::Unhealthy)
             && (mtls || !found.mtls_only)
@@ -32,7 +33,11 @@ fn of_service(found: &Found) -> Vec<LocalityLbEndpoints> {
             && found.node_name.as_ref().is_none_or(|name| *name == endpoint.node_name);
         if wanted {
             let tls = mtls && endpoint.tls_mode == TlsMode::Istio;
-            chosen.push((&**endpoint, lb_endpoint(endpoint, port, tls, found.telemetry)));
+            let mut rendered = lb_endpoint(endpoint, port, tls, found.telemetry);
+            if draining {
+                rendered.health_status = HealthStatus::Draining as i32;
+            }
+            chosen.push((&**endpoint, rendered));
         }
     }
     let groups = group(chosen);
@@ -42,13 +47,18 @@ fn of_service(found: &Found) -> Vec<LocalityLbEndpoints> {
     }
 }
 
-/// EDS carries addresses only, and endpoints on their way out are no longer told of.
-fn is_usable(endpoint: &Endpoint) -> bool {
+/// EDS carries addresses only, and endpoints on their way out are told of only where sessions still reach them.
+fn is_usable(endpoint: &Endpoint, draining: bool, with_draining: bool) -> bool {
     let addressed = match &endpoint.address {
         Address::Host(host) => host.parse::<IpAddr>().is_ok(),
         Address::Unix(_) => true,
     };
-    addressed && matches!(endpoint.health, Health::Healthy | Health::Unhealthy)
+    let healthy = match (draining, endpoint.health) {
+        (_, Health::Terminating) => false,
+        (true, _) => with_draining,
+        (false, _) => true,
+    };
+    addressed && healthy
 }
 
 /// The assignment inside a DNS cluster: names, in one locality per declared locality.

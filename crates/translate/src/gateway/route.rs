@@ -94,6 +94,7 @@ fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
             domains: vec!["*".into()],
             routes: Routes::Rules(Vec::new()),
             require_tls: false,
+            session: None,
         }];
     }
     let mut drafts: Vec<_> = drafts.into_iter().collect();
@@ -112,6 +113,7 @@ fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
                     domains: vec![hostname],
                     routes: Routes::Rules(draft.rules),
                     require_tls: draft.require_tls,
+                    session: None,
                 });
             }
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use meltemi_model::PersistentSession;
 use meltemi_proto::Any;
+use meltemi_proto::envoy::config::core::v3::TypedExtensionConfig;
 use meltemi_proto::envoy::config::listener::v3::{
     Filter, ListenerFilter as FilterMessage, ListenerFilterChainMatchPredicate, filter, listener_filter,
     listener_filter_chain_match_predicate as predicate,
@@ -10,7 +12,10 @@ use meltemi_proto::envoy::config::listener::v3::{
 use meltemi_proto::envoy::extensions::filters::http;
 use meltemi_proto::envoy::extensions::filters::listener as listener_filters;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
+use meltemi_proto::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
+use meltemi_proto::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+use meltemi_proto::envoy::r#type::http::v3::Cookie;
 use meltemi_proto::envoy::r#type::v3::Int32Range;
 use meltemi_proto::io::istio::http::peer_metadata;
 use meltemi_proto::istio::envoy::config::filter::http::alpn::v2alpha1 as alpn;
@@ -23,6 +28,7 @@ use crate::wire;
 pub const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 pub const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 pub const FAULT: &str = "envoy.filters.http.fault";
+pub const STATEFUL_SESSION: &str = "envoy.filters.http.stateful_session";
 pub const CORS: &str = "envoy.filters.http.cors";
 
 /// How long a request or a connection waits for what it is the first to need.
@@ -205,6 +211,31 @@ pub fn fault() -> HttpFilter {
 
 pub fn cors() -> HttpFilter {
     http_filter(CORS, &http::cors::v3::Cors::default())
+}
+
+/// Does nothing where no virtual host or route says whose sessions to keep.
+pub fn stateful_session() -> HttpFilter {
+    http_filter(STATEFUL_SESSION, &http::stateful_session::v3::StatefulSession::default())
+}
+
+/// Sessions of one service.
+pub fn stateful_session_of(session: &PersistentSession) -> http::stateful_session::v3::StatefulSession {
+    let (name, state) = match session {
+        PersistentSession::Cookie { name, path } => {
+            // Without a time to live: for as long as the browser keeps it.
+            let cookie = Cookie { name: name.to_string(), path: path.to_string(), ..Cookie::default() };
+            ("cookie", Any::pack(&CookieBasedSessionState { cookie: Some(cookie) }))
+        }
+        PersistentSession::Header(name) => ("header", Any::pack(&HeaderBasedSessionState { name: name.to_string() })),
+    };
+    let session_state =
+        TypedExtensionConfig { name: format!("envoy.http.stateful_session.{name}"), typed_config: Some(state) };
+    http::stateful_session::v3::StatefulSession { session_state: Some(session_state), ..Default::default() }
+}
+
+/// The filter with sessions of its own, for clients that have one service behind each listener.
+pub fn stateful_session_with(session: &PersistentSession) -> HttpFilter {
+    http_filter(STATEFUL_SESSION, &stateful_session_of(session))
 }
 
 /// The last filter. `debug_headers` are Envoy's own `x-envoy-*` response headers.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use meltemi_model::Service;
+use meltemi_model::{PersistentSession, Service};
 use meltemi_proto::envoy::config::listener::v3::{ApiListener as ApiMessage, Listener as Message};
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
@@ -22,6 +22,7 @@ pub struct ApiListener {
     pub port: u32,
     /// `host:port` of the route configuration, by full host name.
     pub route: Arc<str>,
+    pub session: Option<PersistentSession>,
 }
 
 pub fn all(view: &View<'_>) -> Vec<(Arc<str>, Input)> {
@@ -62,12 +63,14 @@ fn one(view: &View<'_>, name: &Arc<str>) -> Option<ApiListener> {
 
 fn api_listener(view: &View<'_>, name: Arc<str>, service: &Service, port: u32) -> ApiListener {
     let address = view.addresses(service).first().cloned().unwrap_or_else(|| "0.0.0.0".into());
-    ApiListener { name, address, port, route: names::domain(&service.hostname, port).into() }
+    let route = names::domain(&service.hostname, port).into();
+    ApiListener { name, address, port, route, session: view.session(service) }
 }
 
 pub fn render(spec: &ApiListener) -> Message {
+    let sessions = spec.session.iter().map(filters::stateful_session_with);
     let manager = HttpConnectionManager {
-        http_filters: vec![filters::fault(), filters::router(true)],
+        http_filters: sessions.chain([filters::fault(), filters::router(true)]).collect(),
         route_specifier: Some(RouteSpecifier::Rds(hcm::rds(&spec.route))),
         ..HttpConnectionManager::default()
     };

@@ -71,6 +71,9 @@ fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter>
     if istio && profile.metrics {
         chain.push(filters::http_stats(class));
     }
+    if profile.sessions && !class.is_inbound() {
+        chain.push(filters::stateful_session());
+    }
     chain.push(filters::router(profile.headers.debug_headers));
     chain
 }

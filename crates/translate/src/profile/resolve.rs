@@ -7,7 +7,7 @@ use std::sync::Arc;
 use meltemi_config::mesh::{
     self, AccessLogEncoding, ExtensionProvider, MeshConfig, MeshTlsProtocol, ProxyTracing, TraceContextOption,
 };
-use meltemi_model::Node;
+use meltemi_model::{Node, Snapshot};
 use serde_json::Value;
 
 use super::{
@@ -62,7 +62,8 @@ const JSON_FORMAT: [(&str, &str); 24] = [
 ];
 
 /// `find_service` gives the host name of the service that a provider names (`host` or `namespace/host`).
-pub fn resolve(mesh: &MeshConfig, node: &Node, find_service: &dyn Fn(&str) -> Option<Arc<str>>) -> Profile {
+pub fn resolve(snapshot: &Snapshot, node: &Node, find_service: &dyn Fn(&str) -> Option<Arc<str>>) -> Profile {
+    let mesh: &MeshConfig = &snapshot.mesh;
     let proxy = ProxySettings::of(mesh, node);
     let mut trust_domains = vec![mesh.trust_domain.to_string()];
     trust_domains.extend(mesh.trust_domain_aliases.iter().map(ToString::to_string));
@@ -88,6 +89,7 @@ pub fn resolve(mesh: &MeshConfig, node: &Node, find_service: &dyn Fn(&str) -> Op
         inbound_exact_balance: node.flag("INBOUND_LISTENER_EXACT_BALANCE"),
         outbound_exact_balance: node.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
         on_demand: node.on_demand(),
+        sessions: snapshot.options.sessions.enabled,
     }
 }
 

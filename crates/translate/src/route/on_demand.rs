@@ -36,7 +36,10 @@ impl Generator for VirtualHosts {
         let view = View::new(snapshot, node);
         let domain = without_port(authority).to_lowercase();
         let found = view.scope.egress_for_port(port).and_then(|egress| find(&view, egress, port, &domain));
-        let target = found.map_or_else(|| Target::Nobody(sidecar::catch_all(&view)), |host| Target::Host(host.routes));
+        let target = match found {
+            Some(Host { routes, session, .. }) => Target::Host { routes, session },
+            None => Target::Nobody(sidecar::catch_all(&view)),
+        };
         Some(OnDemandHost { name: name.into(), domain, policy: super::policy(&view), target })
     }
 

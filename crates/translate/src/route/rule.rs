@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use meltemi_config::networking::{
     Headers, HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRoute, HttpRouteDestination, RedirectPort,
 };
-use meltemi_model::Resilience;
+use meltemi_model::{PersistentSession, Resilience};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source};
 use meltemi_proto::envoy::config::route::v3::redirect_action::{
@@ -18,6 +18,9 @@ use meltemi_proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, c
 use meltemi_proto::envoy::config::route::v3::{
     Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, WeightedCluster, route,
     route_match,
+};
+use meltemi_proto::envoy::extensions::filters::http::stateful_session::v3::{
+    StatefulSessionPerRoute, stateful_session_per_route,
 };
 use meltemi_proto::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
@@ -40,7 +43,7 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
         r#match: Some(matching::route_match(matches)),
         metadata: Some(wire::origin_metadata(&tcp::origin(&rule.rule))),
         stat_prefix: matches.map(|m| m.stat_prefix.to_string()).unwrap_or_default(),
-        typed_per_filter_config: per_filter(http),
+        typed_per_filter_config: per_filter(http, selected),
         ..Route::default()
     };
     let authority = apply_headers(&mut out, http.headers.as_ref());
@@ -71,11 +74,19 @@ fn apply_headers(route: &mut Route, headers: Option<&Headers>) -> Option<String>
     operations.authority
 }
 
-fn per_filter(http: &HttpRoute) -> BTreeMap<String, Any> {
+/// The filter's name and its override for one service's sessions.
+pub fn session(session: &PersistentSession) -> (String, Any) {
+    let own = crate::listener::stateful_session_of(session);
+    let own = StatefulSessionPerRoute { r#override: Some(stateful_session_per_route::Override::StatefulSession(own)) };
+    (crate::listener::SESSION_FILTER.to_owned(), Any::pack(&own))
+}
+
+fn per_filter(http: &HttpRoute, selected: &Selected) -> BTreeMap<String, Any> {
     let fault = http.fault.as_ref().and_then(filters::fault).map(|fault| Any::pack(&fault));
     let cors = http.cors_policy.as_ref().map(|cors| Any::pack(&filters::cors(cors)));
     let named = [(crate::listener::FAULT_FILTER, fault), (crate::listener::CORS_FILTER, cors)];
-    named.into_iter().filter_map(|(name, config)| config.map(|config| (name.to_owned(), config))).collect()
+    let named = named.into_iter().filter_map(|(name, config)| config.map(|config| (name.to_owned(), config)));
+    named.chain(selected.session.as_ref().map(session)).collect()
 }
 
 fn forward(

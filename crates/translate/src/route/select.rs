@@ -45,7 +45,7 @@ pub fn rule_routes(
             if !applies(view, matches, selection) {
                 continue;
             }
-            let (destinations, mirrors, resilience) = targets
+            let (destinations, mirrors, resilience, session) = targets
                 .get_or_insert_with(|| {
                     let destinations =
                         entry.route.iter().map(|to| destination(view, &to.destination, selection, lookup));
@@ -53,10 +53,12 @@ pub fn rule_routes(
                         entry.mirror.iter().chain(entry.mirrors.iter().filter_map(|m| m.destination.as_ref()));
                     let mirrors = mirrors.map(|to| cluster(to, selection, lookup));
                     let resilience = Arc::new(resilience(view, entry, lookup));
-                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>(), resilience)
+                    let mut services = entry.route.iter().filter_map(|to| lookup(&to.destination.host));
+                    let session = services.find_map(|service| view.session(&service));
+                    (destinations.collect::<Arc<[_]>>(), mirrors.collect::<Arc<[_]>>(), resilience, session)
                 })
                 .clone();
-            selected.push(Selected { http, matches: index, destinations, mirrors, resilience });
+            selected.push(Selected { http, matches: index, destinations, mirrors, resilience, session });
             // What follows a match of everything is never reached.
             if matching::is_catch_all(matches) {
                 break 'entries;

@@ -299,7 +299,8 @@ impl Claims {
                 let suffix = (!ignore_port || port == 0).then_some(group.port);
                 let domains = hosts::of_service(view, service, suffix);
                 let name = names::domain(&service.hostname, group.port);
-                found.extend(self.host(name, domains.all, &domains.alternatives, &group.routes));
+                let host = self.host(name, domains.all, &domains.alternatives, &group.routes);
+                found.extend(host.map(|host| Host { session: view.session(service), ..host }));
             }
             hosts.extend(
                 found
@@ -323,7 +324,13 @@ impl Claims {
             self.domains.insert(key);
             kept.push(domain);
         }
-        (!kept.is_empty()).then(|| Host { name, domains: kept, routes: routes.clone(), require_tls: false })
+        (!kept.is_empty()).then(|| Host {
+            name,
+            domains: kept,
+            routes: routes.clone(),
+            require_tls: false,
+            session: None,
+        })
     }
 }
 

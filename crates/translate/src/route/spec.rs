@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::networking::{HttpRetry, VirtualService};
-use meltemi_model::{ConfigRef, Resilience};
+use meltemi_model::{ConfigRef, PersistentSession, Resilience};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
@@ -33,7 +33,10 @@ pub struct OnDemandHost {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
-    Host(Routes),
+    Host {
+        routes: Routes,
+        session: Option<PersistentSession>,
+    },
     /// No service and no rule has the host.
     Nobody(CatchAll),
 }
@@ -64,6 +67,8 @@ pub struct Host {
     pub routes: Routes,
     /// Plaintext requests are redirected to https.
     pub require_tls: bool,
+    /// Of the service that the host is.
+    pub session: Option<PersistentSession>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,6 +109,8 @@ pub struct Selected {
     pub mirrors: Arc<[String]>,
     /// What ResiliencePolicies turn on for all of the destinations. Retries only where the entry has none of its own.
     pub resilience: Arc<Resilience>,
+    /// Of the first destination that has one.
+    pub session: Option<PersistentSession>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

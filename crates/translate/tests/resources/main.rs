@@ -7,3 +7,4 @@ mod mesh;
 mod on_demand;
 mod resilience;
 mod routes;
+mod sessions;

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::endpoint::Fault;
 use crate::hash::HashFunction;
 use crate::members::{self, Lifecycle};
 use crate::set::{LocalityMembers, Shape};
@@ -148,18 +147,6 @@ fn earlier_hosts_are_avoided_as_long_as_tries_last() {
     let all: Vec<u64> = set.hosts().map(|h| h.id).collect();
     let context = PickContext { previous: &all, reselect: 3, ..PickContext::default() };
     assert!(state.pick(&set, RR, &context).is_ok(), "the last one found serves");
-}
-
-#[test]
-fn an_override_is_taken_if_it_is_healthy() {
-    let set = set(&[1, 1, 1], RR);
-    let wanted: Address = testing::socket(2, 80).into();
-    let mut state = LbState::seeded(3);
-    let context = PickContext { override_host: Some(&wanted), ..PickContext::default() };
-    let mut picks = |n: usize| (0..n).all(|_| state.pick(&set, RR, &context).unwrap().address == wanted);
-    assert!(picks(10));
-    set.find(&wanted).unwrap().state.set(Fault::Eds, true);
-    assert!(!picks(10));
 }
 
 #[test]

@@ -143,3 +143,45 @@ fn endpoints_choose_their_transport_by_metadata() {
     let cluster = cluster(config, &registry, None);
     assert_eq!(cluster.hosts().iter().map(|h| h.transport).collect::<Vec<_>>(), [0, 1]);
 }
+
+#[test]
+fn a_client_s_own_host_serves_it_in_the_states_that_are_allowed() {
+    use meltemi_plan::cluster::OverrideHostStatus;
+    let all = OverrideHostStatus { healthy: true, degraded: true, unhealthy: true, draining: true };
+    let draining = OverrideHostStatus { draining: true, ..OverrideHostStatus::default() };
+    let wanted: meltemi_net::Address = socket(2, 80).into();
+    for (allowed, fault, is_taken) in [
+        (OverrideHostStatus::default(), None, true),
+        (OverrideHostStatus::default(), Some(Fault::EdsDegraded), true),
+        (OverrideHostStatus::default(), Some(Fault::Outlier), false),
+        (OverrideHostStatus::default(), Some(Fault::Draining), false),
+        (draining, Some(Fault::Draining), true),
+        (draining, Some(Fault::ActiveCheck), false),
+        (all, Some(Fault::Eds), true),
+        (OverrideHostStatus { healthy: false, ..all }, None, false),
+    ] {
+        let mut plan = plan(ClusterKind::Static, round_robin(), Some(testing::hosts(&[1, 1, 1])));
+        Arc::make_mut(&mut plan.settings).lb.override_host_status = allowed;
+        let cluster = cluster(plan, &Registry::new(), None);
+        if let Some(fault) = fault {
+            cluster.hosts().iter().find(|host| host.address == wanted).unwrap().state.set(fault, true);
+            cluster.rebuild();
+        }
+        let mut state = LbState::seeded(3);
+        let mut picks = |strict: bool| {
+            let override_host = Some(OverrideHost { address: Some(&wanted), strict });
+            let context = PickContext { override_host, ..PickContext::default() };
+            (0..10).map(|_| cluster.pick(&context, &mut state).map(|host| host.address == wanted)).collect::<Vec<_>>()
+        };
+        let own = |picks: &[Result<bool, PickError>]| picks.iter().all(|picked| *picked == Ok(true));
+        assert_eq!(own(&picks(false)), is_taken, "{allowed:?} {fault:?}");
+        let failed = picks(true).iter().all(|picked| *picked == Err(PickError::NoHealthyHost));
+        assert_eq!(failed, !is_taken, "{allowed:?} {fault:?}");
+    }
+    let cluster = cluster(plan(ClusterKind::Static, round_robin(), Some(testing::hosts(&[1]))), &Registry::new(), None);
+    let pick = |strict| {
+        let override_host = Some(OverrideHost { address: None, strict });
+        cluster.pick(&PickContext { override_host, ..PickContext::default() }, &mut LbState::default()).is_ok()
+    };
+    assert_eq!((pick(false), pick(true)), (true, false), "no address is nobody's");
+}

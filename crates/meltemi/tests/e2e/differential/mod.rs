@@ -11,6 +11,7 @@ mod balance;
 mod chains;
 mod client;
 mod compare;
+mod edge;
 mod filters;
 mod log;
 mod manager;
@@ -20,6 +21,7 @@ mod protocols;
 mod purpose;
 mod random;
 mod routes;
+mod sessions;
 mod tcp;
 mod tls;
 
@@ -50,6 +52,8 @@ const SCENARIOS: &[Scenario] = &[
     ("tcp", tcp::add),
     ("protocols", protocols::add),
     ("messages", messages::add),
+    ("edge", edge::add),
+    ("sessions", sessions::add),
 ];
 
 /// What all seeds share.
