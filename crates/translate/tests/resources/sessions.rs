@@ -19,7 +19,7 @@ fn mesh(labels: &str, more: &str, enabled: bool) -> Mesh {
     };
     let pod = "---\napiVersion: v1\nkind: Pod\n\
                metadata: {name: leaving, namespace: default, labels: {app: a, istio.io/draining: 'true'}}\n\
-               spec: {containers: []}\nstatus: {podIP: 10.2.0.3, phase: Running}\n";
+               spec: {containers: [{name: a, image: a}]}\nstatus: {podIP: 10.2.0.3, phase: Running}\n";
     let slice = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
                  metadata: {name: a-1, namespace: default, labels: {kubernetes.io/service-name: a}}\n\
                  ports: [{name: http, port: 8080}]\nendpoints:\n\
