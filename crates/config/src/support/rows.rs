@@ -54,7 +54,6 @@ pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::EnvoyFilter], ""),
     Row { note: "outlierDetection of a DestinationRule is", ..field(RESILIENCE, "spec.anomalyDetection") },
     Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
-    kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
     field(VS, "spec.http[].match[].headers{@request.auth.claims}"),
     field(VS, "spec.http[].match[].withoutHeaders{@request.auth.claims}"),
     inert(VS, "spec.tcp[].match[].sourceSubnet", "use sourceLabels or sourceNamespace"),

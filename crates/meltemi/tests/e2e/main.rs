@@ -18,6 +18,7 @@ mod mesh;
 mod observability;
 mod on_demand;
 mod proxy_protocol;
+mod registration;
 mod resilience;
 mod retries;
 mod spelling;
