@@ -6,7 +6,8 @@
 use std::sync::{Arc, Weak};
 
 use meltemi_http::{RequestHead, ResponseHead};
-use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
+use meltemi_plan::dynamic_forward::DnsCache;
+use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 
 use crate::context::Context;
 use crate::http::{
@@ -34,6 +35,7 @@ enum Filter {
     HeaderMutation(HeaderMutation),
     LocalRateLimit(LocalRateLimit),
     HealthCheck(HealthCheck),
+    DynamicForward(Arc<DnsCache>),
 }
 
 struct Named {
@@ -102,6 +104,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::HeaderMutation(a), C::HeaderMutation(b)) => Arc::ptr_eq(a, b),
             (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
             (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
+            (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
         config && a.name == b.name && a.disabled == b.disabled
@@ -126,6 +129,7 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
             Filter::LocalRateLimit(LocalRateLimit::new(config.clone(), context))
         }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
+        HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
 
@@ -168,6 +172,10 @@ impl StreamFilters {
                     mutation.on_request(&named.name, head, info);
                     Flow::Continue
                 }
+                Filter::DynamicForward(cache) => {
+                    info.upstream.resolves |= is_of(cache, info);
+                    Flow::Continue
+                }
                 Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
             };
             if let Flow::Reply(reply) = flow {
@@ -199,6 +207,7 @@ impl StreamFilters {
                 | Filter::LocalRateLimit(_)
                 | Filter::HealthCheck(_)
                 | Filter::Alpn(_)
+                | Filter::DynamicForward(_)
                 | Filter::Stats(_)
                 | Filter::GrpcStats => {}
             }
@@ -229,6 +238,12 @@ impl StreamFilters {
             }
         }
     }
+}
+
+/// Whether the request goes to a cluster of this cache.
+fn is_of(cache: &DnsCache, info: &StreamInfo) -> bool {
+    let cluster = info.upstream.cluster.as_ref();
+    cluster.is_some_and(|cluster| matches!(&cluster.kind, ClusterKind::DynamicForward(own) if own.name == cache.name))
 }
 
 impl Named {

@@ -34,12 +34,7 @@ const fn mesh(path: &'static str) -> Row {
     Row { kinds: &[], path, values: &[], note: "", inert: false }
 }
 
-const fn mesh_values(path: &'static str, values: &'static [&'static str]) -> Row {
-    Row { kinds: &[], path, values, note: "", inert: false }
-}
-
 const VS: &[Kind] = &[Kind::VirtualService];
-const SE: &[Kind] = &[Kind::ServiceEntry];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
 const RESILIENCE: &[Kind] = &[Kind::ResiliencePolicy, Kind::FutureFeatures];
@@ -60,7 +55,6 @@ pub(super) static ROWS: &[Row] = &[
     inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),
     inert(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
     inert(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
-    values(SE, "spec.resolution", &["DYNAMIC_DNS"]),
     values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
     field(SERVICE, "spec.externalIPs"),
 ];
@@ -82,8 +76,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("enablePrometheusMerge"),
     mesh("hboneIdleTimeout"),
     mesh("verifyCertificateAtClient"),
-    mesh_values("outboundTrafficPolicy.mode", &["ALLOW_ANY_DYNAMIC_DNS"]),
-    mesh("outboundTrafficPolicy.tls"),
     mesh("extensionProviders[].envoyExtAuthzHttp"),
     mesh("extensionProviders[].envoyExtAuthzGrpc"),
     mesh("extensionProviders[].datadog"),

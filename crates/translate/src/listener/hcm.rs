@@ -19,7 +19,7 @@ use meltemi_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use super::spec::{Class, Http, RouteSource};
 use super::{access_log, filters, tracing};
 use crate::profile::{ForwardClientCert, PathNormalization, Profile, ServerHeader};
-use crate::route::inbound_route_configuration;
+use crate::route::{inbound_route_configuration, route_configuration};
 use crate::wire::{self, duration};
 
 pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionManager {
@@ -71,6 +71,7 @@ fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter>
     if istio && profile.metrics {
         chain.push(filters::http_stats(class));
     }
+    chain.extend(http.resolves.iter().map(filters::dynamic_forward_proxy));
     chain.push(filters::router(profile.headers.debug_headers));
     chain
 }
@@ -115,6 +116,7 @@ fn route_specifier(route: &RouteSource) -> RouteSpecifier {
     match route {
         RouteSource::Rds(name) => RouteSpecifier::Rds(rds(name)),
         RouteSource::Inbound(route) => RouteSpecifier::RouteConfig(inbound_route_configuration(route)),
+        RouteSource::Inline(routes) => RouteSpecifier::RouteConfig(route_configuration(routes)),
     }
 }
 
