@@ -1,6 +1,7 @@
 //! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
 //! missing prints "skipped: …" and says which script installs it.
 
+mod breakers;
 mod changes;
 mod connect;
 mod control_plane;
@@ -13,6 +14,7 @@ mod fabric;
 mod features;
 mod foreign_ads;
 mod goaway;
+mod ipv6;
 mod load_tools;
 mod localities;
 mod lossless;
@@ -23,6 +25,7 @@ mod proxy_protocol;
 mod registration;
 mod resilience;
 mod retries;
+mod rotation;
 mod spelling;
 mod static_proxy;
 mod support;
