@@ -1,6 +1,7 @@
 //! Settings from the environment, in the form that pilot-agent takes them: `POD_NAME`, `INSTANCE_IP`, `ISTIO_META_*`,
 //! `PROXY_CONFIG` and the files that Kubernetes mounts.
 
+use crate::health::ReadinessProbe;
 use meltemi_proto::prost_types::{Struct, Value as ProtoValue, value::Kind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -77,6 +78,8 @@ pub struct Settings {
     /// Node metadata as discovery sees it.
     pub metadata: Map<String, Value>,
     pub locality: Option<String>,
+    /// How to ask the application whether it serves (`readinessProbe` of `PROXY_CONFIG`).
+    pub readiness_probe: Option<ReadinessProbe>,
     /// The mark on our own sockets that capture rules leave alone, where user ids cannot tell them
     /// (`MELTEMI_SOCKET_MARK`).
     pub socket_mark: Option<u32>,
@@ -128,6 +131,7 @@ struct ProxyConfig {
     termination_drain_duration: Option<String>,
     control_plane_auth_policy: Option<String>,
     mesh_id: Option<String>,
+    readiness_probe: Option<ReadinessProbe>,
     proxy_metadata: BTreeMap<String, String>,
 }
 
@@ -216,6 +220,7 @@ impl Settings {
             on_demand_idle: Duration::from_secs(vars.number("ON_DEMAND_IDLE_SECONDS", 600)?),
             metadata: Map::new(),
             locality: None,
+            readiness_probe: proxy_config.readiness_probe.clone(),
             socket_mark: match vars.text("MELTEMI_SOCKET_MARK") {
                 None => None,
                 Some(text) => Some(text.parse().map_err(|e| invalid("MELTEMI_SOCKET_MARK", text, e))?),
@@ -268,8 +273,19 @@ impl Settings {
             }
         }
         self.default_metadata(&mut metadata);
+        self.announce_probe(&mut metadata);
         let size = Value::Object(metadata.clone()).to_string().len();
         if size > MAX_METADATA_BYTES { Err(EnvironmentError::TooLarge(size)) } else { Ok(metadata) }
+    }
+
+    /// Discovery takes a workload with a probe for unhealthy until it hears otherwise, so it must know.
+    fn announce_probe(&self, metadata: &mut Map<String, Value>) {
+        let Some(probe) = self.readiness_probe.as_ref().and_then(|probe| serde_json::to_value(probe).ok()) else {
+            return;
+        };
+        if let Value::Object(config) = metadata.entry("PROXY_CONFIG").or_insert_with(|| Value::Object(Map::new())) {
+            config.entry("readinessProbe").or_insert(probe);
+        }
     }
 
     fn default_metadata(&self, metadata: &mut Map<String, Value>) {

@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod dns;
 pub mod environment;
 pub mod envoy_admin;
+pub mod health;
 pub mod identity;
 pub mod sds;
 pub mod status;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub use self::fields::Usage;
 use self::rows::{MESH_ROWS, ROWS, Row};
-use crate::kind::Kind;
+use crate::kind::{Kind, Shape};
 use crate::mesh::MeshConfig;
 use crate::object::Object;
 use crate::validate::Finding;
@@ -93,9 +93,10 @@ pub fn unsupported(object: &Object) -> Vec<Finding> {
             found.push(Finding { path: String::new(), message });
             continue;
         }
-        let inside = row.path.strip_prefix("spec.").unwrap_or(row.path);
-        let start = if row.path.starts_with("spec.") { "spec" } else { "" };
-        walk(&value, inside, start, row, &mut found);
+        match (kind.info().shape, row.path.strip_prefix("spec.")) {
+            (Shape::Spec, Some(inside)) => walk(&value, inside, "spec", row, &mut found),
+            (Shape::Spec, None) | (Shape::Document, _) => walk(&value, row.path, "", row, &mut found),
+        }
     }
     found
 }

@@ -13,6 +13,7 @@ use meltemi_ca::{Authenticator, CertificateService, PeerCertificate};
 use meltemi_proto::envoy::config::core::v3::Node as ProtoNode;
 use meltemi_proto::prost;
 use meltemi_push::{Incoming, Peer, ServeError};
+use meltemi_tls::SpiffeId;
 use meltemi_xds::Variant;
 use meltemi_xds::server::Response;
 use meltemi_xds::server::stream::{Body, Requests};
@@ -94,7 +95,13 @@ impl AdsService {
         })
     }
 
-    fn admit(&self, arrival: &Arrival, node: Option<&ProtoNode>, variant: Variant) -> Result<Peer, Status> {
+    /// Who is at the other end, and the identity that its transport proved.
+    fn admit(
+        &self,
+        arrival: &Arrival,
+        node: Option<&ProtoNode>,
+        variant: Variant,
+    ) -> Result<(Peer, Option<SpiffeId>), Status> {
         let node = node::parse(node)?;
         let mut identity = None;
         if arrival.secure {
@@ -102,9 +109,10 @@ impl AdsService {
             let caller = self.authenticator.authenticate(&arrival.metadata, peer);
             let caller = caller.map_err(|error| Status::unauthenticated(error.to_string()))?;
             node::check(&node, &caller.id)?;
-            identity = Some(caller.id.to_string());
+            identity = Some(caller.id);
         }
-        Ok(Peer { node: Arc::new(node), variant, address: arrival.address.clone(), identity })
+        let proven = identity.as_ref().map(SpiffeId::to_string);
+        Ok((Peer { node: Arc::new(node), variant, address: arrival.address.clone(), identity: proven }, identity))
     }
 
     /// Starts serving a stream; gives the answer with its responses.
@@ -158,10 +166,17 @@ impl AdsService {
             Incoming::Delta(request) => request.node.as_ref(),
             Incoming::StateOfTheWorld(request) => request.node.as_ref(),
         };
-        let peer = self.admit(arrival, node, variant).inspect_err(|_| self.state.stats.refused_streams.inc())?;
+        let admitted = self.admit(arrival, node, variant).and_then(|(peer, identity)| {
+            let registrations = &self.state.registrations;
+            let registration = registrations.connect(&self.state.config.load(), &peer.node, identity.as_ref())?;
+            Ok((peer, registration))
+        });
+        let (peer, registration) = admitted.inspect_err(|_| self.state.stats.refused_streams.inc())?;
         let id = peer.node.id.clone();
         tracing::info!(node = %id, address = peer.address, ?variant, "ADS: new connection");
         let requests = futures_util::stream::iter([Ok(first)]).chain(requests);
+        let requests =
+            requests.filter_map(|request| std::future::ready(request.map(|it| registration.intercept(it)).transpose()));
         let served = self.state.pusher.serve(peer, requests, sender).await;
         tracing::info!(node = %id, "ADS: connection ended");
         served.map_err(|error| match error {

@@ -146,6 +146,7 @@ async fn watch_sources(
             next = changes.next() => match next {
                 Some((set, changes)) => {
                     state.stats.received(&changes);
+                    state.registrations.follow(&set, &changes);
                     of_store(&mesh, set, changes)
                 }
                 None => std::future::pending().await,

@@ -10,6 +10,7 @@ mod http;
 mod mesh;
 mod node;
 mod options;
+mod registration;
 mod secure;
 mod source;
 mod stats;
@@ -26,7 +27,7 @@ use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use meltemi_ca::{Authenticator, CertificateCounters, CertificateService};
 use meltemi_push::{Pusher, PusherOptions, Source};
-use meltemi_store::{ConfigSet, ConfigStore};
+use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
 use meltemi_tls::TrustDomain;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ pub use meltemi_store::FileStore;
 pub use options::{Args, Options};
 
 use crate::follow::Follower;
+use crate::registration::Registrations;
 use crate::stats::Stats;
 
 /// How long open streams may take to end once asked to.
@@ -47,6 +49,7 @@ pub(crate) struct State {
     pub config: Arc<ArcSwap<ConfigSet>>,
     pub stats: Stats,
     pub certificates: Arc<CertificateCounters>,
+    pub registrations: Arc<Registrations>,
     /// Of the identities that are issued and taken.
     pub trust_domain: TrustDomain,
     pub options: Options,
@@ -55,7 +58,7 @@ pub(crate) struct State {
 /// Sockets that are bound before anything is served, so that callers learn ephemeral ports.
 pub struct Discovery {
     state: Arc<State>,
-    store: Arc<dyn ConfigStore>,
+    store: Arc<OverlayStore>,
     follower: Follower,
     certificates: CertificateService,
     authenticator: Arc<Authenticator>,
@@ -78,6 +81,7 @@ impl Discovery {
     /// Reads the configuration, makes the first snapshot and binds the sockets.
     pub async fn bind(options: Options, store: Arc<dyn ConfigStore>) -> Result<Self> {
         let stats = Stats::new();
+        let store = Arc::new(OverlayStore::new(store));
         let set = store.snapshot();
         let mesh = mesh::initial(&options, &set)?;
         let trust_domain = options.trust_domain_in(&mesh)?;
@@ -97,7 +101,11 @@ impl Discovery {
         let (grpc, secure) = (listen(options.grpc).await?, listen(options.secure).await?);
         let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
         let config = Arc::new(ArcSwap::new(set));
-        let state = State { pusher, config, stats, certificates: certificates.counters(), trust_domain, options };
+        let (grace, most) = (options.workload_entry_grace, options.max_connections);
+        let registrations = Arc::new(Registrations::new(store.clone(), grace, most, stats.registrations.clone()));
+        let certificate_counters = certificates.counters();
+        let state =
+            State { pusher, config, stats, certificates: certificate_counters, registrations, trust_domain, options };
         Ok(Self {
             state: Arc::new(state),
             store,
@@ -128,6 +136,14 @@ impl Discovery {
         let mut tasks = JoinSet::new();
         let Self { state, store, follower, certificates, authenticator, .. } = self;
         tracing::info!(services = state.pusher.snapshot().services.len(), "discovery is ready");
+        let (below, registrations, mut ended) = (store.clone(), state.registrations.clone(), stopped.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                ((), ()) = async { tokio::join!(below.follow(), registrations.reap()) } => {}
+                _ = ended.wait_for(|stopped| *stopped) => {}
+            }
+            Ok(())
+        });
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let ads = ads::AdsService::new(state.clone(), authenticator, stopped.clone());
         if let Some(listener) = self.grpc {

@@ -95,6 +95,9 @@ pub struct Args {
     /// The longest a change waits for others
     #[arg(long = "debounceMax", env = "PILOT_DEBOUNCE_MAX", default_value = "10s", value_parser = duration)]
     pub debounce_max: Duration,
+    /// How long the entry of a workload that registered itself stays after its proxy is gone
+    #[arg(long = "workloadEntryGracePeriod", env = "PILOT_WORKLOAD_ENTRY_GRACE_PERIOD", default_value = "10s", value_parser = duration)]
+    pub workload_entry_grace: Duration,
     /// How often idle gRPC connections are pinged
     #[arg(long = "keepaliveInterval", default_value = "30s", value_parser = duration)]
     pub keepalive_interval: Duration,
@@ -162,6 +165,8 @@ pub struct Options {
     /// PEM chain and key of the TLS port in place of an issued one.
     pub certificate: Option<(Vec<u8>, Vec<u8>)>,
     pub debounce: Debounce,
+    /// How long the entry of a workload that registered itself stays after its proxy is gone.
+    pub workload_entry_grace: Duration,
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
     pub max_connection_age: Option<Duration>,
@@ -194,6 +199,7 @@ impl Options {
             extra_roots: Vec::new(),
             certificate: None,
             debounce: Debounce::default(),
+            workload_entry_grace: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: None,
@@ -257,6 +263,7 @@ impl Args {
             extra_roots,
             certificate: certificate.transpose()?,
             debounce: Debounce { quiet: self.debounce_after, longest: self.debounce_max },
+            workload_entry_grace: self.workload_entry_grace,
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
             max_connections: self.max_connections.clamp(1, Semaphore::MAX_PERMITS),

@@ -9,6 +9,8 @@ use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_telemetry::metrics::Labels;
 use meltemi_telemetry::{Counter, Gauge, Registry};
 
+use crate::registration::RegistrationStats;
+
 /// What set a push off, in istiod's words.
 const TRIGGERS: [&str; 4] = ["config", "endpoint", "service", "global"];
 
@@ -16,6 +18,7 @@ const TRIGGERS: [&str; 4] = ["config", "endpoint", "service", "global"];
 pub(crate) struct Stats {
     pub registry: Registry,
     pub push: meltemi_push::Stats,
+    pub registrations: RegistrationStats,
     pub refused_streams: Counter,
     /// Streams refused because as many as may be were served.
     pub full: Counter,
@@ -41,6 +44,7 @@ impl Stats {
         clusters.set(1);
         Self {
             push: meltemi_push::Stats::new(&registry),
+            registrations: RegistrationStats::new(&registry),
             refused_streams: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
             full: registry.counter("pilot_xds_full_connections", Labels::default()),
             services: registry.gauge("pilot_services", Labels::default()),

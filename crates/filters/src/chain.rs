@@ -6,7 +6,8 @@
 use std::sync::{Arc, Weak};
 
 use meltemi_http::{RequestHead, ResponseHead};
-use meltemi_plan::{FilterOverride, HttpFilter, HttpFilterConfig};
+use meltemi_plan::dynamic_forward::DnsCache;
+use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 
 use crate::context::Context;
 use crate::http::{
@@ -36,6 +37,7 @@ enum Filter {
     LocalRateLimit(LocalRateLimit),
     HealthCheck(HealthCheck),
     StatefulSession(StatefulSession),
+    DynamicForward(Arc<DnsCache>),
 }
 
 struct Named {
@@ -105,6 +107,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
             (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
             (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
+            (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
         config && a.name == b.name && a.disabled == b.disabled
@@ -130,6 +133,7 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
         HttpFilterConfig::StatefulSession(config) => Filter::StatefulSession(StatefulSession::new(config.clone())),
+        HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
 
@@ -176,6 +180,10 @@ impl StreamFilters {
                     sessions.on_request(&named.name, head, info);
                     Flow::Continue
                 }
+                Filter::DynamicForward(cache) => {
+                    info.upstream.resolves |= is_of(cache, info);
+                    Flow::Continue
+                }
                 Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
             };
             if let Flow::Reply(reply) = flow {
@@ -208,6 +216,7 @@ impl StreamFilters {
                 | Filter::LocalRateLimit(_)
                 | Filter::HealthCheck(_)
                 | Filter::Alpn(_)
+                | Filter::DynamicForward(_)
                 | Filter::Stats(_)
                 | Filter::GrpcStats => {}
             }
@@ -238,6 +247,12 @@ impl StreamFilters {
             }
         }
     }
+}
+
+/// Whether the request goes to a cluster of this cache.
+fn is_of(cache: &DnsCache, info: &StreamInfo) -> bool {
+    let cluster = info.upstream.cluster.as_ref();
+    cluster.is_some_and(|cluster| matches!(&cluster.kind, ClusterKind::DynamicForward(own) if own.name == cache.name))
 }
 
 impl Named {

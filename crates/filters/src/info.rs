@@ -110,6 +110,8 @@ pub struct UpstreamInfo {
     pub transport_failure: Option<Cow<'static, str>>,
     /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`.
     pub attempts: u32,
+    /// Envoy's dynamic forward proxy filter is there: a host that cannot be resolved is answered as such.
+    pub resolves: bool,
     pub connection_id: Option<u64>,
     pub wire_bytes_sent: u64,
     pub wire_bytes_received: u64,

@@ -147,7 +147,7 @@ pub(crate) fn pod(replica: &Replica, address: Ipv4Addr, ready: bool) -> (String,
         containers.push(json!({"name": "istio-proxy", "ports": [{"name": "http-envoy-prom", "containerPort": 15090}]}));
     }
     let status = if ready { "True" } else { "False" };
-    let document = json!({
+    let mut document = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -167,6 +167,11 @@ pub(crate) fn pod(replica: &Replica, address: Ipv4Addr, ready: bool) -> (String,
             "conditions": [{"type": "Ready", "status": status}],
         },
     });
+    for (key, value) in [("hostname", &replica.hostname), ("subdomain", &replica.subdomain)] {
+        if !value.is_empty() {
+            document["spec"][key] = json!(value);
+        }
+    }
     (format!("pods-{}-{}.json", replica.namespace, replica.name), document.to_string())
 }
 
@@ -236,7 +241,8 @@ pub(crate) fn gateway_service(objects: &[Object], address: Ipv4Addr, ports: &[Pu
     Some((format!("services-{SYSTEM}-{GATEWAY}.json"), document.to_string()))
 }
 
-/// What the cluster's DNS answers: services, headless ones by their ready replicas, and discovery.
+/// What the cluster's DNS answers: services, headless ones by their ready replicas, those of them that have a name of their own,
+/// and discovery.
 pub(crate) fn names<'a>(
     objects: &[Object],
     addresses: &BTreeMap<String, Ipv4Addr>,
@@ -261,6 +267,10 @@ pub(crate) fn names<'a>(
                     && !service.spec.selector.is_empty()
                     && service.spec.selector.iter().all(labels)
             });
+            let own = |replica: &Replica| *replica.subdomain == *object.meta.name && !replica.hostname.is_empty();
+            for (replica, address) in selected.clone().filter(|(replica, _)| own(replica)) {
+                names.insert(format!("{}.{name}", replica.hostname).to_lowercase(), vec![address]);
+            }
             names.insert(name, selected.map(|(_, address)| address).collect());
         } else if let Some(address) = service.spec.vips().find_map(|ip| ip.parse::<Ipv4Addr>().ok()) {
             names.insert(name, vec![address]);

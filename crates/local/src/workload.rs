@@ -72,6 +72,9 @@ pub(crate) struct Replica {
     /// `PROXY_CONFIG` of its proxy.
     pub proxy_config: String,
     pub service_account: String,
+    /// Its own name in the cluster's DNS, `<hostname>.<subdomain>`, where both are said; a StatefulSet says them for its pods.
+    pub hostname: String,
+    pub subdomain: String,
     pub role: Role,
     /// The Envoy that its proxy is; our own where there is none.
     pub envoy: Option<std::path::PathBuf>,
@@ -167,7 +170,9 @@ fn template(object: &Object) -> Option<(i32, PodTemplate)> {
         }
         Spec::StatefulSet(workload) => {
             let StatefulSet { spec, .. } = &**workload;
-            Some((replicas(spec.replicas), spec.template.clone()))
+            let mut template = spec.template.clone();
+            template.spec.subdomain = spec.service_name.clone();
+            Some((replicas(spec.replicas), template))
         }
         Spec::ReplicaSet(workload) => {
             let ReplicaSet { spec, .. } = &**workload;
@@ -207,6 +212,8 @@ fn gateway(images: &Images, configs: &ProxyConfigs<'_>) -> Replica {
         labels,
         annotations: BTreeMap::new(),
         service_account: format!("{GATEWAY}-service-account"),
+        hostname: String::new(),
+        subdomain: String::new(),
         role: Role::Router,
         envoy: images.default_envoy(),
         containers: Vec::new(),
@@ -276,6 +283,8 @@ impl Builder<'_> {
             labels,
             annotations,
             service_account: template.spec.effective_service_account().to_owned(),
+            hostname: template.spec.hostname.to_string(),
+            subdomain: template.spec.subdomain.to_string(),
             role,
             envoy: self.envoy(template, desired),
             containers,
@@ -284,7 +293,11 @@ impl Builder<'_> {
         let hash = digest(&replica);
         for ordinal in 0..usize::try_from(count).unwrap_or_default().min(MAX_REPLICAS) {
             let name = self.pod_name(hash, ordinal);
-            desired.list.push(Arc::new(Replica { name, ..replica.clone() }));
+            let hostname = match &self.object.spec {
+                Spec::StatefulSet(_) => name.clone(),
+                _ => replica.hostname.clone(),
+            };
+            desired.list.push(Arc::new(Replica { name, hostname, ..replica.clone() }));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::anomaly::AnomalyDetection;
 use crate::common::{Address, Metadata, SocketOption, TcpKeepalive, Value};
+use crate::dynamic_forward::DnsCache;
 use crate::endpoint::LoadAssignment;
 use crate::filter::HttpFilter;
 use crate::hcm::{Http1Options, Http2Options};
@@ -79,6 +80,8 @@ pub enum ClusterKind {
     /// Over the one ADS stream.
     Eds,
     OriginalDst(OriginalDst),
+    /// Hosts are those that requests name.
+    DynamicForward(Arc<DnsCache>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,6 +5,7 @@ mod bootstrap;
 mod cluster;
 mod cluster_http;
 mod common;
+mod dynamic_forward;
 mod endpoint;
 mod filter;
 mod hcm;

@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLog;
 use crate::common::Fraction;
+use crate::dynamic_forward::DnsCache;
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
 use crate::rbac::Rbac;
 use meltemi_matchers::StringMatcher;
@@ -32,6 +33,8 @@ pub enum HttpFilterConfig {
     LocalRateLimit(Arc<LocalRateLimit>),
     HealthCheck(Arc<HealthCheckFilter>),
     StatefulSession(Arc<StatefulSession>),
+    /// Requests to clusters of this cache wait until the host that they name is resolved.
+    DynamicForward(Arc<DnsCache>),
 }
 
 /// Filter name → override; at most a few, searched in order.

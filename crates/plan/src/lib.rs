@@ -13,6 +13,7 @@ pub mod common;
 // Deprecated fields are still what control planes send.
 #[allow(deprecated)]
 mod convert;
+pub mod dynamic_forward;
 pub mod endpoint;
 pub mod error;
 pub mod filter;

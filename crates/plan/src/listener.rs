@@ -6,6 +6,7 @@ pub use chain_match::{ChainCriteria, ChainMatcher, ChainMismatch, ConnectionFact
 
 use crate::access_log::AccessLog;
 use crate::common::{Address, Metadata, SocketOption, TcpKeepalive};
+use crate::dynamic_forward::SniForward;
 use crate::filter::{IstioStats, RbacFilter};
 use crate::hcm::Hcm;
 use crate::tcp_proxy::{ConnectionRateLimit, TcpProxy};
@@ -124,6 +125,7 @@ pub enum NetworkFilter {
     /// Sets filter state on a new connection (Istio's waypoints).
     SetFilterState(Arc<[FilterStateValue]>),
     SniCluster,
+    SniDynamicForward(Arc<SniForward>),
 }
 
 #[derive(Debug, Clone)]

@@ -352,6 +352,7 @@ async fn run_filters(
             NetworkFilter::IstioStats(_)
             | NetworkFilter::ConnectionRateLimit(_)
             | NetworkFilter::SetFilterState(_)
+            | NetworkFilter::SniDynamicForward(_)
             | NetworkFilter::SniCluster => {}
         }
     }

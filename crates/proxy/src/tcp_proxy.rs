@@ -2,13 +2,13 @@
 
 mod tunnel;
 
-use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use meltemi_filters::{ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo, TcpReport, TcpStats};
 use meltemi_http::pool::{ConnectError, Mode};
 use meltemi_net::{Copied, CopyEnd, Stream, copy_bidirectional};
 use meltemi_plan::{TcpProxy, cluster::UpstreamFilter, common::Value};
-use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority, TrafficStats};
+use meltemi_upstream::{Cluster, Endpoint, Outcome, PickContext, Resource, RoutingPriority, TrafficStats, Unresolved};
 
 use crate::{
     chain,
@@ -64,9 +64,10 @@ async fn relay(
         cluster.stats.traffic.upstream_cx_overflow().inc();
         return;
     };
+    let destination = destination(live, &cluster, info).await;
     // A tunnel's connection is the pool's, which counts it itself.
     let _permit = if proxy.tunnel.is_none() { Some(permit) } else { None };
-    let (endpoint, far) = match connect(worker, (proxy, metadata), &cluster, info).await {
+    let (endpoint, far) = match connect(worker, (proxy, metadata, destination), &cluster, info).await {
         Ok(connected) => connected,
         Err(failure) => {
             info.flags |= failure.flags();
@@ -96,6 +97,22 @@ async fn relay(
         }
     };
     info.flags |= flags_of(&end);
+}
+
+/// Where the connection was going; for a dynamic forward proxy, where the host is that its TLS greeting names.
+async fn destination(live: &LiveTcp, cluster: &Cluster, info: &mut StreamInfo) -> Option<SocketAddr> {
+    let Some(cache) = cluster.dns_cache() else { return info.connection.local.socket() };
+    let forward = live.sni_forward.as_ref().filter(|forward| *forward.cache.name == *cache.settings().name)?;
+    let name = info.connection.requested_server_name.clone()?;
+    match cache.address(&name, forward.port).await {
+        Ok(address) => Some(address),
+        Err(unresolved) => {
+            if matches!(unresolved, Unresolved::Failed(_)) {
+                info.flags |= ResponseFlags::DNS_FAILURE;
+            }
+            None
+        }
+    }
 }
 
 /// How the bytes reach the host.
@@ -201,7 +218,7 @@ async fn watch(
 /// Connects, to another host after each failure, as often as the proxy may.
 async fn connect(
     worker: &Rc<Worker>,
-    (proxy, metadata): (&TcpProxy, Option<&Value>),
+    (proxy, metadata, destination): (&TcpProxy, Option<&Value>, Option<SocketAddr>),
     cluster: &Arc<Cluster>,
     info: &mut StreamInfo,
 ) -> Result<(Arc<Endpoint>, Far), Failure> {
@@ -217,7 +234,7 @@ async fn connect(
         let hash = proxy.hash_source_ip.then(|| info.connection.remote.socket()).flatten();
         let context = PickContext {
             hash: hash.map(|address| xxhash_rust::xxh64::xxh64(address.ip().to_string().as_bytes(), 0)),
-            original_dst: info.connection.local.socket(),
+            original_dst: destination,
             previous: &tried,
             metadata,
             reselect: tried.len(),

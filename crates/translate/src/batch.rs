@@ -19,10 +19,11 @@ use crate::dialect::Dialect;
 use crate::generator::Resource;
 
 /// Metadata that shows in outbound listeners or in routes.
-const METADATA: [&str; 17] = [
+const METADATA: [&str; 18] = [
     "CLUSTER_ID",
     "DNS_AUTO_ALLOCATE",
     "DNS_CAPTURE",
+    "DNS_PROXY_ADDR",
     "HTTP10",
     "HTTP_PROXY_PORT",
     "IDLE_TIMEOUT",

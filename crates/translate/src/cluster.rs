@@ -16,6 +16,7 @@ mod protocol;
 mod tls;
 
 use crate::dialect::Dialect;
+use crate::dynamic_dns::DnsCache;
 use crate::generator::Generator;
 use crate::names;
 use crate::view::View;
@@ -35,6 +36,7 @@ pub struct Clusters;
 pub enum ClusterInput {
     BlackHole(Common),
     Passthrough(PassthroughKind, Common),
+    AllowAnyDynamicDns(Common, DnsCache),
     Outbound(Box<OutboundCluster>),
     Inbound(Box<InboundCluster>),
 }
@@ -73,6 +75,9 @@ impl Generator for Clusters {
         if node.kind == NodeKind::Sidecar {
             let outbound = ClusterInput::Passthrough(PassthroughKind::Outbound, gather.common.clone());
             found.push((names::PASSTHROUGH_CLUSTER.into(), outbound));
+            if let Some(input) = gather.allow_any_dynamic_dns() {
+                found.push((names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.into(), input));
+            }
             gather.inbound(&mut found);
             let inbound = ClusterInput::Passthrough(PassthroughKind::Inbound, gather.common.clone());
             found.push((names::INBOUND_PASSTHROUGH_CLUSTER.into(), inbound));
@@ -91,6 +96,7 @@ impl Generator for Clusters {
         pack_cluster(&match input {
             ClusterInput::BlackHole(common) => fixed::black_hole(common),
             ClusterInput::Passthrough(kind, common) => fixed::passthrough(*kind, common),
+            ClusterInput::AllowAnyDynamicDns(common, cache) => fixed::allow_any_dynamic_dns(common, cache),
             ClusterInput::Outbound(input) if input.common.dialect == Dialect::Grpc => grpc::build(input),
             ClusterInput::Outbound(input) => outbound::build(input),
             ClusterInput::Inbound(input) => inbound::build(input),
@@ -117,6 +123,7 @@ fn one(gather: &Gather<'_>, name: &str) -> Option<ClusterInput> {
                 names::INBOUND_PASSTHROUGH_CLUSTER if sidecar => {
                     Some(ClusterInput::Passthrough(PassthroughKind::Inbound, common))
                 }
+                names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER if sidecar => gather.allow_any_dynamic_dns(),
                 _ => None,
             };
         }

@@ -119,6 +119,7 @@ fn http_chain(route: String, stat_prefix: String, protocol: Protocol) -> Chain {
         exchange_metadata: false,
         report: false,
         terminal: Terminal::Http(Http {
+            resolves: Vec::new(),
             route: RouteSource::Rds(route),
             stat_prefix,
             use_remote_address: true,

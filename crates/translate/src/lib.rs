@@ -13,6 +13,7 @@ mod affected;
 mod batch;
 mod cluster;
 mod dialect;
+mod dynamic_dns;
 mod endpoint;
 mod gateway;
 mod generator;

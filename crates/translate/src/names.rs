@@ -7,6 +7,10 @@ use std::fmt;
 
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// Where requests of hosts that no service claims are resolved one by one (`ALLOW_ANY_DYNAMIC_DNS`).
+pub const ALLOW_ANY_DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
+/// Its DNS cache.
+pub const ALLOW_ANY_DNS_CACHE: &str = "allow_any_dfp_dns_cache";
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// The proxy's own workload, by which it balances over zones (`ISTIO_META_ENABLE_SELF_DISCOVERY`).
 pub const LOCAL_CLUSTER: &str = "local_cluster";
@@ -17,12 +21,15 @@ pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 pub const VIRTUAL_INBOUND: &str = "virtualInbound";
 pub const VIRTUAL_OUTBOUND_TRAP: &str = "virtualOutbound-blackhole";
 pub const VIRTUAL_OUTBOUND_CATCH_ALL_TCP: &str = "virtualOutbound-catchall-tcp";
+pub const VIRTUAL_OUTBOUND_CATCH_ALL_HTTP: &str = "virtualOutbound-catchall-tcp-http";
 pub const VIRTUAL_INBOUND_BLACKHOLE: &str = "virtualInbound-blackhole";
 pub const VIRTUAL_INBOUND_CATCH_ALL_HTTP: &str = "virtualInbound-catchall-http";
 pub const PASSTHROUGH_FILTER_CHAIN: &str = "PassthroughFilterChain";
 
 /// Virtual host, and route, that sends what no service claims to its original destination.
 pub const ALLOW_ANY: &str = "allow_any";
+/// Virtual host, and route, that sends it to the host that it names.
+pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 /// Virtual host, and route, that refuses what no service claims.
 pub const BLOCK_ALL: &str = "block_all";
 /// Route configuration of the explicit HTTP proxy port (`MeshConfig.proxyHttpPort`).

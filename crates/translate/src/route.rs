@@ -28,7 +28,8 @@ use crate::view::View;
 
 pub(crate) use hosts::{alternative_hosts, full_hosts};
 pub use on_demand::VirtualHosts;
-pub(crate) use render::inbound_route_configuration;
+pub(crate) use render::{configuration as route_configuration, inbound_route_configuration};
+pub(crate) use sidecar::unclaimed;
 
 /// RDS. A proxy names the route configurations that its listeners point to.
 pub struct RouteConfigurations;

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::adapt;
 use crate::balance::{LbState, OverrideHost, PickContext, PickError};
 use crate::breakers::Breakers;
+use crate::dns_cache::{self, DnsCache};
 use crate::endpoint::{Endpoint, Fault};
 use crate::latency::PeakEwma;
 use crate::members::{self, HostGroup, Lifecycle};
@@ -106,6 +107,7 @@ pub struct Cluster {
     times_answers: bool,
     anomalies: Option<AnomalyStats>,
     original_dst: Option<Arc<OriginalDst>>,
+    dns_cache: Option<Arc<DnsCache>>,
     /// True once hosts are known (and, with active checks, have answered).
     warm: AtomicBool,
     /// Told when `warm` becomes true, once the cluster has started.
@@ -157,8 +159,12 @@ impl Cluster {
             Detector::new(config, stats)
         });
         let shape = adapt::shape(&plan);
-        let original_dst = matches!(plan.kind, ClusterKind::OriginalDst(_))
+        let original_dst = matches!(plan.kind, ClusterKind::OriginalDst(_) | ClusterKind::DynamicForward(_))
             .then(|| previous.and_then(|p| p.original_dst.clone()).unwrap_or_default());
+        let dns_cache = match &plan.kind {
+            ClusterKind::DynamicForward(settings) => Some(dns_cache::shared(settings, registry)),
+            _ => None,
+        };
         let cluster = Self {
             times_answers: anomalies.is_some() || matches!(shape.policy, Policy::PeakEwma(_)),
             anomalies,
@@ -179,6 +185,7 @@ impl Cluster {
             transports,
             outlier,
             original_dst,
+            dns_cache,
         };
         if let Some(previous) = previous {
             cluster.inherit(previous);
@@ -359,12 +366,18 @@ impl Cluster {
     }
 
     fn original_destination(&self, context: &PickContext<'_>) -> Option<SocketAddr> {
-        let ClusterKind::OriginalDst(settings) = &self.plan.kind else { return None };
         let mut address = context.original_dst?;
-        if let Some(port) = settings.port_override {
+        if let ClusterKind::OriginalDst(settings) = &self.plan.kind
+            && let Some(port) = settings.port_override
+        {
             address.set_port(port);
         }
         Some(address)
+    }
+
+    /// The names of a dynamic forward proxy: the address of the one that a request names is to be its `original_dst`.
+    pub fn dns_cache(&self) -> Option<&Arc<DnsCache>> {
+        self.dns_cache.as_ref()
     }
 
     /// Tells the outlier detector, and the host's own counters, what became of a request or connection.

@@ -28,7 +28,16 @@ const ADDRESSES: usize = 1024;
 
 static SLOTS: Semaphore = Semaphore::const_new(CONCURRENT);
 
-type Name = (Arc<str>, u16);
+pub(crate) type Name = (Arc<str>, u16);
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DnsError {
+    #[error("timed out")]
+    Timeout,
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// What is known of each name.
 #[derive(Debug, Default)]
@@ -73,7 +82,7 @@ impl Answers {
         for name in names {
             let family = settings.family;
             tasks.spawn(async move {
-                let answer = resolve(&name, family).await;
+                let answer = resolve(&name, family, DEADLINE).await;
                 (name, answer)
             });
         }
@@ -84,7 +93,7 @@ impl Answers {
                     self.0.insert(name, addresses);
                 }
                 Ok((name, Err(reason))) => {
-                    tracing::debug!(name = %name.0, reason, "name not resolved");
+                    tracing::debug!(name = %name.0, %reason, "name not resolved");
                     failed += 1;
                 }
                 Err(_) => failed += 1,
@@ -112,12 +121,14 @@ fn name(address: &meltemi_plan::Address) -> Option<Name> {
     }
 }
 
-async fn resolve(name: &Name, family: DnsFamily) -> Result<Vec<SocketAddr>, String> {
-    let _slot = SLOTS.acquire().await.map_err(|e| e.to_string())?;
+/// Asks the system's resolver, once it is this question's turn.
+pub(crate) async fn resolve(name: &Name, family: DnsFamily, deadline: Duration) -> Result<Vec<SocketAddr>, DnsError> {
+    let failed = |reason: &dyn std::fmt::Display| DnsError::Failed(reason.to_string());
+    let _slot = SLOTS.acquire().await.map_err(|e| failed(&e))?;
     let lookup = tokio::net::lookup_host((&*name.0, name.1));
-    let answer = tokio::time::timeout(DEADLINE, lookup).await.map_err(|_| "timed out".to_owned())?;
-    let found = choose(answer.map_err(|e| e.to_string())?, family);
-    if found.is_empty() { Err("no address of the wanted family".to_owned()) } else { Ok(found) }
+    let answer = tokio::time::timeout(deadline, lookup).await.map_err(|_| DnsError::Timeout)?;
+    let found = choose(answer.map_err(|e| failed(&e))?, family);
+    if found.is_empty() { Err(failed(&"no address of the wanted family")) } else { Ok(found) }
 }
 
 /// The addresses of the wanted family, each once, in the resolver's order.
@@ -144,11 +155,16 @@ fn choose(found: impl Iterator<Item = SocketAddr>, family: DnsFamily) -> Vec<Soc
 /// The refresh rate with its jitter, or the failure back-off: between the base and the base times two to the failures.
 fn delay(settings: &DnsSettings, failures: u32) -> Duration {
     if failures > 0 {
-        let base = settings.failure_base.max(Duration::from_millis(1));
-        let cap = base.saturating_mul(1 << failures.min(16)).min(settings.failure_max.max(base));
-        return base + random(cap.saturating_sub(base));
+        return backoff(settings.failure_base, settings.failure_max, failures);
     }
     settings.refresh_rate.max(Duration::from_millis(1)) + random(settings.jitter)
+}
+
+/// Between the base and the base times two to the failures, but at most the longest.
+pub(crate) fn backoff(base: Duration, longest: Duration, failures: u32) -> Duration {
+    let base = base.max(Duration::from_millis(1));
+    let cap = base.saturating_mul(1 << failures.min(16)).min(longest.max(base));
+    base + random(cap.saturating_sub(base))
 }
 
 fn random(limit: Duration) -> Duration {

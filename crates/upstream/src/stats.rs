@@ -32,6 +32,7 @@ stats! {
         upstream_cx_none_healthy: Spec::counter("upstream_cx_none_healthy"),
         upstream_rq_total: Spec::counter("upstream_rq_total"),
         upstream_rq_active: Spec::gauge("upstream_rq_active"),
+        upstream_rq_active_overflow: Spec::counter("upstream_rq_active_overflow"),
         upstream_rq_completed: Spec::counter("upstream_rq_completed"),
         upstream_rq_pending_total: Spec::counter("upstream_rq_pending_total"),
         upstream_rq_pending_active: Spec::gauge("upstream_rq_pending_active"),

@@ -93,6 +93,7 @@ impl Cluster {
             ClusterKind::OriginalDst(_) => {
                 background.sweep(self.plan.cleanup_interval, self, Cluster::sweep_original_dst);
             }
+            ClusterKind::DynamicForward(cache) => background.sweep(cache.host_ttl, self, Cluster::sweep_original_dst),
             ClusterKind::StrictDns | ClusterKind::LogicalDns => self.tasks.spawn(dns::run(Arc::downgrade(self))),
             ClusterKind::Static | ClusterKind::Eds => {}
         }

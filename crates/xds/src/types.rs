@@ -11,6 +11,8 @@ pub const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.Typ
 pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
 pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
 pub const PROXY_CONFIG: &str = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig";
+/// A report, not a subscription: whether the application beside a proxy serves, with `error_detail` where it does not.
+pub const HEALTH_INFORMATION: &str = "type.googleapis.com/istio.v1.HealthInformation";
 /// A type that has no resources: what is pushed under it is of many types (Istio's debug requests).
 pub const DEBUG: &str = "istio.io/debug";
 

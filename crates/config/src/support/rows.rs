@@ -34,12 +34,7 @@ const fn mesh(path: &'static str) -> Row {
     Row { kinds: &[], path, values: &[], note: "", inert: false }
 }
 
-const fn mesh_values(path: &'static str, values: &'static [&'static str]) -> Row {
-    Row { kinds: &[], path, values, note: "", inert: false }
-}
-
 const VS: &[Kind] = &[Kind::VirtualService];
-const SE: &[Kind] = &[Kind::ServiceEntry];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
 const SERVICE: &[Kind] = &[Kind::Service];
@@ -52,14 +47,12 @@ pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
     kind(&[Kind::EnvoyFilter], ""),
     Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
-    kind(&[Kind::WorkloadGroup], "workloads do not register themselves; write a WorkloadEntry"),
     field(VS, "spec.http[].match[].headers{@request.auth.claims}"),
     field(VS, "spec.http[].match[].withoutHeaders{@request.auth.claims}"),
     inert(VS, "spec.tcp[].match[].sourceSubnet", "use sourceLabels or sourceNamespace"),
     inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),
     inert(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
     inert(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
-    values(SE, "spec.resolution", &["DYNAMIC_DNS"]),
     values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
     field(SERVICE, "spec.externalIPs"),
 ];
@@ -81,8 +74,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("enablePrometheusMerge"),
     mesh("hboneIdleTimeout"),
     mesh("verifyCertificateAtClient"),
-    mesh_values("outboundTrafficPolicy.mode", &["ALLOW_ANY_DYNAMIC_DNS"]),
-    mesh("outboundTrafficPolicy.tls"),
     mesh("extensionProviders[].envoyExtAuthzHttp"),
     mesh("extensionProviders[].envoyExtAuthzGrpc"),
     mesh("extensionProviders[].datadog"),

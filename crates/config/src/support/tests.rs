@@ -31,7 +31,8 @@ fn the_list_holds_every_field_of_every_kind() {
     assert_eq!(has("VirtualService", "spec.tcp[].match[].sourceSubnet"), Some(Status::NoEffect));
     assert_eq!(has("Gateway", "spec.servers[].defaultEndpoint"), Some(Status::NoEffect));
     assert_eq!(has("Sidecar", "spec.ingress[].defaultEndpoint"), Some(Status::Enforced));
-    assert_eq!(has("ServiceEntry", "spec.resolution"), Some(Status::PartlyEnforced(&["DYNAMIC_DNS"])));
+    assert_eq!(has("Service", "spec.sessionAffinity"), Some(Status::PartlyEnforced(&["ClientIP"])));
+    assert_eq!(has("ServiceEntry", "spec.resolution"), Some(Status::Enforced));
     assert_eq!(has("DestinationRule", "spec.trafficPolicy.tunnel.protocol"), Some(Status::Enforced));
     assert_eq!(has("PeerAuthentication", "spec.portLevelMtls{}.mode"), Some(Status::Enforced));
     assert_eq!(has("Deployment", "spec.template.spec.affinity"), Some(Status::NotUsed));
@@ -108,11 +109,11 @@ fn what_is_set_and_not_enforced_is_a_warning_at_its_line() {
           effect, as in Istio: use sourceLabels or sourceNamespace"
         ]
     );
-    let text = format!("{}  hosts: ['*.a']\n  resolution: DYNAMIC_DNS\n", head("ServiceEntry"));
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports: [{port: 80}]\n  sessionAffinity: ClientIP\n";
     assert_eq!(
-        shown(&text),
+        shown(text),
         [
-            "f:6: warning: ServiceEntry default/a: spec.resolution: resolution DYNAMIC_DNS is accepted but not enforced yet"
+            "f:6: warning: Service default/a: spec.sessionAffinity: sessionAffinity ClientIP is accepted but not enforced yet"
         ]
     );
     let text = format!(

@@ -106,7 +106,12 @@ fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
         );
     }
     if let Some(tls) = &c.outbound_traffic_policy.tls {
-        client_tls(tls, &at.field("outboundTrafficPolicy").field("tls"), v);
+        let policy = at.field("outboundTrafficPolicy");
+        let at = policy.field("tls");
+        client_tls(tls, &at, v);
+        if c.outbound_traffic_policy.mode != MeshOutboundTrafficPolicyMode::AllowAnyDynamicDns {
+            v.warn(&at, "has an effect in mode ALLOW_ANY_DYNAMIC_DNS only");
+        }
     }
     if let Some(keepalive) = &c.tcp_keepalive {
         tcp_keepalive(keepalive, &at.field("tcpKeepalive"), v);

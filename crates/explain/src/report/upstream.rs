@@ -106,6 +106,7 @@ fn facts(question: &Question<'_>, cluster: &Cluster) -> Vec<(&'static str, Strin
         ClusterKind::LogicalDns => "endpoints by DNS, one answer",
         ClusterKind::Eds => "endpoints from the control plane",
         ClusterKind::OriginalDst(_) => "the original destination",
+        ClusterKind::DynamicForward(_) => "the host that the request names, by DNS",
     };
     let mut facts = vec![("discovery", kind.to_owned()), ("load balancer", balancer(cluster))];
     facts.extend(transports(question, cluster).into_iter().map(|transport| ("TLS", security(transport))));
@@ -281,7 +282,7 @@ fn problem(name: &str, cluster: &Cluster, endpoints: &[Candidate]) -> Option<Str
     if name == meltemi_translate::names::BLACK_HOLE_CLUSTER {
         return Some("it leads nowhere by design".to_owned());
     }
-    if matches!(cluster.kind, ClusterKind::OriginalDst(_)) {
+    if matches!(cluster.kind, ClusterKind::OriginalDst(_) | ClusterKind::DynamicForward(_)) {
         return None;
     }
     if endpoints.is_empty() {

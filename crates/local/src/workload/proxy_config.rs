@@ -2,21 +2,26 @@
 //!
 //! Owns the order: MeshConfig's `defaultConfig`, then the oldest ProxyConfig without a selector of the root namespace and of
 //! the replica's own, then the pod's annotation, then the oldest ProxyConfig of the namespace that selects the pod. Of
-//! `defaultConfig` only what a ProxyConfig can say as well is taken over; the rest the fabric decides.
+//! `defaultConfig` only what a ProxyConfig can say as well is taken over, and `readinessProbe`; the rest the fabric
+//! decides. A replica that registers itself gets the probe of its WorkloadGroup, as `istioctl x workload entry configure`
+//! writes it.
 
 use std::collections::BTreeMap;
 
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::networking::ProxyConfigResource;
+use meltemi_config::networking::{ProxyConfigResource, ReadinessProbe, WorkloadGroup};
 use meltemi_config::{Object, Spec, Str};
 use serde_json::{Map, Value, json};
 
 const ANNOTATION: &str = "proxy.istio.io/config";
+const PROBE: &str = "readinessProbe";
+const REGISTERS: &str = "ISTIO_META_AUTO_REGISTER_GROUP";
 
 /// The ProxyConfigs, the oldest first.
 pub(crate) struct ProxyConfigs<'a> {
     mesh: &'a MeshConfig,
     list: Vec<(&'a str, &'a ProxyConfigResource)>,
+    groups: BTreeMap<(&'a str, &'a str), &'a WorkloadGroup>,
 }
 
 impl<'a> ProxyConfigs<'a> {
@@ -27,7 +32,12 @@ impl<'a> ProxyConfigs<'a> {
             _ => None,
         }));
         list.sort_by_key(|(object, _)| (object.meta.creation_timestamp, &object.meta.name));
-        Self { mesh, list: list.into_iter().map(|(object, spec)| (&*object.meta.namespace, spec)).collect() }
+        let group = |object: &'a Object| {
+            let spec = object.spec_as::<WorkloadGroup>()?;
+            Some(((&*object.meta.namespace, &*object.meta.name), &**spec))
+        };
+        let list = list.into_iter().map(|(object, spec)| (&*object.meta.namespace, spec)).collect();
+        Self { mesh, list, groups: objects.iter().filter_map(group).collect() }
     }
 
     /// The text of `PROXY_CONFIG`. An annotation that is no map is passed on as it is, for the agent to refuse.
@@ -51,6 +61,7 @@ impl<'a> ProxyConfigs<'a> {
         }
         let default = &self.mesh.default_config;
         add(&mut merged, default.concurrency, &default.proxy_metadata);
+        default.readiness_probe.iter().for_each(|probe| drop(merged.insert(PROBE.to_owned(), json!(probe))));
         let of_all = |wanted: &str| self.find(wanted, |spec| selector(spec).is_none());
         let root = &*self.mesh.root_namespace;
         let general = of_all(root).into_iter().chain(of_all(namespace).filter(|_| namespace != root));
@@ -65,7 +76,16 @@ impl<'a> ProxyConfigs<'a> {
         if let Some(spec) = self.find(namespace, selects) {
             add(&mut merged, spec.concurrency, &spec.environment_variables);
         }
+        if let Some(probe) = self.registered(namespace, &merged) {
+            merged.entry(PROBE).or_insert_with(|| json!(probe));
+        }
         Value::Object(merged).to_string()
+    }
+
+    /// The probe of the group that a replica of this configuration registers with.
+    fn registered(&self, namespace: &str, merged: &Map<String, Value>) -> Option<&'a ReadinessProbe> {
+        let name = merged.get("proxyMetadata")?.get(REGISTERS)?.as_str()?;
+        self.groups.get(&(namespace, name))?.probe.as_ref()
     }
 
     fn find(&self, namespace: &str, fits: impl Fn(&ProxyConfigResource) -> bool) -> Option<&'a ProxyConfigResource> {

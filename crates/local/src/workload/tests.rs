@@ -155,3 +155,24 @@ fn a_pod_may_name_the_envoy_that_is_its_proxy() {
     let path = "warning: Deployment shop/web: spec.template.metadata.annotations.sidecar.istio.io/proxyImage: ";
     assert!(warnings.len() == 1 && warnings[0].contains(path), "{warnings:?}");
 }
+
+#[test]
+fn a_statefulsets_pods_have_names_of_their_own() {
+    let text = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db, namespace: shop}\nspec:\n  serviceName: data\n  \
+                replicas: 2\n  template: {metadata: {labels: {app: db}}, spec: {containers: [{name: c, image: meltemi}]}}\n---\n\
+                apiVersion: v1\nkind: Service\nmetadata: {name: data, namespace: shop}\nspec: {clusterIP: None, selector: {app: db}}\n---\n\
+                apiVersion: v1\nkind: Service\nmetadata: {name: other, namespace: shop}\nspec: {clusterIP: None, selector: {app: db}}\n";
+    let found = desired_of(text);
+    let own = |at: usize| (found.list[at].hostname.as_str(), found.list[at].subdomain.as_str());
+    assert_eq!((own(0), own(1)), (("db-0", "data"), ("db-1", "data")));
+    let address = |last: u8| std::net::Ipv4Addr::new(10, 244, 0, last);
+    let (_, pod) = crate::docs::pod(&found.list[1], address(2), true);
+    assert!(pod.contains(r#""hostname":"db-1""#) && pod.contains(r#""subdomain":"data""#), "{pod}");
+    let objects: Vec<_> =
+        meltemi_config::parse_documents("m.yaml", text).into_iter().filter_map(|document| document.object).collect();
+    let ready = [(&*found.list[0], address(1)), (&*found.list[1], address(2))];
+    let names = crate::docs::names(&objects, &BTreeMap::new(), ready.into_iter());
+    assert_eq!(names["data.shop.svc.cluster.local"], [address(1), address(2)]);
+    assert_eq!(names["db-1.data.shop.svc.cluster.local"], [address(2)]);
+    assert!(!names.contains_key("db-1.other.shop.svc.cluster.local"), "their names are of one service");
+}

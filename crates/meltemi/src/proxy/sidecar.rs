@@ -14,7 +14,7 @@ use meltemi_agent::sds::Secrets;
 use meltemi_agent::status::{self, ProxyState, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
 use meltemi_agent::upstream::ControlPlane;
-use meltemi_agent::{IdentityKeeper, Settings, bootstrap};
+use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::core::v3::Node;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -89,6 +89,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     let proxy = Proxy::new(options)?;
     let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));
     serve_status(&[settings.readiness_port, settings.status_port, settings.prometheus_port], &state);
+    watch_health(&settings, &control_plane, &keeper, (&node, &state))?;
     if settings.dns_capture {
         names(&settings, &control_plane, &keeper, node).await;
     }
@@ -107,6 +108,21 @@ fn serve_status(ports: &[u16], state: &Arc<dyn ProxyState>) {
             }
         });
     }
+}
+
+/// Probes the application as `readinessProbe` says, and tells discovery.
+fn watch_health(
+    settings: &Settings,
+    control_plane: &Arc<ControlPlane>,
+    keeper: &Arc<IdentityKeeper>,
+    (node, proxy): (&Node, &Arc<dyn ProxyState>),
+) -> anyhow::Result<()> {
+    let Some(probe) = settings.readiness_probe.clone() else { return Ok(()) };
+    let prober = health::Prober::new(&probe, settings).map_err(anyhow::Error::msg).context("readinessProbe")?;
+    let (told, heard) = watch::channel(None);
+    spawn_local(health::watch(probe, prober, Arc::clone(proxy), told));
+    spawn_local(health::report(Arc::clone(control_plane), keeper.subscribe(), node.clone(), heard));
+    Ok(())
 }
 
 /// Answers the workload's DNS queries from discovery's name table.
@@ -162,9 +178,11 @@ pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow
     let options =
         EnvoyOptions { binary: envoy.to_owned(), directory, log_level: level.to_owned(), extra_arguments: Vec::new() };
     let secrets = Secrets::new(keeper.subscribe());
+    let node = meltemi_proto::json::from_value::<Bootstrap>(&bootstrap::own(&settings)).context("bootstrap")?.node;
+    let node = node.unwrap_or_default();
+    watch_health(&settings, &control_plane, &keeper, (&node, &state))?;
     if settings.dns_capture {
-        let node = meltemi_proto::json::from_value::<Bootstrap>(&bootstrap::own(&settings)).context("bootstrap")?.node;
-        names(&settings, &control_plane, &keeper, node.unwrap_or_default()).await;
+        names(&settings, &control_plane, &keeper, node).await;
     }
     Ok(supervise::run(&settings, &options, control_plane, secrets, told_to_stop()).await?)
 }

@@ -180,6 +180,12 @@ fn town() -> String {
         "alias",
         "type: ExternalName, externalName: web.app.svc.cluster.local, ports: [{name: http, port: 8080}]",
     );
+    text += "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db, namespace: app}\nspec:\n  serviceName: db\n  replicas: 2\n  template:\n    metadata: {labels: {app: db}}\n    spec:\n      containers:\n      - {name: app, image: meltemi, args: [echo, --http, '8080', --tcp, '9000'], ports: [{containerPort: 8080}, {containerPort: 9000}], env: [{name: ECHO_SERVICE, value: db}, {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]}\n---\n";
+    text += &service(
+        "app",
+        "db",
+        "clusterIP: None, selector: {app: db}, ports: [{name: http, port: 8080}, {name: tcp, port: 9000}]",
+    );
     text += &service("app", "flaky", "selector: {pool: pool-v1}, ports: [{name: http, port: 8080}]");
     text += &service(
         "legacy",
@@ -675,6 +681,19 @@ fn services() -> Vec<Case> {
             t.expect(&format!("-H host:headless:8080 http://{address}:8080/"), 200, "web-v2")?;
             let security = t.served("http://headless:8080/")?["security"].clone();
             check(security["mutualTls"] == true, || security.to_string())
+        }),
+        case("a StatefulSet's pods have names of their own", "", |t| {
+            for pod in ["db-0", "db-1"] {
+                let answer = t.ask(&format!("http://{pod}.db:8080/"))?;
+                let served = answer.header("x-served-by-pod").unwrap_or_default().to_owned();
+                check(answer.status == 200 && served == pod, || format!("{pod}: {} by {served}", answer.status))?;
+                let security = report(&answer)?["security"].clone();
+                check(security["mutualTls"] == true, || format!("{pod}: {security}"))?;
+                let word = t.call(&format!("tcp://{pod}.db.app.svc.cluster.local:9000/word"))?;
+                check(word["body"].to_string().contains(pod), || format!("{pod}: {word}"))?;
+            }
+            let counts = t.counts("'http://db:8080/?n=[1-40]'")?;
+            check(share(&counts, "db-0") + share(&counts, "db-1") == 40, || format!("{counts:?}"))
         }),
         case("an ExternalName leads to what it names", "", |t| {
             let answer = t.served("http://alias:8080/")?;

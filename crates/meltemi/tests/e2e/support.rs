@@ -198,7 +198,11 @@ pub struct Backend {
 
 impl Backend {
     pub fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        Self::start_at(name, "127.0.0.1:0")
+    }
+
+    pub fn start_at(name: &'static str, address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("bind");
         let address = listener.local_addr().expect("address");
         let shared: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
         std::thread::spawn(move || {

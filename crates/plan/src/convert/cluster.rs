@@ -8,11 +8,12 @@ use super::common::{
 use super::health::health_check;
 use super::lb::{common_lb, lb_policy};
 use super::transport::{transport_match, upstream};
-use super::{endpoint, istio};
+use super::{dynamic_forward, endpoint, istio};
 use crate::anomaly::AnomalyDetection;
 use crate::cluster::{
     BindConfig, CircuitBreakers, Cluster, ClusterKind, ClusterSettings, DnsFamily, DnsSettings, LbSubsets, OriginalDst,
     OutlierDetection, RetryBudget, SubsetFallback, SubsetSelector, Thresholds, TransportSocket, UpstreamFilter,
+    UpstreamHttp,
 };
 use crate::common::{Address, ConfigSource};
 use crate::error::{At, PlanError, Result, refuse};
@@ -20,6 +21,7 @@ use meltemi_base::intern::{Table, intern};
 use meltemi_proto::envoy::config::cluster::v3 as proto;
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::extensions::clusters::dns::v3::DnsCluster;
+use meltemi_proto::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
@@ -70,9 +72,11 @@ pub fn encoded_cluster(bytes: &[u8]) -> Result<Cluster> {
         stat_name: if value.alt_stat_name.is_empty() { name.clone() } else { intern(&value.alt_stat_name) },
         service_name: match settings.kind {
             ClusterKind::Eds => eds(&value)?,
-            ClusterKind::Static | ClusterKind::StrictDns | ClusterKind::LogicalDns | ClusterKind::OriginalDst(_) => {
-                Arc::default()
-            }
+            ClusterKind::Static
+            | ClusterKind::StrictDns
+            | ClusterKind::LogicalDns
+            | ClusterKind::OriginalDst(_)
+            | ClusterKind::DynamicForward(_) => Arc::default(),
         },
         name,
         load_assignment: assignment.map(Arc::new),
@@ -93,8 +97,11 @@ fn settings(value: &proto::Cluster, encoded: bytes::Bytes) -> Result<ClusterSett
     let (kind, dns) = discovery(value)?;
     let upstream_options = value.upstream_connection_options.unwrap_or_default();
     let (lb_policy, extension_lb) = lb_policy(value)?;
-    if matches!(kind, ClusterKind::OriginalDst(_)) != matches!(lb_policy, crate::cluster::LbPolicy::ClusterProvided) {
-        return refuse("lb_policy: ORIGINAL_DST clusters, and only they, take CLUSTER_PROVIDED");
+    let provides = matches!(kind, ClusterKind::OriginalDst(_) | ClusterKind::DynamicForward(_));
+    if provides != matches!(lb_policy, crate::cluster::LbPolicy::ClusterProvided) {
+        return refuse(
+            "lb_policy: ORIGINAL_DST and dynamic_forward_proxy clusters, and only they, take CLUSTER_PROVIDED",
+        );
     }
     let common_lb = common_lb(value, extension_lb).at("common_lb_config")?;
     Ok(ClusterSettings {
@@ -108,7 +115,7 @@ fn settings(value: &proto::Cluster, encoded: bytes::Bytes) -> Result<ClusterSett
         breakers: breakers(value.circuit_breakers.as_ref()).at("circuit_breakers")?.into(),
         outlier: value.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?.map(Arc::new),
         health_checks: list(&value.health_checks, "health_checks", health_check)?,
-        http: upstream_http(value)?,
+        http: upstream_http(value).and_then(|http| checked_names(value, http))?,
         dns,
         keepalive: keepalive(upstream_options.tcp_keepalive.as_ref()),
         bind: value.upstream_bind_config.as_ref().map(bind_config).transpose().at("upstream_bind_config")?,
@@ -157,6 +164,10 @@ fn custom_cluster(
     mut dns: DnsSettings,
 ) -> Result<(ClusterKind, DnsSettings)> {
     let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
+    if any.is::<ClusterConfig>() {
+        let (cache, _) = dynamic_forward::cluster(&unpack(&any)?).at("typed_config")?;
+        return Ok((ClusterKind::DynamicForward(cache), dns));
+    }
     if !any.is::<DnsCluster>() {
         return unknown_type(&any).at("typed_config");
     }
@@ -219,7 +230,9 @@ fn original_dst(value: &proto::Cluster) -> Result<OriginalDst> {
 
 fn check_endpoints(kind: &ClusterKind, assignment: Option<&crate::endpoint::LoadAssignment>) -> Result<()> {
     match (kind, assignment) {
-        (ClusterKind::Eds | ClusterKind::OriginalDst(_), Some(_)) => refuse("may not be set for this type"),
+        (ClusterKind::Eds | ClusterKind::OriginalDst(_) | ClusterKind::DynamicForward(_), Some(_)) => {
+            refuse("may not be set for this type")
+        }
         (ClusterKind::LogicalDns, None) => refuse("LOGICAL_DNS clusters must have a single endpoint"),
         (_, None) => Ok(()),
         (ClusterKind::Static, Some(assignment)) => {
@@ -242,7 +255,6 @@ fn check_endpoints(kind: &ClusterKind, assignment: Option<&crate::endpoint::Load
 }
 
 fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
-    use proto::cluster::DnsLookupFamily as Family;
     let refresh_rate = duration_or(value.dns_refresh_rate.as_ref(), Duration::from_secs(5))
         .and_then(positive)
         .at("dns_refresh_rate")?;
@@ -262,21 +274,47 @@ fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
         failure_base,
         failure_max,
         respect_ttl: value.respect_dns_ttl,
-        family: match enumeration::<Family>(value.dns_lookup_family).at("dns_lookup_family")? {
-            Family::Auto => DnsFamily::Auto,
-            Family::V4Only => DnsFamily::V4Only,
-            Family::V6Only => DnsFamily::V6Only,
-            Family::V4Preferred => DnsFamily::V4Preferred,
-            Family::All => DnsFamily::All,
-        },
+        family: dns_family(value.dns_lookup_family).at("dns_lookup_family")?,
         resolvers: Vec::new(),
         use_tcp: false,
         no_search_domain: false,
     })
 }
 
+/// `Cluster.DnsLookupFamily`.
+pub(crate) fn dns_family(value: i32) -> Result<DnsFamily> {
+    use proto::cluster::DnsLookupFamily as Family;
+    Ok(match enumeration::<Family>(value)? {
+        Family::Auto => DnsFamily::Auto,
+        Family::V4Only => DnsFamily::V4Only,
+        Family::V6Only => DnsFamily::V6Only,
+        Family::V4Preferred => DnsFamily::V4Preferred,
+        Family::All => DnsFamily::All,
+    })
+}
+
+/// Envoy wants of a dynamic forward proxy that the server's certificate be that of the host which the client named, unless it is
+/// told that this does not matter; where nothing is said of the protocol, it turns both checks on.
+fn checked_names(value: &proto::Cluster, mut http: UpstreamHttp) -> Result<UpstreamHttp> {
+    let Some(ClusterDiscoveryType::ClusterType(custom)) = &value.cluster_discovery_type else { return Ok(http) };
+    let any = required(&custom.typed_config, "typed_config").and_then(resolve)?;
+    if !any.is::<ClusterConfig>() {
+        return Ok(http);
+    }
+    if value.upstream_http_protocol_options.is_none() && value.typed_extension_protocol_options.is_empty() {
+        (http.auto_sni, http.auto_san_validation) = (true, true);
+    }
+    let (_, insecure) = dynamic_forward::cluster(&unpack(&any)?)?;
+    match insecure || (http.auto_sni && http.auto_san_validation) {
+        true => Ok(http),
+        false => {
+            refuse("cluster_type: needs auto_sni and auto_san_validation, unless allow_insecure_cluster_options is set")
+        }
+    }
+}
+
 /// The system's resolver is what there is; one that only names itself changes nothing.
-fn dns_resolver(value: &core::TypedExtensionConfig) -> Result<()> {
+pub(crate) fn dns_resolver(value: &core::TypedExtensionConfig) -> Result<()> {
     use meltemi_proto::envoy::extensions::network::dns_resolver::getaddrinfo::v3::GetAddrInfoDnsResolverConfig;
     let any = required(&value.typed_config, "typed_config").and_then(resolve)?;
     match any.is::<CaresDnsResolverConfig>() || any.is::<GetAddrInfoDnsResolverConfig>() {

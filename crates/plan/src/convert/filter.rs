@@ -6,7 +6,7 @@ use super::common::{
     runtime_fraction, string_matcher, unknown_type, unpack,
 };
 use super::header::{header_adds, header_matchers, header_mutation};
-use super::{istio, rbac, session};
+use super::{dynamic_forward, istio, rbac, session};
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
@@ -126,6 +126,8 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
         HttpFilterConfig::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
     } else if any.is::<ext::health_check::v3::HealthCheck>() {
         HttpFilterConfig::HealthCheck(Arc::new(health_check(&unpack(any)?)?))
+    } else if any.is::<ext::dynamic_forward_proxy::v3::FilterConfig>() {
+        HttpFilterConfig::DynamicForward(dynamic_forward::http_filter(&unpack(any)?)?)
     } else {
         return Ok(None);
     }))

@@ -7,7 +7,7 @@ use super::common::{
 };
 use super::filter::on_demand_clusters;
 use super::header::header_adds;
-use super::{hcm, istio, rbac};
+use super::{dynamic_forward, hcm, istio, rbac};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
 use crate::format::Format;
@@ -51,6 +51,7 @@ fn is_terminal(filter: &NetworkFilter) -> bool {
         | NetworkFilter::IstioStats(_)
         | NetworkFilter::ConnectionRateLimit(_)
         | NetworkFilter::SetFilterState(_)
+        | NetworkFilter::SniDynamicForward(_)
         | NetworkFilter::SniCluster => false,
     }
 }
@@ -79,6 +80,8 @@ fn config(any: &Any) -> Result<NetworkFilter> {
         NetworkFilter::IstioStats(Arc::new(istio::stats(&unpack(any)?)?))
     } else if any.is::<ext::direct_response::v3::Config>() {
         NetworkFilter::DirectResponse(direct_response(&unpack(any)?)?)
+    } else if any.is::<ext::sni_dynamic_forward_proxy::v3::FilterConfig>() {
+        NetworkFilter::SniDynamicForward(Arc::new(dynamic_forward::sni_filter(&unpack(any)?)?))
     } else if any.is::<ext::echo::v3::Echo>() {
         NetworkFilter::Echo
     } else {

@@ -1,8 +1,20 @@
 use super::*;
 
 pub fn all() -> Vec<(&'static str, Value, Verdict)> {
-    [hosts(), matches(), actions(), headers(), managers(), filters(), chains(), clusters(), balancing(), health()]
-        .concat()
+    [
+        hosts(),
+        matches(),
+        actions(),
+        headers(),
+        managers(),
+        filters(),
+        chains(),
+        clusters(),
+        dynamic_forward(),
+        balancing(),
+        health(),
+    ]
+    .concat()
 }
 
 type Cases = Vec<(&'static str, Value, Verdict)>;
@@ -792,6 +804,75 @@ fn clusters() -> Cases {
             "no cluster name in the assignment",
             with_cluster(&ENDPOINT.replace("cluster_name: one", "cluster_name: \"\"")),
             Refuse("cluster_name"),
+        ),
+    ]
+}
+
+/// A dynamic forward proxy cluster with these fields of its own type and of the cluster.
+fn with_dynamic_forward(config: &str, fields: &str) -> Value {
+    with_cluster(&format!(
+        "cluster_type: {{ name: envoy.clusters.dynamic_forward_proxy, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig, {config} }} }}\n{fields}"
+    ))
+}
+
+fn dynamic_forward() -> Cases {
+    const CACHE: &str = "dns_cache_config: { name: c }";
+    const PROVIDED: &str = "lb_policy: CLUSTER_PROVIDED";
+    let http = |auto: &str| {
+        format!(
+            "{PROVIDED}\ntyped_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, {auto}explicit_http_config: {{ http2_protocol_options: {{}} }} }} }}"
+        )
+    };
+    let filter = |config: &str| {
+        with_filter(&format!(
+            "{{ name: d, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig, {config} }} }}"
+        ))
+    };
+    let auto = "upstream_http_protocol_options: { auto_sni: true, auto_san_validation: true }, ";
+    vec![
+        ("dynamic forward", with_dynamic_forward(CACHE, PROVIDED), Accept),
+        ("dynamic forward that balances", with_dynamic_forward(CACHE, ""), Refuse("CLUSTER_PROVIDED")),
+        ("dynamic forward of unchecked names", with_dynamic_forward(CACHE, &http("")), Refuse("auto_sni")),
+        (
+            "dynamic forward where names do not matter",
+            with_dynamic_forward(&format!("allow_insecure_cluster_options: true, {CACHE}"), &http("")),
+            Accept,
+        ),
+        ("dynamic forward of checked names", with_dynamic_forward(CACHE, &http(auto)), Accept),
+        (
+            "dynamic forward by clusters",
+            with_dynamic_forward("sub_clusters_config: { lb_policy: ROUND_ROBIN }", PROVIDED),
+            Unsupported("sub_clusters_config"),
+        ),
+        (
+            "a DNS cache's settings",
+            with_dynamic_forward(
+                "dns_cache_config: { name: c, dns_lookup_family: V4_ONLY, dns_refresh_rate: 10s, host_ttl: 60s, max_hosts: 5, dns_failure_refresh_rate: { base_interval: 1s, max_interval: 5s }, dns_cache_circuit_breaker: { max_pending_requests: 3 }, dns_query_timeout: 2s }",
+                PROVIDED,
+            ),
+            Accept,
+        ),
+        (
+            "a DNS cache of nothing",
+            with_dynamic_forward("dns_cache_config: { name: c, max_hosts: 0 }", PROVIDED),
+            Refuse("max_hosts"),
+        ),
+        ("a DNS cache without a name", with_dynamic_forward("dns_cache_config: {}", PROVIDED), Refuse("name")),
+        (
+            "names resolved beforehand",
+            with_dynamic_forward(
+                "dns_cache_config: { name: c, preresolve_hostnames: [{ address: localhost, port_value: 80 }] }",
+                PROVIDED,
+            ),
+            Unsupported("preresolve_hostnames"),
+        ),
+        ("dynamic forward filter", filter(CACHE), Accept),
+        (
+            "dynamic forward by SNI",
+            before_tcp_proxy(
+                "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig, port_value: 443, dns_cache_config: { name: c }",
+            ),
+            Accept,
         ),
     ]
 }

@@ -76,7 +76,7 @@ impl Active {
     pub fn begin(target: &Target, endpoint: &Arc<Endpoint>) -> Option<Self> {
         let traffic = &target.cluster.stats.traffic;
         let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
-            traffic.upstream_rq_pending_overflow().inc();
+            traffic.upstream_rq_active_overflow().inc();
             return None;
         };
         traffic.upstream_rq_total().inc();

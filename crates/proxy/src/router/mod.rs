@@ -6,6 +6,7 @@
 
 mod attempt;
 mod connect;
+mod dynamic;
 mod failure;
 mod headers;
 mod mirror;
@@ -41,8 +42,12 @@ pub async fn forward(
     route: &Arc<Route>,
     forward: &Forward,
 ) -> Result<(), Box<LocalReply>> {
-    let target = target::choose(exchange, forward)?;
+    let mut target = target::choose(exchange, forward)?;
     headers::finalize(exchange, host, route, forward);
+    // By the name that the host will see.
+    if let Some(cache) = target.cluster.dns_cache() {
+        target.original_dst = Some(Box::pin(dynamic::resolve(exchange, &target.cluster, cache)).await?);
+    }
     let policy = retry::policy(forward, host, &target.cluster.plan);
     let mut retries = retry::Retries::new(policy, exchange);
     let mut timers = timers::Timers::new(exchange, forward, &retries);

@@ -17,6 +17,7 @@ use crate::hcm::Exchange;
 pub struct Target {
     pub cluster: Arc<Cluster>,
     pub hash: Option<u64>,
+    /// Where the connection was going; for a dynamic forward proxy, where the request's host is.
     pub original_dst: Option<std::net::SocketAddr>,
     pub priority: RoutingPriority,
     /// Wanted endpoint metadata, for subset load balancing.

@@ -43,7 +43,7 @@ impl Active {
     fn begin(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Option<Self> {
         let traffic = &cluster.stats.traffic;
         let Some(permit) = cluster.breakers.acquire(RoutingPriority::Default, Resource::Request) else {
-            traffic.upstream_rq_pending_overflow().inc();
+            traffic.upstream_rq_active_overflow().inc();
             return None;
         };
         traffic.upstream_rq_total().inc();

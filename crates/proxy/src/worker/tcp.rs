@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meltemi_filters::{AccessLogs, Context, Direction, TcpStats, exchange};
+use meltemi_plan::dynamic_forward::SniForward;
 use meltemi_plan::{FilterChain, NetworkFilter};
 
 /// Built once for each chain of a worker.
@@ -12,6 +13,8 @@ pub struct LiveTcp {
     pub logs: AccessLogs,
     /// What metadata exchange sends first; the same for every connection.
     pub introduction: Bytes,
+    /// How a connection finds its host in a dynamic forward proxy cluster.
+    pub sni_forward: Option<Arc<SniForward>>,
 }
 
 impl LiveTcp {
@@ -28,6 +31,10 @@ impl LiveTcp {
             stats: stats.collect(),
             logs: AccessLogs::new(logs.unwrap_or_default(), &context.logs),
             introduction: exchange::introduction(&context.node),
+            sni_forward: chain.filters.iter().find_map(|filter| match filter {
+                NetworkFilter::SniDynamicForward(forward) => Some(forward.clone()),
+                _ => None,
+            }),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The clusters that every proxy has, whatever the mesh holds.
 
 use super::input::{Common, PassthroughKind};
-use super::{metadata, policy, protocol};
+use super::{metadata, policy, protocol, tls};
+use crate::dynamic_dns::DnsCache;
 use crate::names;
 use crate::wire::duration;
 use meltemi_config::networking::ConnectionPoolSettings;
+use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::{Cluster, cluster};
 use meltemi_proto::envoy::config::core::v3::{BindConfig, ExtraSourceAddress, SocketAddress, socket_address};
+use meltemi_proto::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
+use meltemi_proto::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier;
 
 /// Connections of the proxy to its own workload come from here, which the capture rules let pass.
 pub const INBOUND_SOURCE_V4: &str = "127.0.0.6";
@@ -44,6 +48,40 @@ pub fn passthrough(kind: PassthroughKind, common: &Common) -> Cluster {
         PassthroughKind::Inbound => cluster.upstream_bind_config = Some(inbound_source(common)),
     }
     cluster
+}
+
+/// To the host that a request names, as no service claims it.
+pub fn allow_any_dynamic_dns(common: &Common, cache: &DnsCache) -> Cluster {
+    let mut options = protocol::passthrough(common);
+    let settings = common.mesh.outbound_traffic_policy.tls.as_ref();
+    let socket = settings.and_then(|settings| tls::of_unclaimed(common, settings, &mut options));
+    let checked = options.auto.auto_sni && options.auto.auto_san_validation;
+    let mut cluster = Cluster {
+        name: names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.into(),
+        alt_stat_name: metadata::stat_name(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER),
+        // In plaintext there is no certificate that could be another's.
+        cluster_discovery_type: Some(dynamic_forward(cache, socket.is_none() || !checked)),
+        transport_socket: socket,
+        lb_policy: cluster::LbPolicy::ClusterProvided as i32,
+        ..Cluster::default()
+    };
+    policy::connection_pool(&mut cluster, &ConnectionPoolSettings::default(), None, &common.mesh);
+    options.apply(&mut cluster);
+    metadata::exchange(&mut cluster, common.dialect);
+    cluster
+}
+
+/// `unchecked`: the server's certificate need not be that of the host which a request names.
+pub fn dynamic_forward(cache: &DnsCache, unchecked: bool) -> cluster::ClusterDiscoveryType {
+    let config = ClusterConfig {
+        allow_insecure_cluster_options: unchecked,
+        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(cache.config())),
+        ..ClusterConfig::default()
+    };
+    cluster::ClusterDiscoveryType::ClusterType(cluster::CustomClusterType {
+        name: "envoy.clusters.dynamic_forward_proxy".into(),
+        typed_config: Some(Any::pack(&config)),
+    })
 }
 
 pub fn discovery(kind: cluster::DiscoveryType) -> cluster::ClusterDiscoveryType {

@@ -2,6 +2,7 @@
 
 use super::ClusterInput;
 use crate::dialect::Dialect;
+use crate::dynamic_dns::{self, DnsCache};
 use crate::endpoint::LocalityView;
 use crate::names;
 use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig};
@@ -10,8 +11,8 @@ use meltemi_config::networking::{
 };
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
-    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, Port, Protocol, Resilience, Resolution,
-    Service, ServiceTarget, Shared, SidecarScope, Snapshot,
+    EndpointShard, InterceptionMode, MergedRule, MtlsMode, Node, NodeKind, OutboundPolicy, Port, Protocol, Resilience,
+    Resolution, Service, ServiceTarget, Shared, SidecarScope, Snapshot,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,16 +124,19 @@ impl<'a> Gather<'a> {
     }
 
     fn of_service(&self, service: &Shared<Service>, sni_dnat: bool, found: &mut Vec<(Arc<str>, ClusterInput)>) {
-        // Resolving per request needs a filter that no dialect emits yet; the support table says so.
-        if matches!(service.resolution, Resolution::Alias | Resolution::DynamicDns) {
+        let dynamic = dynamic_dns::is_dynamic(service);
+        // Clients of gRPC resolve names by themselves, and know of no such cluster.
+        if service.resolution == Resolution::Alias || dynamic && self.common.dialect == Dialect::Grpc {
             return;
         }
         let rule = self.snapshot.destination_rule(self.node, service);
         let resilience = self.snapshot.resilience(self.node, &service.hostname);
-        for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+        let served = |port: &&Port| port.protocol != Protocol::Udp && (!dynamic || names_hosts(port.protocol));
+        for port in service.ports.iter().filter(served) {
             let base = for_port(rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref()), port.number);
             let base = self.over_mesh_default(base);
-            let subsets = rule.iter().flat_map(|rule| &rule.spec().subsets);
+            // There are no endpoints to make subsets of.
+            let subsets = rule.iter().filter(|_| !dynamic).flat_map(|rule| &rule.spec().subsets);
             let policies = std::iter::once((Arc::from(""), base.clone()))
                 .chain(subsets.map(|subset| (subset.name.clone(), for_subset(base.clone(), subset, port.number))));
             for (subset, policy) in policies {
@@ -208,6 +212,12 @@ impl<'a> Gather<'a> {
         let shard = self.snapshot.endpoints.get(&service.key())?.clone();
         let locality = LocalityView::of(self.snapshot, self.node, service, policy);
         Some(DnsEndpoints { shard, locality })
+    }
+
+    /// The cluster of hosts that no service claims, where the mesh resolves them.
+    pub fn allow_any_dynamic_dns(&self) -> Option<ClusterInput> {
+        let dynamic = self.scope.outbound_policy == OutboundPolicy::AllowAnyDynamicDns;
+        dynamic.then(|| ClusterInput::AllowAnyDynamicDns(self.common.clone(), DnsCache::allow_any(self.node)))
     }
 
     pub fn has_auto_passthrough(&self) -> bool {
@@ -306,6 +316,11 @@ impl<'a> Gather<'a> {
         };
         Some((host, port))
     }
+}
+
+/// Whether a request or connection says which host it is for.
+fn names_hosts(protocol: Protocol) -> bool {
+    protocol.is_http() || protocol.is_tls()
 }
 
 impl OutboundCluster {

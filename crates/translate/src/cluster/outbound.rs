@@ -3,6 +3,7 @@
 use super::input::{OutboundCluster, ProxyClass};
 use super::{fixed, load_balancer, metadata, policy, protocol, tls};
 use crate::dialect::Dialect;
+use crate::dynamic_dns::{self, DnsCache};
 use crate::endpoint::{self, LocalityView};
 use crate::wire::duration;
 use meltemi_config::networking::{ClientTlsMode, ConnectionPoolSettings, TrafficPolicy};
@@ -10,11 +11,11 @@ use meltemi_model::{RegistryKind, Resolution, Service};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
-    CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
+    CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy, OriginalDstLbConfig,
 };
 use meltemi_proto::envoy::config::core::v3::{
     AggregatedConfigSource, ApiVersion, ConfigSource, HealthStatus, HealthStatusSet, TypedExtensionConfig,
-    config_source,
+    UpstreamHttpProtocolOptions, config_source,
 };
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
@@ -26,6 +27,9 @@ const DNS_JITTER: Duration = Duration::from_millis(100);
 const UDP_MAX_QUERIES: u32 = 100;
 
 pub fn build(input: &OutboundCluster) -> Cluster {
+    if dynamic_dns::is_dynamic(&input.service) {
+        return dynamic(input);
+    }
     let discovery = discovery_type(input);
     let mut cluster = Cluster {
         name: input.name.to_string(),
@@ -44,25 +48,51 @@ pub fn build(input: &OutboundCluster) -> Cluster {
     if cluster.cluster_discovery_type == Some(fixed::discovery(DiscoveryType::Eds)) {
         cluster.eds_cluster_config = Some(eds(&input.name));
     }
-    metadata::exchange(&mut cluster, input.common.dialect);
-    if input.service.mesh_external {
-        metadata::external(&mut cluster);
-    }
-    if let Some(rule) = &input.rule {
-        metadata::origin(&mut cluster, &rule.rule);
-        let mode = input.policy.as_ref().and_then(|policy| policy.tls.as_ref()).map(|tls| tls.mode);
-        if matches!(mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual)) {
-            metadata::keep_alpn(&mut cluster);
-        }
-    }
-    if !input.subset.is_empty() {
-        metadata::subset(&mut cluster, &input.subset);
-    }
+    describe(&mut cluster, input);
     cluster
 }
 
-/// Everything a DestinationRule can say, in the order in which one thing decides another: protocol before TLS.
-fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
+/// Hosts are those that requests name: nothing to balance, and nobody of the mesh.
+fn dynamic(input: &OutboundCluster) -> Cluster {
+    let mut cluster = Cluster {
+        name: input.name.to_string(),
+        alt_stat_name: stat_name(input),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..Cluster::default()
+    };
+    metadata::services(&mut cluster, std::iter::once(&*input.service));
+    let auto = traffic_policy(&mut cluster, input);
+    cluster.common_lb_config = None;
+    let cache = DnsCache::of_service(&input.service, input.common.ipv4, input.common.ipv6);
+    // Envoy turns both checks on by itself where nothing is said of the protocol.
+    let unchecked =
+        !cluster.typed_extension_protocol_options.is_empty() && !(auto.auto_sni && auto.auto_san_validation);
+    cluster.cluster_discovery_type = Some(fixed::dynamic_forward(&cache, unchecked));
+    describe(&mut cluster, input);
+    cluster
+}
+
+/// What statistics, access logs and tools read.
+fn describe(cluster: &mut Cluster, input: &OutboundCluster) {
+    metadata::exchange(cluster, input.common.dialect);
+    if input.service.mesh_external {
+        metadata::external(cluster);
+    }
+    if let Some(rule) = &input.rule {
+        metadata::origin(cluster, &rule.rule);
+        let mode = input.policy.as_ref().and_then(|policy| policy.tls.as_ref()).map(|tls| tls.mode);
+        if matches!(mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual)) {
+            metadata::keep_alpn(cluster);
+        }
+    }
+    if !input.subset.is_empty() {
+        metadata::subset(cluster, &input.subset);
+    }
+}
+
+/// Everything a DestinationRule can say, in the order in which one thing decides another: protocol before TLS. Gives what the
+/// cluster takes from requests for its TLS.
+fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) -> UpstreamHttpProtocolOptions {
     let empty = TrafficPolicy::default();
     let rules = input.policy.as_ref().unwrap_or(&empty);
     let no_pool = ConnectionPoolSettings::default();
@@ -86,17 +116,21 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) {
         policy::outlier_detection(cluster, outlier);
         options.error_matcher = policy::error_codes(&outlier.outlier_detection_http_error_codes);
     }
-    let weighted = LocalityView::settings(mesh, &input.service, input.policy.as_ref());
-    load_balancer::apply(cluster, rules.load_balancer.as_ref(), weighted.as_ref());
-    let http = input.port.protocol.is_http() || input.port.protocol.is_sniffed();
-    if let Some(window) = input.resilience.balancing_window.filter(|_| http) {
-        load_balancer::adaptive(cluster, rules.load_balancer.as_ref(), window);
+    if cluster.lb_policy != LbPolicy::ClusterProvided as i32 {
+        let weighted = LocalityView::settings(mesh, &input.service, input.policy.as_ref());
+        load_balancer::apply(cluster, rules.load_balancer.as_ref(), weighted.as_ref());
+        let http = input.port.protocol.is_http() || input.port.protocol.is_sniffed();
+        if let Some(window) = input.resilience.balancing_window.filter(|_| http) {
+            load_balancer::adaptive(cluster, rules.load_balancer.as_ref(), window);
+        }
     }
     if let Some(anomalies) = &input.resilience.anomalies {
         crate::route::resilience::watch(cluster.metadata.get_or_insert_default(), anomalies);
     }
     tls::apply(cluster, input, &mut options);
+    let auto = options.auto.clone();
     options.apply(cluster);
+    auto
 }
 
 fn discovery_type(input: &OutboundCluster) -> DiscoveryType {
@@ -112,11 +146,7 @@ fn discovery_type(input: &OutboundCluster) -> DiscoveryType {
 }
 
 fn dns(cluster: &mut Cluster, input: &OutboundCluster) {
-    cluster.dns_lookup_family = match (input.common.ipv4, input.common.ipv6) {
-        (false, true) => DnsLookupFamily::V6Only,
-        (true, true) => DnsLookupFamily::All,
-        _ => DnsLookupFamily::V4Only,
-    } as i32;
+    cluster.dns_lookup_family = dynamic_dns::lookup_family(input.common.ipv4, input.common.ipv6) as i32;
     #[allow(deprecated)]
     {
         // The fields' replacement is a cluster extension that gRPC and older proxies do not know.

@@ -4,6 +4,7 @@ use super::input::{AutoMtls, Common, OutboundCluster};
 use super::metadata::{EXCHANGE_ALPN, text};
 use super::protocol::Options;
 use crate::dialect::Dialect;
+use crate::dynamic_dns;
 use crate::names;
 use crate::wire::{duration, exact};
 use meltemi_config::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocol, ProxyProtocolVersion};
@@ -27,6 +28,7 @@ use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
 };
 use meltemi_proto::{Any, pack_upstream_tls_context, prost_types::Struct};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 const AGENT_CLUSTER: &str = "sds-grpc";
@@ -41,6 +43,46 @@ enum Decision {
     Always(Box<UpstreamTlsContext>),
     /// Towards endpoints that say `tlsMode: istio`.
     PerEndpoint(Box<UpstreamTlsContext>),
+}
+
+/// What TLS depends on beside its settings.
+struct Whose<'a> {
+    common: &'a Common,
+    protocol: Protocol,
+    /// The rule is for chosen workloads only.
+    selected: bool,
+    /// Names to expect where the settings say none.
+    sans: &'a [Arc<str>],
+    /// Hosts are those that requests name.
+    dynamic: bool,
+}
+
+impl<'a> Whose<'a> {
+    fn of(input: &'a OutboundCluster) -> Self {
+        let external = input.service.registry == RegistryKind::External;
+        Self {
+            common: &input.common,
+            protocol: input.port.protocol,
+            selected: input.rule.as_ref().is_some_and(|rule| rule.has_selector()),
+            sans: if external { &input.service.subject_alt_names } else { &[] },
+            dynamic: dynamic_dns::is_dynamic(&input.service),
+        }
+    }
+}
+
+/// Towards hosts that no service claims (`MeshConfig.outboundTrafficPolicy.tls`). `None`: plaintext.
+pub fn of_unclaimed(common: &Common, settings: &ClientTlsSettings, options: &mut Options) -> Option<TransportSocket> {
+    let whose = Whose { common, protocol: Protocol::Http, selected: false, sans: &[], dynamic: true };
+    let context = match settings.mode {
+        ClientTlsMode::Disable => return None,
+        ClientTlsMode::IstioMutual => {
+            from_requests(settings, options);
+            let sans = settings.subject_alt_names.iter().map(|name| name.to_string()).collect();
+            mutual(&whose, sans, settings.sni.to_string(), options)
+        }
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => origination(&whose, settings, options)?,
+    };
+    Some(tls_socket(&context))
 }
 
 /// Sets transport sockets. Must come after the protocol is settled, for ALPN says it.
@@ -80,7 +122,10 @@ fn decide(input: &OutboundCluster, options: &mut Options) -> Decision {
     }
     let Some(settings) = input.policy.as_ref().and_then(|policy| policy.tls.as_ref()) else {
         return match input.auto_mtls {
-            AutoMtls::On => Decision::PerEndpoint(Box::new(mutual(input, identities(input), sni(input), options))),
+            AutoMtls::On => {
+                let context = mutual(&Whose::of(input), identities(input), sni(input), options);
+                Decision::PerEndpoint(Box::new(context))
+            }
             AutoMtls::Off => Decision::Plain,
         };
     };
@@ -91,14 +136,27 @@ fn decide(input: &OutboundCluster, options: &mut Options) -> Decision {
                 [] => identities(input),
                 own => own.iter().map(|name| name.to_string()).collect(),
             };
-            let sni = if settings.sni.is_empty() { sni(input) } else { settings.sni.to_string() };
-            Decision::Always(Box::new(mutual(input, sans, sni, options)))
+            let sni = match (&*settings.sni, dynamic_dns::is_dynamic(&input.service)) {
+                ("", true) => String::new(),
+                ("", false) => sni(input),
+                (own, _) => own.to_owned(),
+            };
+            if dynamic_dns::is_dynamic(&input.service) {
+                from_requests(settings, options);
+            }
+            Decision::Always(Box::new(mutual(&Whose::of(input), sans, sni, options)))
         }
-        ClientTlsMode::Simple | ClientTlsMode::Mutual => match origination(input, settings, options) {
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => match origination(&Whose::of(input), settings, options) {
             Some(context) => Decision::Always(Box::new(context)),
             None => Decision::Plain,
         },
     }
+}
+
+/// Of hosts that requests name: the name is asked for, and its certificate expected.
+fn from_requests(settings: &ClientTlsSettings, options: &mut Options) {
+    options.auto.auto_sni = settings.sni.is_empty();
+    options.auto.auto_san_validation = settings.insecure_skip_verify != Some(true);
 }
 
 fn sni(input: &OutboundCluster) -> String {
@@ -138,14 +196,14 @@ fn expect_names<'a>(names: impl Iterator<Item = &'a str>) -> CertificateValidati
 }
 
 /// Mesh mTLS with the workload's own certificate.
-fn mutual(input: &OutboundCluster, sans: Vec<String>, sni: String, options: &Options) -> UpstreamTlsContext {
+fn mutual(whose: &Whose<'_>, sans: Vec<String>, sni: String, options: &Options) -> UpstreamTlsContext {
     let validation = expect_names(sans.iter().map(String::as_str));
     UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(parameters()),
             tls_certificate_sds_secret_configs: vec![agent_secret("default")],
             validation_context_type: Some(combined(validation, agent_secret("ROOTCA"))),
-            alpn_protocols: mesh_alpn(input.common.dialect, input.port.protocol, options),
+            alpn_protocols: mesh_alpn(whose.common.dialect, whose.protocol, options),
             ..CommonTlsContext::default()
         }),
         sni,
@@ -167,34 +225,29 @@ fn mesh_alpn(dialect: Dialect, protocol: Protocol, options: &Options) -> Vec<Str
 }
 
 /// TLS as the user asks for it, to servers that know nothing of the mesh. `None` where it cannot be had.
-fn origination(
-    input: &OutboundCluster,
-    settings: &ClientTlsSettings,
-    options: &mut Options,
-) -> Option<UpstreamTlsContext> {
-    let selected = input.rule.as_ref().is_some_and(|rule| rule.has_selector());
-    let sidecar = input.common.class == super::ProxyClass::Sidecar;
+fn origination(whose: &Whose<'_>, settings: &ClientTlsSettings, options: &mut Options) -> Option<UpstreamTlsContext> {
+    let sidecar = whose.common.class == super::ProxyClass::Sidecar;
     if !settings.credential_name.is_empty()
         && sidecar
-        && !selected
+        && !whose.selected
         && !settings.credential_name.starts_with("configmap://")
     {
         // A rule for everyone would hand one workload's credential to all.
         return None;
     }
     let skip = settings.insecure_skip_verify == Some(true);
-    if settings.sni.is_empty() {
+    if whose.dynamic {
+        from_requests(settings, options);
+    } else if settings.sni.is_empty() {
         options.auto.auto_sni = true;
         options.auto.auto_san_validation = settings.subject_alt_names.is_empty() && !skip;
     }
     let sans: Vec<&str> = match settings.subject_alt_names.as_slice() {
-        [] if input.service.registry == RegistryKind::External => {
-            input.service.subject_alt_names.iter().map(|name| &**name).collect()
-        }
+        [] => whose.sans.iter().map(|name| &**name).collect(),
         own => own.iter().map(|name| &**name).collect(),
     };
     let mut common = CommonTlsContext {
-        tls_params: Some(with_mesh_defaults(parameters(), &input.common)),
+        tls_params: Some(with_mesh_defaults(parameters(), whose.common)),
         alpn_protocols: if options.is_http2() { vec!["h2".into()] } else { Vec::new() },
         ..CommonTlsContext::default()
     };

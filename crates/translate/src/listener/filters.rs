@@ -11,6 +11,7 @@ use meltemi_proto::envoy::config::listener::v3::{
 };
 use meltemi_proto::envoy::extensions::filters::http;
 use meltemi_proto::envoy::extensions::filters::listener as listener_filters;
+use meltemi_proto::envoy::extensions::filters::network;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use meltemi_proto::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
 use meltemi_proto::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
@@ -23,6 +24,7 @@ use meltemi_proto::prost::{Message, Name};
 use meltemi_proto::stats::PluginConfig;
 
 use super::spec::{Class, ListenerFilter, Ports};
+use crate::dynamic_dns::DnsCache;
 use crate::wire;
 
 pub const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -236,6 +238,27 @@ pub fn stateful_session_of(session: &PersistentSession) -> http::stateful_sessio
 /// The filter with sessions of its own, for clients that have one service behind each listener.
 pub fn stateful_session_with(session: &PersistentSession) -> HttpFilter {
     http_filter(STATEFUL_SESSION, &stateful_session_of(session))
+}
+
+/// Resolves the host that a request to a cluster of this cache names.
+pub fn dynamic_forward_proxy(cache: &DnsCache) -> HttpFilter {
+    use http::dynamic_forward_proxy::v3::{FilterConfig, filter_config::ImplementationSpecifier};
+    let config = FilterConfig {
+        implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(cache.config())),
+        ..FilterConfig::default()
+    };
+    http_filter("envoy.filters.http.dynamic_forward_proxy", &config)
+}
+
+/// Resolves the host that a TLS greeting names.
+pub fn sni_dynamic_forward_proxy(cache: &DnsCache, port: u32) -> Filter {
+    use network::sni_dynamic_forward_proxy::v3::{FilterConfig, filter_config::PortSpecifier};
+    let config = FilterConfig {
+        dns_cache_config: Some(cache.config()),
+        port_specifier: Some(PortSpecifier::PortValue(port)),
+        ..FilterConfig::default()
+    };
+    network_filter("envoy.extensions.filters.network.sni_dynamic_forward_proxy", &config)
 }
 
 /// The last filter. `debug_headers` are Envoy's own `x-envoy-*` response headers.

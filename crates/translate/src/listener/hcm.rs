@@ -19,7 +19,7 @@ use meltemi_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use super::spec::{Class, Http, RouteSource};
 use super::{access_log, filters, tracing};
 use crate::profile::{ForwardClientCert, PathNormalization, Profile, ServerHeader};
-use crate::route::inbound_route_configuration;
+use crate::route::{inbound_route_configuration, route_configuration};
 use crate::wire::{self, duration};
 
 pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionManager {
@@ -74,6 +74,7 @@ fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter>
     if profile.sessions && !class.is_inbound() {
         chain.push(filters::stateful_session());
     }
+    chain.extend(http.resolves.iter().map(filters::dynamic_forward_proxy));
     chain.push(filters::router(profile.headers.debug_headers));
     chain
 }
@@ -118,6 +119,7 @@ fn route_specifier(route: &RouteSource) -> RouteSpecifier {
     match route {
         RouteSource::Rds(name) => RouteSpecifier::Rds(rds(name)),
         RouteSource::Inbound(route) => RouteSpecifier::RouteConfig(inbound_route_configuration(route)),
+        RouteSource::Inline(routes) => RouteSpecifier::RouteConfig(route_configuration(routes)),
     }
 }
 

@@ -279,6 +279,7 @@ impl ChainParts<'_> {
 
     fn http(&self) -> Http {
         Http {
+            resolves: Vec::new(),
             route: RouteSource::Inbound(self.route.clone()),
             stat_prefix: self.http_stat_prefix.clone(),
             use_remote_address: false,

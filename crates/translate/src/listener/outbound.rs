@@ -15,6 +15,7 @@ use meltemi_model::{
 
 use super::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Transport};
 use super::tcp;
+use crate::dynamic_dns::{self, DnsCache};
 use crate::names;
 use crate::view::View;
 
@@ -68,6 +69,8 @@ struct Entry {
     chains: Vec<Chain>,
     /// Declared by an earlier egress listener of the Sidecar: nothing joins it.
     locked: bool,
+    /// Services whose hosts are those that requests name.
+    resolves: Vec<DnsCache>,
 }
 
 /// One port of one service on the addresses that an egress listener gives it.
@@ -227,7 +230,7 @@ impl<'a> Table<'a> {
         let tcp = || self.tcp_chains(offer);
         let (chains, replaces, kind_after) = match (kind, current) {
             // Virtual hosts tell HTTP services apart, so the first one's listener serves them all.
-            (Kind::Http, Some(Kind::Http | Kind::Mixed)) => return,
+            (Kind::Http, Some(Kind::Http | Kind::Mixed)) => return self.resolve(&key, offer, kind),
             (Kind::Http, None) if primary != wildcard || offer.http_proxy => (vec![http()], true, Kind::Http),
             (Kind::Http, None) => (vec![sniffed(http())], true, Kind::Mixed),
             (Kind::Http, Some(Kind::Tcp(_))) => {
@@ -251,11 +254,24 @@ impl<'a> Table<'a> {
                 kind: kind_after,
                 chains,
                 locked: false,
+                resolves: Vec::new(),
             };
-            self.entries.insert(key, entry);
+            self.entries.insert(key.clone(), entry);
         } else if let Some(entry) = self.entries.get_mut(&key) {
             entry.kind = kind_after;
             merge(&mut entry.chains, chains);
+        }
+        self.resolve(&key, offer, kind);
+    }
+
+    /// The HTTP chains of a listener resolve for all services that joined it.
+    fn resolve(&mut self, key: &(String, u32), offer: &Offer<'_>, kind: Kind) {
+        if kind == Kind::Http
+            && dynamic_dns::is_dynamic(offer.service)
+            && let Some(entry) = self.entries.get_mut(key)
+        {
+            let node = self.view.node;
+            entry.resolves.push(DnsCache::of_service(offer.service, node.has_ipv4(), node.has_ipv6()));
         }
     }
 
@@ -363,6 +379,7 @@ fn http(route: String, stat_prefix: String, grpc_web: bool) -> Chain {
             grpc_web,
             http2: false,
             explicit_proxy: false,
+            resolves: Vec::new(),
         }),
         origin: None,
     }
@@ -375,7 +392,12 @@ fn sniffed(mut chain: Chain) -> Chain {
     chain
 }
 
-fn finish(view: &View<'_>, primary: &str, port: u32, entry: Entry) -> Listener {
+fn finish(view: &View<'_>, primary: &str, port: u32, mut entry: Entry) -> Listener {
+    for chain in &mut entry.chains {
+        if let Terminal::Http(http) = &mut chain.terminal {
+            http.resolves.extend(entry.resolves.iter().cloned().chain(unclaimed_cache(view)));
+        }
+    }
     let has_sni = entry.chains.iter().any(|chain| !chain.matches.server_names.is_empty());
     let has_http = entry.chains.iter().any(|chain| !chain.matches.application_protocols.is_empty());
     let mut filters = Vec::new();
@@ -423,6 +445,12 @@ fn normalize(mut chain: Chain) -> Chain {
     chain
 }
 
+/// The cache of hosts that no service claims, where they are resolved.
+fn unclaimed_cache(view: &View<'_>) -> Option<DnsCache> {
+    let dynamic = view.scope.outbound_policy == OutboundPolicy::AllowAnyDynamicDns;
+    dynamic.then(|| DnsCache::allow_any(view.node))
+}
+
 /// Where a connection goes that no service claims.
 fn fallback(view: &View<'_>) -> Tcp {
     let cluster = fallback_cluster(view).unwrap_or_else(|| names::BLACK_HOLE_CLUSTER.into());
@@ -446,10 +474,11 @@ fn virtual_outbound(view: &View<'_>) -> Listener {
     let port = u32::try_from(mesh.proxy_listen_port).unwrap_or_default();
     // A connection to the capture port itself would come back to it for ever.
     let trap = Match { destination_port: Some(port), ..Match::default() };
-    let chains = vec![
-        tcp::named(names::VIRTUAL_OUTBOUND_TRAP, trap, Tcp::to(names::BLACK_HOLE_CLUSTER)),
-        tcp::named(names::VIRTUAL_OUTBOUND_CATCH_ALL_TCP, Match::default(), fallback(view)),
-    ];
+    let mut chains = vec![tcp::named(names::VIRTUAL_OUTBOUND_TRAP, trap, Tcp::to(names::BLACK_HOLE_CLUSTER))];
+    let http = unclaimed_http(view);
+    let sniffs = http.is_some();
+    chains.extend(http);
+    chains.push(tcp::named(names::VIRTUAL_OUTBOUND_CATCH_ALL_TCP, Match::default(), fallback(view)));
     Listener {
         name: names::VIRTUAL_OUTBOUND.into(),
         profile: view.profile.clone(),
@@ -459,12 +488,27 @@ fn virtual_outbound(view: &View<'_>) -> Listener {
         bind_to_port: true,
         use_original_dst: true,
         transparent: view.node.interception_mode() == InterceptionMode::Tproxy,
-        filters: Vec::new(),
-        filters_timeout: None,
-        continue_on_filters_timeout: false,
+        filters: if sniffs { vec![ListenerFilter::HttpInspector(Ports::All)] } else { Vec::new() },
+        // Where the server speaks first the inspector waits in vain.
+        filters_timeout: view.profile.protocol_detection_timeout.filter(|_| sniffs),
+        continue_on_filters_timeout: sniffs,
         chains,
         default_chain: None,
     }
+}
+
+/// Plaintext HTTP that no listener claims, where its hosts are resolved.
+fn unclaimed_http(view: &View<'_>) -> Option<Chain> {
+    let cache = unclaimed_cache(view)?;
+    let stat_prefix = format!("outbound_{}_{};", names::VIRTUAL_OUTBOUND, names::ALLOW_ANY_DYNAMIC_DNS);
+    let mut chain = http(String::new(), stat_prefix, false);
+    chain.name = names::VIRTUAL_OUTBOUND_CATCH_ALL_HTTP.into();
+    chain.matches.application_protocols = super::PLAINTEXT_HTTP.to_vec();
+    if let Terminal::Http(http) = &mut chain.terminal {
+        http.route = RouteSource::Inline(Box::new(crate::route::unclaimed(view)));
+        http.resolves.push(cache);
+    }
+    Some(chain)
 }
 
 /// The port on which applications that know of it speak to the proxy as such.
@@ -476,6 +520,7 @@ fn explicit_proxy(view: &View<'_>) -> Option<Listener> {
     let mut chain = http(names::HTTP_PROXY_ROUTE.into(), stat_prefix, false);
     if let Terminal::Http(http) = &mut chain.terminal {
         http.explicit_proxy = true;
+        http.resolves.extend(unclaimed_cache(view));
     }
     Some(Listener {
         name: names::listener(bind, port).into(),

@@ -103,6 +103,9 @@ fn tcp_filters(tcp: &Tcp, profile: &Profile, class: Class) -> Vec<Filter> {
         let config = MongoProxy { stat_prefix: tcp.stat_prefix.clone(), ..MongoProxy::default() };
         chain.push(filters::network_filter("envoy.filters.network.mongo_proxy", &config));
     }
+    if let Some((cache, port)) = &tcp.sni_forward {
+        chain.push(filters::sni_dynamic_forward_proxy(cache, *port));
+    }
     let source_ip =
         || HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})) };
     let config = TcpProxy {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use meltemi_config::networking::HttpRetry;
 
+use crate::dynamic_dns::DnsCache;
 use crate::profile::Profile;
+use crate::route::spec::Configuration;
 
 /// Which side of the proxy a listener is on; it decides filters and telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,12 +126,16 @@ pub struct Http {
     pub http2: bool,
     /// Absolute URLs are accepted: an explicit HTTP proxy.
     pub explicit_proxy: bool,
+    /// Caches of clusters whose hosts are those that requests name.
+    pub resolves: Vec<DnsCache>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RouteSource {
     Rds(String),
     Inbound(InboundRoute),
+    /// As it is here.
+    Inline(Box<Configuration>),
 }
 
 /// The one route of an inbound chain.
@@ -155,6 +161,8 @@ pub struct Tcp {
     pub hash_source_ip: bool,
     pub tunnel: Option<Tunnel>,
     pub mongo: bool,
+    /// The cluster's hosts are those that TLS greetings name, at this port.
+    pub sni_forward: Option<(DnsCache, u32)>,
 }
 
 impl Tcp {
@@ -168,6 +176,7 @@ impl Tcp {
             hash_source_ip: false,
             tunnel: None,
             mongo: false,
+            sni_forward: None,
         }
     }
 }

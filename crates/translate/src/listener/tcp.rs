@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use meltemi_config::networking::{DestinationRule, RouteDestination, VirtualService};
 use meltemi_config::wire::Str;
-use meltemi_model::{ConfigRef, Labels, Protocol, Resolution, Service, host};
+use meltemi_model::{ConfigRef, Labels, Protocol, Service, host};
 
 use super::spec::{Chain, Match, Origin, Tcp, Terminal, Tunnel};
+use crate::dynamic_dns::{self, DnsCache};
 use crate::names;
 use crate::view::{View, consistent_hash_source_ip, destination_cluster};
 
@@ -67,8 +68,7 @@ fn service_sni(view: &View<'_>, port: &Port<'_>) -> Vec<String> {
     let wildcard = view.profile.addresses.wildcards()[0];
     let by_address = addresses.iter().any(|address| !address.contains('/'));
     let shares_listener = !by_address && port.bind == wildcard;
-    let dynamic = port.service.is_wildcard() && port.service.resolution == Resolution::DynamicDns;
-    if !port.cidrs.is_empty() || shares_listener || dynamic {
+    if !port.cidrs.is_empty() || shares_listener || dynamic_dns::is_dynamic(port.service) {
         let mut names = vec![port.service.hostname.to_string()];
         for alias in &port.service.aliases {
             names.push(alias.hostname.to_string());
@@ -165,6 +165,10 @@ fn direct(view: &View<'_>, port: &Port<'_>) -> Tcp {
     let mut tcp = to_destination(view, cluster.clone(), rule.as_ref().map(|rule| rule.spec()), "");
     tcp.stat_prefix = view.outbound_stat_prefix(&cluster, port.service, "", number);
     tcp.mongo = port.protocol == Protocol::Mongo;
+    if dynamic_dns::is_dynamic(port.service) {
+        let cache = DnsCache::of_service(port.service, view.node.has_ipv4(), view.node.has_ipv6());
+        tcp.sni_forward = Some((cache, port.number));
+    }
     tcp
 }
 

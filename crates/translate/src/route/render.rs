@@ -156,12 +156,8 @@ pub fn hash_policy(hash: &Hash) -> route_action::HashPolicy {
 fn catch_all(kind: &CatchAll, policy: &Policy) -> Option<VirtualHost> {
     let (name, action) = match kind {
         CatchAll::None => return None,
-        CatchAll::AllowAny(cluster) => {
-            let mut action = to_cluster(cluster);
-            action.append_x_forwarded_host = policy.x_forwarded_host;
-            set_timeout(&mut action, None, false);
-            (names::ALLOW_ANY, route::Action::Route(action))
-        }
+        CatchAll::AllowAny(cluster) => (names::ALLOW_ANY, unclaimed(cluster, policy)),
+        CatchAll::DynamicDns => (names::ALLOW_ANY_DYNAMIC_DNS, unclaimed(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, policy)),
         CatchAll::BlockAll => {
             let refusal = DirectResponseAction { status: 502, ..DirectResponseAction::default() };
             (names::BLOCK_ALL, route::Action::DirectResponse(refusal))
@@ -174,6 +170,13 @@ fn catch_all(kind: &CatchAll, policy: &Policy) -> Option<VirtualHost> {
         include_request_attempt_count: policy.attempt_count,
         ..VirtualHost::default()
     })
+}
+
+fn unclaimed(cluster: &str, policy: &Policy) -> route::Action {
+    let mut action = to_cluster(cluster);
+    action.append_x_forwarded_host = policy.x_forwarded_host;
+    set_timeout(&mut action, None, false);
+    route::Action::Route(action)
 }
 
 /// The inline route configuration of an inbound filter chain.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meltemi_config::networking::VirtualService;
-use meltemi_model::{ConfigRef, EgressListener, ObjectKey, Port, Resolution, Service, Shared, host};
+use meltemi_model::{ConfigRef, EgressListener, ObjectKey, OutboundPolicy, Port, Resolution, Service, Shared, host};
 
 use super::hosts;
 use super::select::{Selection, rule_routes, service_hash};
@@ -52,9 +52,24 @@ pub fn configuration(view: &View<'_>, name: &str, ports: &mut PortCache) -> Opti
 
 /// What a sidecar does with hosts that nothing serves.
 pub fn catch_all(view: &View<'_>) -> CatchAll {
+    if view.scope.outbound_policy == OutboundPolicy::AllowAnyDynamicDns && view.profile.dialect != Dialect::Grpc {
+        return CatchAll::DynamicDns;
+    }
     match outbound::fallback_cluster(view) {
         Some(cluster) => CatchAll::AllowAny(cluster),
         None => CatchAll::BlockAll,
+    }
+}
+
+/// Of what the capture port takes and no listener claims: nothing but the catch-all.
+pub fn unclaimed(view: &View<'_>) -> Configuration {
+    Configuration {
+        name: names::ALLOW_ANY_DYNAMIC_DNS.into(),
+        policy: super::policy(view),
+        hosts: Vec::new(),
+        catch_all: catch_all(view),
+        ignore_port: true,
+        on_demand: false,
     }
 }
 

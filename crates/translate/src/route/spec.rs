@@ -57,6 +57,8 @@ pub enum CatchAll {
     None,
     /// To the address that the application asked for, or to an egress proxy.
     AllowAny(String),
+    /// To the host that the request names, resolved for it.
+    DynamicDns,
     BlockAll,
 }
 

@@ -7,7 +7,7 @@ fn filter_names(filters: &Value) -> Vec<&str> {
     filters.as_array().unwrap().iter().map(|filter| filter["name"].as_str().unwrap()).collect()
 }
 
-fn manager(chain: &Value) -> &Value {
+pub fn manager(chain: &Value) -> &Value {
     let filters = chain["filters"].as_array().unwrap();
     let manager = filters.iter().find(|f| f["name"] == "envoy.filters.network.http_connection_manager").unwrap();
     &manager["typed_config"]

@@ -46,7 +46,7 @@ fn delays() {
 
 #[tokio::test]
 async fn localhost_resolves_and_nonsense_does_not() {
-    let found = resolve(&("localhost".into(), 80), DnsFamily::V4Preferred).await.unwrap();
+    let found = resolve(&("localhost".into(), 80), DnsFamily::V4Preferred, DEADLINE).await.unwrap();
     assert!(found.iter().all(|a| a.ip().is_loopback() && a.port() == 80), "{found:?}");
-    assert!(resolve(&("no such name.invalid".into(), 80), DnsFamily::All).await.is_err());
+    assert!(resolve(&("no such name.invalid".into(), 80), DnsFamily::All, DEADLINE).await.is_err());
 }

@@ -67,3 +67,21 @@ fn an_annotation_that_is_no_map_is_left_for_the_agent() {
     let mesh = MeshConfig::default();
     assert_eq!(ProxyConfigs::of(&[], &mesh).effective("a", &BTreeMap::new(), &annotations), "5");
 }
+
+#[test]
+fn a_replica_that_registers_itself_has_the_probe_of_its_group() {
+    let group = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: vm, namespace: shop}\n\
+                 spec: {template: {ports: {http: 80}}, probe: {periodSeconds: 3, tcpSocket: {port: 80}}}\n";
+    let of_group = json!({"periodSeconds": 3, "tcpSocket": {"port": 80}});
+    let registers = "proxyMetadata: {ISTIO_META_AUTO_REGISTER_GROUP: vm}";
+    let own = format!("{registers}\nreadinessProbe: {{tcpSocket: {{port: 9}}}}");
+    let probe = |namespace: &str, mesh: &str, annotation: &str| {
+        told(group, mesh, namespace, Some(annotation)).get("readinessProbe").cloned()
+    };
+    assert_eq!(probe("shop", "{}", registers), Some(of_group));
+    assert_eq!(probe("shop", "{}", &own), Some(json!({"tcpSocket": {"port": 9}})));
+    assert_eq!(probe("elsewhere", "{}", registers), None);
+    assert_eq!(probe("shop", "{}", "concurrency: 1"), None);
+    let mesh = "defaultConfig: {readinessProbe: {tcpSocket: {port: 7}}}";
+    assert_eq!(probe("shop", mesh, "concurrency: 1"), Some(json!({"tcpSocket": {"port": 7}})));
+}
