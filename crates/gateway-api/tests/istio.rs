@@ -10,16 +10,23 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Cases that do not hold yet, each with the reason. What starts to hold must leave the list.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("backend-tls-policy", "BackendTLSPolicy is not read yet"),
-    ("backend-tls-policy-ignored", "BackendTLSPolicy is not read yet"),
-    ("backend-traffic-policy-ignored", "XBackendTrafficPolicy is not read yet"),
-    ("mix-backend-policy", "BackendTLSPolicy is not read yet"),
-    ("east-west-ambient", "gateways between networks of an ambient mesh are not served yet"),
-    ("http", "InferencePool is not read yet"),
-    ("reference-policy-inferencepool", "InferencePool is not read yet"),
+/// What does not hold yet: the case, words of every difference that is excused, and the reason. Everything else of the case
+/// must hold, and what starts to hold must leave the list.
+const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
+    ("backend-tls-policy", POLICIES, "BackendTLSPolicy is not read yet"),
+    ("backend-tls-policy-ignored", POLICIES, "BackendTLSPolicy is not read yet"),
+    ("backend-traffic-policy-ignored", POLICIES, "XBackendTrafficPolicy is not read yet"),
+    ("mix-backend-policy", POLICIES, "neither policy is read yet"),
+    (
+        "east-west-ambient",
+        &["Gateway istio-system/"],
+        "gateways between networks of an ambient mesh are not served yet",
+    ),
+    ("http", &["InferencePool", "infpool"], "InferencePool is not read yet"),
+    ("reference-policy-inferencepool", &["InferencePool", "inference"], "InferencePool is not read yet"),
 ];
+
+const POLICIES: &[&str] = &["BackendTLSPolicy", "XBackendTrafficPolicy", "DestinationRule"];
 
 const DOMAIN: &str = "domain.suffix";
 
@@ -237,11 +244,15 @@ fn istio_s_conversion_cases_hold() {
         let catalogue = catalogue(&read(&case.join("input.yaml")), &known);
         let mut differences = status_differences(case, &catalogue, &registry);
         differences.extend(conversion_differences(case, &convert(&catalogue, DOMAIN)));
-        let excused = EXCEPTIONS.iter().any(|(own, _)| *own == name);
-        match (differences.is_empty(), excused) {
-            (true, false) | (false, true) => {}
-            (true, true) => failures.push(format!("{name}: holds, and is excused")),
-            (false, false) => failures.push(format!("{name}:\n  {}", differences.join("\n  "))),
+        if let Some((_, words, reason)) = EXCEPTIONS.iter().find(|(own, _, _)| *own == name) {
+            let before = differences.len();
+            differences.retain(|difference| !words.iter().any(|word| difference.contains(word)));
+            if differences.len() == before {
+                failures.push(format!("{name}: nothing of it is excused by {reason:?}"));
+            }
+        }
+        if !differences.is_empty() {
+            failures.push(format!("{name}:\n  {}", differences.join("\n  ")));
         }
     }
     assert!(failures.is_empty(), "{} of {} cases differ:\n{}", failures.len(), cases.len(), failures.join("\n"));

@@ -101,8 +101,16 @@ fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
     let mut granted: BTreeSet<Arc<str>> = BTreeSet::new();
     if node.kind != NodeKind::Sidecar {
         for gateway in snapshot.gateways_for(node) {
-            // What a Gateway of the Gateway API names was granted to it when it was converted.
-            let own = if semantics::is_made(&gateway) { &mut granted } else { &mut names };
+            let own = match semantics::gateway_services(&gateway) {
+                // What a Gateway of the Gateway API names was granted to it when it was converted, for proxies of its namespace.
+                Some((_, namespace)) if semantics::is_made(&gateway) => {
+                    if *namespace != *node.namespace {
+                        continue;
+                    }
+                    &mut granted
+                }
+                _ => &mut names,
+            };
             let settings = gateway.spec.servers.iter().filter_map(|server| server.tls.as_ref());
             settings.for_each(|tls| of_server(tls, own));
         }

@@ -161,3 +161,6 @@ fn backend(backend: &BackendRef, weighted: bool, at: &Path<'_>, v: &mut Validati
     let fits = (0..=MAX_WEIGHT).contains(&weight) && (weighted || backend.weight.is_none());
     v.require(&at.field("weight"), fits, if weighted { "a weight is 0 to 1000000" } else { "there is no weight here" });
 }
+
+#[cfg(test)]
+mod tests;

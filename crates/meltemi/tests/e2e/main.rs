@@ -10,6 +10,7 @@ mod envoy_sidecars;
 mod fabric;
 mod features;
 mod foreign_ads;
+mod gateway_api;
 mod goaway;
 mod load_tools;
 mod localities;

@@ -109,6 +109,14 @@ spec:
   from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: edge}]
   to: [{group: '', kind: Secret}]
 ";
+    // A proxy of another namespace that says it is at the gateway's address.
+    let endpoints = "---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: gw, namespace: edge}
+subsets: [{addresses: [{ip: 10.9.9.9}], ports: [{name: https, port: 8443}]}]
+";
+    let objects = objects + endpoints;
     let (certificate, roots) = ("kubernetes-gateway://certs/site", "configmap://edge/clients-cacert");
     for (text, granted) in [(objects.clone(), false), (objects + grant, true)] {
         let snapshot = mesh(&text);

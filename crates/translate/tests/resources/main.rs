@@ -1,6 +1,7 @@
 //! Generated resources, field by field.
 #![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
+mod gateway_api;
 mod gateways;
 mod listeners;
 mod mesh;
