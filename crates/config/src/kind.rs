@@ -1,6 +1,6 @@
 //! The table of kinds: group, served versions, plural, scope, and where in the document the typed part sits.
 //!
-//! Owns the names; never the types. One static array, looked up by a scan of thirty entries.
+//! Owns the names; never the types. One static array, looked up by a scan of some forty entries.
 
 use std::fmt;
 
@@ -23,6 +23,15 @@ pub enum Kind {
     /// `networking.istio.io/v1alpha3` Telemetry, which Istio never had: a [`Kind::ResiliencePolicy`] in another spelling.
     FutureFeatures,
     ResiliencePolicy,
+    GatewayClass,
+    /// The Gateway API's; [`Kind::Gateway`] is Istio's.
+    KubernetesGateway,
+    ListenerSet,
+    HttpRoute,
+    GrpcRoute,
+    TcpRoute,
+    TlsRoute,
+    ReferenceGrant,
     Service,
     Endpoints,
     EndpointSlice,
@@ -42,7 +51,7 @@ pub enum Kind {
 /// Where the typed part of a document sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Istio and our own kinds: the type is the content of `spec`; `status` is output and not read.
+    /// Istio's, the Gateway API's and our own kinds: the type is the content of `spec`; `status` is output and not read.
     Spec,
     /// Kubernetes: the type is the document without `apiVersion`, `kind` and `metadata`.
     Document,
@@ -62,10 +71,13 @@ pub struct KindInfo {
 }
 
 const NETWORKING: &str = "networking.istio.io";
+/// The Gateway API's.
+pub(crate) const GATEWAY_API: &str = crate::gateway_api::GROUP;
 /// Our own group.
 pub(crate) const MELTEMI: &str = "meltemi.io";
 const SECURITY: &str = "security.istio.io";
 const V1: &[&str] = &["v1"];
+const V1_BETA: &[&str] = &["v1", "v1beta1"];
 const NETWORKING_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 const fn istio(
@@ -82,7 +94,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 29] = [
+static TABLE: [KindInfo; 37] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -98,6 +110,14 @@ static TABLE: [KindInfo; 29] = [
     istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
     istio(Kind::FutureFeatures, "Telemetry", NETWORKING, &["v1alpha3"], "telemetries"),
     istio(Kind::ResiliencePolicy, "ResiliencePolicy", MELTEMI, &["v1alpha1"], "resiliencepolicies"),
+    KindInfo { namespaced: false, ..istio(Kind::GatewayClass, "GatewayClass", GATEWAY_API, V1_BETA, "gatewayclasses") },
+    istio(Kind::KubernetesGateway, "Gateway", GATEWAY_API, V1_BETA, "gateways"),
+    istio(Kind::ListenerSet, "ListenerSet", GATEWAY_API, V1, "listenersets"),
+    istio(Kind::HttpRoute, "HTTPRoute", GATEWAY_API, V1_BETA, "httproutes"),
+    istio(Kind::GrpcRoute, "GRPCRoute", GATEWAY_API, &["v1", "v1alpha2"], "grpcroutes"),
+    istio(Kind::TcpRoute, "TCPRoute", GATEWAY_API, &["v1", "v1alpha2"], "tcproutes"),
+    istio(Kind::TlsRoute, "TLSRoute", GATEWAY_API, &["v1", "v1alpha3", "v1alpha2"], "tlsroutes"),
+    istio(Kind::ReferenceGrant, "ReferenceGrant", GATEWAY_API, V1_BETA, "referencegrants"),
     kube(Kind::Service, "Service", "", "services", true),
     kube(Kind::Endpoints, "Endpoints", "", "endpoints", true),
     kube(Kind::EndpointSlice, "EndpointSlice", "discovery.k8s.io", "endpointslices", true),
@@ -142,6 +162,11 @@ impl Kind {
     /// True for Istio's own kinds.
     pub fn is_istio(self) -> bool {
         self.info().group.ends_with(".istio.io")
+    }
+
+    /// True for kinds that are protobuf messages, and are written with protojson's leniences.
+    pub(crate) fn is_protobuf(self) -> bool {
+        self.is_istio() || self.info().group == MELTEMI
     }
 
     /// The name in `kind:`.

@@ -4,6 +4,7 @@
 //! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
 //! over the text and one over the tree; validation is linear in the document.
 
+pub mod gateway_api;
 mod kind;
 pub mod kube;
 pub mod mesh;
@@ -27,5 +28,5 @@ pub use parse::{
     parse_part, parse_proxy_config, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
-pub use validate::{Finding, Validation, mesh_config, mesh_networks, proxy_config, validate};
+pub use validate::{Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate};
 pub use wire::{Double, IntOrString, Str, format_duration, parse_duration};

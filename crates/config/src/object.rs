@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::gateway_api::{
+    GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ListenerSet, ReferenceGrant, TcpRoute, TlsRoute,
+};
 use crate::kind::Kind;
 use crate::kube::{
     ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, KubeNode, KubeService, Namespace, Pod, ReplicaSet,
@@ -146,6 +149,14 @@ specs! {
     Telemetry(Telemetry),
     FutureFeatures(FutureFeatures),
     ResiliencePolicy(ResiliencePolicy),
+    GatewayClass(GatewayClass),
+    KubernetesGateway(KubernetesGateway),
+    ListenerSet(ListenerSet),
+    HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    TcpRoute(TcpRoute),
+    TlsRoute(TlsRoute),
+    ReferenceGrant(ReferenceGrant),
     Service(KubeService),
     Endpoints(Endpoints),
     EndpointSlice(EndpointSlice),

@@ -358,7 +358,13 @@ fn read_spec(root: &Node, kind: Kind, context: &Context) -> Option<Spec> {
             documents::refuse_unknown(entries, &["apiVersion", "kind", "metadata", "spec", "status"], context);
             let empty = Node { line: root.line, value: Value::Map(Vec::new()) };
             let node = root.get("spec").filter(|n| !matches!(n.value, Value::Null)).unwrap_or(&empty);
-            spec(node, "spec", kind, context)
+            if kind.is_protobuf() {
+                return spec(node, "spec", kind, context);
+            }
+            let strict = Context::new(false);
+            let read = spec(node, "spec", kind, &strict);
+            context.findings.borrow_mut().extend(strict.findings.into_inner());
+            read
         }
         Shape::Document => {
             let content: Vec<Entry> = entries

@@ -7,6 +7,7 @@ mod common;
 mod destination_rule;
 mod envoy_filter;
 mod gateway;
+mod gateway_api;
 mod http;
 mod kube;
 mod load_balancer;
@@ -22,7 +23,7 @@ mod virtual_service;
 
 use std::fmt::Display;
 
-pub use self::mesh::{mesh_config, mesh_networks};
+pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;
 
 use crate::object::{Object, Spec};
@@ -89,6 +90,14 @@ pub fn validate(object: &Object) -> Validation {
         Spec::Telemetry(spec) => telemetry::telemetry(spec, at, v),
         Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
         Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
+        Spec::GatewayClass(spec) => gateway_api::gateway_class(spec, at, v),
+        Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at, v),
+        Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at, v),
+        Spec::HttpRoute(spec) => gateway_api::http_route(spec, at, v),
+        Spec::GrpcRoute(spec) => gateway_api::grpc_route(spec, at, v),
+        Spec::TcpRoute(spec) => gateway_api::tcp_route(spec, at, v),
+        Spec::TlsRoute(spec) => gateway_api::tls_route(spec, at, v),
+        Spec::ReferenceGrant(spec) => gateway_api::reference_grant(spec, at, v),
         Spec::Service(spec) => kube::service(spec, v),
         Spec::EndpointSlice(spec) => kube::endpoint_slice(spec, v),
         Spec::Endpoints(spec) => kube::endpoints(spec, v),

@@ -299,6 +299,35 @@ pub(crate) mod duration {
     }
 }
 
+/// `#[serde(with = "crate::wire::gateway_duration")]`: the Gateway API's `Duration` (GEP-2257), up to four whole numbers with
+/// their units.
+pub(crate) mod gateway_duration {
+    use super::*;
+
+    pub use super::duration::serialize;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let refuse = |why: &str| de::Error::custom(format_args!("{text:?}: {why}"));
+        let mut rest = text.as_str();
+        let mut parts = 0;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let after = &rest[digits..];
+            let unit = ["ms", "h", "m", "s"].into_iter().find(|unit| after.starts_with(unit));
+            let (1..=5, Some(unit)) = (digits, unit) else {
+                return Err(refuse("up to four whole numbers of at most five digits, each with h, m, s or ms"));
+            };
+            rest = &after[unit.len()..];
+            parts += 1;
+        }
+        if !(1..=4).contains(&parts) {
+            return Err(refuse("a duration has one to four parts, such as 1h30m or 500ms"));
+        }
+        parse_duration(&text).map(Some).map_err(refuse)
+    }
+}
+
 /// `#[serde(with = "crate::wire::required_duration")]` for a `Duration` with a default of its own.
 pub(crate) mod required_duration {
     use super::*;

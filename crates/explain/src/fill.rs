@@ -205,7 +205,11 @@ fn gateway_pod(objects: &[Object], made: &[Object]) -> Option<Object> {
         Spec::Pod(pod) => is_gateway(&object.meta, &pod.spec),
         _ => false,
     };
-    let wanted = objects.iter().any(|object| matches!(object.spec, Spec::Gateway(_)));
+    let wanted = objects.iter().any(|object| match &object.spec {
+        Spec::Gateway(_) => true,
+        Spec::KubernetesGateway(gateway) => gateway.names_service(GATEWAY),
+        _ => false,
+    });
     if !wanted || objects.iter().chain(made).any(is_router) {
         return None;
     }
@@ -233,12 +237,16 @@ fn gateway_service(objects: &[Object]) -> Option<Object> {
     if objects.iter().any(brought) {
         return None;
     }
-    let servers = objects.iter().filter_map(|object| match &object.spec {
-        Spec::Gateway(gateway) => Some(gateway.servers.iter()),
-        _ => None,
+    let own = objects.iter().flat_map(|object| match &object.spec {
+        Spec::Gateway(gateway) => {
+            gateway.servers.iter().filter_map(|server| server.port.as_ref().map(|port| port.number)).collect()
+        }
+        Spec::KubernetesGateway(gateway) if gateway.names_service(GATEWAY) => {
+            gateway.listeners.iter().map(|listener| listener.port).collect()
+        }
+        _ => Vec::new(),
     });
-    let numbers = servers.flatten().filter_map(|server| server.port.as_ref().map(|port| port.number));
-    let numbers: BTreeSet<u32> = numbers.chain([80, 443]).collect();
+    let numbers: BTreeSet<u32> = own.chain([80, 443]).collect();
     let port = |number: &u32| KubeServicePort {
         name: format!("port-{number}").into(),
         port: *number,

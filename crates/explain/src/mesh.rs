@@ -80,6 +80,7 @@ impl Mesh {
         let added: Vec<Object> =
             filled.objects.iter().filter(|object| origins.object(&object.key()).is_none()).cloned().collect();
         origins.add_objects(added);
+        origins.add_made(&snapshot);
         let services = names::of_snapshot(&snapshot);
         Ok(Self { services, snapshot, proxies, origins, notes: filled.notes, refused, cache: Cache::default() })
     }

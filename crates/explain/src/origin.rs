@@ -12,6 +12,7 @@ use meltemi_model::Labels;
 use meltemi_plan::Metadata;
 use serde_json::{Value, json};
 
+mod made;
 pub mod rule;
 
 /// A place in the configuration.
@@ -47,6 +48,9 @@ impl Place {
 pub struct Origins {
     objects: BTreeMap<Key, Object>,
     documents: BTreeMap<Key, Document>,
+    /// What the control plane made of the Gateway API, and of which objects.
+    made: BTreeMap<Key, Vec<Key>>,
+    listeners: Vec<made::MadeListener>,
 }
 
 impl Origins {
@@ -96,7 +100,9 @@ impl Origins {
 
     /// A place in an object; none if there is no such object.
     pub fn place(&self, key: &Key, path: &str) -> Option<Place> {
-        let object = self.objects.get(key)?;
+        let Some(object) = self.objects.get(key) else {
+            return self.place(self.made.get(key)?.first()?, "");
+        };
         let line = self.documents.get(key).map(|document| document.line_of(path));
         let source = object.meta.source.clone();
         let source = source.map(|source| Source { line: line.unwrap_or(source.line), ..source });
@@ -192,6 +198,7 @@ impl Origins {
             places
                 .extend(servers.filter_map(|(index, _)| self.place(&object.key(), &format!("spec.servers[{index}]"))));
         }
+        places.extend(self.listeners(labels, &mapped));
         places
     }
 

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use meltemi_config::kube::{KubeService, ServiceType};
-use meltemi_config::{Object, Shape, Spec};
+use meltemi_config::{Object, Shape, Spec, gateway_api};
 use serde_json::{Map, Value, json};
 
 use crate::address::{FABRIC, service_addresses};
@@ -97,10 +97,19 @@ pub(crate) fn mirror(objects: &[Object], addresses: &BTreeMap<String, Ipv4Addr>)
         {
             document["spec"]["clusterIP"] = json!(address);
         }
-        let name = format!("{}-{}-{}.json", object.kind().info().plural, meta.namespace, meta.name);
+        let name = format!("{}-{}-{}.json", resource(object), meta.namespace, meta.name);
         files.insert(name, document.to_string());
     }
     files
+}
+
+/// The plural name, with the group where Istio has another kind of that name.
+fn resource(object: &Object) -> String {
+    let info = object.kind().info();
+    match info.group {
+        gateway_api::GROUP => format!("{}.{}", info.plural, info.group),
+        _ => info.plural.to_owned(),
+    }
 }
 
 fn document(object: &Object) -> Value {
@@ -178,26 +187,31 @@ pub(crate) fn pod(replica: &Replica, address: Ipv4Addr, ready: bool) -> (String,
 /// The ports of the mesh's Gateways, and where our gateway listens for them: 80 and 443 as in Istio's installation.
 pub(crate) fn gateway_ports(objects: &[Object]) -> Vec<Publish> {
     let mut ports = BTreeMap::from([(80, publish(80, "HTTP", false))]);
-    for object in objects {
-        let Spec::Gateway(gateway) = &object.spec else { continue };
-        let known = gateway.servers.iter().filter_map(|server| server.port.as_ref().map(|port| (port, server)));
-        for (port, server) in known {
-            if let Ok(number) = u16::try_from(port.number) {
-                ports.insert(number, publish(number, &port.protocol.to_uppercase(), server.tls.is_some()));
-            }
-        }
+    for (number, protocol, tls) in objects.iter().flat_map(servers) {
+        ports.insert(number, publish(number, &protocol.to_uppercase(), tls));
     }
     ports.into_values().collect()
 }
 
+/// Port, protocol and whether there is TLS, of what an object has our gateway serve.
+fn servers(object: &Object) -> Vec<(u16, &str, bool)> {
+    let all: Vec<(u32, &str, bool)> = match &object.spec {
+        Spec::Gateway(gateway) => {
+            let known = gateway.servers.iter().filter_map(|server| Some((server.port.as_ref()?, server.tls.is_some())));
+            known.map(|(port, tls)| (port.number, &*port.protocol, tls)).collect()
+        }
+        Spec::KubernetesGateway(gateway) if gateway.names_service(GATEWAY) && &*object.meta.namespace == SYSTEM => {
+            let listeners = gateway.listeners.iter();
+            listeners.map(|listener| (listener.port, &*listener.protocol, listener.tls.is_some())).collect()
+        }
+        _ => Vec::new(),
+    };
+    all.into_iter().filter_map(|(port, protocol, tls)| Some((u16::try_from(port).ok()?, protocol, tls))).collect()
+}
+
 /// Those that a Gateway resource names, and on which our gateway therefore must come to listen.
 pub(crate) fn named_gateway_ports(objects: &[Object]) -> BTreeSet<u16> {
-    let gateways = objects.iter().filter_map(|object| match &object.spec {
-        Spec::Gateway(gateway) => Some(gateway),
-        _ => None,
-    });
-    let ports = gateways.flat_map(|gateway| gateway.servers.iter().filter_map(|server| server.port.as_ref()));
-    ports.filter_map(|port| u16::try_from(port.number).ok()).collect()
+    objects.iter().flat_map(servers).map(|(port, _, _)| port).collect()
 }
 
 fn publish(port: u16, protocol: &str, tls: bool) -> Publish {

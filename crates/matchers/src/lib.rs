@@ -14,5 +14,5 @@ mod string;
 pub use cidr::{CidrMap, CidrSet};
 pub use domain::{DomainError, DomainTrie};
 pub use prefix::{PrefixTree, PrefixesOf};
-pub use regex::{FullRegex, RegexError, RegexRewrite};
+pub use regex::{FullRegex, RegexError, RegexRewrite, quoted};
 pub use string::{PathMatcher, StringMatcher, StringPattern};

@@ -148,5 +148,17 @@ fn substitution_parts(text: &str, groups: usize) -> Result<Vec<Part>, RegexError
     Ok(parts)
 }
 
+/// The text as a regular expression that matches it and nothing else.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ pub mod node;
 pub mod protocol;
 pub mod resilience;
 pub mod scope;
+pub mod semantics;
 pub mod service;
 pub mod service_index;
 pub mod session;

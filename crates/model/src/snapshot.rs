@@ -17,6 +17,7 @@ use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
 use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
+use crate::semantics;
 use crate::service::{Resolution, Service, ServiceKey, Visibility};
 use crate::service_index::ServiceIndex;
 use crate::session::Sessions;
@@ -32,9 +33,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use targets::ServiceTarget;
-
-/// The gateway's services, set on Gateways made from the Gateway API: only proxies behind one of them serve it.
-pub const GATEWAY_SERVICE: &str = "internal.istio.io/gateway-service";
 
 /// What does not change while the control plane runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,11 +261,13 @@ impl Snapshot {
         let mut found: Vec<_> = self
             .gateways
             .values()
-            .filter(|gateway| match gateway.annotations.get(GATEWAY_SERVICE) {
-                Some(services) => targets
-                    .get_or_insert_with(|| self.service_targets(node))
-                    .iter()
-                    .any(|target| services.split(',').any(|name| name.trim() == &*target.service.hostname)),
+            .filter(|gateway| match semantics::gateway_services(gateway) {
+                Some((mut services, namespace)) => {
+                    let targets = targets.get_or_insert_with(|| self.service_targets(node));
+                    let has =
+                        |name: &str, service: &Service| *service.hostname == *name && *service.namespace == *namespace;
+                    services.any(|name| targets.iter().any(|target| has(name, &target.service)))
+                }
                 None => {
                     let selector = gateway.spec.selector.iter().map(|(key, value)| (&**key, &**value));
                     selects(selector, &node.labels)

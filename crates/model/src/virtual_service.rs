@@ -6,6 +6,7 @@ mod delegate;
 mod resolve;
 
 use crate::config::{ConfigRef, ObjectKey};
+use crate::semantics;
 use crate::service::Visibility;
 use meltemi_config::networking::VirtualService;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,11 @@ impl VirtualServiceIndex {
         for key in keys {
             // A VirtualService without hosts is a delegate and acts only through its roots.
             match self.raw.get(&key).filter(|config| !config.spec.hosts.is_empty()) {
+                // Its names are whole, and it delegates nothing.
+                Some(config) if semantics::is_route(config) => {
+                    let visibility = Visibility::parse([], &config.namespace, default);
+                    self.resolved.insert(key, Entry { config: config.clone(), visibility });
+                }
                 Some(config) => {
                     let merged = delegate::merge(config, &self.raw, domain, default);
                     let spec = resolve::names(&merged, &config.namespace, domain);
@@ -93,7 +99,8 @@ impl VirtualServiceIndex {
         }
     }
 
-    /// Those bound to `gateway` that `namespace` sees: its private ones, those exported to it, the public ones; each by age.
+    /// Those bound to `gateway` that `namespace` sees: its private ones, those exported to it, the public ones; each by age, but
+    /// routes of the Gateway API of the namespace's own first.
     pub fn for_gateway(&self, gateway: &str, namespace: &str) -> Vec<ConfigRef<VirtualService>> {
         let mut visible: Vec<(u8, &ConfigRef<VirtualService>)> = Vec::new();
         for key in self.by_gateway.get(gateway).into_iter().flatten() {
@@ -106,7 +113,8 @@ impl VirtualServiceIndex {
             };
             visible.push((class, &entry.config));
         }
-        visible.sort_by_key(|(class, _)| *class);
+        let own = |config: &ConfigRef<VirtualService>| &*config.namespace == namespace && semantics::is_route(config);
+        visible.sort_by_key(|(class, config)| (*class, !own(config)));
         visible.into_iter().map(|(_, config)| config.clone()).collect()
     }
 

@@ -11,6 +11,7 @@ mod world;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Key, Object, Spec};
+use meltemi_gateway_api::{Catalogue, Converted};
 use meltemi_model::config::Config;
 use meltemi_model::snapshot::default_visibility;
 use meltemi_model::{
@@ -51,6 +52,9 @@ pub struct Registry {
     visibility: Visibility,
     trust_domain: Arc<str>,
     known: BTreeSet<ServiceKey>,
+    gateway_api: Catalogue,
+    /// What the Gateway API's objects mean, as it was handed on last.
+    converted: Converted,
 }
 
 impl Default for Registry {
@@ -67,6 +71,8 @@ impl Registry {
             visibility: Visibility::Public,
             trust_domain: MeshConfig::default().trust_domain,
             known: BTreeSet::new(),
+            gateway_api: Catalogue::default(),
+            converted: Converted::default(),
         }
     }
 
@@ -93,14 +99,26 @@ impl Registry {
     pub fn apply(&mut self, changes: impl IntoIterator<Item = (Key, Option<Object>)>) -> Update {
         let mut dirty = BTreeSet::new();
         let mut passed = Update::default();
+        let mut stale = false;
         for (key, object) in changes {
+            stale |= self.gateway_api.take(&key, object.as_ref());
             if pass_on(&key, object.as_ref(), &mut passed) {
                 continue;
             }
             self.world.take(&key, object, &self.options, &mut dirty);
         }
+        if stale {
+            self.convert(&mut passed);
+        }
         let derived = self.derive(dirty);
         Update { services: derived.services, endpoints: derived.endpoints, ..passed }
+    }
+
+    /// Adds what the objects of the Gateway API mean now, where that differs.
+    fn convert(&mut self, update: &mut Update) {
+        let converted = meltemi_gateway_api::convert(&self.gateway_api, &self.options.domain);
+        converted.changes_since(&self.converted, update);
+        self.converted = converted;
     }
 
     /// Everything in a store's set.

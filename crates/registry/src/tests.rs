@@ -232,3 +232,24 @@ fn a_removed_service_goes_with_its_endpoints() {
     let (_, again) = next.next(&Update::default());
     assert!(again.is_empty());
 }
+
+/// A change of the Gateway API's objects comes as changes of Istio's kinds, and of nothing else.
+#[test]
+fn a_route_of_the_gateway_api_comes_and_goes_with_what_it_needs() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n";
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: shop}\n\
+        spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: web, port: 80}]}]}\n";
+    let mut registry = Registry::default();
+    let mut apply = |text: &str, there: bool| {
+        let changed = objects(text).into_iter().map(|object| (object.key(), there.then_some(object)));
+        let update = registry.apply(changed.collect::<Vec<_>>());
+        update.virtual_services.iter().map(|(key, new)| (key.to_string(), new.is_some())).collect::<Vec<_>>()
+    };
+    // Its parent is not there yet.
+    assert_eq!(apply(route, true), []);
+    let name = "shop/shop~web.shop.svc.cluster.local".to_owned();
+    assert_eq!(apply(service, true), [(name.clone(), true)]);
+    assert_eq!(apply(service, true), []);
+    assert_eq!(apply(route, false), [(name, false)]);
+    assert_eq!(apply(service, false), []);
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meltemi_config::networking::{RouteDestination, ServerTlsMode, VirtualService};
 use meltemi_config::wire::Str;
-use meltemi_model::{ConfigRef, Protocol, host};
+use meltemi_model::{ConfigRef, Protocol, host, semantics};
 
 use crate::listener::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal};
 use crate::listener::{inbound, server_tls, tcp};
@@ -18,9 +18,6 @@ use merge::{Bound, Port, PortKey, is_passthrough, without_namespace};
 
 pub(crate) use merge::Merged;
 pub(crate) use route::configuration as route_configuration;
-
-/// On a VirtualService made from routes of the Gateway API: which.
-const ROUTE_PARENTS: &str = "internal.istio.io/parents";
 
 pub(crate) fn listeners(view: &View<'_>) -> Vec<Listener> {
     let merged = Merged::of(view);
@@ -170,7 +167,7 @@ fn tcp_route(view: &View<'_>, bound: &Bound) -> Option<(Tcp, bool)> {
 
 /// A TLSRoute of the Gateway API also routes what its listener has terminated.
 fn terminated_tls_route<'a>(bound: &Bound, rule: &'a ConfigRef<VirtualService>) -> Option<&'a Vec<RouteDestination>> {
-    let parents = rule.annotations.get(ROUTE_PARENTS)?;
+    let parents = rule.annotations.get(semantics::PARENTS)?;
     let routes = rule.spec.tls.iter().filter(|tls| parents.starts_with("TLSRoute/") && !tls.route.is_empty());
     routes.filter(|tls| tls.matches.iter().any(|m| applies(bound, m.port, &m.gateways))).map(|tls| &tls.route).next()
 }

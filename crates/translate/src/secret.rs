@@ -1,14 +1,14 @@
 //! Secrets (SDS) that discovery itself serves: the credentials of gateway servers, and of rules that originate TLS.
 //!
 //! Owns who may have which: a proxy gets a credential only if a Gateway that it serves, or a DestinationRule meant for it,
-//! names it, and only from its own namespace. Whether the proxy is who it says is for the transport to prove; serve these on
+//! names it, and only from its own namespace (or, for a Gateway of the Gateway API, from one that grants it). Whether the proxy is who it says is for the transport to prove; serve these on
 //! authenticated streams only. Keys are never logged.
 
 use crate::generator::Generator;
 use meltemi_config::kube::Secret as KubeSecret;
 use meltemi_config::networking::{ClientTlsSettings, DestinationRule, ServerTlsSettings};
 use meltemi_model::labels::selects;
-use meltemi_model::{ConfigRef, Node, NodeKind, ObjectKey, Snapshot};
+use meltemi_model::{ConfigRef, Node, NodeKind, ObjectKey, Snapshot, semantics};
 use meltemi_proto::envoy::config::core::v3::{DataSource, data_source};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, TlsCertificate, secret,
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 const KUBERNETES: &str = "kubernetes://";
 const KUBERNETES_GATEWAY: &str = "kubernetes-gateway://";
+const CONFIG_MAP: &str = "configmap://";
 const ROOT_SUFFIX: &str = "-cacert";
 
 pub struct Secrets;
@@ -65,6 +66,10 @@ impl Generator for Secrets {
 
 /// Where a resource name points: the object, and whether its own part for roots is asked for.
 fn parse(name: &str, namespace: &str) -> Option<(ObjectKey, Part)> {
+    if let Some((owner, object)) = name.strip_prefix(CONFIG_MAP).and_then(|rest| rest.split_once('/')) {
+        let object = object.strip_suffix(ROOT_SUFFIX)?;
+        return Some((ObjectKey::new(owner, semantics::config_map_secret(object)), Part::Root));
+    }
     let rest = name.strip_prefix(KUBERNETES).or_else(|| name.strip_prefix(KUBERNETES_GATEWAY))?;
     let (owner, object) = rest.split_once('/').unwrap_or((namespace, rest));
     match object.strip_suffix(ROOT_SUFFIX) {
@@ -75,7 +80,7 @@ fn parse(name: &str, namespace: &str) -> Option<(ObjectKey, Part)> {
 
 fn input(snapshot: &Snapshot, node: &Node, allowed: &BTreeSet<ObjectKey>, name: &str) -> Option<SecretInput> {
     let (key, part) = parse(name, &node.namespace)?;
-    if *key.namespace != *node.namespace || !allowed.contains(&key) {
+    if !allowed.contains(&key) {
         return None;
     }
     let own = snapshot.secrets.get(&key);
@@ -93,14 +98,21 @@ fn input(snapshot: &Snapshot, node: &Node, allowed: &BTreeSet<ObjectKey>, name: 
 /// The credentials that the node's own configuration names.
 fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
     let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut granted: BTreeSet<Arc<str>> = BTreeSet::new();
     if node.kind != NodeKind::Sidecar {
         for gateway in snapshot.gateways_for(node) {
-            gateway
-                .spec
-                .servers
-                .iter()
-                .filter_map(|server| server.tls.as_ref())
-                .for_each(|tls| of_server(tls, &mut names));
+            let own = match semantics::gateway_services(&gateway) {
+                // What a Gateway of the Gateway API names was granted to it when it was converted, for proxies of its namespace.
+                Some((_, namespace)) if semantics::is_made(&gateway) => {
+                    if *namespace != *node.namespace {
+                        continue;
+                    }
+                    &mut granted
+                }
+                _ => &mut names,
+            };
+            let settings = gateway.spec.servers.iter().filter_map(|server| server.tls.as_ref());
+            settings.for_each(|tls| of_server(tls, own));
         }
     }
     for rule in snapshot.destination_rules.iter().filter(|rule| *rule.namespace == *node.namespace) {
@@ -108,11 +120,12 @@ fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
             names.extend(settings(&rule.spec).map(|tls| tls.credential_name.clone()));
         }
     }
-    let keys = names.iter().filter(|name| !name.is_empty()).filter_map(|name| {
+    let key = |name: &Arc<str>| {
         let whole = if name.contains("://") { name.to_string() } else { format!("{KUBERNETES}{name}") };
-        parse(&whole, &node.namespace)
-    });
-    keys.map(|(key, _)| key).collect()
+        parse(&whole, &node.namespace).filter(|_| !name.is_empty()).map(|(key, _)| key)
+    };
+    let own = names.iter().filter_map(key).filter(|key| *key.namespace == *node.namespace);
+    own.chain(granted.iter().filter_map(key)).collect()
 }
 
 fn of_server(tls: &ServerTlsSettings, names: &mut BTreeSet<Arc<str>>) {

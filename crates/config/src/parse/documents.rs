@@ -38,22 +38,19 @@ fn push<'a>(parts: &mut Vec<(u32, &'a str)>, line: u32, part: &'a str) {
 static NOT_YET: &[(&str, &str)] = &[
     ("extensions.istio.io", "WasmPlugin"),
     ("extensions.istio.io", "TrafficExtension"),
-    ("gateway.networking.k8s.io", "GatewayClass"),
-    ("gateway.networking.k8s.io", "Gateway"),
-    ("gateway.networking.k8s.io", "HTTPRoute"),
-    ("gateway.networking.k8s.io", "GRPCRoute"),
-    ("gateway.networking.k8s.io", "TCPRoute"),
-    ("gateway.networking.k8s.io", "TLSRoute"),
-    ("gateway.networking.k8s.io", "UDPRoute"),
-    ("gateway.networking.k8s.io", "ReferenceGrant"),
     ("gateway.networking.k8s.io", "BackendTLSPolicy"),
-    ("gateway.networking.k8s.io", "ListenerSet"),
+    ("gateway.networking.x-k8s.io", "XBackend"),
+    ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy"),
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
     ("install.istio.io", "IstioOperator"),
     ("multicluster.x-k8s.io", "ServiceExport"),
     ("multicluster.x-k8s.io", "ServiceImport"),
 ];
+
+/// Kinds that Istio does not read either.
+static NO_EFFECT: &[(&str, &str)] =
+    &[("gateway.networking.k8s.io", "UDPRoute"), ("gateway.networking.x-k8s.io", "XMesh")];
 
 /// The kind of a document that Meltemi reads. Reports why a document is refused or skipped.
 pub(super) fn kind_of(root: &Node, context: &Context) -> Option<Kind> {
@@ -99,6 +96,9 @@ fn misspelt<'a>(root: &'a Node, field: &str) -> Option<&'a str> {
 fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String, Option<&'static str>) {
     if NOT_YET.contains(&(group, name)) {
         return (Severity::Warning, format!("{name} of {api_version} is not supported yet; skipped"), None);
+    }
+    if NO_EFFECT.contains(&(group, name)) {
+        return (Severity::Warning, format!("{name} of {api_version} has no effect, as in Istio; skipped"), None);
     }
     let here = || Kind::all().filter(|k| k.info().group == group).map(Kind::as_str);
     if group.ends_with(".istio.io") || group == MELTEMI {

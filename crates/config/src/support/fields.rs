@@ -20,7 +20,7 @@ pub enum Usage {
 }
 
 /// A string that is also a duration and base64.
-const TEXT: &str = "00ns";
+const TEXT: &str = "00ms";
 
 /// Deeper types would be recursive; there are none.
 const MAX_DEPTH: usize = 32;

@@ -37,9 +37,17 @@ const fn mesh(path: &'static str) -> Row {
 const VS: &[Kind] = &[Kind::VirtualService];
 const GATEWAY: &[Kind] = &[Kind::Gateway];
 const SIDECAR: &[Kind] = &[Kind::Sidecar];
+const CLASS: &[Kind] = &[Kind::GatewayClass];
+const KUBERNETES_GATEWAY: &[Kind] = &[Kind::KubernetesGateway];
+const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute, Kind::TlsRoute];
+const HTTP_ROUTE: &[Kind] = &[Kind::HttpRoute];
 const SERVICE: &[Kind] = &[Kind::Service];
 
 const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCertificates";
+
+const NO_PODS: &str = "pods are not deployed for a Gateway; name a Service in spec.addresses";
+const UNSUPPORTED_FILTERS: &[&str] = &["ExternalAuth", "ExtensionRef"];
+const NO_FILTER: &str = "the route is then not in force, and its status says so";
 
 pub(super) static ROWS: &[Row] = &[
     kind(&[Kind::AuthorizationPolicy], "requests that it would deny are let through"),
@@ -53,6 +61,19 @@ pub(super) static ROWS: &[Row] = &[
     inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),
     inert(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
     inert(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
+    values(KUBERNETES_GATEWAY, "spec.gatewayClassName", &["istio-waypoint", "istio-east-west"]),
+    inert(KUBERNETES_GATEWAY, "spec.defaultScope", "routes name their Gateway in parentRefs"),
+    Row { note: "BackendTLSPolicy is not read yet", ..field(KUBERNETES_GATEWAY, "spec.tls.backend") },
+    Row { note: NO_PODS, ..field(KUBERNETES_GATEWAY, "spec.infrastructure") },
+    inert(CLASS, "spec.parametersRef", ""),
+    inert(ROUTES, "spec.useDefaultGateways", "name the Gateway in parentRefs"),
+    inert(&[Kind::HttpRoute, Kind::GrpcRoute], "spec.rules[].sessionPersistence", ""),
+    Row {
+        note: NO_FILTER,
+        inert: true,
+        ..values(&[Kind::GrpcRoute], "spec.rules[].filters[].type", &["ExtensionRef"])
+    },
+    Row { note: NO_FILTER, inert: true, ..values(HTTP_ROUTE, "spec.rules[].filters[].type", UNSUPPORTED_FILTERS) },
     values(SERVICE, "spec.sessionAffinity", &["ClientIP"]),
     field(SERVICE, "spec.externalIPs"),
 ];

@@ -9,6 +9,10 @@ use crate::object::{Object, Spec};
 use crate::path::Path;
 use crate::wire::IntOrString;
 
+/// Annotations of what was made of the Gateway API.
+const PARENTS: &str = "internal.istio.io/parents";
+const PARENT_NAMESPACE: &str = "internal.istio.io/parent-namespace";
+
 /// Names and labels of any object.
 pub(super) fn metadata(object: &Object, v: &mut Validation) {
     let at = &Path::root("metadata");
@@ -29,6 +33,10 @@ pub(super) fn metadata(object: &Object, v: &mut Validation) {
         v.check(&at.field("namespace"), names::dns_label(&object.meta.namespace));
     }
     common::labels(&object.meta.labels, &at.field("labels"), v);
+    for internal in [PARENTS, PARENT_NAMESPACE].into_iter().filter(|name| object.meta.annotations.contains_key(*name)) {
+        // What carries these is trusted with more than users are.
+        v.error(&at.field("annotations").field(internal), "this may not be set by users");
+    }
     let dry_run = object.meta.annotations.get("istio.io/dry-run");
     if let Some(value) = dry_run {
         let at = at.field("annotations");

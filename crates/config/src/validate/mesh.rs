@@ -34,7 +34,8 @@ const CIPHER_SUITES: [&str; 19] = [
     "PSK-AES256-CBC-SHA",
 ];
 
-pub(super) fn is_cipher_suite(name: &str) -> bool {
+/// Whether OpenSSL, in the names of which Envoy takes them, has such a suite.
+pub fn is_cipher_suite(name: &str) -> bool {
     CIPHER_SUITES.contains(&name) || name == "DES-CBC3-SHA"
 }
 

@@ -1,14 +1,17 @@
 //! Debug pages, in istiod's shapes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use meltemi_config::{Kind, Object, OwnerReference};
+use meltemi_config::{Key, Kind, Object, OwnerReference, gateway_api};
+use meltemi_gateway_api::Catalogue;
+use meltemi_gateway_api::status::Status;
 use meltemi_push::{ClientStatus, TypeStatus};
+use meltemi_store::ConfigSet;
 use meltemi_xds::Variant;
 use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE};
 use serde_json::{Value, json};
@@ -125,13 +128,33 @@ pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<V
 }
 
 /// Configuration objects in force; with `kinds=all` those of Kubernetes too, with all that they are read for. Secrets are
-/// listed without their content.
+/// listed without their content, objects of the Gateway API with their status.
 pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
     let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
     let own = [Kind::Secret, Kind::ResiliencePolicy];
-    let wanted = |object: &&Object| all || object.kind().is_istio() || own.contains(&object.kind());
-    Json(set.iter().filter(wanted).map(|object| config_object(object, all)).collect())
+    let wanted = |object: &&Object| {
+        let kind = object.kind();
+        all || kind.is_istio() || kind.info().group == gateway_api::GROUP || own.contains(&kind)
+    };
+    let statuses = statuses(&state, &set);
+    let entry = |object: &Object| {
+        let mut value = config_object(object, all);
+        if let Some(status) = statuses.get(&object.key()) {
+            value["status"] = json!(status);
+        }
+        value
+    };
+    Json(set.iter().filter(wanted).map(entry).collect())
+}
+
+/// Of what is of the Gateway API and ours.
+fn statuses(state: &State, set: &ConfigSet) -> BTreeMap<Key, Status> {
+    let mut catalogue = Catalogue::default();
+    for object in set.iter() {
+        catalogue.take(&object.key(), Some(object));
+    }
+    meltemi_gateway_api::statuses(&catalogue, &state.options.domain, &*state.pusher.snapshot())
 }
 
 fn config_object(object: &Object, whole: bool) -> Value {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::{Object, parse_documents, parse_mesh_config};
+use meltemi_config::{Key, Object, parse_documents, parse_mesh_config};
 use meltemi_model::{
     Address, Endpoint, EndpointShard, Node, NodeDescription, Options, Port, Protocol, Resolution, Service, ServiceKey,
     Shared, Snapshot, TargetPort, Update,
@@ -104,7 +104,7 @@ pub(crate) fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-fn objects(case: &Case) -> Result<BTreeMap<String, Object>, String> {
+fn objects(case: &Case) -> Result<BTreeMap<Key, Object>, String> {
     let mut objects = BTreeMap::new();
     for key in ["config", "extra_configs", "kube_config"] {
         let text = match &case.document[key] {
@@ -114,7 +114,7 @@ fn objects(case: &Case) -> Result<BTreeMap<String, Object>, String> {
         };
         for document in parse_documents(key, &text) {
             if let Some(object) = document.object {
-                objects.insert(object.key().to_string(), object);
+                objects.insert(object.key(), object);
             } else if !document.is_readable() {
                 return Err(document.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
             }

@@ -87,7 +87,7 @@ fn counts_of(route: &Route) -> (usize, usize) {
     (matcher.headers.len() + matcher.dynamic_metadata.len(), matcher.query.len())
 }
 
-fn same_path(rule: &PathRule, uri: Option<&StringMatch>) -> bool {
+pub(super) fn same_path(rule: &PathRule, uri: Option<&StringMatch>) -> bool {
     match (rule, uri.map(StringMatch::kind)) {
         (PathRule::Prefix { prefix, .. }, None | Some(StringMatchType::Present)) => &**prefix == "/",
         (
@@ -125,6 +125,9 @@ impl Origins {
     /// The place of a virtual host's route: the rule it was made from, as far as that can be told.
     pub fn of_route(&self, host: &VirtualHost, route: &Route) -> Option<Place> {
         let key = self.of_metadata(route.metadata.as_deref())?;
+        if let Some(parents) = self.made.get(&key) {
+            return self.of_made(parents, route);
+        }
         match self.candidate_of(&key, host, route) {
             Some(candidate) => self.place(&candidate.key, &candidate.path),
             None => self.place(&key, ""),

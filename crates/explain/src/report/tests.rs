@@ -223,3 +223,29 @@ spec: {egress: [{hosts: ['./stock.shop.svc.cluster.local']}]}
     assert!(report.notes.iter().any(|own| own == note), "{:?}", report.notes);
     assert!(ask(&shop(), "frontend", |_| {}).notes.is_empty());
 }
+
+#[test]
+fn a_rule_of_the_gateway_api_is_told_by_its_own_lines() {
+    const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: by-path, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: catalog}]
+  rules:
+  - backendRefs: [{name: catalog, port: 8080}]
+  - matches:
+    - path: {value: /other}
+    - path: {value: /books}
+    backendRefs: [{name: catalog, port: 8080}]
+";
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let files = [file("routing.yaml", ROUTING), file("services.yaml", SERVICES), file("route.yaml", ROUTE)];
+    let mesh = Mesh::read(&files, None).unwrap();
+    assert!(mesh.refused.is_empty(), "{:?}", mesh.refused);
+    let report = ask(&mesh, "frontend", |request| request.path = "/books/1".into());
+    let route = report.steps.iter().find(|step| step.kind == "route").unwrap();
+    assert_eq!(report.names["route"], "shop.by-path.1");
+    assert_eq!(route.places[0].title(), "HTTPRoute shop/by-path spec.rules[1].matches[1]");
+    let source = route.places[0].source.as_ref().unwrap();
+    assert_eq!((&*source.file, source.line), ("route.yaml", line(ROUTE, "/books")));
+}

@@ -11,9 +11,6 @@ use meltemi_config::mesh::MeshConfig;
 use meltemi_config::parse_mesh_config;
 use meltemi_explain::case::{self, Case, Dialect, MeshOfCase};
 
-/// Cases that do not pass yet, each with the reason. What starts to pass must leave the list.
-const NOT_YET: &[(&str, &str)] = &[("TestSidecarRoutes/httproute/", "HTTPRoute is not read yet")];
-
 /// What a dialect without Istio's filters changes must not change where traffic goes.
 const DIALECTS: [Dialect; 2] = [Dialect::IstioProxy, Dialect::Envoy];
 
@@ -40,11 +37,10 @@ fn istio_s_simulation_cases_hold() {
     let mut passed = 0;
     for case in &cases {
         let problems: Vec<String> = DIALECTS.iter().flat_map(|dialect| run(case, *dialect)).collect();
-        let excused = NOT_YET.iter().find(|(prefix, _)| case.name.starts_with(prefix));
-        match (problems.is_empty(), excused) {
-            (true, None) => passed += 1,
-            (false, Some(_)) | (true, Some(_)) => {}
-            (false, None) => failures.push(format!("{} ({})\n  {}", case.name, case.file, problems.join("\n  "))),
+        if problems.is_empty() {
+            passed += 1;
+        } else {
+            failures.push(format!("{} ({})\n  {}", case.name, case.file, problems.join("\n  ")));
         }
     }
     println!("{passed} of {} cases pass", cases.len());

@@ -45,6 +45,20 @@ fn mirrored_documents_mean_the_same() {
 }
 
 #[test]
+fn both_kinds_of_gateway_are_mirrored_and_have_their_ports() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: istio-system}\n\
+                spec: {servers: [{port: {number: 8089, name: a, protocol: HTTP}, hosts: ['*']}]}\n---\n\
+                apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: istio-system}\nspec:\n  \
+                gatewayClassName: istio\n  addresses: [{type: Hostname, value: istio-ingressgateway}]\n  \
+                listeners: [{name: b, port: 8090, protocol: TCP}]\n---\n\
+                apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: elsewhere}\nspec:\n  \
+                gatewayClassName: istio\n  listeners: [{name: c, port: 8091, protocol: TCP}]\n";
+    let objects = objects(text);
+    assert_eq!(mirror(&objects, &BTreeMap::new()).len(), 3);
+    assert_eq!(named_gateway_ports(&objects), BTreeSet::from([8089, 8090]));
+}
+
+#[test]
 fn gateway_ports_are_those_of_gateways_and_80() {
     let text = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  servers:\n  \
                 - {port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}\n  \

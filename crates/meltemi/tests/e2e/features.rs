@@ -203,7 +203,7 @@ servers:
 - {port: {number: 31400, name: tcp, protocol: TCP}, hosts: ['*']}";
 
 /// A certificate authority in `ca.pem`, and a certificate of it for both names in `cert.pem` and `key.pem`.
-fn make_certificates(folder: &Path) -> (String, String) {
+pub fn make_certificates(folder: &Path) -> (String, String) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let key = KeyPair::generate().expect("key");
     let mut authority = CertificateParams::new(Vec::new()).expect("names");
@@ -221,7 +221,7 @@ fn make_certificates(folder: &Path) -> (String, String) {
     (certificate.pem(), own.serialize_pem())
 }
 
-fn secret(name: &str, certificate: &str, key: &str) -> String {
+pub fn secret(name: &str, certificate: &str, key: &str) -> String {
     let block = |pem: &str| pem.trim().replace('\n', "\n    ");
     format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: {name}, namespace: istio-system}}\nstringData:\n  tls.crt: |\n    {}\n  tls.key: |\n    {}\n---\n",

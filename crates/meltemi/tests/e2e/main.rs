@@ -13,6 +13,7 @@ mod envoy_sidecars;
 mod fabric;
 mod features;
 mod foreign_ads;
+mod gateway_api;
 mod goaway;
 mod ipv6;
 mod load_tools;

@@ -139,7 +139,7 @@ fn watched(listen: SocketAddr, admin: SocketAddr, hosts: &[SocketAddr]) -> Value
     let cluster = &mut document["static_resources"]["clusters"][0];
     let asked = json!({ "sensitivity": "medium", "eject": "true", "policy": "shop/calm" });
     cluster["metadata"] = json!({ "filter_metadata": { "meltemi.anomaly_detection": asked } });
-    cluster["load_balancing_policy"] = json!({ "policies": [] });
+    cluster.as_object_mut().expect("an object").remove("load_balancing_policy");
     let endpoints: Vec<Value> = hosts.iter().map(|host| json!({ "endpoint": { "address": at(host) } })).collect();
     cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = json!(endpoints);
     let manager = &mut document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];

@@ -3,6 +3,7 @@
 use super::hosts::Imports;
 use super::{EgressListener, Services, SidecarScope, outbound_policy};
 use crate::config::ConfigRef;
+use crate::semantics;
 use crate::service::{RegistryKind, Service};
 use crate::service_index::ServiceIndex;
 use crate::shared::Shared;
@@ -11,9 +12,6 @@ use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{CaptureMode, IstioEgressListener, Sidecar, VirtualService};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// The annotation on a VirtualService made from a Gateway API route, whose wildcards do not widen an import.
-const ROUTE_SEMANTICS: &str = "internal.istio.io/route-semantics";
 
 /// What a scope is made from.
 pub(crate) struct Catalogue<'a> {
@@ -88,8 +86,8 @@ fn imports(listener: &IstioEgressListener, namespace: &str) -> Imports {
 
 fn imported_rules(imports: &Imports, rules: &[ConfigRef<VirtualService>]) -> Vec<ConfigRef<VirtualService>> {
     let imported = rules.iter().filter(|rule| {
-        let gateway = rule.annotations.get(ROUTE_SEMANTICS).is_some_and(|value| &**value == "gateway");
-        imports.has_rule(&rule.namespace, &rule.spec.hosts, gateway)
+        // Wildcards of a route of the Gateway API do not widen an import.
+        imports.has_rule(&rule.namespace, &rule.spec.hosts, semantics::is_route(rule))
     });
     imported.cloned().collect()
 }

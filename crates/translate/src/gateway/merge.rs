@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meltemi_config::networking::{Gateway, Server, ServerTlsMode};
-use meltemi_model::{ConfigRef, Protocol, ServiceTarget};
+use meltemi_model::{ConfigRef, Protocol, ServiceTarget, semantics};
 
 use crate::names;
 use crate::view::View;
@@ -113,8 +113,7 @@ impl Merged {
     fn add_server(&mut self, gateway: &ConfigRef<Gateway>, index: usize, targets: &[ServiceTarget]) {
         let server = &gateway.spec.servers[index];
         let Some(port) = &server.port else { return };
-        let legacy = !gateway.annotations.contains_key(meltemi_model::snapshot::GATEWAY_SERVICE);
-        for number in resolved_ports(port.number, targets, legacy) {
+        for number in resolved_ports(port.number, targets, gateway) {
             let bound = Bound {
                 gateway: gateway.clone(),
                 index,
@@ -234,15 +233,16 @@ fn route_name(server: &Server, number: u32, gateway: &ConfigRef<Gateway>) -> Str
     String::new()
 }
 
-/// The ports on which the gateway's workload serves the Gateway's port: the target ports of its services, or the number
-/// itself where no service says.
-fn resolved_ports(number: u32, targets: &[ServiceTarget], legacy: bool) -> Vec<u32> {
-    let translated = |target: &&ServiceTarget| {
-        target.port.number == number && !(legacy && target.service.labels.contains_key(DISABLE_PORT_TRANSLATION))
+/// The ports on which the gateway's workload serves the Gateway's port: the target ports of its services, or (where the
+/// Gateway names no services) the number itself.
+fn resolved_ports(number: u32, targets: &[ServiceTarget], gateway: &ConfigRef<Gateway>) -> Vec<u32> {
+    let mut of_number = targets.iter().filter(|target| target.port.number == number);
+    let Some((services, namespace)) = semantics::gateway_services(gateway) else {
+        let translated = |target: &&ServiceTarget| !target.service.labels.contains_key(DISABLE_PORT_TRANSLATION);
+        return vec![of_number.find(translated).map_or(number, |target| target.target_port)];
     };
-    let mut ports = targets.iter().filter(translated).map(|target| target.target_port);
-    if legacy {
-        return vec![ports.next().unwrap_or(number)];
-    }
-    ports.collect::<BTreeSet<_>>().into_iter().collect()
+    let services: BTreeSet<&str> = services.collect();
+    let named = of_number
+        .filter(|target| services.contains(&*target.service.hostname) && *target.service.namespace == *namespace);
+    named.map(|target| target.target_port).collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -29,7 +29,8 @@ pub fn is_catch_all(matches: Option<&HttpMatchRequest>) -> bool {
         && matches.scheme.is_none()
 }
 
-pub fn route_match(matches: Option<&HttpMatchRequest>) -> RouteMatch {
+/// `segments`: a prefix is one of whole path segments, as in the Gateway API.
+pub fn route_match(matches: Option<&HttpMatchRequest>, segments: bool) -> RouteMatch {
     let Some(matches) = matches else {
         return RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() };
     };
@@ -41,7 +42,7 @@ pub fn route_match(matches: Option<&HttpMatchRequest>) -> RouteMatch {
     let pseudo = [(":method", &matches.method), (":authority", &matches.authority), (":scheme", &matches.scheme)];
     headers.extend(pseudo.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| header(name, value))));
     RouteMatch {
-        path_specifier: Some(path(matches.uri.as_ref())),
+        path_specifier: Some(path(matches.uri.as_ref(), segments)),
         case_sensitive: Some(!matches.ignore_uri_case),
         headers,
         dynamic_metadata: claim_matchers(matches),
@@ -57,10 +58,13 @@ fn claim_matchers(matches: &HttpMatchRequest) -> Vec<MetadataMatcher> {
     claims.filter_map(|(name, value, invert)| Some(claims::matcher(&claims::path(name)?, value, invert))).collect()
 }
 
-fn path(uri: Option<&StringMatch>) -> PathSpecifier {
+fn path(uri: Option<&StringMatch>, segments: bool) -> PathSpecifier {
     match uri.map(StringMatch::kind) {
         None | Some(StringMatchType::Present) => PathSpecifier::Prefix("/".into()),
         Some(StringMatchType::Exact(text)) => PathSpecifier::Path(text.to_string()),
+        Some(StringMatchType::Prefix(text)) if segments && &**text != "/" => {
+            PathSpecifier::PathSeparatedPrefix(text.trim_end_matches('/').to_owned())
+        }
         Some(StringMatchType::Prefix(text)) => PathSpecifier::Prefix(text.to_string()),
         Some(StringMatchType::Regex(text)) => PathSpecifier::SafeRegex(wire::regex(text)),
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use meltemi_config::networking::{
     Headers, HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRoute, HttpRouteDestination, RedirectPort,
 };
-use meltemi_model::{PersistentSession, Resilience};
+use meltemi_model::{PersistentSession, Resilience, semantics};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source};
 use meltemi_proto::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
 use meltemi_proto::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
 };
 use meltemi_proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use meltemi_proto::envoy::config::route::v3::{
@@ -40,7 +40,7 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
     let matches = selected.matches.and_then(|index| http.matches.get(index));
     let mut out = Route {
         name: route_name(http, matches),
-        r#match: Some(matching::route_match(matches)),
+        r#match: Some(matching::route_match(matches, semantics::is_route(&rule.rule))),
         metadata: Some(wire::origin_metadata(&tcp::origin(&rule.rule))),
         stat_prefix: matches.map(|m| m.stat_prefix.to_string()).unwrap_or_default(),
         typed_per_filter_config: per_filter(http, selected),
@@ -52,7 +52,11 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
     } else if let Some(response) = &http.direct_response {
         Some(route::Action::DirectResponse(direct_response(response)))
     } else {
-        Some(route::Action::Route(forward(http, selected, policy, &mut out, authority)))
+        let mut action = forward(http, selected, policy, &mut out, authority);
+        if semantics::is_route(&rule.rule) {
+            as_gateway_api(&mut action, &out);
+        }
+        Some(route::Action::Route(action))
     };
     out.decorator = Some(Decorator { operation: operation(&out, rule), propagate: None });
     out.action.is_some().then_some(out)
@@ -115,6 +119,24 @@ fn forward(
     let retries = http.retries.as_ref().or(policy.default_retry.as_ref());
     action.retry_policy = retry::outbound(retries, consistent_hash);
     action
+}
+
+/// A backend that is not there is 500 in the Gateway API, and `/` in the place of a prefix takes the prefix away without
+/// leaving two slashes.
+fn as_gateway_api(action: &mut RouteAction, route: &Route) {
+    action.cluster_not_found_response_code = ClusterNotFoundResponseCode::InternalServerError as i32;
+    if action.prefix_rewrite != "/" {
+        return;
+    }
+    let prefix = match route.r#match.as_ref().and_then(path_specifier) {
+        Some(route_match::PathSpecifier::PathSeparatedPrefix(prefix)) => meltemi_matchers::quoted(prefix),
+        _ => String::new(),
+    };
+    action.prefix_rewrite.clear();
+    action.regex_rewrite = Some(RegexMatchAndSubstitute {
+        pattern: Some(wire::regex(&format!("^{prefix}(/?)(.*)"))),
+        substitution: r"/\2".into(),
+    });
 }
 
 fn rewrite(action: &mut RouteAction, http: &HttpRoute, policy: &Policy) {

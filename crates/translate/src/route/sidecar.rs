@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meltemi_config::networking::VirtualService;
-use meltemi_model::{ConfigRef, EgressListener, ObjectKey, OutboundPolicy, Port, Resolution, Service, Shared, host};
+use meltemi_model::{
+    ConfigRef, EgressListener, ObjectKey, OutboundPolicy, Port, Resolution, Service, Shared, host, semantics,
+};
 
 use super::hosts;
 use super::select::{Selection, rule_routes, service_hash};
@@ -223,6 +225,9 @@ fn rule_groups(
     let Some(routes) = rule_routes(view, rule, &selection, &lookup) else { return Vec::new() };
     let routes = Routes::Rules(vec![Arc::new(routes)]);
     let (rule_hosts, services) = hosts_and_services(rule, registry, owners);
+    if semantics::is_route(rule) && !services.iter().any(|candidate| may_route(view, rule, &candidate.service)) {
+        return Vec::new();
+    }
     let mut by_port: BTreeMap<u32, Vec<Shared<Service>>> = BTreeMap::new();
     for candidate in services {
         for own in candidate.ports.iter().filter(|own| own.protocol.is_http() || own.protocol.is_sniffed()) {
@@ -234,6 +239,11 @@ fn rule_groups(
     }
     let group = |(port, services)| Group { port, rule_hosts: rule_hosts.clone(), services, routes: routes.clone() };
     by_port.into_iter().map(group).collect()
+}
+
+/// A route of the Gateway API counts for the clients of its own namespace, and for everyone where that is the service's.
+fn may_route(view: &View<'_>, rule: &ConfigRef<VirtualService>, service: &Service) -> bool {
+    service.namespace == rule.namespace || view.node.namespace == rule.namespace
 }
 
 /// Hosts of the rule that are no service's, and the services that the others are.
@@ -253,6 +263,10 @@ fn hosts_and_services<'a>(
     }
     for pattern in wildcards {
         let pattern = pattern.to_lowercase();
+        if semantics::is_route(rule) {
+            own_hosts.push(pattern);
+            continue;
+        }
         let mut found = false;
         for (name, candidate) in registry.iter().filter(|(name, _)| host::overlaps(name, &pattern)) {
             found = true;

@@ -68,3 +68,61 @@ fn nobody_else_gets_them() {
         assert!(Secrets::inputs(&snapshot, &node, name).is_none(), "{} {name}", node.id);
     }
 }
+
+#[test]
+fn a_gateway_of_the_gateway_api_gets_what_was_granted_to_it_and_roots_of_a_config_map() {
+    let pem = |label: &str| format!("\"-----BEGIN {label}-----\\nx\\n-----END {label}-----\\n\"");
+    let (certificate, key) = (pem("CERTIFICATE"), pem("PRIVATE KEY"));
+    let objects = format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: gw, namespace: edge}}
+spec: {{selector: {{istio: ingressgateway}}, ports: [{{name: https, port: 443, targetPort: 8443}}]}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: site, namespace: certs}}
+stringData: {{tls.crt: {certificate}, tls.key: {key}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: clients, namespace: edge}}
+data: {{ca.crt: {certificate}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: web, namespace: edge}}
+spec:
+  gatewayClassName: istio
+  addresses: [{{type: Hostname, value: gw}}]
+  listeners:
+  - {{name: https, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: site, namespace: certs}}]}}}}
+  tls: {{frontend: {{default: {{validation: {{caCertificateRefs: [{{group: '', kind: ConfigMap, name: clients}}]}}}}}}}}
+"
+    );
+    let grant = "---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: edge, namespace: certs}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: edge}]
+  to: [{group: '', kind: Secret}]
+";
+    // A proxy of another namespace that says it is at the gateway's address.
+    let endpoints = "---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: gw, namespace: edge}
+subsets: [{addresses: [{ip: 10.9.9.9}], ports: [{name: https, port: 8443}]}]
+";
+    let objects = objects + endpoints;
+    let (certificate, roots) = ("kubernetes-gateway://certs/site", "configmap://edge/clients-cacert");
+    for (text, granted) in [(objects.clone(), false), (objects + grant, true)] {
+        let snapshot = mesh(&text);
+        for (namespace, own) in [("edge", granted), ("certs", false)] {
+            let found = |name| Secrets::inputs(&snapshot, &gateway(namespace), name).is_some();
+            assert_eq!((found(certificate), found(roots)), (own, own), "{namespace}, granted: {granted}");
+        }
+    }
+}

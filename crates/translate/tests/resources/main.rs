@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 mod dynamic_dns;
+mod gateway_api;
 mod gateways;
 mod listeners;
 mod mesh;

@@ -1,0 +1,21 @@
+//! `gateway.networking.k8s.io`: the types of Kubernetes' Gateway API, field for field as its CRDs have them (the
+//! experimental channel). No behaviour here beyond small accessors; meaning is `validate`'s and the `gateway-api` crate's.
+
+mod gateway;
+mod grant;
+mod grpc;
+mod http;
+mod l4;
+mod listener_set;
+mod reference;
+
+pub use gateway::*;
+pub use grant::*;
+pub use grpc::*;
+pub use http::*;
+pub use l4::*;
+pub use listener_set::*;
+pub use reference::*;
+
+/// The group of the API.
+pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -1,0 +1,81 @@
+//! Kubernetes' Gateway API as the Gateways, VirtualServices and DestinationRules that istiod makes of it, under istiod's names.
+//!
+//! Owns the conversion, as a function of the objects it was shown. Never does I/O and never looks at a clock; what is made
+//! differs in nothing from what users write but in annotations (`internal.istio.io/…`), so that nothing after this crate
+//! knows the Gateway API. A conversion costs all of the API's objects, and nothing where there are none.
+
+mod backend;
+mod catalogue;
+mod class;
+mod conflict;
+mod credential;
+mod error;
+mod filter;
+mod gateway;
+mod grpc;
+mod hostname;
+mod http;
+mod instances;
+mod l4;
+mod listener;
+mod merge;
+mod parent;
+mod reference;
+mod report;
+mod route;
+pub mod status;
+
+pub use catalogue::Catalogue;
+pub use instances::{GatewayService, Services};
+pub use report::statuses;
+
+use meltemi_config::kube::Secret;
+use meltemi_config::networking::{Gateway, VirtualService};
+use meltemi_model::{Changes, ConfigRef, ObjectKey, Shared, Update};
+use std::collections::BTreeMap;
+
+/// What the objects of the Gateway API mean, in Istio's own kinds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Converted {
+    /// One for each listener that is in order, in the place of the object with the listener.
+    pub gateways: BTreeMap<ObjectKey, ConfigRef<Gateway>>,
+    pub virtual_services: BTreeMap<ObjectKey, ConfigRef<VirtualService>>,
+    /// Roots for clients' certificates that are in ConfigMaps, under names that no Secret has.
+    pub roots: BTreeMap<ObjectKey, ConfigRef<Secret>>,
+}
+
+impl Converted {
+    /// Adds to `update` what is to change where `before` was in force.
+    pub fn changes_since(&self, before: &Self, update: &mut Update) {
+        update.gateways.extend(changes(&before.gateways, &self.gateways));
+        update.secrets.extend(changes(&before.roots, &self.roots));
+        update.virtual_services.extend(changes(&before.virtual_services, &self.virtual_services));
+    }
+}
+
+fn changes<T: PartialEq>(
+    before: &BTreeMap<ObjectKey, ConfigRef<T>>,
+    after: &BTreeMap<ObjectKey, ConfigRef<T>>,
+) -> Changes<T> {
+    let gone = before.keys().filter(|key| !after.contains_key(key)).map(|key| (key.clone(), None));
+    let new = after.iter().filter(|(key, config)| before.get(key) != Some(config));
+    gone.chain(new.map(|(key, config)| (key.clone(), Some(config.clone())))).collect()
+}
+
+/// Converts everything. `domain` completes the names of Services: `cluster.local`.
+pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
+    let gateways = gateway::all(catalogue, domain);
+    let made = || gateways.iter().flat_map(|gateway| &gateway.made);
+    let context = route::Context { catalogue, domain, parents: parent::Parents::of(made()) };
+    let mut http = http::routes(&context);
+    http.extend(grpc::routes(&context));
+    let mut virtual_services = merge::merged(http);
+    virtual_services.extend(l4::routes(&context).into_iter().map(|config| (config.key(), Shared::new(config))));
+    let valid = || made().filter(|made| made.valid);
+    let servers = valid().flat_map(|made| made.config.spec.servers.iter());
+    Converted {
+        roots: servers.filter_map(|server| credential::roots(catalogue, server)).collect(),
+        gateways: valid().map(|made| (made.config.key(), Shared::new(made.config.clone()))).collect(),
+        virtual_services,
+    }
+}
