@@ -59,6 +59,7 @@ impl Follower {
         let model_options = meltemi_model::Options {
             domain: registry_options.domain.clone(),
             cluster_id: registry_options.cluster_id.clone(),
+            quic_listeners: options.quic_listeners,
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);

@@ -104,6 +104,10 @@ pub struct Args {
     /// The longest a connection lives; 0s is for ever
     #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "0s", value_parser = duration)]
     pub keepalive_max_server_connection_age: Duration,
+    /// Serve HTTP/3 on gateways' HTTPS servers whose service has a UDP port of the same number
+    #[arg(long = "quicListeners", env = "PILOT_ENABLE_QUIC_LISTENERS", num_args = 0..=1, default_value = "false",
+        default_missing_value = "true")]
+    pub quic_listeners: bool,
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
@@ -146,6 +150,8 @@ pub struct Options {
     pub max_connection_age: Option<Duration>,
     /// ADS streams served at once; others are refused.
     pub max_connections: usize,
+    /// Gateways get HTTP/3 listeners (`PILOT_ENABLE_QUIC_LISTENERS`).
+    pub quic_listeners: bool,
 }
 
 /// Ten times what one instance is planned for.
@@ -175,6 +181,7 @@ impl Options {
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: None,
             max_connections: MAX_CONNECTIONS,
+            quic_listeners: false,
         }
     }
 
@@ -236,6 +243,7 @@ impl Args {
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
             max_connections: self.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+            quic_listeners: self.quic_listeners,
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })

@@ -42,11 +42,14 @@ pub struct Options {
     pub domain: Arc<str>,
     /// The id of the cluster whose registry this is.
     pub cluster_id: Arc<str>,
+    /// Gateways serve HTTP/3 beside HTTPS where their service has a UDP port of the same number (istiod's
+    /// `PILOT_ENABLE_QUIC_LISTENERS`).
+    pub quic_listeners: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into() }
+        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into(), quic_listeners: false }
     }
 }
 

@@ -11,6 +11,7 @@ mod fabric;
 mod features;
 mod foreign_ads;
 mod goaway;
+mod http3;
 mod load_tools;
 mod localities;
 mod lossless;

@@ -54,6 +54,10 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
     } else {
         Some(route::Action::Route(forward(http, selected, policy, &mut out, authority)))
     };
+    if rule.advertises_http3 {
+        // RFC 7838, for a day, as istiod says it.
+        out.response_headers_to_add.push(headers::appended("alt-svc", format!("h3=\":{}\"; ma=86400", rule.port)));
+    }
     out.decorator = Some(Decorator { operation: operation(&out, rule), propagate: None });
     out.action.is_some().then_some(out)
 }

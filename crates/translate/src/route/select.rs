@@ -67,6 +67,7 @@ pub fn rule_routes(
         rule: rule.clone(),
         port: selection.port,
         tls: selection.tls,
+        advertises_http3: false,
         selected,
     })
 }

@@ -21,6 +21,10 @@ impl Mesh {
     }
 
     pub fn with_config(mesh: &str, documents: &str) -> Self {
+        Self::with_options(Options::default(), mesh, documents)
+    }
+
+    pub fn with_options(options: Options, mesh: &str, documents: &str) -> Self {
         let mesh: Shared<MeshConfig> = Shared::new(parse_mesh_config("mesh", mesh).unwrap().value);
         let mut objects = Vec::new();
         for document in parse_documents("test", documents) {
@@ -30,7 +34,7 @@ impl Mesh {
         }
         let mut registry = Registry::default();
         let first = registry.set_mesh(&mesh);
-        let snapshot = Snapshot::build(Options::default(), &first);
+        let snapshot = Snapshot::build(options, &first);
         let (snapshot, _) = snapshot.next(&registry.load(&objects));
         Self { snapshot, cache: Cache::default() }
     }
