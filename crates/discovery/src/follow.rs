@@ -60,6 +60,7 @@ impl Follower {
             domain: registry_options.domain.clone(),
             cluster_id: registry_options.cluster_id.clone(),
             sessions: options.sessions.clone(),
+            quic_listeners: options.quic_listeners,
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);

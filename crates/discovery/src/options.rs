@@ -128,6 +128,10 @@ pub struct Args {
     /// The label of workloads that only clients with a session reach
     #[arg(long = "drainingLabel", env = "PILOT_DRAINING_LABEL", default_value = "istio.io/draining")]
     pub draining_label: String,
+    /// Serve HTTP/3 on gateways' HTTPS servers whose service has a UDP port of the same number
+    #[arg(long = "quicListeners", env = "PILOT_ENABLE_QUIC_LISTENERS", num_args = 0..=1, default_value = "false",
+        default_missing_value = "true")]
+    pub quic_listeners: bool,
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
@@ -174,6 +178,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Which services have persistent sessions.
     pub sessions: meltemi_model::Sessions,
+    /// Gateways get HTTP/3 listeners (`PILOT_ENABLE_QUIC_LISTENERS`).
+    pub quic_listeners: bool,
 }
 
 /// Ten times what one instance is planned for.
@@ -205,6 +211,7 @@ impl Options {
             max_connection_age: None,
             max_connections: MAX_CONNECTIONS,
             sessions: meltemi_model::Sessions::default(),
+            quic_listeners: false,
         }
     }
 
@@ -273,6 +280,7 @@ impl Args {
                 header_label: self.persistent_session_header_label.into(),
                 draining_label: self.draining_label.into(),
             },
+            quic_listeners: self.quic_listeners,
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })

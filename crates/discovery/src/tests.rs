@@ -412,6 +412,7 @@ fn flags_are_pilot_discoverys() {
         "--log_output_level=default:info",
         "--persistentSessions",
         "--drainingLabel=example.com/leaving",
+        "--quicListeners",
         &ca_dir,
     ]);
     let options = args.into_options().unwrap();
@@ -425,6 +426,11 @@ fn flags_are_pilot_discoverys() {
     assert_eq!(options.trust_domain.as_ref().unwrap().as_str(), "td");
     assert_eq!(options.keepalive_interval, Duration::from_secs(60));
     assert_eq!(options.max_connection_age, Some(Duration::from_secs(1800)));
+    assert!(options.quic_listeners);
+    for (text, wanted) in [("true", true), ("false", false)] {
+        let args = Args::parse_from(["discovery", &format!("--quicListeners={text}")]);
+        assert_eq!(args.quic_listeners, wanted, "as PILOT_ENABLE_QUIC_LISTENERS is written");
+    }
     assert!(Args::try_parse_from(["discovery", "--keepaliveInterval=soon"]).is_err());
 }
 

@@ -204,7 +204,8 @@ impl Sent {
     /// port. As the proxy's own look-up.
     pub fn listener_at(&self, address: SocketAddr) -> Option<&Resource<Listener>> {
         let bound = |resource: &&Resource<Listener>, fits: &dyn Fn(SocketAddr) -> bool| match &resource.plan {
-            Ok(plan) => plan.address.socket().is_some_and(fits),
+            // UDP has an address space of its own.
+            Ok(plan) => plan.quic.is_none() && plan.address.socket().is_some_and(fits),
             Err(_) => refused_address(resource).is_some_and(fits),
         };
         let exact = self.listeners.iter().find(|resource| bound(resource, &|own| own == address));

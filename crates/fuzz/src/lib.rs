@@ -6,7 +6,7 @@
 
 use meltemi_http::Frame;
 use meltemi_http::h1::{Limits, Server};
-use meltemi_http::h2;
+use meltemi_http::{h2, h3};
 use meltemi_net::Stream;
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
@@ -26,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http1", http1),
     ("http2", http2),
     ("hpack", hpack),
+    ("http3", http3),
     ("client_hello", client_hello),
     ("http_sniff", http_sniff),
     ("proxy_protocol", proxy_protocol),
@@ -173,8 +174,55 @@ fn streams(data: &[u8], piece: usize) -> Vec<String> {
     })
 }
 
+/// Frames of an HTTP/3 request stream, and the sections in them as heads. Cut anywhere, they must give the same.
+pub fn http3(data: &[u8]) {
+    let whole = pieces(data, data.len());
+    let cut = pieces(data, usize::from(data.first().copied().unwrap_or(1)) % 7 + 1);
+    assert_eq!(whole, cut, "frames depend on how the bytes arrive");
+}
+
+/// Heads and bodies, and how the stream ends.
+fn pieces(data: &[u8], size: usize) -> Vec<String> {
+    let options = h3::Options::default();
+    let mut frames = h3::Frames::new(4096);
+    let mut seen = Vec::new();
+    let mut body = 0;
+    let mut chunks = data.chunks(size.max(1)).map(bytes::Bytes::copy_from_slice);
+    loop {
+        let next = match frames.piece() {
+            Ok(None) => match chunks.next() {
+                Some(chunk) => {
+                    frames.give(chunk);
+                    continue;
+                }
+                None => frames.end(),
+            },
+            Ok(Some(piece)) => Ok(piece),
+            Err(fault) => Err(fault),
+        };
+        match next {
+            Ok(h3::Piece::Data(data)) => {
+                body += data.len();
+                continue;
+            }
+            Ok(h3::Piece::Section(section)) => {
+                let head = h3::request_head(&section, &options);
+                let told =
+                    head.map(|head| head.map(|head| format!("{} {} {}", head.method, head.path, head.headers.len())));
+                seen.push(format!("{body} {told:?}"));
+            }
+            Ok(h3::Piece::End) => seen.push(format!("{body} end")),
+            Err(fault) => seen.push(format!("{body} {fault:?}")),
+        }
+        if !matches!(next, Ok(h3::Piece::Section(_))) {
+            return seen;
+        }
+    }
+}
+
 pub fn client_hello(data: &[u8]) {
     let _ = meltemi_net::sniff::client_hello(data);
+    let _ = meltemi_net::sniff::handshake_hello(data.get(5..).unwrap_or_default());
 }
 
 pub fn http_sniff(data: &[u8]) {

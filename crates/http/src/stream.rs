@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::StatusCode;
 
+#[cfg(feature = "h3")]
+use crate::h3;
 use crate::{Error, Headers, Protocol, RequestHead, ResponseHead, h1, h2, pool};
 
 /// A piece of a message after its head.
@@ -22,6 +24,19 @@ pub enum Frame {
 pub enum ServerStream {
     H1(Box<h1::Server>),
     H2(h2::ServerStream),
+    #[cfg(feature = "h3")]
+    H3(Box<h3::ServerStream>),
+}
+
+macro_rules! serve {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Self::H1($stream) => $call,
+            Self::H2($stream) => $call,
+            #[cfg(feature = "h3")]
+            Self::H3($stream) => $call,
+        }
+    };
 }
 
 macro_rules! dispatch {
@@ -36,45 +51,45 @@ macro_rules! dispatch {
 impl ServerStream {
     /// The next frame of the request; `None` at its end.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Error>> {
-        dispatch!(self, s => s.poll_frame(cx))
+        serve!(self, s => s.poll_frame(cx))
     }
 
     /// Nothing of the request is left to read.
     pub fn request_ended(&self) -> bool {
-        dispatch!(self, s => s.request_ended())
+        serve!(self, s => s.request_ended())
     }
 
     /// Ready when the peer has gone or reset the stream.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        dispatch!(self, s => s.poll_closed(cx))
+        serve!(self, s => s.poll_closed(cx))
     }
 
     pub fn send_interim(&mut self, status: StatusCode, headers: &Headers) {
-        dispatch!(self, s => s.send_interim(status, headers));
+        serve!(self, s => s.send_interim(status, headers));
     }
 
     /// Queues the final head. `end`: no body follows.
     pub fn send_head(&mut self, head: &ResponseHead, end: bool) {
-        dispatch!(self, s => s.send_head(head, end));
+        serve!(self, s => s.send_head(head, end));
     }
 
     pub fn send_frame(&mut self, frame: Frame) {
-        dispatch!(self, s => s.send_frame(frame));
+        serve!(self, s => s.send_frame(frame));
     }
 
     /// Ends the response; merged with the last frame where that is still queued.
     pub fn finish(&mut self) {
-        dispatch!(self, s => s.finish());
+        serve!(self, s => s.finish());
     }
 
     /// Ready while there is room for more frames.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        dispatch!(self, s => s.poll_ready(cx))
+        serve!(self, s => s.poll_ready(cx))
     }
 
     /// Ready when all that was queued has been handed to the transport.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        dispatch!(self, s => s.poll_flush(cx))
+        serve!(self, s => s.poll_flush(cx))
     }
 
     /// Ends the exchange as an error that the peer will notice: a reset, or a close in the middle of the message.
@@ -82,6 +97,8 @@ impl ServerStream {
         match self {
             Self::H1(s) => s.close_after_response(),
             Self::H2(s) => s.abort(),
+            #[cfg(feature = "h3")]
+            Self::H3(s) => s.abort(),
         }
     }
 
@@ -91,6 +108,8 @@ impl ServerStream {
         match self {
             Self::H1(s) => !s.keeps_alive(),
             Self::H2(_) => false,
+            #[cfg(feature = "h3")]
+            Self::H3(_) => false,
         }
     }
 
@@ -98,6 +117,8 @@ impl ServerStream {
         match self {
             Self::H1(s) => s.close_after_response(),
             Self::H2(_) => {}
+            #[cfg(feature = "h3")]
+            Self::H3(_) => {}
         }
     }
 }

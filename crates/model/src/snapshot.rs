@@ -42,11 +42,19 @@ pub struct Options {
     /// The id of the cluster whose registry this is.
     pub cluster_id: Arc<str>,
     pub sessions: Sessions,
+    /// Gateways serve HTTP/3 beside HTTPS where their service has a UDP port of the same number (istiod's
+    /// `PILOT_ENABLE_QUIC_LISTENERS`).
+    pub quic_listeners: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { domain: "cluster.local".into(), cluster_id: "Kubernetes".into(), sessions: Sessions::default() }
+        Self {
+            domain: "cluster.local".into(),
+            cluster_id: "Kubernetes".into(),
+            sessions: Sessions::default(),
+            quic_listeners: false,
+        }
     }
 }
 

@@ -15,5 +15,5 @@ pub mod timer;
 
 pub use connect::{ConnectOptions, Keepalive, connect, mark_all_connections};
 pub use copy::{Copied, CopyEnd, copy_bidirectional};
-pub use listen::{ListenOptions, Listener};
+pub use listen::{ListenOptions, Listener, bind_udp};
 pub use stream::{Address, DynStream, Stream};

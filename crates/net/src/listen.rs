@@ -101,6 +101,13 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
     socket.set_nonblocking(true)?;
+    set_ip_options(&socket, address, options)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+fn set_ip_options(socket: &Socket, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_only_v6(!options.ipv4_compat)?;
     }
@@ -114,9 +121,20 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
     if let Some(mark) = options.mark {
         socket.set_mark(mark)?;
     }
+    Ok(())
+}
+
+/// A bound UDP socket. Options of TCP have no meaning for it.
+pub fn bind_udp(options: &ListenOptions) -> io::Result<std::net::UdpSocket> {
+    let Address::Socket(address) = options.address else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address for UDP"));
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(options.reuse_port)?;
+    socket.set_nonblocking(true)?;
+    set_ip_options(&socket, address, options)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

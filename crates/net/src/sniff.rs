@@ -87,6 +87,18 @@ pub fn client_hello(bytes: &[u8]) -> Sniffed<ClientHello> {
     }
 }
 
+/// Reads a ClientHello that comes without records, as in QUIC: `None` when more is needed, an inner `None` when it is none.
+pub fn handshake_hello(bytes: &[u8]) -> Option<Option<ClientHello>> {
+    let Some(&[kind, a, b, c]) = bytes.first_chunk::<4>() else {
+        return bytes.first().is_some_and(|kind| *kind != 1).then_some(None);
+    };
+    let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+    if kind != 1 || length > MAX_CLIENT_HELLO {
+        return Some(None);
+    }
+    bytes.get(4..4 + length).map(parse_hello)
+}
+
 fn parse_hello(body: &[u8]) -> Option<ClientHello> {
     let mut hello = ClientHello::default();
     let mut reader = Reader(body);

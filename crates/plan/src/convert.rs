@@ -15,6 +15,7 @@ mod istio;
 mod lb;
 mod listener;
 mod network;
+mod quic;
 mod rbac;
 mod retry;
 mod route;

@@ -19,6 +19,8 @@ pub enum Codec {
     Auto,
     Http1,
     Http2,
+    /// On QUIC listeners, and on them alone.
+    Http3,
 }
 
 #[derive(Debug, Clone)]
@@ -177,6 +179,8 @@ pub struct Hcm {
     pub tracing: Option<Tracing>,
     pub http1: Http1Options,
     pub http2: Http2Options,
+    /// Extended CONNECT over HTTP/3 (Envoy's `http3_protocol_options.allow_extended_connect`).
+    pub http3_connect: bool,
 
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,

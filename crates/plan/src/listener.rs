@@ -45,9 +45,28 @@ pub struct Listener {
     pub drain_modify_only: bool,
     pub max_accepts_per_event: Option<u32>,
     pub ignore_global_conn_limit: bool,
+    /// HTTP/3 over UDP instead of TCP (Envoy's `udp_listener_config`).
+    pub quic: Option<Quic>,
     pub metadata: Metadata,
     /// Of the encoded resource: equal plans have equal fingerprints.
     pub fingerprint: u64,
+}
+
+/// Envoy's `udp_listener_config.quic_options`. Windows are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quic {
+    /// False: new connections are refused.
+    pub accepts: bool,
+    pub max_concurrent_streams: u32,
+    pub stream_window: u32,
+    pub connection_window: u32,
+    /// A connection without a packet for so long is over.
+    pub idle_timeout: Duration,
+    pub handshake_timeout: Duration,
+    /// How often a silent client is pinged.
+    pub keepalive_interval: Option<Duration>,
+    /// Connections of one worker.
+    pub max_connections: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

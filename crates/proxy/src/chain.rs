@@ -300,7 +300,7 @@ pub fn tls_info(
 }
 
 /// OpenSSL's name of a suite that rustls names as IANA does. TLS 1.3 suites have one name only.
-fn openssl_name(iana: &'static str) -> std::borrow::Cow<'static, str> {
+pub(crate) fn openssl_name(iana: &'static str) -> std::borrow::Cow<'static, str> {
     match iana {
         "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256".into(),
         "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384".into(),
@@ -360,7 +360,11 @@ async fn run_filters(
 }
 
 /// The connection's record, unless a rule refuses it; then it is logged and closed.
-fn admitted(rules: &[&meltemi_plan::Rbac], info: ConnectionInfo, chain: &LiveChain) -> Option<Rc<ConnectionInfo>> {
+pub(crate) fn admitted(
+    rules: &[&meltemi_plan::Rbac],
+    info: ConnectionInfo,
+    chain: &LiveChain,
+) -> Option<Rc<ConnectionInfo>> {
     let info = Rc::new(info);
     if rules.is_empty() {
         return Some(info);

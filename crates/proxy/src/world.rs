@@ -1,6 +1,6 @@
 //! One accepted configuration, as every worker sees it.
 
-use meltemi_plan::{FilterChain, Listener, RouteConfiguration};
+use meltemi_plan::{ConnectionFacts, FilterChain, Listener, RouteConfiguration};
 use meltemi_tls::ServerTls;
 use meltemi_upstream::ClusterSet;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +33,14 @@ pub struct ChainRuntime {
 }
 
 impl ActiveListener {
+    /// The index of the chain for a connection, or `None` for the default one, with its runtime; nothing if no chain takes it.
+    pub fn choose(&self, facts: &ConnectionFacts<'_>) -> Option<(Option<usize>, &ChainRuntime)> {
+        match self.plan.matcher.find(facts) {
+            Some(index) => self.chains.get(index).map(|chain| (Some(index), chain)),
+            None => self.default_chain.as_ref().map(|chain| (None, chain)),
+        }
+    }
+
     /// The runtime of the chain that [`Listener::find_chain`] gave.
     pub fn runtime(&self, chain: &Arc<FilterChain>) -> Option<&ChainRuntime> {
         self.chains.iter().chain(&self.default_chain).find(|runtime| Arc::ptr_eq(&runtime.plan, chain))

@@ -2,6 +2,7 @@ use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, TrustSlot, Validation};
 use crate::{Curve, TlsVersion, provider_with, versions};
+use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConfig;
 use std::fmt;
 use std::sync::Arc;
@@ -73,6 +74,12 @@ impl ServerTls {
         Ok(Self { config, without_alpn, certificates: options.certificates, trust })
     }
 
+    /// TLS 1.3 that presents nothing and so serves nobody, for what of QUIC comes before a name is known.
+    pub fn nobody() -> Result<Arc<ServerConfig>, CertError> {
+        let options = ServerOptions { min_version: TlsVersion::Tls13, ..ServerOptions::default() };
+        Ok(Self::new(options)?.config)
+    }
+
     /// What this side presents now to a client that asked for this name.
     pub fn local(&self, server_name: Option<&str>) -> Option<Arc<Identity>> {
         choose(&self.certificates, server_name, |_| true)
@@ -109,7 +116,12 @@ impl fmt::Debug for ServerTls {
 impl PeerInfo {
     /// What the peer of an established connection showed, if it showed a certificate.
     pub fn of(connection: &rustls::CommonState) -> Option<Self> {
-        let (leaf, issuers) = connection.peer_certificates()?.split_first()?;
+        Self::of_chain(connection.peer_certificates()?)
+    }
+
+    /// The same of the certificates that it showed, leaf first.
+    pub fn of_chain(chain: &[CertificateDer<'static>]) -> Option<Self> {
+        let (leaf, issuers) = chain.split_first()?;
         let issuers = issuers.iter().map(|issuer| Arc::from(&**issuer)).collect();
         Some(Self { issuers, ..Self::from_certificate(leaf).ok()? })
     }

@@ -10,7 +10,9 @@ use meltemi_config::networking::{RouteDestination, ServerTlsMode, VirtualService
 use meltemi_config::wire::Str;
 use meltemi_model::{ConfigRef, Protocol, host, semantics};
 
-use crate::listener::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal};
+use crate::listener::spec::{
+    Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Tls,
+};
 use crate::listener::{inbound, server_tls, tcp};
 use crate::names;
 use crate::view::View;
@@ -29,10 +31,11 @@ pub(crate) fn listeners(view: &View<'_>) -> Vec<Listener> {
             continue;
         }
         let chains = port_chains(view, key, port, claimed.entry(key.number).or_default());
-        let listener = listener(view, key, chains);
-        match listeners.iter_mut().find(|own| own.name == listener.name) {
-            Some(own) => own.chains.extend(listener.chains),
-            None => listeners.push(listener),
+        for listener in [listener(view, key, chains, false), listener(view, key, quic_chains(view, port), true)] {
+            match listeners.iter_mut().find(|own| own.name == listener.name) {
+                Some(own) => own.chains.extend(listener.chains),
+                None => listeners.push(listener),
+            }
         }
     }
     // A listener without chains is no listener.
@@ -44,19 +47,21 @@ pub(crate) fn listeners(view: &View<'_>) -> Vec<Listener> {
     listeners
 }
 
-fn listener(view: &View<'_>, key: &PortKey, chains: Vec<Chain>) -> Listener {
+fn listener(view: &View<'_>, key: &PortKey, chains: Vec<Chain>, quic: bool) -> Listener {
     let binds: Vec<String> = if key.bind.is_empty() {
         view.profile.addresses.wildcards().iter().map(ToString::to_string).collect()
     } else {
         vec![key.bind.to_string()]
     };
+    let name = names::listener(&binds[0], key.number);
     Listener {
-        name: names::listener(&binds[0], key.number).into(),
+        name: if quic { format!("udp_{name}").into() } else { name.into() },
         profile: view.profile.clone(),
         class: Class::Gateway,
         binds,
         port: key.number,
         bind_to_port: true,
+        quic,
         use_original_dst: false,
         transparent: false,
         filters: Vec::new(),
@@ -69,11 +74,11 @@ fn listener(view: &View<'_>, key: &PortKey, chains: Vec<Chain>) -> Listener {
 
 /// What depends on all chains of the listener.
 fn finish(view: &View<'_>, listener: &mut Listener) {
-    if view.profile.gateway.proxy_protocol {
+    if view.profile.gateway.proxy_protocol && !listener.quic {
         listener.filters.push(ListenerFilter::ProxyProtocol);
     }
     let needs_tls = |chain: &Chain| chain.tls.is_some() || !chain.matches.server_names.is_empty();
-    if listener.chains.iter().any(needs_tls) {
+    if !listener.quic && listener.chains.iter().any(needs_tls) {
         listener.filters.push(ListenerFilter::TlsInspector(Ports::All));
     }
     for chain in &mut listener.chains {
@@ -107,6 +112,23 @@ fn port_chains(view: &View<'_>, key: &PortKey, port: &Port, claimed: &mut Claime
     }
     chains
 }
+
+/// The servers of a port that serve HTTP/3 as well, with their routes and certificates.
+fn quic_chains(view: &View<'_>, port: &Port) -> Vec<Chain> {
+    let chain = |bound: &Bound| {
+        let mut chain = http_chain(bound.route.clone(), bound.server().name.to_string(), Protocol::Https);
+        chain.matches.server_names = bound.sni_hosts();
+        chain.tls = bound
+            .server()
+            .tls
+            .as_ref()
+            .map(|settings| Tls { alpn: vec![ALPN_HTTP3], ..server_tls(settings, view, false) });
+        chain
+    };
+    port.servers.iter().filter(|bound| bound.quic).map(chain).collect()
+}
+
+const ALPN_HTTP3: &str = "h3";
 
 fn http_chain(route: String, stat_prefix: String, protocol: Protocol) -> Chain {
     Chain {

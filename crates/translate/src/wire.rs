@@ -43,6 +43,15 @@ pub fn socket_address(host: &str, port: u32) -> Address {
     Address { address: Some(address::Address::SocketAddress(socket)) }
 }
 
+/// The same for UDP.
+pub fn udp_address(host: &str, port: u32) -> Address {
+    let mut address = socket_address(host, port);
+    if let Some(address::Address::SocketAddress(socket)) = &mut address.address {
+        socket.protocol = socket_address::Protocol::Udp as i32;
+    }
+    address
+}
+
 /// An address, or an address and prefix length; `None` for anything else.
 pub fn cidr(text: &str) -> Option<CidrRange> {
     let (address, length) = match text.split_once('/') {

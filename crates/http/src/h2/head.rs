@@ -8,14 +8,14 @@ use crate::{ByteStr, Headers, Protocol, RequestHead, ResponseHead, Scheme, name}
 
 /// Why a block that decodes is not a head that we take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Malformed,
     TooLarge,
 }
 
 /// Bounds on one head or trailer section.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Names and values.
     pub bytes: usize,
     pub fields: usize,
@@ -26,8 +26,9 @@ const ADDED: usize = 8;
 /// Fields of an ordinary message.
 const USUAL: usize = 12;
 
+/// The fields of a section, sorted; HTTP/2's and HTTP/3's rules are the same (RFC 9114 4.2 and 4.3).
 #[derive(Default)]
-struct Parts {
+pub(crate) struct Parts {
     method: Option<Method>,
     scheme: Option<Scheme>,
     authority: Option<ByteStr>,
@@ -94,23 +95,42 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
+/// Collects fields as a decoder finds them, within limits.
+pub(crate) struct Collector {
+    parts: Parts,
+    refused: Option<Refused>,
+    bytes: usize,
+    fields: usize,
+    limits: Limits,
+}
+
+impl Collector {
+    pub fn new(limits: Limits) -> Self {
+        Self { parts: Parts::default(), refused: None, bytes: 0, fields: 0, limits }
+    }
+
+    /// Takes a field and its size, and says whether the next is wanted.
+    pub fn take(&mut self, field: Field, size: usize) -> bool {
+        self.bytes += size - super::hpack::OVERHEAD;
+        self.fields += 1;
+        let beyond = self.bytes > self.limits.bytes || self.fields > self.limits.fields;
+        self.refused = if beyond { Some(Refused::TooLarge) } else { self.parts.add(field).err() };
+        self.refused.is_none()
+    }
+
+    pub fn finish(self) -> Result<Parts, Refused> {
+        self.refused.map_or(Ok(self.parts), Err)
+    }
+}
+
 fn collect(decoder: &mut Decoder, block: &[u8], limits: Limits) -> Result<Result<Parts, Refused>, DecodeError> {
-    let mut parts = Parts::default();
-    let mut refused = None;
-    let (mut bytes, mut fields) = (0, 0);
-    decoder.decode(block, |field, size| {
-        bytes += size - super::hpack::OVERHEAD;
-        fields += 1;
-        let added =
-            if bytes > limits.bytes || fields > limits.fields { Err(Refused::TooLarge) } else { parts.add(field) };
-        refused = added.err();
-        refused.is_none()
-    })?;
-    Ok(refused.map_or(Ok(parts), Err))
+    let mut collector = Collector::new(limits);
+    decoder.decode(block, |field, size| collector.take(field, size))?;
+    Ok(collector.finish())
 }
 
 /// A head, and its `content-length`.
-pub(super) type Sized<T> = (T, Option<u64>);
+pub(crate) type Sized<T> = (T, Option<u64>);
 
 /// `connect`: we announced extended CONNECT.
 pub(super) fn request(
@@ -119,10 +139,11 @@ pub(super) fn request(
     limits: Limits,
     connect: bool,
 ) -> Result<Result<Sized<RequestHead>, Refused>, DecodeError> {
-    Ok(collect(decoder, block, limits)?.and_then(|parts| request_head(parts, connect)))
+    Ok(collect(decoder, block, limits)?.and_then(|parts| request_head(parts, connect, Protocol::Http2)))
 }
 
-fn request_head(mut parts: Parts, connect: bool) -> Result<Sized<RequestHead>, Refused> {
+/// `connect`: we announced extended CONNECT.
+pub(crate) fn request_head(mut parts: Parts, connect: bool, protocol: Protocol) -> Result<Sized<RequestHead>, Refused> {
     let method = parts.method.take().filter(|_| parts.status.is_none()).ok_or(Refused::Malformed)?;
     let plain_connect = method == Method::CONNECT && parts.protocol.is_none();
     if parts.protocol.is_some() && (method != Method::CONNECT || !connect || parts.authority.is_none()) {
@@ -150,7 +171,6 @@ fn request_head(mut parts: Parts, connect: bool) -> Result<Sized<RequestHead>, R
         return Err(Refused::Malformed);
     }
     let headers = parts.headers;
-    let protocol = Protocol::Http2;
     // An extended CONNECT is what a GET with an upgrade is in HTTP/1 (RFC 8441 section 5), and is one for whoever looks at it.
     let method = if parts.protocol.is_some() { Method::GET } else { method };
     Ok((RequestHead { method, scheme, authority, path, protocol, upgrade: parts.protocol, headers }, parts.length))
@@ -197,16 +217,18 @@ pub(super) fn trailers(
     block: &[u8],
     limits: Limits,
 ) -> Result<Result<Headers, Refused>, DecodeError> {
-    Ok(collect(decoder, block, limits)?.and_then(|mut parts| {
-        if parts.status.is_some() || parts.has_request_fields() {
-            return Err(Refused::Malformed);
-        }
-        // RFC 9110 6.5.1: framing and routing fields have no meaning here and would mislead whoever merges them.
-        parts
-            .headers
-            .retain(|name, _| !matches!(*name, header::CONTENT_LENGTH | header::HOST | header::TE | header::TRAILER));
-        Ok(parts.headers)
-    }))
+    Ok(collect(decoder, block, limits)?.and_then(trailer_fields))
+}
+
+pub(crate) fn trailer_fields(mut parts: Parts) -> Result<Headers, Refused> {
+    if parts.status.is_some() || parts.has_request_fields() {
+        return Err(Refused::Malformed);
+    }
+    // RFC 9110 6.5.1: framing and routing fields have no meaning here and would mislead whoever merges them.
+    parts
+        .headers
+        .retain(|name, _| !matches!(*name, header::CONTENT_LENGTH | header::HOST | header::TE | header::TRAILER));
+    Ok(parts.headers)
 }
 
 const METHOD: u8 = 2;
@@ -280,8 +302,8 @@ fn put_fields(encoder: &mut Encoder, headers: &Headers, out: &mut BytesMut) {
     }
 }
 
-/// Fields about one HTTP/1 connection, which must not be sent here (RFC 9113 8.2.2).
-fn is_of_http1(name: &HeaderName) -> bool {
+/// Fields about one HTTP/1 connection, which must not be sent here (RFC 9113 8.2.2, RFC 9114 4.2).
+pub(crate) fn is_of_http1(name: &HeaderName) -> bool {
     matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
         || *name == name::KEEP_ALIVE
         || *name == name::PROXY_CONNECTION

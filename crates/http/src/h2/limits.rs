@@ -23,7 +23,7 @@ struct Rate {
 
 /// The peer has done too much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flood;
+pub(crate) struct Flood;
 
 struct Bucket {
     rate: Rate,
@@ -54,7 +54,7 @@ impl Bucket {
     }
 }
 
-pub(super) struct Budgets {
+pub(crate) struct Budgets {
     control: Bucket,
     resets: Bucket,
 }

@@ -7,10 +7,10 @@
 
 mod client;
 mod frame;
-mod head;
-mod hpack;
+pub(crate) mod head;
+pub(crate) mod hpack;
 mod io;
-mod limits;
+pub(crate) mod limits;
 mod out;
 mod recv;
 mod send;

@@ -111,6 +111,7 @@ impl Mesh {
         let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let mut whole = Command::new(command.get_program());
         whole.arg("up").arg("-f").arg(manifests).args(["--port", "0", "--https-port", "0"]).args(arguments);
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         whole.env("TMPDIR", &mark);
         let mut process = Process::start("up", &mut whole, dir);
         let end = Instant::now() + START;

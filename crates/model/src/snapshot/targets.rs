@@ -30,7 +30,8 @@ pub(super) fn of(snapshot: &Snapshot, node: &Node) -> Vec<ServiceTarget> {
                 }
                 for port in &service.ports {
                     let Some(target_port) = endpoint.port(&port.name) else { continue };
-                    if seen.insert((key.clone(), port.number, target_port)) {
+                    // By name: a number may stand for a port of TCP and one of UDP.
+                    if seen.insert((key.clone(), port.name.clone(), target_port)) {
                         found.push(ServiceTarget { service: service.clone(), port: port.clone(), target_port });
                     }
                 }

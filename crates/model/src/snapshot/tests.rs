@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{add_services, node, service, shard, snapshot, text, update};
+use crate::{EndpointShard, Port, Protocol};
 use std::sync::Arc;
 
 #[test]
@@ -67,6 +68,23 @@ fn a_node_serves_the_services_at_its_address_or_that_select_it() {
         .map(|target| format!("{} {}", target.service.hostname, target.target_port))
         .collect();
     assert_eq!(targets, ["here 8080", "selecting 80"]);
+}
+
+#[test]
+fn a_number_of_tcp_and_of_udp_is_two_targets() {
+    let mut both = service("a/both");
+    let udp = Port { name: "h3".into(), protocol: Protocol::Udp, ..both.ports[0].clone() };
+    both.ports.push(udp);
+    let mut endpoint = (*shard(&both.key(), &["10.9.9.9"], "x").endpoints[0]).clone();
+    endpoint.ports.push(("h3".into(), 8080));
+    let shard = EndpointShard::new(both.key(), vec![Shared::new(endpoint)]);
+    let mut update = Update::default();
+    update.endpoints.insert(both.key(), Some(Shared::new(shard)));
+    add_services(&mut update, [both]);
+    let snapshot = Snapshot::build(Options::default(), &update);
+    let targets = snapshot.service_targets(&node("sidecar", "a", &[]));
+    let protocols: Vec<_> = targets.iter().map(|target| (target.port.protocol, target.target_port)).collect();
+    assert_eq!(protocols, [(Protocol::Http, 8080), (Protocol::Udp, 8080)]);
 }
 
 #[test]

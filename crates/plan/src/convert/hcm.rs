@@ -48,6 +48,7 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         tracing: value.tracing.as_ref().map(tracing).transpose().at("tracing")?,
         http1: http1_options(value.http_protocol_options.as_ref()).at("http_protocol_options")?,
         http2: http2_options(value.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
+        http3_connect: value.http3_protocol_options.as_ref().is_some_and(|options| options.allow_extended_connect),
         idle_timeout: times.idle,
         max_connection_duration: times.max_connection,
         max_stream_duration: times.max_stream,
@@ -131,7 +132,7 @@ fn codec(value: i32) -> Result<Codec> {
         part::CodecType::Auto => Ok(Codec::Auto),
         part::CodecType::Http1 => Ok(Codec::Http1),
         part::CodecType::Http2 => Ok(Codec::Http2),
-        part::CodecType::Http3 => refuse("HTTP3 is not supported"),
+        part::CodecType::Http3 => Ok(Codec::Http3),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::access_log::access_logs;
 use super::common::{
-    KIB, address, cidrs, enumeration, fingerprint, keepalive, list, metadata, names, port, required, resolve,
-    socket_option, timeout_or, unknown_type, unpack,
+    KIB, cidrs, enumeration, fingerprint, keepalive, list, metadata, names, port, required, resolve, socket_option,
+    timeout_or, unknown_type, unpack,
 };
 use super::network::network_filters;
 use super::transport::downstream;
@@ -35,20 +35,25 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
     use proto::listener::{DrainType, connection_balance_config::BalanceType};
     let bytes = meltemi_proto::encode(value);
     crate::support::check(&bytes, "envoy.config.listener.v3.Listener")?;
-    let chains = list(&value.filter_chains, "filter_chains", |chain| filter_chain(chain).map(Arc::new))?;
-    let default_chain = value.default_filter_chain.as_ref().map(filter_chain).transpose().at("default_filter_chain")?;
+    let quic = super::quic::quic(value)?;
+    let is_quic = quic.is_some();
+    let chains = list(&value.filter_chains, "filter_chains", |chain| filter_chain(chain, is_quic).map(Arc::new))?;
+    let default_chain = value.default_filter_chain.as_ref().map(|chain| filter_chain(chain, is_quic));
+    let default_chain = default_chain.transpose().at("default_filter_chain")?;
     if chains.is_empty() && default_chain.is_none() {
         return refuse("filter_chains: at least one is needed");
     }
-    let address = address(required(&value.address, "address")?).and_then(not_named).at("address")?;
+    let address = |value: &core::Address| super::quic::address(value, is_quic).and_then(not_named).at("address");
+    let additional_addresses = list(&value.additional_addresses, "additional_addresses", |additional| {
+        required(&additional.address, "address").and_then(address)
+    })?;
+    let address = address(required(&value.address, "address")?)?;
     let name = if value.name.is_empty() { address.to_string() } else { value.name.clone() };
     Ok(Listener {
         stat_prefix: stat_prefix(value, &address),
         name: name.into(),
         address,
-        additional_addresses: list(&value.additional_addresses, "additional_addresses", |additional| {
-            required(&additional.address, "address").and_then(super::common::address).and_then(not_named).at("address")
-        })?,
+        additional_addresses,
         bind_to_port: value.bind_to_port.unwrap_or(true),
         use_original_dst: value.use_original_dst.unwrap_or(false),
         transparent: value.transparent.unwrap_or(false),
@@ -81,6 +86,7 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
         drain_modify_only: value.drain_type == DrainType::ModifyOnly as i32,
         max_accepts_per_event: value.max_connections_to_accept_per_socket_event.filter(|count| *count > 0),
         ignore_global_conn_limit: value.ignore_global_conn_limit,
+        quic,
         metadata: metadata(value.metadata.as_ref()),
         fingerprint: fingerprint(&bytes),
     })
@@ -156,7 +162,12 @@ fn predicate(value: &proto::ListenerFilterChainMatchPredicate) -> Result<Listene
     })
 }
 
-fn filter_chain(value: &proto::FilterChain) -> Result<FilterChain> {
+fn filter_chain(value: &proto::FilterChain, quic: bool) -> Result<FilterChain> {
+    let filters = network_filters(&value.filters)?;
+    super::quic::check_filters(&filters, quic)?;
+    if quic && value.transport_socket.is_none() {
+        return refuse("transport_socket: is required for QUIC");
+    }
     let criteria = value.filter_chain_match.as_ref().map_or(Ok(ChainCriteria::default()), criteria);
     Ok(FilterChain {
         name: value.name.as_str().into(),
@@ -164,14 +175,14 @@ fn filter_chain(value: &proto::FilterChain) -> Result<FilterChain> {
         tls: value
             .transport_socket
             .as_ref()
-            .map(downstream)
+            .map(|socket| downstream(socket, quic))
             .transpose()
             .at("transport_socket")?
             .flatten()
             .map(Arc::new),
         transport_connect_timeout: timeout_or(value.transport_socket_connect_timeout.as_ref(), None)
             .at("transport_socket_connect_timeout")?,
-        filters: network_filters(&value.filters)?,
+        filters,
         metadata: metadata(value.metadata.as_ref()),
         fingerprint: fingerprint(&meltemi_proto::encode(value)),
     })

@@ -9,6 +9,7 @@ use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::cluster;
 use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use meltemi_proto::envoy::extensions::transport_sockets::quic::v3::QuicDownstreamTransport;
 use meltemi_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
 
@@ -20,9 +21,17 @@ fn typed(value: &core::TransportSocket) -> Result<Option<Any>> {
     }
 }
 
-/// `None`: plain text.
-pub(crate) fn downstream(value: &core::TransportSocket) -> Result<Option<DownstreamTls>> {
+/// `None`: plain text. `quic`: of a QUIC listener.
+pub(crate) fn downstream(value: &core::TransportSocket, quic: bool) -> Result<Option<DownstreamTls>> {
     let Some(any) = typed(value)? else { return Ok(None) };
+    if any.is::<QuicDownstreamTransport>() != quic {
+        let fault =
+            if quic { "a QUIC listener needs QuicDownstreamTransport" } else { "QUIC needs udp_listener_config" };
+        return refuse(fault).at("typed_config");
+    }
+    if quic {
+        return unpack(&any).and_then(|config| super::quic::context(&config)).map(Some).at("typed_config");
+    }
     if any.is::<RawBuffer>() {
         return Ok(None);
     }

@@ -7,12 +7,13 @@ use std::path::Path;
 use super::Problem;
 
 /// Refuses an address that another listener has: the kernel would spread connections over both. A port that is to be chosen is
-/// another one for each listener that binds it.
+/// another one for each listener that binds it; TCP and UDP have each their own.
 pub(super) fn check_address<'a>(
     listener: &Listener,
     others: impl Iterator<Item = &'a Listener>,
 ) -> Result<(), Problem> {
-    for other in others.filter(|other| other.name != listener.name) {
+    let clashes = |other: &&'a Listener| other.name != listener.name && other.quic.is_some() == listener.quic.is_some();
+    for other in others.filter(clashes) {
         if let Some(address) = addresses(listener).find(|own| addresses(other).any(|taken| taken == *own))
             && !(listener.bind_to_port && address.socket().is_some_and(|address| address.port() == 0))
         {

@@ -1,12 +1,14 @@
 //! The HTTP connection manager: connections to exchanges.
 //!
 //! Owns what Envoy does to every request and response whatever its route: forwarding headers, request ids, normalisation, local
-//! replies, timeouts of connections, drain. An HTTP/1 connection and all its exchanges are one task; an HTTP/2 connection is one
-//! task and one for each stream in progress. Must never choose a host.
+//! replies, timeouts of connections, drain. An HTTP/1 connection and all its exchanges are one task; an HTTP/2 or HTTP/3 connection
+//! is one task and one for each stream in progress. Must never choose a host.
 
 mod exchange;
 mod http1;
 pub(crate) mod http2;
+#[cfg(feature = "h3")]
+pub(crate) mod http3;
 mod local_reply;
 mod path;
 mod reply;
@@ -106,6 +108,8 @@ impl Connection {
         let is_h2 = match (codec, stream.alpn()) {
             (Codec::Http1, _) => false,
             (Codec::Http2, _) => true,
+            // Of QUIC listeners alone, whose clients do not come as streams of bytes.
+            (Codec::Http3, _) => return None,
             (Codec::Auto, Some(alpn)) => alpn == b"h2",
             (Codec::Auto, None) => sniff_preface(&context, &mut stream).await?,
         };

@@ -35,7 +35,8 @@ pub(crate) fn mode(cluster: &plan::Cluster, downstream: Protocol) -> Mode {
     match cluster.http.protocol {
         UpstreamProtocol::Http1 => Mode::Http1,
         UpstreamProtocol::Http2 => Mode::Http2,
-        UpstreamProtocol::Downstream if downstream == Protocol::Http2 => Mode::Http2,
+        // What came over HTTP/3 can be told in HTTP/2 without loss.
+        UpstreamProtocol::Downstream if matches!(downstream, Protocol::Http2 | Protocol::Http3) => Mode::Http2,
         UpstreamProtocol::Downstream => Mode::Http1,
         UpstreamProtocol::Auto => Mode::Alpn,
     }

@@ -13,7 +13,7 @@ use meltemi_net::{Address, Keepalive, ListenOptions, Listener};
 use meltemi_plan as plan;
 use tokio::sync::Notify;
 
-use super::{Connections, LiveListener, Reach, Worker};
+use super::{ConnectionHandle, Connections, LiveListener, Reach, Worker};
 use crate::chain;
 
 /// Out of file descriptors: wait for some to close.
@@ -50,6 +50,8 @@ struct Stop {
 /// What cannot change without a new socket.
 #[derive(PartialEq)]
 struct SocketKey {
+    /// UDP.
+    quic: bool,
     address: plan::Address,
     transparent: bool,
     freebind: bool,
@@ -59,6 +61,7 @@ struct SocketKey {
 impl SocketKey {
     fn of(listener: &plan::Listener, address: &plan::Address) -> Self {
         Self {
+            quic: listener.quic.is_some(),
             address: address.clone(),
             transparent: listener.transparent,
             freebind: listener.freebind,
@@ -141,20 +144,10 @@ impl Listeners {
     }
 
     fn start(&self, listener: &Rc<LiveListener>, socket: SocketKey) -> Option<Running> {
+        if socket.quic && self.worker.index != QUIC_WORKER {
+            return None;
+        }
         let name = &listener.plan.name;
-        let bound = listen_options(&listener.plan, &socket.address).and_then(|options| {
-            let bound = Listener::bind(&options).map_err(|e| format!("{}: {e}", socket.address))?;
-            bound.local_addr().map(|address| (bound, address)).map_err(|e| e.to_string())
-        });
-        let (bound, address) = match bound {
-            Ok(bound) => bound,
-            Err(error) => {
-                tracing::error!(listener = %name, %error, "cannot listen");
-                self.worker.report(name, Err(error));
-                return None;
-            }
-        };
-        self.worker.report(name, Ok(address));
         let running = Running {
             socket,
             current: Rc::new(RefCell::new(Rc::clone(listener))),
@@ -162,21 +155,93 @@ impl Listeners {
             stop: Rc::default(),
         };
         running.stop.leaving.set(self.leaving.is_some_and(|reach| reach.covers(&listener.plan)));
-        let accept = accept(
-            Rc::clone(&self.worker),
-            bound,
-            Rc::clone(&running.current),
-            Rc::clone(&running.connections),
-            Rc::clone(&running.stop),
-        );
-        tokio::task::spawn_local(accept);
-        Some(running)
+        let SocketKey { address, quic, .. } = &running.socket;
+        let started = listen_options(&listener.plan, address).and_then(|options| {
+            let acceptor = running.acceptor(&self.worker);
+            let started = if *quic { start_quic(acceptor, &options) } else { start_tcp(acceptor, &options) };
+            started.map_err(|error| format!("{address}: {error}"))
+        });
+        match started {
+            Ok(address) => {
+                self.worker.report(name, Ok(address));
+                Some(running)
+            }
+            Err(error) => {
+                tracing::error!(listener = %name, %error, "cannot listen");
+                self.worker.report(name, Err(error));
+                None
+            }
+        }
+    }
+}
+
+/// The worker that has the sockets of QUIC. The kernel would spread datagrams over several sockets by their addresses, and so
+/// send a client whose address changes to a worker that knows nothing of its connection.
+const QUIC_WORKER: usize = 0;
+
+fn start_tcp(acceptor: Acceptor, options: &ListenOptions) -> std::io::Result<Address> {
+    let socket = Listener::bind(options)?;
+    let address = socket.local_addr()?;
+    tokio::task::spawn_local(accept(acceptor, socket));
+    Ok(address)
+}
+
+#[cfg(feature = "h3")]
+fn start_quic(acceptor: Acceptor, options: &ListenOptions) -> std::io::Result<Address> {
+    super::quic::start(acceptor, options)
+}
+
+#[cfg(not(feature = "h3"))]
+fn start_quic(_acceptor: Acceptor, _options: &ListenOptions) -> std::io::Result<Address> {
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "this program was built without HTTP/3"))
+}
+
+/// What a task that accepts on a socket works with.
+pub(super) struct Acceptor {
+    pub worker: Rc<Worker>,
+    current: Rc<RefCell<Rc<LiveListener>>>,
+    pub connections: Rc<Connections>,
+    stop: Rc<Stop>,
+}
+
+impl Acceptor {
+    /// The listener as it is now.
+    pub fn listener(&self) -> Rc<LiveListener> {
+        self.current.borrow().clone()
+    }
+
+    /// Counts a new connection; one that comes after the others were asked to finish is asked as well.
+    pub fn add(&self) -> ConnectionHandle {
+        let handle = self.connections.add(self.worker.next_connection_id());
+        if self.stop.leaving.get() {
+            handle.drain();
+        }
+        handle
+    }
+
+    /// No more connections are to be accepted.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.stopped.get()
+    }
+
+    /// Resolves when accepting is to stop.
+    pub async fn stopped(&self) {
+        self.stop.notify.notified().await;
     }
 }
 
 impl Running {
     fn is_within(&self, reach: Reach) -> bool {
         reach.covers(&self.current.borrow().plan)
+    }
+
+    fn acceptor(&self, worker: &Rc<Worker>) -> Acceptor {
+        Acceptor {
+            worker: Rc::clone(worker),
+            current: Rc::clone(&self.current),
+            connections: Rc::clone(&self.connections),
+            stop: Rc::clone(&self.stop),
+        }
     }
 
     fn stop_accepting(self) -> Rc<Connections> {
@@ -196,28 +261,17 @@ impl Running {
     }
 }
 
-async fn accept(
-    worker: Rc<Worker>,
-    socket: Listener,
-    current: Rc<RefCell<Rc<LiveListener>>>,
-    connections: Rc<Connections>,
-    stop: Rc<Stop>,
-) {
+async fn accept(acceptor: Acceptor, socket: Listener) {
     let serve = |(stream, peer)| {
-        let listener = current.borrow().clone();
-        let handle = connections.add(worker.next_connection_id());
-        if stop.leaving.get() {
-            // Accepted after the others were asked to finish.
-            handle.drain();
-        }
-        tokio::task::spawn_local(chain::serve(Rc::clone(&worker), listener, stream, peer, handle));
+        let (worker, listener, handle) = (Rc::clone(&acceptor.worker), acceptor.listener(), acceptor.add());
+        tokio::task::spawn_local(chain::serve(worker, listener, stream, peer, handle));
     };
     let mut burst = 0;
-    while !stop.stopped.get() {
+    while !acceptor.is_stopped() {
         let accepted = tokio::select! {
             biased;
             accepted = socket.accept() => accepted,
-            () = stop.notify.notified() => break,
+            () = acceptor.stopped() => break,
         };
         match accepted {
             Ok(accepted) => serve(accepted),

@@ -33,6 +33,14 @@ impl LiveListener {
         self.plan.matcher.find(facts).and_then(|index| self.chains.get(index)).or(self.default_chain.as_ref())
     }
 
+    /// The chain that [`ActiveListener::choose`] named.
+    pub fn chain(&self, index: Option<usize>) -> Option<&Rc<LiveChain>> {
+        match index {
+            Some(index) => self.chains.get(index),
+            None => self.default_chain.as_ref(),
+        }
+    }
+
     /// All chains, the default one last.
     pub fn chains(&self) -> impl Iterator<Item = &Rc<LiveChain>> {
         self.chains.iter().chain(&self.default_chain)
@@ -88,7 +96,8 @@ impl LiveListeners {
 
     /// The listener for a connection whose original destination is `address`: the same address, else the wildcard of its port.
     pub fn at(&self, address: SocketAddr) -> Option<&Rc<LiveListener>> {
-        let bound = |l: &Rc<LiveListener>| l.plan.address.socket();
+        // UDP has an address space of its own.
+        let bound = |l: &Rc<LiveListener>| l.plan.address.socket().filter(|_| l.plan.quic.is_none());
         self.iter().find(|l| bound(l) == Some(address)).or_else(|| {
             self.iter().find(|l| bound(l).is_some_and(|a| a.port() == address.port() && a.ip().is_unspecified()))
         })

@@ -6,6 +6,8 @@
 mod connections;
 mod listeners;
 pub mod live;
+#[cfg(feature = "h3")]
+mod quic;
 mod tcp;
 
 pub use connections::{ConnectionHandle, Connections};

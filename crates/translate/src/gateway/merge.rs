@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meltemi_config::networking::{Gateway, Server, ServerTlsMode};
+use meltemi_config::networking::{Gateway, Server, ServerTlsMode, TlsProtocol};
 use meltemi_model::{ConfigRef, Protocol, ServiceTarget, semantics};
 
 use crate::names;
@@ -26,6 +26,8 @@ pub struct Bound {
     pub hosts: Vec<Arc<str>>,
     /// The server's RDS name; empty where it has none.
     pub route: String,
+    /// Serves HTTP/3 as well.
+    pub quic: bool,
 }
 
 impl Bound {
@@ -63,6 +65,15 @@ pub fn without_namespace(host: &str) -> &str {
 pub fn is_passthrough(server: &Server) -> bool {
     let mode = server.tls.as_ref().map(|tls| tls.mode);
     matches!(mode, Some(ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough))
+}
+
+/// A server that terminates HTTPS, where the gateway's service has a UDP port of the same number. QUIC has TLS 1.3 only.
+fn can_be_quic(server: &Server, targets: &[ServiceTarget]) -> bool {
+    let (Some(port), Some(tls)) = (&server.port, &server.tls) else { return false };
+    Protocol::parse(&port.protocol) == Protocol::Https
+        && !is_passthrough(server)
+        && matches!(tls.max_protocol_version, TlsProtocol::Auto | TlsProtocol::V1_3)
+        && targets.iter().any(|target| target.port.number == port.number && target.port.protocol == Protocol::Udp)
 }
 
 /// Where servers listen together.
@@ -104,13 +115,13 @@ impl Merged {
         let targets = view.snapshot.service_targets(view.node);
         for gateway in view.snapshot.gateways_for(view.node) {
             for index in 0..gateway.spec.servers.len() {
-                merged.add_server(&gateway, index, &targets);
+                merged.add_server(view, &gateway, index, &targets);
             }
         }
         merged
     }
 
-    fn add_server(&mut self, gateway: &ConfigRef<Gateway>, index: usize, targets: &[ServiceTarget]) {
+    fn add_server(&mut self, view: &View<'_>, gateway: &ConfigRef<Gateway>, index: usize, targets: &[ServiceTarget]) {
         let server = &gateway.spec.servers[index];
         let Some(port) = &server.port else { return };
         for number in resolved_ports(port.number, targets, gateway) {
@@ -120,6 +131,7 @@ impl Merged {
                 gateway_name: format!("{}/{}", gateway.namespace, gateway.name).into(),
                 hosts: server.hosts.iter().map(|host| sanitized(host, &gateway.namespace)).collect(),
                 route: route_name(server, number, gateway),
+                quic: view.snapshot.options.quic_listeners && can_be_quic(server, targets),
             };
             let key = PortKey { number, bind: server.bind.clone(), protocol: port.protocol.clone() };
             if server.tls.is_none() || self.claim_hosts(&bound, number) {

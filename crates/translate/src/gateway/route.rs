@@ -37,7 +37,8 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
             let key = (bound.gateway_name.clone(), rule.key());
             let routes = built.entry(key).or_insert_with(|| {
                 let selection = Selection { port, gateway: &bound.gateway_name, tls };
-                rule_routes(view, &rule, &selection, &lookup(view, &rule)).map(Arc::new)
+                let routes = rule_routes(view, &rule, &selection, &lookup(view, &rule));
+                routes.map(|routes| Arc::new(RuleRoutes { advertises_http3: bound.quic, ..routes }))
             });
             let Some(routes) = routes else { continue };
             for hostname in hosts {

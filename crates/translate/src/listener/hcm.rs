@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig, http1_protocol_options,
+    Http1ProtocolOptions, Http2ProtocolOptions, Http3ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
+    http1_protocol_options,
 };
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
@@ -47,6 +48,12 @@ pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionMana
     set_server_header(&mut manager, profile, class);
     set_client_certificate(&mut manager, profile, class);
     manager
+}
+
+/// Makes the manager of an HTTPS server that of its counterpart over QUIC.
+pub fn serve_http3(manager: &mut HttpConnectionManager) {
+    manager.codec_type = CodecType::Http3 as i32;
+    manager.http3_protocol_options = Some(Http3ProtocolOptions::default());
 }
 
 fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter> {

@@ -367,6 +367,7 @@ fn listener(
         binds,
         port,
         bind_to_port: true,
+        quic: false,
         use_original_dst: false,
         transparent: tproxy,
         filters,

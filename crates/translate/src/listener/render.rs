@@ -1,9 +1,10 @@
 //! A decided [`spec::Listener`](super::spec::Listener) as its message.
 
-use meltemi_proto::envoy::config::core::v3::TrafficDirection;
+use meltemi_proto::envoy::config::core::v3::{TrafficDirection, UdpSocketConfig};
 use meltemi_proto::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, connection_balance_config};
 use meltemi_proto::envoy::config::listener::v3::{
-    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener as Message,
+    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener as Message, QuicProtocolOptions,
+    UdpListenerConfig,
 };
 use meltemi_proto::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy;
 use meltemi_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -19,7 +20,10 @@ use crate::wire;
 
 pub fn listener(spec: &Listener) -> Message {
     let profile = &*spec.profile;
-    let address = |bind: &String| wire::socket_address(bind, spec.port);
+    let address = |bind: &String| {
+        if spec.quic { wire::udp_address(bind, spec.port) } else { wire::socket_address(bind, spec.port) }
+    };
+    let chain = |c: &Chain| chain(c, profile, spec.class, spec.quic);
     let exact_balance = match spec.class {
         Class::SidecarInbound => profile.inbound_exact_balance,
         Class::SidecarOutbound | Class::Gateway => profile.outbound_exact_balance,
@@ -34,15 +38,15 @@ pub fn listener(spec: &Listener) -> Message {
             .skip(1)
             .map(|bind| AdditionalAddress { address: Some(address(bind)), ..AdditionalAddress::default() })
             .collect(),
-        filter_chains: spec.chains.iter().map(|c| chain(c, profile, spec.class)).collect(),
-        default_filter_chain: spec.default_chain.as_ref().map(|c| chain(c, profile, spec.class)),
+        filter_chains: spec.chains.iter().map(chain).collect(),
+        default_filter_chain: spec.default_chain.as_ref().map(chain),
         use_original_dst: spec.use_original_dst.then_some(true),
         transparent: spec.transparent.then_some(true),
         listener_filters: spec.filters.iter().map(filters::of_listener).collect(),
         listener_filters_timeout: spec.filters_timeout.map(wire::duration),
         continue_on_listener_filters_timeout: spec.continue_on_filters_timeout,
         traffic_direction: direction as i32,
-        connection_balance_config: exact_balance.then_some(ConnectionBalanceConfig {
+        connection_balance_config: (exact_balance && !spec.quic).then_some(ConnectionBalanceConfig {
             balance_type: Some(connection_balance_config::BalanceType::ExactBalance(
                 connection_balance_config::ExactBalance {},
             )),
@@ -50,12 +54,17 @@ pub fn listener(spec: &Listener) -> Message {
         access_log: access_log::of_listener(profile),
         bind_to_port: (!spec.bind_to_port).then_some(false),
         // One accept per wake-up spreads connections evenly over the workers.
+        udp_listener_config: spec.quic.then(|| UdpListenerConfig {
+            downstream_socket_config: Some(UdpSocketConfig::default()),
+            quic_options: Some(QuicProtocolOptions::default()),
+            ..UdpListenerConfig::default()
+        }),
         max_connections_to_accept_per_socket_event: spec.bind_to_port.then_some(1),
         ..Message::default()
     }
 }
 
-fn chain(spec: &Chain, profile: &Profile, class: Class) -> FilterChain {
+fn chain(spec: &Chain, profile: &Profile, class: Class, quic: bool) -> FilterChain {
     let istio = profile.dialect.has_istio_filters();
     let mut chain_filters = Vec::with_capacity(3);
     if spec.exchange_metadata && istio {
@@ -66,7 +75,10 @@ fn chain(spec: &Chain, profile: &Profile, class: Class) -> FilterChain {
     }
     match &spec.terminal {
         Terminal::Http(http) => {
-            let manager = hcm::build(http, profile, class);
+            let mut manager = hcm::build(http, profile, class);
+            if quic {
+                hcm::serve_http3(&mut manager);
+            }
             chain_filters.push(filters::network_filter(filters::HTTP_CONNECTION_MANAGER, &manager));
         }
         Terminal::Tcp(tcp) => chain_filters.extend(tcp_filters(tcp, profile, class)),
@@ -75,7 +87,7 @@ fn chain(spec: &Chain, profile: &Profile, class: Class) -> FilterChain {
         filter_chain_match: (!spec.matches.is_empty()).then(|| chain_match(&spec.matches)),
         filters: chain_filters,
         metadata: spec.origin.as_ref().map(wire::origin_metadata),
-        transport_socket: spec.tls.as_ref().map(tls::transport_socket),
+        transport_socket: spec.tls.as_ref().map(if quic { tls::quic_transport_socket } else { tls::transport_socket }),
         name: spec.name.clone(),
         ..FilterChain::default()
     }

@@ -35,6 +35,8 @@ pub struct Listener {
     pub binds: Vec<String>,
     pub port: u32,
     pub bind_to_port: bool,
+    /// HTTP/3 over UDP.
+    pub quic: bool,
     pub use_original_dst: bool,
     pub transparent: bool,
     pub filters: Vec<ListenerFilter>,

@@ -1,9 +1,11 @@
 //! Terminated TLS: the settings of mesh mTLS and of servers that name their own certificates, and their message.
 
+use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::{
     AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, TransportSocket, api_config_source,
     config_source, data_source, transport_socket,
 };
+use meltemi_proto::envoy::extensions::transport_sockets::quic::v3::QuicDownstreamTransport;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
@@ -63,6 +65,15 @@ pub fn transport_socket(tls: &Tls) -> TransportSocket {
         config_type: Some(transport_socket::ConfigType::TypedConfig(meltemi_proto::pack_downstream_tls_context(
             &downstream(tls),
         ))),
+    }
+}
+
+pub fn quic_transport_socket(tls: &Tls) -> TransportSocket {
+    let transport =
+        QuicDownstreamTransport { downstream_tls_context: Some(downstream(tls)), ..QuicDownstreamTransport::default() };
+    TransportSocket {
+        name: "envoy.transport_sockets.quic".into(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(Any::pack(&transport))),
     }
 }
 

@@ -45,6 +45,13 @@ fn option((name, value): (&Str, &Str), action: HeaderAppendAction) -> Option<Hea
     Some(HeaderValueOption { header: Some(header), append_action: action as i32, ..HeaderValueOption::default() })
 }
 
+/// A header that is added to whatever is there.
+pub fn appended(name: &str, value: String) -> HeaderValueOption {
+    let header = HeaderValue { key: name.into(), value, ..HeaderValue::default() };
+    let append_action = HeaderAppendAction::AppendIfExistsOrAdd as i32;
+    HeaderValueOption { header: Some(header), append_action, ..HeaderValueOption::default() }
+}
+
 fn removals(operations: Option<&HeaderOperations>) -> Vec<String> {
     let names = operations.map(|o| o.remove.as_slice()).unwrap_or_default();
     names.iter().filter(|name| !is_internal(name)).map(ToString::to_string).collect()

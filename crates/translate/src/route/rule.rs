@@ -58,6 +58,10 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
         }
         Some(route::Action::Route(action))
     };
+    if rule.advertises_http3 {
+        // RFC 7838, for a day, as istiod says it.
+        out.response_headers_to_add.push(headers::appended("alt-svc", format!("h3=\":{}\"; ma=86400", rule.port)));
+    }
     out.decorator = Some(Decorator { operation: operation(&out, rule), propagate: None });
     out.action.is_some().then_some(out)
 }

@@ -69,6 +69,7 @@ pub fn rule_routes(
         rule: rule.clone(),
         port: selection.port,
         tls: selection.tls,
+        advertises_http3: false,
         selected,
     })
 }

@@ -97,6 +97,8 @@ pub struct RuleRoutes {
     pub port: u32,
     /// The listener terminates TLS, so redirects default to https.
     pub tls: bool,
+    /// Answers say that the port serves HTTP/3 as well.
+    pub advertises_http3: bool,
     pub selected: Vec<Selected>,
 }
 

@@ -1,3 +1,4 @@
+use meltemi_model::Options;
 use meltemi_translate::type_urls;
 use serde_json::{Value, json};
 
@@ -139,4 +140,64 @@ fn a_claim_of_a_token_is_matched_in_metadata_and_not_as_a_header() {
     assert_eq!(matches["headers"], Value::Null);
     assert_eq!(at(matches, "dynamic_metadata.0.filter"), "envoy.filters.http.jwt_authn");
     assert_eq!(at(matches, "dynamic_metadata.0.path.1.key"), "group");
+}
+
+/// A service of the gateway with 443 over TCP and, perhaps, over UDP.
+fn gateway_service(udp: bool) -> String {
+    let udp = if udp { "\n  - {name: h3, port: 443, targetPort: 8443, protocol: UDP}" } else { "" };
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: ingress, namespace: default}}\nspec:\n  selector: {{istio: ingressgateway}}\n  \
+         ports:\n  - {{name: https, port: 443, targetPort: 8443}}{udp}\n"
+    )
+}
+
+const HTTPS: &str = "  - {port: {number: 443, name: one, protocol: HTTPS}, hosts: [x.example.com], tls: {mode: SIMPLE, credentialName: one}}\n  \
+                       - {port: {number: 443, name: two, protocol: HTTPS}, hosts: [y.example.com], tls: {mode: MUTUAL, credentialName: two}}\n  \
+                       - {port: {number: 443, name: old, protocol: HTTPS}, hosts: [z.example.com], tls: {mode: SIMPLE, credentialName: old, maxProtocolVersion: TLSV1_2}}\n  \
+                       - {port: {number: 443, name: tls, protocol: TLS}, hosts: [p.example.com], tls: {mode: PASSTHROUGH}}";
+
+fn quic_mesh(enabled: bool, udp: bool) -> Mesh {
+    let options = Options { quic_listeners: enabled, ..Options::default() };
+    let rule = rule(&format!("hosts: ['*'], {TO_A}"));
+    let documents = service("a", "10.1.0.1", 80, "http") + &gateway(HTTPS) + &rule + &gateway_service(udp);
+    Mesh::with_options(options, "{}", &documents)
+}
+
+#[test]
+fn https_servers_get_an_http3_listener_where_it_is_wanted_and_the_service_has_the_port() {
+    for (enabled, udp) in [(false, true), (true, false)] {
+        let mesh = quic_mesh(enabled, udp);
+        assert_eq!(mesh.names(&router(), type_urls::LISTENER), ["0.0.0.0_8443"], "{enabled} {udp}");
+        let routes = mesh.routes(&router(), "https.443.one.g.default", "x.example.com");
+        assert_eq!(routes[0]["response_headers_to_add"], Value::Null);
+    }
+    let mesh = quic_mesh(true, true);
+    assert_eq!(mesh.names(&router(), type_urls::LISTENER), ["0.0.0.0_8443", "udp_0.0.0.0_8443"]);
+    let listener = mesh.listener(&router(), "udp_0.0.0.0_8443");
+    let socket = at(&listener, "address.socket_address");
+    assert_eq!((&socket["protocol"], &socket["port_value"]), (&json!("UDP"), &json!(8443)));
+    let config = json!({ "downstream_socket_config": {}, "quic_options": {} });
+    assert_eq!((&listener["udp_listener_config"], &listener["listener_filters"]), (&config, &Value::Null));
+    let chains = listener["filter_chains"].as_array().unwrap();
+    assert_eq!(chains.len(), 2, "neither TLS 1.2 alone nor what passes through: {chains:?}");
+    for (chain, (host, secret, mutual)) in
+        chains.iter().zip([("x.example.com", "one", false), ("y.example.com", "two", true)])
+    {
+        assert_eq!(at(chain, "filter_chain_match.server_names"), &json!([host]));
+        assert_eq!(at(chain, "transport_socket.name"), "envoy.transport_sockets.quic");
+        let tls = at(chain, "transport_socket.typed_config.downstream_tls_context");
+        assert_eq!(tls["require_client_certificate"], mutual);
+        assert_eq!(at(tls, "common_tls_context.alpn_protocols"), &json!(["h3"]));
+        let certificate = at(tls, "common_tls_context.tls_certificate_sds_secret_configs.0.name");
+        assert_eq!(certificate, &json!(format!("kubernetes://{secret}")));
+        let hcm = at(chain, "filters.0.typed_config");
+        assert_eq!((&hcm["codec_type"], &hcm["http3_protocol_options"]), (&json!("HTTP3"), &json!({})));
+        assert_eq!(at(hcm, "rds.route_config_name"), &json!(format!("https.443.{secret}.g.default")));
+    }
+    for (server, host, expected) in
+        [("one", "x.example.com", json!("h3=\":443\"; ma=86400")), ("old", "z.example.com", Value::Null)]
+    {
+        let routes = mesh.routes(&router(), &format!("https.443.{server}.g.default"), host);
+        assert_eq!(at(&routes[0], "response_headers_to_add.0.header.value"), &expected, "{server}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::{ByteStr, Scheme, name};
 
 /// The block cannot be decoded: the connection's state is lost (RFC 7541 2.3.3 and others).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::h2) struct DecodeError;
+pub(crate) struct DecodeError;
 
 /// Storage that literal values are copied into, a piece for many values.
 const PIECE: usize = 2 * 1024;
@@ -38,7 +38,7 @@ pub(in crate::h2) struct Decoder {
 }
 
 /// A string of a block: plain ones are still in the frame.
-enum Text<'a> {
+pub(crate) enum Text<'a> {
     Plain(&'a [u8]),
     /// Decoded into the scratch buffer that the caller named.
     Decoded,
@@ -153,35 +153,10 @@ impl Decoder {
         };
         let size = name_len + value.len() + OVERHEAD;
         let field = match known {
-            Some(name) if wanted || keep => self.with_value(name, value, keep),
+            Some(name) if wanted || keep => with_value(name, value, |value| self.store(value, keep)),
             Some(_) | None => Field::Invalid,
         };
         Ok(Entry { field, name_len, size })
-    }
-
-    fn with_value(&mut self, name: Field, value: &[u8], keep: bool) -> Field {
-        let field = match name {
-            Field::Header(name, _) => {
-                return match HeaderValue::from_maybe_shared(self.store(value, keep)) {
-                    Ok(value) => Field::Header(name, value),
-                    Err(_) => Field::Invalid,
-                };
-            }
-            Field::Method(_) => Method::from_bytes(value).ok().map(Field::Method),
-            Field::Scheme(_) if value.eq_ignore_ascii_case(b"http") => Some(Field::Scheme(Scheme::Http)),
-            Field::Scheme(_) if value.eq_ignore_ascii_case(b"https") => Some(Field::Scheme(Scheme::Https)),
-            Field::Authority(_) if is_authority(value) => ByteStr::from_utf8(value).map(Field::Authority),
-            Field::Path(_) if value.iter().all(u8::is_ascii_graphic) => ByteStr::from_utf8(value).map(Field::Path),
-            Field::Protocol(_) if name::parse(value).is_some() => ByteStr::from_utf8(value).map(Field::Protocol),
-            Field::Status(_) if value.len() == 3 => StatusCode::from_bytes(value).ok().map(Field::Status),
-            Field::Scheme(_)
-            | Field::Authority(_)
-            | Field::Path(_)
-            | Field::Protocol(_)
-            | Field::Status(_)
-            | Field::Invalid => None,
-        };
-        field.unwrap_or(Field::Invalid)
     }
 
     fn store(&mut self, value: &[u8], keep: bool) -> Bytes {
@@ -212,6 +187,32 @@ impl Decoder {
     }
 }
 
+/// A field of that name with a value; [`Field::Invalid`] where no message may have it. `store` gives a header's value its place.
+pub(crate) fn with_value(name: Field, value: &[u8], store: impl FnOnce(&[u8]) -> Bytes) -> Field {
+    let field = match name {
+        Field::Header(name, _) => {
+            return match HeaderValue::from_maybe_shared(store(value)) {
+                Ok(value) => Field::Header(name, value),
+                Err(_) => Field::Invalid,
+            };
+        }
+        Field::Method(_) => Method::from_bytes(value).ok().map(Field::Method),
+        Field::Scheme(_) if value.eq_ignore_ascii_case(b"http") => Some(Field::Scheme(Scheme::Http)),
+        Field::Scheme(_) if value.eq_ignore_ascii_case(b"https") => Some(Field::Scheme(Scheme::Https)),
+        Field::Authority(_) if is_authority(value) => ByteStr::from_utf8(value).map(Field::Authority),
+        Field::Path(_) if value.iter().all(u8::is_ascii_graphic) => ByteStr::from_utf8(value).map(Field::Path),
+        Field::Protocol(_) if name::parse(value).is_some() => ByteStr::from_utf8(value).map(Field::Protocol),
+        Field::Status(_) if value.len() == 3 => StatusCode::from_bytes(value).ok().map(Field::Status),
+        Field::Scheme(_)
+        | Field::Authority(_)
+        | Field::Path(_)
+        | Field::Protocol(_)
+        | Field::Status(_)
+        | Field::Invalid => None,
+    };
+    field.unwrap_or(Field::Invalid)
+}
+
 fn name_of(field: &Field) -> &str {
     match field {
         Field::Header(name, _) => name.as_str(),
@@ -225,7 +226,8 @@ fn name_of(field: &Field) -> &str {
     }
 }
 
-fn static_size(field: &Field) -> usize {
+/// Bytes of name and value of a table's entry, and [`OVERHEAD`].
+pub(crate) fn static_size(field: &Field) -> usize {
     let value = match field {
         Field::Header(_, value) => value.len(),
         Field::Method(method) => method.as_str().len(),
@@ -238,7 +240,7 @@ fn static_size(field: &Field) -> usize {
 }
 
 /// A field of that name without value; `None` if no message may have one.
-fn by_name(bytes: &[u8]) -> Option<Field> {
+pub(crate) fn by_name(bytes: &[u8]) -> Option<Field> {
     if bytes.first() == Some(&b':') {
         return Some(match bytes {
             b":method" => Field::Method(Method::GET),
@@ -263,7 +265,7 @@ pub(in crate::h2) fn is_authority(bytes: &[u8]) -> bool {
 }
 
 /// RFC 7541 5.1.
-fn integer(input: &mut &[u8], prefix: u32) -> Result<usize, DecodeError> {
+pub(crate) fn integer(input: &mut &[u8], prefix: u32) -> Result<usize, DecodeError> {
     let (first, mut rest) = input.split_first().ok_or(DecodeError)?;
     let mask = (1usize << prefix) - 1;
     let mut value = usize::from(*first) & mask;
@@ -287,7 +289,7 @@ fn integer(input: &mut &[u8], prefix: u32) -> Result<usize, DecodeError> {
 }
 
 /// RFC 7541 5.2.
-fn text<'a>(input: &mut &'a [u8], scratch: &mut Vec<u8>) -> Result<Text<'a>, DecodeError> {
+pub(crate) fn text<'a>(input: &mut &'a [u8], scratch: &mut Vec<u8>) -> Result<Text<'a>, DecodeError> {
     let coded = input.first().ok_or(DecodeError)? & 0x80 != 0;
     let length = integer(input, 7)?;
     let (bytes, rest) = input.split_at_checked(length).ok_or(DecodeError)?;

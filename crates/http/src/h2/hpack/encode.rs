@@ -190,7 +190,7 @@ fn shortest(out: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// RFC 7541 5.1.
-fn integer(out: &mut BytesMut, value: usize, prefix: u32, first: u8) {
+pub(crate) fn integer(out: &mut BytesMut, value: usize, prefix: u32, first: u8) {
     let mask = (1usize << prefix) - 1;
     if value < mask {
         return out.put_u8(first | value as u8);

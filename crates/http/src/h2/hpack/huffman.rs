@@ -76,10 +76,10 @@ static CODE: Code = build();
 
 /// The string is not a valid encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(crate) struct Invalid;
 
 /// Appends the decoded `bytes` to `out`; at most 8/5 of their number.
-pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
+pub(crate) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
     let mut input = bytes.iter();
     // Bits left-justified in `bits`.
     let (mut bits, mut have) = (0u64, 0u32);

@@ -4,9 +4,9 @@
 //! storage shared by the whole connection. Encoding indexes what it has seen before, so that the values that differ from request
 //! to request (ids, times) neither fill the table nor cost a Huffman pass. Nothing here knows of streams or frames.
 
-mod decode;
-mod encode;
-mod huffman;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod huffman;
 mod tables;
 
 pub(super) use decode::is_authority;
@@ -19,11 +19,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use crate::{ByteStr, Scheme};
 
 /// RFC 7541 4.1: what an entry costs beyond its bytes.
-pub(super) const OVERHEAD: usize = 32;
+pub(crate) const OVERHEAD: usize = 32;
 
 /// A decoded field, ready for a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     Header(HeaderName, HeaderValue),
     Method(Method),
     Scheme(Scheme),
