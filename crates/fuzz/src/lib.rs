@@ -201,21 +201,21 @@ fn pieces(data: &[u8], size: usize) -> Vec<String> {
             Err(fault) => Err(fault),
         };
         match next {
-            Ok(h3::Piece::Data(data)) => {
-                body += data.len();
-                continue;
-            }
+            Ok(h3::Piece::Data(data)) => body += data.len(),
             Ok(h3::Piece::Section(section)) => {
                 let head = h3::request_head(&section, &options);
-                let told =
-                    head.map(|head| head.map(|head| format!("{} {} {}", head.method, head.path, head.headers.len())));
-                seen.push(format!("{body} {told:?}"));
+                let words =
+                    |head: meltemi_http::RequestHead| format!("{} {} {}", head.method, head.path, head.headers.len());
+                seen.push(format!("{body} {:?}", head.map(|head| head.map(words))));
             }
-            Ok(h3::Piece::End) => seen.push(format!("{body} end")),
-            Err(fault) => seen.push(format!("{body} {fault:?}")),
-        }
-        if !matches!(next, Ok(h3::Piece::Section(_))) {
-            return seen;
+            Ok(h3::Piece::End) => {
+                seen.push(format!("{body} end"));
+                return seen;
+            }
+            Err(fault) => {
+                seen.push(format!("{body} {fault:?}"));
+                return seen;
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ type Seen = Rc<RefCell<Vec<String>>>;
 
 struct Peers {
     client: quinn::Connection,
-    _endpoint: quinn::Endpoint,
+    endpoint: quinn::Endpoint,
     seen: Seen,
     /// Tells the server's task to begin to leave, and then to refuse.
     leave: Rc<tokio::sync::Notify>,
@@ -86,7 +86,7 @@ async fn connect(name: &str) -> Result<Peers, ConnectionError> {
     let mut own = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     own.set_default_client_config(client);
     let client = own.connect(address, name).unwrap().await?;
-    Ok(Peers { client, _endpoint: own, seen, leave })
+    Ok(Peers { client, endpoint: own, seen, leave })
 }
 
 async fn serve(endpoint: Endpoint, choose: Arc<dyn Choose>, seen: Seen, leave: Rc<tokio::sync::Notify>) {
@@ -415,6 +415,22 @@ fn a_connection_that_leaves_serves_what_came_and_refuses_the_rest() {
             }
         };
         assert!(matches!(refused, WriteError::Stopped(code) if code.into_inner() == 0x10b), "{refused}");
+    });
+}
+
+#[test]
+fn a_client_that_changes_its_address_keeps_its_connection() {
+    local(async {
+        let peers = connect("a.test").await.unwrap();
+        let request = head("POST", "/", &line("content-length", "2"));
+        let (mut send, mut recv) = peers.client.open_bi().await.unwrap();
+        send.write_all(&[request, frame(0, b"a")].concat()).await.unwrap();
+        peers.endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+        send.write_all(&frame(0, b"b")).await.unwrap();
+        send.finish().unwrap();
+        assert!(recv.read_to_end(1 << 20).await.unwrap().len() > 16 * 1024);
+        let (outcome, _) = ask(&peers.client, &head("GET", "/", &[])).await;
+        assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
     });
 }
 
