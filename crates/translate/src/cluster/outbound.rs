@@ -65,9 +65,8 @@ fn dynamic(input: &OutboundCluster) -> Cluster {
     cluster.common_lb_config = None;
     let cache = DnsCache::of_service(&input.service, input.common.ipv4, input.common.ipv6);
     // Envoy turns both checks on by itself where nothing is said of the protocol.
-    let unchecked =
-        !cluster.typed_extension_protocol_options.is_empty() && !(auto.auto_sni && auto.auto_san_validation);
-    cluster.cluster_discovery_type = Some(fixed::dynamic_forward(&cache, unchecked));
+    let checked = cluster.typed_extension_protocol_options.is_empty() || auto.auto_sni && auto.auto_san_validation;
+    cluster.cluster_discovery_type = Some(fixed::dynamic_forward(&cache, !checked));
     describe(&mut cluster, input);
     cluster
 }
