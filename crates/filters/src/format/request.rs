@@ -22,7 +22,9 @@ pub(super) fn query_parameter(out: &mut Vec<u8>, scope: &Scope<'_>, name: &str) 
     let query = scope.request.and_then(|head| head.query()).unwrap_or_default();
     let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value));
-    bytes(out, value.as_deref())
+    bytes(out, value.as_deref());
+    // One without a value is there, too.
+    value.is_some()
 }
 
 /// The whole query without its question mark.

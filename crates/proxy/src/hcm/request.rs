@@ -43,7 +43,7 @@ pub(super) fn admit(context: &Context, head: &mut RequestHead, random: u64) -> R
     request_id(plan, &admitted, head, random);
     client_certificate(context, plan, head);
     if let Some(via) = &context.http.via {
-        append_list(&mut head.headers, header::VIA, via);
+        append_list(&mut head.headers, header::VIA, via, ", ");
     }
     Ok(admitted)
 }
@@ -120,10 +120,12 @@ fn strip_port(context: &Context, plan: &Hcm, head: &mut RequestHead) {
             }
         }
     }
-    if plan.strip_trailing_host_dot
-        && let Some(bare) = head.authority.strip_suffix('.')
-    {
-        head.authority = ByteStr::from(bare);
+    if plan.strip_trailing_host_dot {
+        // Before a port, too.
+        let (host, port) = head.authority.split_at(meltemi_plan::route::find::without_port(&head.authority).len());
+        if let Some(bare) = host.strip_suffix('.') {
+            head.authority = ByteStr::from(&*format!("{bare}{port}"));
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn forwarding(context: &Context, plan: &Hcm, head: &mut RequestHead) -> Admitted
         if !plan.skip_xff_append
             && let Some(value) = ip_value(&connection.remote)
         {
-            append_list(headers, name::X_FORWARDED_FOR, &value);
+            append_list(headers, name::X_FORWARDED_FOR, &value, ",");
         }
         if hops == 0 || !headers.contains(&name::X_FORWARDED_PROTO) {
             headers.insert(name::X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -162,6 +164,9 @@ fn forwarding(context: &Context, plan: &Hcm, head: &mut RequestHead) -> Admitted
     let forwarded = || head.protocol.is_http1().then(|| headers.get_str(&name::X_FORWARDED_PROTO)).flatten();
     if let Some(text) = plan.scheme_overwrite.as_deref().or_else(forwarded) {
         head.scheme = if text.eq_ignore_ascii_case("https") { Scheme::Https } else { Scheme::Http };
+    }
+    if plan.scheme_overwrite.is_some() {
+        headers.insert(name::X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme.as_str()));
     }
     let is_internal = |ip: IpAddr| plan.internal_addresses.ranges.contains(ip);
     let internal = single
@@ -237,8 +242,8 @@ fn ip_value(address: &Address) -> Option<HeaderValue> {
 }
 
 /// Adds to a comma-separated list, in one field as Envoy does.
-pub(super) fn append_list(headers: &mut Headers, name: http::HeaderName, value: &HeaderValue) {
-    let joined = headers.joined(&name).map(|before| [&before[..], b",", value.as_bytes()].concat());
+pub(super) fn append_list(headers: &mut Headers, name: http::HeaderName, value: &HeaderValue, between: &str) {
+    let joined = headers.joined(&name).map(|before| [&before[..], between.as_bytes(), value.as_bytes()].concat());
     let value = match joined {
         Some(joined) => HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok(),
         None => Some(value.clone()),
@@ -328,7 +333,7 @@ fn client_certificate(context: &Context, plan: &Hcm, head: &mut RequestHead) {
     }
     let local = context.connection.tls.as_ref().map_or(&[][..], |tls| &tls.local_uri_sans);
     if let Ok(value) = HeaderValue::from_str(&client_certificate_element(local, peer, plan.client_cert_details)) {
-        append_list(&mut head.headers, name::X_FORWARDED_CLIENT_CERT, &value);
+        append_list(&mut head.headers, name::X_FORWARDED_CLIENT_CERT, &value, ",");
     }
 }
 
@@ -373,10 +378,10 @@ mod tests {
     fn forwarded_addresses_count_from_the_right() {
         let mut headers = Headers::new();
         assert!(forwarded_address(&headers, 0).is_none());
-        append_list(&mut headers, name::X_FORWARDED_FOR, &HeaderValue::from_static("1.1.1.1"));
+        append_list(&mut headers, name::X_FORWARDED_FOR, &HeaderValue::from_static("1.1.1.1"), ",");
         let at = |headers: &Headers, n| forwarded_address(headers, n).map(|(a, single)| (a.to_string(), single));
         assert_eq!(at(&headers, 0), Some(("1.1.1.1:0".to_owned(), true)));
-        append_list(&mut headers, name::X_FORWARDED_FOR, &HeaderValue::from_static("2.2.2.2"));
+        append_list(&mut headers, name::X_FORWARDED_FOR, &HeaderValue::from_static("2.2.2.2"), ",");
         assert_eq!(headers.get_str(&name::X_FORWARDED_FOR), Some("1.1.1.1,2.2.2.2"));
         assert_eq!(at(&headers, 0), Some(("2.2.2.2:0".to_owned(), false)));
         assert_eq!(at(&headers, 1), Some(("1.1.1.1:0".to_owned(), false)));

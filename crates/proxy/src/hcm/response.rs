@@ -31,12 +31,12 @@ pub(super) fn complete(
         }
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
     }
+    if let Some(via) = &context.http.via {
+        super::request::append_list(&mut head.headers, header::VIA, via, ", ");
+    }
     let Some(request) = request else { return };
     let wants_id = plan.always_set_request_id_in_response || request.headers.contains(&name::X_ENVOY_FORCE_TRACE);
     if wants_id && let Some(id) = request.headers.get(&name::X_REQUEST_ID) {
         head.headers.insert(name::X_REQUEST_ID, id.clone());
-    }
-    if let Some(via) = &context.http.via {
-        super::request::append_list(&mut head.headers, header::VIA, via);
     }
 }

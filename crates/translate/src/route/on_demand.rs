@@ -37,7 +37,7 @@ impl Generator for VirtualHosts {
         let domain = without_port(authority).to_lowercase();
         let found = view.scope.egress_for_port(port).and_then(|egress| find(&view, egress, port, &domain));
         let target = match found {
-            Some(Host { routes, session, .. }) => Target::Host { routes, session },
+            Some(Host { routes, session, .. }) => Target::Host(Box::new(routes), session),
             None => Target::Nobody(sidecar::catch_all(&view)),
         };
         Some(OnDemandHost { name: name.into(), domain, policy: super::policy(&view), target })

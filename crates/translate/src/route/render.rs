@@ -43,8 +43,8 @@ pub fn on_demand_host(spec: &OnDemandHost) -> VirtualHost {
     let domains = vec![spec.domain.clone()];
     let name = spec.name.to_string();
     match &spec.target {
-        Target::Host { routes, session } => {
-            let (routes, session) = (routes.clone(), session.clone());
+        Target::Host(routes, session) => {
+            let (routes, session) = (Routes::clone(routes), session.clone());
             virtual_host(&Host { name, domains, routes, require_tls: false, session }, &spec.policy)
         }
         Target::Nobody(kind) => VirtualHost { name, domains, ..catch_all(kind, &spec.policy).unwrap_or_default() },
@@ -67,7 +67,7 @@ fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
         routes,
         require_tls: if host.require_tls { TlsRequirementType::All } else { TlsRequirementType::None } as i32,
         include_request_attempt_count: policy.attempt_count,
-        typed_per_filter_config: host.session.iter().map(|own| rule::session(own)).collect(),
+        typed_per_filter_config: host.session.iter().map(rule::session).collect(),
         ..VirtualHost::default()
     }
 }

@@ -33,10 +33,7 @@ pub struct OnDemandHost {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
-    Host {
-        routes: Routes,
-        session: Option<PersistentSession>,
-    },
+    Host(Box<Routes>, Option<PersistentSession>),
     /// No service and no rule has the host.
     Nobody(CatchAll),
 }

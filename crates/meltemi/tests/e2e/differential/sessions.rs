@@ -48,7 +48,7 @@ fn per_route(random: &mut Random) -> Value {
 }
 
 fn add_cluster(plan: &mut Plan<'_>, random: &mut Random) {
-    let statuses = ["HEALTHY", "HEALTHY", "HEALTHY", "UNHEALTHY", "DRAINING", "DEGRADED"];
+    let statuses = ["HEALTHY", "HEALTHY", "HEALTHY", "UNHEALTHY", "DRAINING", "UNHEALTHY"];
     let endpoint = |(address, status): (&SocketAddr, &str)| json!({ "endpoint": { "address": socket(*address) }, "health_status": status });
     let endpoints: Vec<Value> = plan.setup.backends.plain.iter().zip(statuses).map(endpoint).collect();
     let mut common = json!({ "healthy_panic_threshold": { "value": 0 } });
@@ -57,7 +57,7 @@ fn add_cluster(plan: &mut Plan<'_>, random: &mut Random) {
         common["override_host_status"] = json!({ "statuses": random.some(&all, 60) });
     }
     plan.cluster(json!({
-        "name": "sessions", "type": "STATIC", "connect_timeout": "2s", "lb_policy": "MAGLEV", "common_lb_config": common,
+        "name": "sessions", "type": "STATIC", "circuit_breakers": { "thresholds": [{ "max_retries": 1000 }] }, "connect_timeout": "2s", "lb_policy": "MAGLEV", "common_lb_config": common,
         "load_assignment": { "cluster_name": "sessions", "endpoints": [{ "lb_endpoints": endpoints }] },
     }));
 }
@@ -78,7 +78,7 @@ fn kept(random: &mut Random, plan: &Plan<'_>) -> String {
 }
 
 fn request(random: &mut Random, plan: &Plan<'_>) -> String {
-    let path = random.pick(&["/a", "/a/b", "/ab?x", "/b", "/own"]);
+    let path = random.pick(&["/a", "/a/b", "/ab?x=1", "/b", "/own"]);
     let mut text = format!("GET {path} HTTP/1.1\r\nhost: sessions.example\r\nx-test-id: @ID@\r\n");
     text += &format!("x-key: {}\r\n", random.below(20));
     if random.chance(70) {
