@@ -48,8 +48,8 @@ fn host(mesh: &Mesh) -> Value {
 
 #[test]
 fn hosts_and_routes_have_the_sessions_of_their_service() {
-    let cookie = json!({ "cookie": { "name": "mine", "path": "/cart" } });
-    let labelled = "istio.io/persistent-session: 'mine:/cart'";
+    let cookie = json!({ "cookie": { "name": "mine", "path": "/" } });
+    let labelled = "istio.io/persistent-session: mine";
     let plain = mesh(labelled, "", true);
     assert_eq!(state(&host(&plain)["typed_per_filter_config"]), cookie);
     let header = mesh("istio.io/persistent-session-header: x-mine", "", true);

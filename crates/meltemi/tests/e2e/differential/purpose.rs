@@ -84,6 +84,10 @@ pub fn alike(line: &str) -> String {
     if let Some((before, _)) = line.split_once("TLS_error:") {
         return before.to_owned();
     }
+    // Each side has a port of its own.
+    if line.starts_with("body x-forwarded-port: ") {
+        return "body x-forwarded-port".to_owned();
+    }
     if line.starts_with("tcp date: ") {
         return "tcp date".to_owned();
     }
