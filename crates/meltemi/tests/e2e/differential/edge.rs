@@ -33,11 +33,11 @@ fn settings(random: &mut Random) -> Value {
         "normalize_path": random.chance(60),
         "merge_slashes": random.chance(40),
         "path_with_escaped_slashes_action":
-            random.pick(&["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"]),
+            random.pick(&["KEEP_UNCHANGED", "UNESCAPE_AND_FORWARD"]),
         "use_remote_address": random.chance(50),
         "xff_num_trusted_hops": random.below(3),
         "common_http_protocol_options": {
-            "headers_with_underscores_action": random.pick(&["ALLOW", "REJECT_REQUEST", "DROP_HEADER"]),
+            "headers_with_underscores_action": random.pick(&["ALLOW", "DROP_HEADER"]),
         },
     });
     for (key, value) in [
