@@ -8,6 +8,7 @@ mod http;
 mod l4;
 mod listener_set;
 mod reference;
+mod rule;
 
 pub use gateway::*;
 pub use grant::*;
@@ -16,6 +17,7 @@ pub use http::*;
 pub use l4::*;
 pub use listener_set::*;
 pub use reference::*;
+pub use rule::{FilteredBackend, RouteRule, RuledRoute};
 
 /// The group of the API.
 pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -4,8 +4,8 @@ use crate::error::{Problem, reason};
 use crate::reference::{GroupKind, HOSTNAME, SERVICE, SERVICE_IMPORT};
 use crate::route::Context;
 use meltemi_config::Str;
-use meltemi_config::gateway_api::BackendRef;
-use meltemi_config::networking::{Destination, PortSelector};
+use meltemi_config::gateway_api::{BackendRef, FilteredBackend};
+use meltemi_config::networking::{Destination, Headers, HttpDirectResponse, HttpRouteDestination, PortSelector};
 
 /// Who names a backend.
 #[derive(Clone, Copy)]
@@ -65,4 +65,29 @@ pub fn weighted<T>(backends: &[T], weight: impl Fn(&T) -> i32) -> Vec<(&T, i32)>
         *weight = 0;
     }
     some
+}
+
+/// Where a rule of HTTP sends requests to, with what `headers` makes of each backend's filters; `None`: to nobody.
+pub fn destinations<B: FilteredBackend>(
+    context: &Context<'_>,
+    from: From<'_>,
+    backends: &[B],
+    headers: impl Fn(&[B::Filter]) -> Result<Option<Headers>, Problem>,
+) -> Result<Option<(Vec<HttpRouteDestination>, Option<Problem>)>, Problem> {
+    let some = weighted(backends, |own| own.backend().weight());
+    if some.is_empty() {
+        return Ok(None);
+    }
+    let (mut all, mut invalid) = (Vec::new(), None);
+    for (own, weight) in some {
+        let (destination, problem) = destination(context, from, &own.backend())?;
+        invalid = problem.or(invalid);
+        all.push(HttpRouteDestination { destination, weight, headers: headers(own.filters())? });
+    }
+    Ok(Some((all, invalid)))
+}
+
+/// The answer of a rule that sends requests to nobody.
+pub fn nobody() -> HttpDirectResponse {
+    HttpDirectResponse { status: 500, body: None }
 }

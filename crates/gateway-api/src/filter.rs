@@ -7,7 +7,7 @@ use meltemi_config::gateway_api::{
     HttpUrlRewriteFilter,
 };
 use meltemi_config::networking::{
-    CorsPolicy, HeaderOperations, HttpRedirect, HttpRewrite, Percent, RedirectPort, RegexRewrite, StringMatch,
+    CorsPolicy, HeaderOperations, Headers, HttpRedirect, HttpRewrite, Percent, RedirectPort, RegexRewrite, StringMatch,
     UnmatchedPreflights,
 };
 use meltemi_matchers::quoted;
@@ -25,7 +25,22 @@ pub fn unsupported(kind: &str) -> Problem {
     Problem::new(reason::INVALID_FILTER, format!("unsupported filter type {kind:?}"))
 }
 
-pub fn headers(filter: &HttpHeaderFilter) -> Result<HeaderOperations, Problem> {
+/// Adds what filters do to the headers of requests and of responses.
+pub fn modify(
+    headers: &mut Option<Headers>,
+    request: Option<&HttpHeaderFilter>,
+    response: Option<&HttpHeaderFilter>,
+) -> Result<(), Problem> {
+    if let Some(modifier) = request {
+        headers.get_or_insert_default().request = Some(operations(modifier)?);
+    }
+    if let Some(modifier) = response {
+        headers.get_or_insert_default().response = Some(operations(modifier)?);
+    }
+    Ok(())
+}
+
+fn operations(filter: &HttpHeaderFilter) -> Result<HeaderOperations, Problem> {
     let valid = |value: &str| value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
     if let Some(wrong) = filter.set.iter().chain(&filter.add).find(|header| !valid(&header.value)) {
         let message = format!("header {:?} value contains invalid characters", wrong.name);

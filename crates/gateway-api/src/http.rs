@@ -3,90 +3,55 @@
 use crate::backend::{self, From, destination};
 use crate::error::{Problem, joined};
 use crate::filter;
-use crate::reference::HTTP_ROUTE;
-use crate::route::{Bindings, Context, Converted, Keyed, Route, Rules, http_services};
+use crate::reference::{GroupKind, HTTP_ROUTE};
+use crate::route::{Context, Converted, HttpKind};
+use meltemi_config::Str;
 use meltemi_config::gateway_api::{
-    HttpBackendRef, HttpPathMatch, HttpRequestMirrorFilter, HttpRoute as Api, HttpRouteFilter, HttpRouteFilterType,
-    HttpRouteMatch, HttpRouteRetry, HttpRouteRule, PathMatchType, ValueMatchType,
+    HttpPathMatch, HttpRequestMirrorFilter, HttpRoute as Api, HttpRouteFilter, HttpRouteFilterType, HttpRouteMatch,
+    HttpRouteRetry, HttpRouteRule, PathMatchType, ValueMatchType,
 };
-use meltemi_config::networking::{
-    Headers, HttpDirectResponse, HttpMatchRequest, HttpMirrorPolicy, HttpRetry, HttpRoute, HttpRouteDestination,
-    StringMatch,
-};
-use meltemi_config::{Meta, Str};
+use meltemi_config::networking::{Headers, HttpMatchRequest, HttpMirrorPolicy, HttpRetry, HttpRoute, StringMatch};
 
 /// Failures before the upstream can have acted, which a `retry` always covers.
 const RETRY_ON: [&str; 4] = ["connect-failure", "refused-stream", "unavailable", "cancelled"];
 /// What Istio retries by default.
 const DEFAULT_ATTEMPTS: i32 = 2;
 
-/// The VirtualServices of every HTTPRoute.
-pub fn routes(context: &Context<'_>) -> Vec<Keyed> {
-    let of_one = |(meta, spec): (&Meta, &Api)| {
-        let route = view(meta, spec);
-        http_services(context, &route, &bindings(context, &route, spec))
-    };
-    context.catalogue.all::<Api>().flat_map(of_one).collect()
-}
+impl HttpKind for Api {
+    const GROUP_KIND: GroupKind<'static> = HTTP_ROUTE;
 
-/// The route without its rules.
-pub fn view<'a>(meta: &'a Meta, spec: &'a Api) -> Route<'a> {
-    Route { kind: HTTP_ROUTE, meta, parents: &spec.parent_refs, hostnames: &spec.hostnames }
-}
-
-pub fn bindings<'a>(context: &'a Context<'_>, route: &Route<'a>, spec: &Api) -> Bindings<'a, HttpRoute> {
-    Bindings::of(context, route, |mesh| rules(context, route.meta, spec, mesh))
-}
-
-/// One rule for each match, as precedence goes by matches.
-fn rules(context: &Context<'_>, meta: &Meta, spec: &Api, mesh: bool) -> Rules<HttpRoute> {
-    let from = From { kind: HTTP_ROUTE, namespace: &meta.namespace, grants: !mesh };
-    let each = spec.rules.iter().enumerate().flat_map(|(position, rule)| {
-        let all = rule.matches.iter().map(Some).collect::<Vec<_>>();
-        let all = if all.is_empty() { vec![None] } else { all };
-        let name = rule_name(rule.name.as_ref(), meta, position);
-        all.into_iter().map(move |condition| (name.clone(), rule, condition))
-    });
-    each.map(|(name, rule, condition)| convert(context, from, rule, (name, condition))).collect()
-}
-
-/// A rule's own name, or one that says where it stands.
-pub fn rule_name(own: Option<&Str>, meta: &Meta, position: usize) -> Str {
-    own.cloned().unwrap_or_else(|| format!("{}.{}.{position}", meta.namespace, meta.name).into())
-}
-
-fn convert(
-    context: &Context<'_>,
-    from: From<'_>,
-    rule: &HttpRouteRule,
-    (name, condition): (Str, Option<&HttpRouteMatch>),
-) -> Converted<HttpRoute> {
-    let matches = condition.map(match_request).into_iter().collect();
-    let mut out = HttpRoute { name, matches, ..HttpRoute::default() };
-    let unmirrored = filters(context, from, &rule.filters, &mut out)?;
-    out.retries = rule.retry.as_ref().map(retries);
-    if let Some(timeouts) = &rule.timeouts {
-        out.timeout = timeouts.request.filter(|limit| !limit.is_zero());
-        let attempt = timeouts.backend_request.filter(|limit| !limit.is_zero());
-        match (&mut out.retries, attempt) {
-            (Some(retries), Some(attempt)) => retries.per_try_timeout = Some(attempt),
-            (None, Some(attempt)) => out.timeout = Some(attempt),
-            (_, None) => {}
+    fn convert(
+        context: &Context<'_>,
+        from: From<'_>,
+        rule: &HttpRouteRule,
+        (name, condition): (Str, Option<&HttpRouteMatch>),
+    ) -> Converted<HttpRoute> {
+        let matches = condition.map(match_request).into_iter().collect();
+        let mut out = HttpRoute { name, matches, ..HttpRoute::default() };
+        let unmirrored = filters(context, from, &rule.filters, &mut out)?;
+        limits(rule, &mut out);
+        match backend::destinations(context, from, &rule.backend_refs, header_filters)? {
+            Some((route, invalid)) => {
+                out.route = route;
+                return Ok((out, joined(invalid, unmirrored)));
+            }
+            None if out.redirect.is_none() => out.direct_response = Some(backend::nobody()),
+            None => {}
         }
+        Ok((out, unmirrored))
     }
-    let weight = |to: &HttpBackendRef| to.weight.unwrap_or(1);
-    let nobody = rule.backend_refs.iter().map(weight).all(|weight| weight == 0);
-    if nobody && out.redirect.is_none() {
-        out.direct_response = Some(HttpDirectResponse { status: 500, body: None });
-        return Ok((out, unmirrored));
+}
+
+fn limits(rule: &HttpRouteRule, out: &mut HttpRoute) {
+    out.retries = rule.retry.as_ref().map(retries);
+    let Some(timeouts) = &rule.timeouts else { return };
+    out.timeout = timeouts.request.filter(|limit| !limit.is_zero());
+    let attempt = timeouts.backend_request.filter(|limit| !limit.is_zero());
+    match (&mut out.retries, attempt) {
+        (Some(retries), Some(attempt)) => retries.per_try_timeout = Some(attempt),
+        (None, Some(attempt)) => out.timeout = Some(attempt),
+        (_, None) => {}
     }
-    let mut invalid = None;
-    for (to, weight) in backend::weighted(&rule.backend_refs, weight) {
-        let (destination, problem) = destination(context, from, &to.backend())?;
-        invalid = problem.or(invalid);
-        out.route.push(HttpRouteDestination { destination, weight, headers: header_filters(&to.filters)? });
-    }
-    Ok((out, joined(invalid, unmirrored)))
 }
 
 fn match_request(condition: &HttpRouteMatch) -> HttpMatchRequest {
@@ -130,7 +95,7 @@ fn filters(
     let mut unmirrored = None;
     for one in filters {
         match one.filter_type {
-            Some(Type::RequestHeaderModifier | Type::ResponseHeaderModifier) => header_filter(one, &mut out.headers)?,
+            Some(Type::RequestHeaderModifier | Type::ResponseHeaderModifier) => modify(one, &mut out.headers)?,
             Some(Type::RequestRedirect) => out.redirect = one.request_redirect.as_ref().map(filter::redirect),
             Some(Type::UrlRewrite) => out.rewrite = one.url_rewrite.as_ref().and_then(filter::rewrite),
             Some(Type::Cors) => out.cors_policy = one.cors.as_ref().map(filter::cors),
@@ -162,14 +127,8 @@ pub fn mirrored(
     }
 }
 
-fn header_filter(one: &HttpRouteFilter, headers: &mut Option<Headers>) -> Result<(), Problem> {
-    if let Some(modifier) = &one.request_header_modifier {
-        headers.get_or_insert_default().request = Some(filter::headers(modifier)?);
-    }
-    if let Some(modifier) = &one.response_header_modifier {
-        headers.get_or_insert_default().response = Some(filter::headers(modifier)?);
-    }
-    Ok(())
+fn modify(one: &HttpRouteFilter, headers: &mut Option<Headers>) -> Result<(), Problem> {
+    filter::modify(headers, one.request_header_modifier.as_ref(), one.response_header_modifier.as_ref())
 }
 
 /// The filters of a backend, which can change headers and nothing else.
@@ -178,7 +137,7 @@ fn header_filters(filters: &[HttpRouteFilter]) -> Result<Option<Headers>, Proble
     let mut headers = None;
     for one in filters {
         match one.filter_type {
-            Some(Type::RequestHeaderModifier | Type::ResponseHeaderModifier) => header_filter(one, &mut headers)?,
+            Some(Type::RequestHeaderModifier | Type::ResponseHeaderModifier) => modify(one, &mut headers)?,
             other => return Err(filter::unsupported(other.map_or("", |kind| kind.as_str()))),
         }
     }

@@ -29,6 +29,7 @@ pub use catalogue::Catalogue;
 pub use instances::{GatewayService, Services};
 pub use report::statuses;
 
+use meltemi_config::gateway_api::{GrpcRoute, HttpRoute};
 use meltemi_config::kube::Secret;
 use meltemi_config::networking::{Gateway, VirtualService};
 use meltemi_model::{Changes, ConfigRef, ObjectKey, Shared, Update};
@@ -67,8 +68,8 @@ pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
     let gateways = gateway::all(catalogue, domain);
     let made = || gateways.iter().flat_map(|gateway| &gateway.made);
     let context = route::Context { catalogue, domain, parents: parent::Parents::of(made()) };
-    let mut http = http::routes(&context);
-    http.extend(grpc::routes(&context));
+    let mut http = route::all_http_services::<HttpRoute>(&context);
+    http.extend(route::all_http_services::<GrpcRoute>(&context));
     let mut virtual_services = merge::merged(http);
     virtual_services.extend(l4::routes(&context).into_iter().map(|config| (config.key(), Shared::new(config))));
     let valid = || made().filter(|made| made.valid);

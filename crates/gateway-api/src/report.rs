@@ -7,12 +7,12 @@ use crate::gateway::{Outcome, SetOutcome};
 use crate::instances::{Reach, Services};
 use crate::listener::Report;
 use crate::parent::{Bound, ParentKind, text};
-use crate::route::{Context, Rules};
+use crate::route::{self, Context, Rules};
 use crate::status::{
     Address, ClassStatus, Condition, Draft, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteParentStatus,
     RouteStatus, Status,
 };
-use crate::{gateway, grpc, http, l4};
+use crate::{gateway, l4};
 use meltemi_config::gateway_api::{
     FrontendValidationMode, GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ParentReference, TcpRoute, TlsRoute,
 };
@@ -79,8 +79,8 @@ fn routes(context: &Context<'_>, all: &mut BTreeMap<Key, Status>, attached: &mut
             }
         };
     }
-    report!(HttpRoute, Kind::HttpRoute, http::view, http::bindings);
-    report!(GrpcRoute, Kind::GrpcRoute, grpc::view, grpc::bindings);
+    report!(HttpRoute, Kind::HttpRoute, route::http_view, route::http_bindings);
+    report!(GrpcRoute, Kind::GrpcRoute, route::http_view, route::http_bindings);
     report!(TcpRoute, Kind::TcpRoute, l4::tcp_view, l4::tcp_bindings);
     report!(TlsRoute, Kind::TlsRoute, l4::tls_view, l4::tls_bindings);
 }

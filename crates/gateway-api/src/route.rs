@@ -1,12 +1,13 @@
 //! What all kinds of routes have in common: parents, hosts, and the VirtualServices that they become.
 
+use crate::backend::From;
 use crate::catalogue::Catalogue;
 use crate::error::Problem;
 use crate::parent::{Bound, ParentKind, Parents, bound};
 use crate::reference::GroupKind;
-use meltemi_config::gateway_api::ParentReference;
+use meltemi_config::gateway_api::{ParentReference, RouteRule, RuledRoute};
 use meltemi_config::networking::{HttpMatchRequest, HttpRoute, VirtualService};
-use meltemi_config::{Meta, Str};
+use meltemi_config::{Meta, Resource, Str};
 use meltemi_model::{Config, config, semantics};
 use std::sync::Arc;
 
@@ -89,6 +90,58 @@ impl<'a, T> Bindings<'a, T> {
     }
 }
 
+/// A kind of route that becomes rules of HTTP.
+pub trait HttpKind: RuledRoute + Resource {
+    const GROUP_KIND: GroupKind<'static>;
+
+    /// One rule, named, for one of its matches; without one every request is meant.
+    fn convert(
+        context: &Context<'_>,
+        from: From<'_>,
+        rule: &Self::Rule,
+        matched: (Str, Option<&<Self::Rule as RouteRule>::Match>),
+    ) -> Converted<HttpRoute>;
+}
+
+/// The route without its rules.
+pub fn http_view<'a, R: HttpKind>(meta: &'a Meta, spec: &'a R) -> Route<'a> {
+    Route { kind: R::GROUP_KIND, meta, parents: spec.parent_refs(), hostnames: spec.hostnames() }
+}
+
+/// One rule for each match, as precedence goes by matches.
+pub fn http_bindings<'a, R: HttpKind>(
+    context: &'a Context<'_>,
+    route: &Route<'a>,
+    spec: &R,
+) -> Bindings<'a, HttpRoute> {
+    let of_rule = |from, position, rule: &R::Rule| {
+        let all = rule.matches().iter().map(Some);
+        let every = rule.matches().is_empty().then_some(None);
+        let name = rule_name(rule.name(), route.meta, position);
+        let convert = |matched| R::convert(context, from, rule, (name.clone(), matched));
+        all.chain(every).map(convert).collect::<Vec<_>>()
+    };
+    Bindings::of(context, route, |mesh| {
+        let from = From { kind: R::GROUP_KIND, namespace: &route.meta.namespace, grants: !mesh };
+        let each = spec.rules().iter().enumerate();
+        each.flat_map(|(position, rule)| of_rule(from, position, rule)).collect()
+    })
+}
+
+/// A rule's own name, or one that says where it stands.
+fn rule_name(own: Option<&Str>, meta: &Meta, position: usize) -> Str {
+    own.cloned().unwrap_or_else(|| format!("{}.{}.{position}", meta.namespace, meta.name).into())
+}
+
+/// The VirtualServices of every route of a kind.
+pub fn all_http_services<R: HttpKind>(context: &Context<'_>) -> Vec<Keyed> {
+    let of_one = |(meta, spec): (&Meta, &R)| {
+        let route = http_view(meta, spec);
+        http_services(context, &route, &http_bindings(context, &route, spec))
+    };
+    context.catalogue.all::<R>().flat_map(of_one).collect()
+}
+
 /// A VirtualService of one route, parent and host. Those with one key become one.
 #[derive(Clone, Debug)]
 pub struct Keyed {
@@ -98,7 +151,7 @@ pub struct Keyed {
 }
 
 /// The VirtualServices of a route of HTTP.
-pub fn http_services(context: &Context<'_>, route: &Route<'_>, bindings: &Bindings<'_, HttpRoute>) -> Vec<Keyed> {
+fn http_services(context: &Context<'_>, route: &Route<'_>, bindings: &Bindings<'_, HttpRoute>) -> Vec<Keyed> {
     let mut all = Vec::new();
     for bound in bindings.admitted() {
         let (rules, hosts, key) = if bound.is_mesh() {

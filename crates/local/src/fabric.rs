@@ -102,7 +102,7 @@ struct Fabric<'a> {
     statuses: pod::Statuses,
     running: BTreeMap<String, Running>,
     objects: Vec<Object>,
-    wanted: BTreeSet<String>,
+    wanted: BTreeMap<String, Arc<Replica>>,
     /// Why the replicas are not those that the manifests ask for.
     unrunnable: Vec<Problem>,
     published: Option<(Ipv4Addr, Vec<Publish>)>,
@@ -163,7 +163,7 @@ impl Fabric<'_> {
             statuses,
             running: BTreeMap::new(),
             objects: Vec::new(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             unrunnable: Vec::new(),
             published: None,
             files: Files::default(),
@@ -307,11 +307,23 @@ impl Fabric<'_> {
         if !self.announced {
             desired.warnings.into_iter().for_each(|warning| self.say(manifests::placed(warning).to_string()));
         }
-        self.wanted = desired.list.iter().map(|replica| replica.key()).collect();
-        let missing: Vec<_> =
-            desired.list.iter().filter(|replica| !self.running.contains_key(&replica.key())).collect();
+        self.wanted = desired.list.into_iter().map(|replica| (replica.key(), replica)).collect();
+        for (key, running) in &mut self.running {
+            if self.wanted.contains_key(key) {
+                running.retired = None;
+            } else {
+                running.retired.get_or_insert_with(Instant::now);
+            }
+        }
+        self.start_missing()
+    }
+
+    /// Starts what is wanted and does not run, and tells discovery what runs.
+    fn start_missing(&mut self) -> Result<(), LocalError> {
+        let missing = self.wanted.iter().filter(|(key, _)| !self.running.contains_key(*key));
+        let missing: Vec<_> = missing.map(|(_, replica)| Arc::clone(replica)).collect();
         let mut starting = Vec::new();
-        for replica in missing {
+        for replica in &missing {
             starting.push(self.begin(replica)?);
         }
         let links: Vec<_> = starting.iter().map(|running| (running.slot, running.handle.thread)).collect();
@@ -320,13 +332,6 @@ impl Fabric<'_> {
         }
         let started: Vec<_> = starting.iter().map(|running| running.replica.key()).collect();
         self.running.extend(starting.into_iter().map(|running| (running.replica.key(), running)));
-        for (key, running) in &mut self.running {
-            if self.wanted.contains(key) {
-                running.retired = None;
-            } else {
-                running.retired.get_or_insert_with(Instant::now);
-            }
-        }
         // The documents first: a proxy that asks discovery who it is must be found.
         self.sync()?;
         for key in started {
@@ -424,10 +429,11 @@ impl Fabric<'_> {
                 Ok(())
             }
             Status::Ended => {
-                let slot = running.slot;
+                let (slot, stopped) = (running.slot, running.stopping);
                 self.running.remove(&key);
                 self.slots.release(slot);
-                self.sync()
+                // It may have been wanted again while it stopped.
+                if stopped && self.wanted.contains_key(&key) { self.start_missing() } else { self.sync() }
             }
         }
     }
@@ -437,7 +443,7 @@ impl Fabric<'_> {
         let starting: BTreeSet<_> = self
             .running
             .iter()
-            .filter(|(key, running)| self.wanted.contains(*key) && !running.ready)
+            .filter(|(key, running)| self.wanted.contains_key(*key) && !running.ready)
             .map(|(_, running)| running.replica.workload())
             .collect();
         let mut changed = false;
@@ -506,6 +512,6 @@ impl Fabric<'_> {
     }
 
     fn complete(&self) -> bool {
-        self.wanted.iter().all(|key| self.running.get(key).is_some_and(|running| running.ready))
+        self.wanted.keys().all(|key| self.running.get(key).is_some_and(|running| running.ready))
     }
 }

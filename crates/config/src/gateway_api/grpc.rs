@@ -1,7 +1,8 @@
 //! GRPCRoute.
 
+use super::rule::{RouteRule, RuledRoute, filtered_backend, ruled_route};
 use super::{
-    BackendRef, HttpHeaderFilter, HttpRequestMirrorFilter, ParentReference, SessionPersistence, ValueMatchType,
+    HttpHeaderFilter, HttpHeaderMatch, HttpRequestMirrorFilter, ParentReference, SessionPersistence, ValueMatchType,
 };
 use crate::wire::{Ignored, Str, enumeration, message};
 
@@ -27,7 +28,7 @@ message! {
     /// All of it must hold.
     struct GrpcRouteMatch {
         method: Option<GrpcMethodMatch>,
-        headers: Vec<GrpcHeaderMatch>,
+        headers: Vec<HttpHeaderMatch>,
     }
 
     /// At least one of service and method.
@@ -36,13 +37,6 @@ message! {
         match_type: ValueMatchType,
         service: Option<Str>,
         method: Option<Str>,
-    }
-
-    struct GrpcHeaderMatch {
-        #[serde(rename = "type")]
-        match_type: ValueMatchType,
-        name: Str,
-        value: Str,
     }
 
     /// One of the fields, which `filter_type` names.
@@ -54,32 +48,10 @@ message! {
         request_mirror: Option<HttpRequestMirrorFilter>,
         extension_ref: Option<Ignored>,
     }
-
-    /// A [`BackendRef`] with filters of its own.
-    struct GrpcBackendRef {
-        group: Option<Str>,
-        kind: Option<Str>,
-        name: Str,
-        namespace: Option<Str>,
-        port: Option<u32>,
-        weight: Option<i32>,
-        filters: Vec<GrpcRouteFilter>,
-    }
 }
 
-impl GrpcBackendRef {
-    /// What it names, without the filters.
-    pub fn backend(&self) -> BackendRef {
-        BackendRef {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-            name: self.name.clone(),
-            namespace: self.namespace.clone(),
-            port: self.port,
-            weight: self.weight,
-        }
-    }
-}
+filtered_backend!(GrpcBackendRef, GrpcRouteFilter);
+ruled_route!(GrpcRoute, GrpcRouteRule, GrpcRouteMatch, GrpcBackendRef);
 
 enumeration! {
     enum GrpcRouteFilterType {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rule::{RouteRule, RuledRoute, filtered_backend, ruled_route};
 use super::{BackendRef, ParentReference};
 use crate::wire::{Ignored, Str, enumeration, message};
 
@@ -125,17 +126,6 @@ message! {
         max_age: Option<i32>,
     }
 
-    /// A [`BackendRef`] with filters of its own.
-    struct HttpBackendRef {
-        group: Option<Str>,
-        kind: Option<Str>,
-        name: Str,
-        namespace: Option<Str>,
-        port: Option<u32>,
-        weight: Option<i32>,
-        filters: Vec<HttpRouteFilter>,
-    }
-
     /// Zero: none.
     struct HttpRouteTimeouts {
         #[serde(with = "crate::wire::gateway_duration")]
@@ -170,19 +160,8 @@ message! {
     }
 }
 
-impl HttpBackendRef {
-    /// What it names, without the filters.
-    pub fn backend(&self) -> BackendRef {
-        BackendRef {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-            name: self.name.clone(),
-            namespace: self.namespace.clone(),
-            port: self.port,
-            weight: self.weight,
-        }
-    }
-}
+filtered_backend!(HttpBackendRef, HttpRouteFilter);
+ruled_route!(HttpRoute, HttpRouteRule, HttpRouteMatch, HttpBackendRef);
 
 enumeration! {
     enum PathMatchType {

@@ -5,6 +5,7 @@ mod gateway;
 mod grpc;
 mod http;
 mod l4;
+mod rule;
 
 pub(super) use gateway::{gateway, gateway_class, listener_set};
 pub(super) use grpc::grpc_route;

@@ -12,7 +12,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 use meltemi_net::sniff::ClientHello;
-use quinn::{ConnectionError, ReadError, WriteError};
+use quinn::{ConnectionError, ReadError};
 use tokio::{runtime::LocalOptions, task::spawn_local};
 
 use super::*;
@@ -36,7 +36,23 @@ impl Choose for Only {
 }
 
 /// What the server saw of its requests: heads, bodies, how they ended.
-type Seen = Rc<RefCell<Vec<String>>>;
+#[derive(Clone, Default)]
+struct Seen(Rc<(RefCell<Vec<String>>, tokio::sync::Notify)>);
+
+impl Seen {
+    fn push(&self, text: impl Into<String>) {
+        self.0.0.borrow_mut().push(text.into());
+        self.0.1.notify_one();
+    }
+
+    /// All of it, once there is so much.
+    async fn at_least(&self, count: usize) -> Vec<String> {
+        while self.0.0.borrow().len() < count {
+            self.0.1.notified().await;
+        }
+        self.0.0.borrow().clone()
+    }
+}
 
 struct Peers {
     client: quinn::Connection,
@@ -82,7 +98,7 @@ async fn connect(name: &str) -> Result<Peers, ConnectionError> {
     let endpoint = Endpoint::new(socket, server.clone()).unwrap();
     let address = endpoint.local_addr().unwrap();
     let (seen, leave) = (Seen::default(), Rc::new(tokio::sync::Notify::new()));
-    spawn_local(serve(endpoint, Arc::new(Only(server)), Rc::clone(&seen), Rc::clone(&leave)));
+    spawn_local(serve(endpoint, Arc::new(Only(server)), seen.clone(), Rc::clone(&leave)));
     let mut own = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     own.set_default_client_config(client);
     let client = own.connect(address, name).unwrap().await?;
@@ -115,22 +131,25 @@ async fn drive(mut connection: ServerConnection, seen: &Seen, leave: &tokio::syn
             }
         };
         let Some(pending) = pending else { return };
-        let seen = Rc::clone(seen);
+        let seen = seen.clone();
         spawn_local(async move {
             match pending.head().await {
                 Ok((head, stream)) => answer(head, stream, &seen).await,
-                Err(refusal) => seen.borrow_mut().push(format!("{refusal:?}")),
+                Err(refusal) => seen.push(format!("{refusal:?}")),
             }
         });
     }
 }
 
-/// Answers with what came; `/wait` waits for the client to give up, `/large` sends a mebibyte, `/abort` breaks off.
+/// Answers with what came; `/tell` says at once that it came, `/wait` waits for the client to give up, `/large` sends a mebibyte, `/abort` breaks off.
 async fn answer(head: RequestHead, mut stream: ServerStream, seen: &Seen) {
     let path = head.path.as_str().to_owned();
     if path == "/wait" {
         poll_fn(|cx| stream.poll_closed(cx)).await;
-        return seen.borrow_mut().push("gone".into());
+        return seen.push("gone");
+    }
+    if path == "/tell" {
+        seen.push("begun");
     }
     let mut text = format!("{} {path} {}", head.method, stream.request_ended());
     loop {
@@ -138,10 +157,10 @@ async fn answer(head: RequestHead, mut stream: ServerStream, seen: &Seen) {
             Ok(Some(Frame::Data(data))) => text += &format!(" {}", data.len()),
             Ok(Some(Frame::Trailers(trailers))) => text += &format!(" {trailers:?}"),
             Ok(None) => break,
-            Err(error) => return seen.borrow_mut().push(format!("{error}")),
+            Err(error) => return seen.push(error.to_string()),
         }
     }
-    seen.borrow_mut().push(text);
+    seen.push(text);
     let mut response = ResponseHead::new(StatusCode::OK);
     response.headers.append(http::header::SERVER, HeaderValue::from_static("s"));
     stream.send_head(&response, false);
@@ -238,7 +257,7 @@ fn a_request_is_answered_with_head_body_and_trailers() {
         let body = [&head("POST", "/b", &line("content-length", "3"))[..], &frame(0x21, b"unknown"), &frame(0, b"ab")];
         let more = [&frame(0, b"c")[..], &frame(frame::HEADERS, &[&[0, 0], &line("x-end", "1")[..]].concat())];
         ask(&peers.client, &[body.concat(), more.concat()].concat()).await;
-        let seen = peers.seen.borrow().clone();
+        let seen = peers.seen.at_least(2).await;
         assert_eq!(seen[0], "GET / true", "a request without a body is known to have none");
         assert!(seen[1].starts_with("POST /b false 2 1 ") && seen[1].contains("x-end"), "{seen:?}");
         let (outcome, answer) = ask(&peers.client, &head("GET", "/large", &[])).await;
@@ -370,21 +389,13 @@ fn a_client_that_gives_up_is_noticed_whether_or_not_it_has_said_all() {
             tokio::task::yield_now().await;
         }
         recv.stop(quinn::VarInt::from_u32(0x10c)).unwrap();
-        while peers.seen.borrow().is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert_eq!(peers.seen.borrow()[..], ["gone"]);
+        assert_eq!(peers.seen.at_least(1).await, ["gone"]);
         // In the middle of its body.
         let (mut send, _recv) = peers.client.open_bi().await.unwrap();
-        send.write_all(&[head("POST", "/", &[]), frame(0, b"ab")].concat()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        send.write_all(&[head("POST", "/tell", &[]), frame(0, b"ab")].concat()).await.unwrap();
+        peers.seen.at_least(2).await;
         send.reset(quinn::VarInt::from_u32(0x10c)).unwrap();
-        while peers.seen.borrow().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Reset before its head was read, it is gone; after, it is reset.
-        let expected = [Error::Reset(ResetReason::Remote).to_string(), "Gone".to_owned()];
-        assert!(expected.contains(&peers.seen.borrow()[1]), "{:?}", peers.seen.borrow());
+        assert_eq!(peers.seen.at_least(3).await[2], Error::Reset(ResetReason::Remote).to_string());
     });
 }
 
@@ -408,13 +419,8 @@ fn a_connection_that_leaves_serves_what_came_and_refuses_the_rest() {
         let (outcome, _) = ask(&peers.client, &head("GET", "/", &[])).await;
         assert_eq!(outcome, Outcome::Reset(0x10b));
         let (mut send, _recv) = peers.client.open_bi().await.unwrap();
-        let refused = loop {
-            match send.write(b"x").await {
-                Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(refused, WriteError::Stopped(code) if code.into_inner() == 0x10b), "{refused}");
+        send.write_all(b"x").await.unwrap();
+        assert_eq!(send.stopped().await.unwrap().map(|code| code.into_inner()), Some(0x10b));
     });
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/2 backends that leave before they have served anything: the request goes to another connection, soon.
 
+use crate::h2::{self, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OK, SETTINGS, frame};
 use crate::support::{Process, free_address, get, meltemi};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -12,25 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Far below the route's timeout, which is what ends a request that nobody cares for.
 const SOON: Duration = Duration::from_secs(5);
-const PREFACE: usize = 24;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
 
 /// What follows the settings on a connection that serves nothing.
 #[derive(Clone, Copy, Debug)]
 enum Farewell {
     GoAway,
     Close,
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
 }
 
 impl Farewell {
@@ -76,22 +64,8 @@ impl Farewell {
 }
 
 /// Answers 200 to every request.
-fn serve(mut stream: impl Read + Write) -> std::io::Result<()> {
-    stream.read_exact(&mut [0; PREFACE])?;
-    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        std::io::copy(&mut (&mut stream).take(length.into()), &mut std::io::sink())?;
-        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        match (head[3], head[4]) {
-            (SETTINGS, flags) if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?,
-            // END_STREAM and END_HEADERS; `:status: 200` by its index in HPACK's table.
-            (HEADERS, _) => stream.write_all(&frame(HEADERS, 0x5, id, &[0x88]))?,
-            _ => {}
-        }
-    }
+fn serve(stream: impl Read + Write) -> std::io::Result<()> {
+    h2::serve(stream, |id| frame(HEADERS, END_STREAM | END_HEADERS, id, &[OK]))
 }
 
 /// Says farewell on its first `leaving` connections and serves on those after.

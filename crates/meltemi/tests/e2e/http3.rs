@@ -1,6 +1,7 @@
 //! HTTP/3 by a foreign client, aioquic: our proxy, and Envoy under the same configuration; and a gateway of the fabric, whose
 //! listener comes from our discovery.
 
+use crate::h2::{self, DATA, END_HEADERS, END_STREAM, HEADERS, OK, frame};
 use crate::mesh::{Mesh, Workload, can_run, service, settles};
 use crate::support::{Backend, Process, VOLATILE, cache, envoy, free_address, meltemi};
 use serde_json::{Value, json};
@@ -204,37 +205,16 @@ impl Proxy {
 
 /// An HTTP/2 server that answers each request with a body and trailers.
 fn trailing_backend() -> SocketAddr {
-    const HEADERS: u8 = 1;
-    const SETTINGS: u8 = 4;
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = (payload.len() as u32).to_be_bytes();
-        let head = [length[1], length[2], length[3], kind, flags];
-        [&head[..], &stream.to_be_bytes(), payload].concat()
-    }
-    fn serve(mut stream: TcpStream) -> std::io::Result<()> {
-        stream.read_exact(&mut [0; 24])?;
-        stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-        loop {
-            let mut head = [0; 9];
-            stream.read_exact(&mut head)?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            std::io::copy(&mut (&mut stream).take(length.into()), &mut std::io::sink())?;
-            let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            if (head[3], head[4] & 1) == (SETTINGS, 0) {
-                stream.write_all(&frame(SETTINGS, 1, 0, &[]))?;
-            } else if head[3] == HEADERS && id > 0 {
-                stream.write_all(&frame(HEADERS, 0x4, id, &[0x88]))?;
-                stream.write_all(&frame(0, 0, id, b"body"))?;
-                // A literal: `grpc-status: 0`.
-                stream.write_all(&frame(HEADERS, 0x5, id, b"\x00\x0bgrpc-status\x010"))?;
-            }
-        }
-    }
+    let answer = |id| {
+        let trailers = b"\x00\x0bgrpc-status\x010";
+        let head = frame(HEADERS, END_HEADERS, id, &[OK]);
+        [head, frame(DATA, 0, id, b"body"), frame(HEADERS, END_HEADERS | END_STREAM, id, trailers)].concat()
+    };
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || serve(stream));
+            std::thread::spawn(move || h2::serve(stream, answer));
         }
     });
     address

@@ -15,6 +15,7 @@ mod features;
 mod foreign_ads;
 mod gateway_api;
 mod goaway;
+mod h2;
 mod http3;
 mod ipv6;
 mod load_tools;

@@ -24,6 +24,7 @@ use meltemi_proto::envoy::extensions::clusters::dns::v3::DnsCluster;
 use meltemi_proto::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use meltemi_proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+use meltemi_proto::prost_types;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,13 +178,8 @@ fn custom_cluster(
         .at("typed_config.dns_refresh_rate")?;
     dns.jitter = duration_or(config.dns_jitter.as_ref(), dns.jitter).at("typed_config.dns_jitter")?;
     dns.respect_ttl = config.respect_dns_ttl;
-    (dns.failure_base, dns.failure_max) = (dns.refresh_rate, dns.refresh_rate);
-    if let Some(rate) = &config.dns_failure_refresh_rate {
-        dns.failure_base =
-            duration(required(&rate.base_interval, "base_interval")?).at("typed_config.dns_failure_refresh_rate")?;
-        dns.failure_max = duration_or(rate.max_interval.as_ref(), dns.failure_base * 10)
-            .at("typed_config.dns_failure_refresh_rate")?;
-    }
+    let rate = config.dns_failure_refresh_rate.as_ref().map(|rate| (&rate.base_interval, &rate.max_interval));
+    (dns.failure_base, dns.failure_max) = dns_failure_rate(rate, dns.refresh_rate).at("typed_config")?;
     use meltemi_proto::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as Family;
     dns.family = match enumeration::<Family>(config.dns_lookup_family).at("typed_config.dns_lookup_family")? {
         Family::Unspecified | Family::Auto => DnsFamily::Auto,
@@ -258,13 +254,8 @@ fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
     let refresh_rate = duration_or(value.dns_refresh_rate.as_ref(), Duration::from_secs(5))
         .and_then(positive)
         .at("dns_refresh_rate")?;
-    let (mut failure_base, mut failure_max) = (refresh_rate, refresh_rate);
-    if let Some(rate) = &value.dns_failure_refresh_rate {
-        failure_base = duration(required(&rate.base_interval, "dns_failure_refresh_rate.base_interval")?)
-            .at("dns_failure_refresh_rate.base_interval")?;
-        failure_max = duration_or(rate.max_interval.as_ref(), failure_base.saturating_mul(10))
-            .at("dns_failure_refresh_rate.max_interval")?;
-    }
+    let rate = value.dns_failure_refresh_rate.as_ref().map(|rate| (&rate.base_interval, &rate.max_interval));
+    let (failure_base, failure_max) = dns_failure_rate(rate, refresh_rate)?;
     if let Some(resolver) = &value.typed_dns_resolver_config {
         dns_resolver(resolver).at("typed_dns_resolver_config")?;
     }
@@ -279,6 +270,18 @@ fn dns_settings(value: &proto::Cluster) -> Result<DnsSettings> {
         use_tcp: false,
         no_search_domain: false,
     })
+}
+
+/// The first and the longest pause after a failed query: base and maximum interval of a `dns_failure_refresh_rate`.
+pub(crate) fn dns_failure_rate(
+    rate: Option<(&Option<prost_types::Duration>, &Option<prost_types::Duration>)>,
+    refresh_rate: Duration,
+) -> Result<(Duration, Duration)> {
+    let Some((base, most)) = rate else { return Ok((refresh_rate, refresh_rate)) };
+    let base = required(base, "base_interval").and_then(|base| duration(base).at("base_interval"));
+    let base = base.at("dns_failure_refresh_rate")?;
+    let most = duration_or(most.as_ref(), base.saturating_mul(10));
+    Ok((base, most.at("dns_failure_refresh_rate.max_interval")?))
 }
 
 /// `Cluster.DnsLookupFamily`.

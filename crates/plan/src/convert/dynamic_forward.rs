@@ -1,7 +1,7 @@
 //! Dynamic forward proxying: the cluster, the HTTP filter and the filter by TLS server name.
 
-use super::cluster::{dns_family, dns_resolver};
-use super::common::{duration, duration_or, port, positive, required};
+use super::cluster::{dns_failure_rate, dns_family, dns_resolver};
+use super::common::{duration_or, port, positive, required};
 use crate::dynamic_forward::{DnsCache, SniForward};
 use crate::error::{At, Result, refuse};
 use meltemi_proto::envoy::extensions::clusters::dynamic_forward_proxy::v3 as cluster;
@@ -48,13 +48,8 @@ fn dns_cache(value: &common::DnsCacheConfig) -> Result<Arc<DnsCache>> {
     let minute = Duration::from_secs(60);
     let refresh_rate =
         duration_or(value.dns_refresh_rate.as_ref(), minute).and_then(positive).at("dns_refresh_rate")?;
-    let (mut failure_base, mut failure_max) = (refresh_rate, refresh_rate);
-    if let Some(rate) = &value.dns_failure_refresh_rate {
-        failure_base = duration(required(&rate.base_interval, "dns_failure_refresh_rate.base_interval")?)
-            .at("dns_failure_refresh_rate.base_interval")?;
-        failure_max = duration_or(rate.max_interval.as_ref(), failure_base.saturating_mul(10))
-            .at("dns_failure_refresh_rate.max_interval")?;
-    }
+    let rate = value.dns_failure_refresh_rate.as_ref().map(|rate| (&rate.base_interval, &rate.max_interval));
+    let (failure_base, failure_max) = dns_failure_rate(rate, refresh_rate)?;
     if let Some(resolver) = &value.typed_dns_resolver_config {
         dns_resolver(resolver).at("typed_dns_resolver_config")?;
     }

@@ -1,7 +1,7 @@
 //! Filters of routes and of their backends.
 
 use super::super::Validation;
-use super::http::MAX_VALUES;
+use super::rule::MAX_VALUES;
 use super::{at_most, backend, hostname};
 use crate::gateway_api::{
     HttpCorsFilter, HttpHeader, HttpHeaderFilter, HttpPathModifier, HttpPathModifierType, HttpRequestMirrorFilter,

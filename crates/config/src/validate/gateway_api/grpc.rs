@@ -2,10 +2,10 @@
 
 use super::super::{Validation, common};
 use super::filters::{header_filter, request_mirror};
-use super::http::{self, MAX_ALL_MATCHES, MAX_BACKENDS, MAX_MATCHES, MAX_RULES, MAX_VALUES, value_match};
-use super::{at_most, backend, hostnames, parents, section_name};
+use super::{at_most, http, rule};
 use crate::gateway_api::{
-    GrpcMethodMatch, GrpcRoute, GrpcRouteFilter, GrpcRouteFilterType, GrpcRouteRule, ValueMatchType,
+    FilteredBackend, GrpcMethodMatch, GrpcRoute, GrpcRouteFilter, GrpcRouteFilterType, GrpcRouteMatch, GrpcRouteRule,
+    ValueMatchType,
 };
 use crate::path::Path;
 
@@ -13,49 +13,24 @@ const MAX_FILTERS: usize = 16;
 const MAX_NAME: usize = 1024;
 
 pub(in super::super) fn grpc_route(spec: &GrpcRoute, at: &Path<'_>, v: &mut Validation) {
-    parents(&spec.parent_refs, at, v);
-    hostnames(&spec.hostnames, at, v);
-    let rules = at.field("rules");
-    at_most(spec.rules.len(), MAX_RULES, &rules, v);
-    at_most(spec.rules.iter().map(|rule| rule.matches.len()).sum(), MAX_ALL_MATCHES, &rules, v);
-    for (i, one) in spec.rules.iter().enumerate() {
-        let at = rules.index(i);
-        rule(one, &at, v);
-        let same = |other: &GrpcRouteRule| one.name.is_some() && other.name == one.name;
-        v.require(&at.field("name"), !spec.rules[..i].iter().any(same), "Rule name must be unique within the route");
-    }
+    rule::route(spec, at, v, "Rule name must be unique within the route", of_rule);
+    at_most(rule::all_matches(spec), rule::MAX_ALL_MATCHES, &at.field("rules"), v);
 }
 
-fn rule(rule: &GrpcRouteRule, at: &Path<'_>, v: &mut Validation) {
-    if let Some(name) = &rule.name {
-        section_name(name, &at.field("name"), v);
-    }
-    let matches = at.field("matches");
-    at_most(rule.matches.len(), MAX_MATCHES, &matches, v);
-    for (i, one) in rule.matches.iter().enumerate() {
-        let at = matches.index(i);
-        if let Some(method) = &one.method {
-            method_match(method, &at.field("method"), v);
-        }
-        let headers = at.field("headers");
-        at_most(one.headers.len(), MAX_VALUES, &headers, v);
-        for (i, header) in one.headers.iter().enumerate() {
-            value_match(header.match_type, &header.name, &header.value, &headers.index(i), v);
-            let same = one.headers[..i].iter().any(|other| other.name.eq_ignore_ascii_case(&header.name));
-            v.require(&headers.index(i).field("name"), !same, "a name stands once");
-        }
-    }
+fn of_rule(rule: &GrpcRouteRule, at: &Path<'_>, v: &mut Validation) {
+    rule::matches(rule, at, v, route_match);
     filters(&rule.filters, &at.field("filters"), v);
-    let backends = at.field("backendRefs");
-    at_most(rule.backend_refs.len(), MAX_BACKENDS, &backends, v);
-    for (i, one) in rule.backend_refs.iter().enumerate() {
-        let at = backends.index(i);
-        backend(&one.backend(), true, &at, v);
-        filters(&one.filters, &at.field("filters"), v);
-    }
+    rule::backends(rule, at, v, |own, at, v| filters(own.filters(), &at.field("filters"), v));
     if let Some(session) = &rule.session_persistence {
         http::session_persistence(session, &at.field("sessionPersistence"), v);
     }
+}
+
+fn route_match(one: &GrpcRouteMatch, at: &Path<'_>, v: &mut Validation) {
+    if let Some(method) = &one.method {
+        method_match(method, &at.field("method"), v);
+    }
+    rule::headers(&one.headers, &at.field("headers"), v);
 }
 
 fn method_match(method: &GrpcMethodMatch, at: &Path<'_>, v: &mut Validation) {

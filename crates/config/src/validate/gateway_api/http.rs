@@ -1,58 +1,29 @@
 //! HTTPRoute: hosts, rules and matches.
 
 use super::super::{Validation, common};
-use super::{at_most, backend, filters, hostnames, parents, section_name};
+use super::filters;
+use super::rule::{self, MAX_ALL_MATCHES};
+use crate::gateway_api::{FilteredBackend, PathMatchType, SessionPersistence};
 use crate::gateway_api::{HttpPathMatch, HttpRoute, HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
-use crate::gateway_api::{PathMatchType, SessionPersistence, ValueMatchType};
-use crate::names;
 use crate::path::Path;
-use crate::wire::Str;
-
-pub(super) const MAX_RULES: usize = 16;
-pub(super) const MAX_MATCHES: usize = 64;
-pub(super) const MAX_ALL_MATCHES: usize = 128;
-pub(super) const MAX_BACKENDS: usize = 16;
-pub(super) const MAX_VALUES: usize = 16;
-const MAX_VALUE_BYTES: usize = 4096;
 
 pub(in super::super) fn http_route(spec: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
-    parents(&spec.parent_refs, at, v);
-    hostnames(&spec.hostnames, at, v);
-    let rules = at.field("rules");
-    at_most(spec.rules.len(), MAX_RULES, &rules, v);
-    let all: usize = spec.rules.iter().map(|rule| rule.matches.len()).sum();
+    rule::route(spec, at, v, "rule name must be unique within the route", of_rule);
     v.require(
-        &rules,
-        all <= MAX_ALL_MATCHES,
+        &at.field("rules"),
+        rule::all_matches(spec) <= MAX_ALL_MATCHES,
         format_args!("While 16 rules and 64 matches per rule are allowed, the total number of matches across all rules in a route must be less than {MAX_ALL_MATCHES}"),
     );
-    for (i, one) in spec.rules.iter().enumerate() {
-        let at = rules.index(i);
-        rule(one, &at, v);
-        let same = |other: &HttpRouteRule| one.name.is_some() && other.name == one.name;
-        v.require(&at.field("name"), !spec.rules[..i].iter().any(same), "rule name must be unique within the route");
-    }
 }
 
-fn rule(rule: &HttpRouteRule, at: &Path<'_>, v: &mut Validation) {
-    if let Some(name) = &rule.name {
-        section_name(name, &at.field("name"), v);
-    }
-    let matches = at.field("matches");
-    at_most(rule.matches.len(), MAX_MATCHES, &matches, v);
-    for (i, one) in rule.matches.iter().enumerate() {
-        route_match(one, &matches.index(i), v);
-    }
+fn of_rule(rule: &HttpRouteRule, at: &Path<'_>, v: &mut Validation) {
+    rule::matches(rule, at, v, route_match);
     filters::list(&rule.filters, &at.field("filters"), v);
     filters::with_rule(&rule.filters, rule, at, v);
-    let backends = at.field("backendRefs");
-    at_most(rule.backend_refs.len(), MAX_BACKENDS, &backends, v);
-    for (i, one) in rule.backend_refs.iter().enumerate() {
-        let here = backends.index(i);
-        backend(&one.backend(), true, &here, v);
-        filters::list(&one.filters, &here.field("filters"), v);
-        filters::with_rule(&one.filters, rule, at, v);
-    }
+    rule::backends(rule, at, v, |own, here, v| {
+        filters::list(own.filters(), &here.field("filters"), v);
+        filters::with_rule(own.filters(), rule, at, v);
+    });
     if let Some(timeouts) = &rule.timeouts {
         limits(timeouts, &at.field("timeouts"), v);
     }
@@ -68,29 +39,9 @@ fn route_match(one: &HttpRouteMatch, at: &Path<'_>, v: &mut Validation) {
     if let Some(path) = &one.path {
         path_match(path, &at.field("path"), v);
     }
-    let headers = at.field("headers");
-    at_most(one.headers.len(), MAX_VALUES, &headers, v);
-    for (i, header) in one.headers.iter().enumerate() {
-        value_match(header.match_type, &header.name, &header.value, &headers.index(i), v);
-        let same = one.headers[..i].iter().any(|other| other.name.eq_ignore_ascii_case(&header.name));
-        v.require(&headers.index(i).field("name"), !same, "a name stands once");
-    }
-    let parameters = at.field("queryParams");
-    at_most(one.query_params.len(), MAX_VALUES, &parameters, v);
-    for (i, parameter) in one.query_params.iter().enumerate() {
-        value_match(parameter.match_type, &parameter.name, &parameter.value, &parameters.index(i), v);
-        let same = one.query_params[..i].iter().any(|other| other.name == parameter.name);
-        v.require(&parameters.index(i).field("name"), !same, "a name stands once");
-    }
-}
-
-pub(super) fn value_match(kind: ValueMatchType, name: &Str, value: &Str, at: &Path<'_>, v: &mut Validation) {
-    v.check(&at.field("name"), names::header_name(name));
-    let at = at.field("value");
-    v.require(&at, (1..=MAX_VALUE_BYTES).contains(&value.len()), "a value has 1 to 4096 characters");
-    if kind == ValueMatchType::RegularExpression {
-        common::regex(value, &at, v);
-    }
+    rule::headers(&one.headers, &at.field("headers"), v);
+    let parameters = one.query_params.iter().map(|own| (own.match_type, &own.name, &own.value)).collect::<Vec<_>>();
+    rule::values(&parameters, |a, b| a == b, &at.field("queryParams"), v);
 }
 
 fn path_match(path: &HttpPathMatch, at: &Path<'_>, v: &mut Validation) {
