@@ -97,11 +97,10 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
         let config = match (&a.config, &b.config) {
             (C::Router(a), C::Router(b)) => Arc::ptr_eq(a, b),
             (C::Fault(a), C::Fault(b)) => Arc::ptr_eq(a, b),
-            (C::Cors, C::Cors) => true,
+            (C::Cors, C::Cors) | (C::GrpcStats, C::GrpcStats) => true,
             (C::IstioStats(a), C::IstioStats(b)) => Arc::ptr_eq(a, b),
             (C::IstioAlpn(a), C::IstioAlpn(b)) => Arc::ptr_eq(a, b),
             (C::PeerMetadata(a), C::PeerMetadata(b)) => Arc::ptr_eq(a, b),
-            (C::GrpcStats(a), C::GrpcStats(b)) => Arc::ptr_eq(a, b),
             (C::Rbac(a), C::Rbac(b)) => Arc::ptr_eq(a, b),
             (C::HeaderMutation(a), C::HeaderMutation(b)) => Arc::ptr_eq(a, b),
             (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
@@ -125,7 +124,7 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         HttpFilterConfig::PeerMetadata(config) => {
             Filter::PeerMetadata(PeerExchange::new(config.clone(), scope.direction, context.clone()))
         }
-        HttpFilterConfig::GrpcStats(_) => Filter::GrpcStats,
+        HttpFilterConfig::GrpcStats => Filter::GrpcStats,
         HttpFilterConfig::Rbac(config) => Filter::Rbac(Rbac::new(config.clone(), scope, context)),
         HttpFilterConfig::HeaderMutation(config) => Filter::HeaderMutation(HeaderMutation::new(config.clone())),
         HttpFilterConfig::LocalRateLimit(config) => {

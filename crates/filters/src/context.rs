@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::LogWriter;
 use crate::chain::FilterChain;
+use crate::connection_rate::ConnectionRate;
 use crate::peer::LocalNode;
 use crate::stats::IstioMetrics;
 
@@ -22,6 +23,7 @@ pub struct Context {
     pub istio: IstioMetrics,
     pub logs: Arc<LogWriter>,
     pub(crate) chains: Mutex<Vec<Weak<FilterChain>>>,
+    pub(crate) rates: Mutex<Vec<Weak<ConnectionRate>>>,
     exporters: Exporters,
 }
 
@@ -41,6 +43,7 @@ impl Context {
             logs: LogWriter::start(registry),
             node,
             chains: Mutex::default(),
+            rates: Mutex::default(),
             exporters: Exporters::default(),
         })
     }

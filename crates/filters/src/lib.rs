@@ -5,7 +5,9 @@
 //! resolved when configuration is built: a repeated request costs a look-up by a small key and a few thread-local adds.
 
 pub mod access_log;
+mod bucket;
 mod chain;
+mod connection_rate;
 mod context;
 pub mod exchange;
 mod flags;
@@ -24,6 +26,7 @@ mod tracing;
 
 pub use access_log::{AccessLogs, LogWriter};
 pub use chain::{ChainScope, FilterChain, StreamFilters};
+pub use connection_rate::{ConnectionRate, Place};
 pub use context::Context;
 pub use flags::ResponseFlags;
 pub use format::{LogType, Scope};

@@ -65,10 +65,11 @@ impl Sessions {
     pub fn keep_draining(&self, service: &Service) -> bool {
         value(&service.labels, &self.cookie_label).is_some()
     }
+}
 
-    pub fn is_draining(&self, endpoint: &Endpoint) -> bool {
-        endpoint.health == Health::Draining || value(&endpoint.labels, &self.draining_label).is_some()
-    }
+/// Whether the endpoint drains, by its health or by the label that says so.
+pub fn is_draining(endpoint: &Endpoint, label: &str) -> bool {
+    endpoint.health == Health::Draining || value(&endpoint.labels, label).is_some()
 }
 
 #[cfg(test)]

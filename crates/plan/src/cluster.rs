@@ -327,13 +327,11 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
     pub alt_port: Option<u16>,
-    pub reuse_connection: bool,
     pub no_traffic_interval: Duration,
     pub no_traffic_healthy_interval: Duration,
     pub unhealthy_interval: Duration,
     pub unhealthy_edge_interval: Duration,
     pub healthy_edge_interval: Duration,
-    pub always_log_failures: bool,
     pub kind: HealthCheckKind,
 }
 

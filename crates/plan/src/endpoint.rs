@@ -1,8 +1,7 @@
 //! Load assignments.
 
-use crate::common::{Address, Fraction, Metadata};
+use crate::common::{Address, Metadata};
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct LoadAssignment {
@@ -11,17 +10,8 @@ pub struct LoadAssignment {
     /// Percent; Envoy's default is 140.
     pub overprovisioning_factor: u32,
     pub weighted_priority_health: bool,
-    pub drop_overloads: Vec<DropOverload>,
-    /// Endpoints are forgotten when no update came for so long.
-    pub stale_after: Option<Duration>,
     /// Of the encoded resource: equal plans have equal fingerprints.
     pub fingerprint: u64,
-}
-
-#[derive(Debug, Clone)]
-pub struct DropOverload {
-    pub category: Arc<str>,
-    pub fraction: Fraction,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]

@@ -1,6 +1,5 @@
 //! Configurations of HTTP filters, and their overrides on virtual hosts, routes and weighted clusters.
 
-use crate::access_log::AccessLog;
 use crate::common::Fraction;
 use crate::dynamic_forward::DnsCache;
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
@@ -27,7 +26,7 @@ pub enum HttpFilterConfig {
     IstioStats(Arc<IstioStats>),
     IstioAlpn(Arc<IstioAlpn>),
     PeerMetadata(Arc<PeerMetadata>),
-    GrpcStats(Arc<GrpcStats>),
+    GrpcStats,
     Rbac(Arc<RbacFilter>),
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
@@ -63,12 +62,7 @@ pub enum FilterOverride {
 
 #[derive(Debug, Clone)]
 pub struct RouterFilter {
-    pub dynamic_stats: bool,
-    pub start_child_span: bool,
-    pub upstream_log: Vec<AccessLog>,
     pub suppress_envoy_headers: bool,
-    pub respect_expected_rq_timeout: bool,
-    pub suppress_grpc_request_failure_code_stats: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -81,7 +75,6 @@ pub struct Fault {
     /// Values of `x-envoy-downstream-service-node`; any if empty.
     pub downstream_nodes: Vec<Arc<str>>,
     pub max_active: Option<u32>,
-    pub disable_downstream_cluster_stats: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +128,6 @@ pub struct IstioStats {
     /// Reports as the server side of a gateway or waypoint.
     pub server_gateway: bool,
     pub metrics: Vec<IstioMetricConfig>,
-    pub rotation_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,8 +154,6 @@ pub struct PeerMetadata {
     pub upstream_discovery: Vec<PeerMethod>,
     pub downstream_propagation: Vec<PeerMethod>,
     pub upstream_propagation: Vec<PeerMethod>,
-    pub shared_with_upstream: bool,
-    pub additional_labels: Vec<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,13 +164,6 @@ pub enum PeerMethod {
     IstioHeaders {
         skip_external_clusters: bool,
     },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrpcStats {
-    pub emit_filter_state: bool,
-    pub enable_upstream_stats: bool,
-    pub all_methods: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -195,7 +178,6 @@ pub struct RbacFilter {
 pub struct HeaderMutationFilter {
     pub request: Vec<HeaderMutation>,
     pub response: Vec<HeaderMutation>,
-    pub most_specific_wins: bool,
 }
 
 #[derive(Debug, Clone)]

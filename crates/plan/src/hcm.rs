@@ -118,9 +118,6 @@ pub struct Http2Options {
 pub struct Http2Keepalive {
     pub interval: Option<Duration>,
     pub timeout: Duration,
-    /// Percent of the interval.
-    pub jitter_percent: u32,
-    pub idle_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -141,8 +138,6 @@ pub struct InternalAddresses {
 pub struct RequestId {
     /// Write the trace decision into the 14th digit.
     pub pack_trace_reason: bool,
-    /// Take the sampling decision from the id.
-    pub use_for_trace_sampling: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -199,7 +194,6 @@ pub struct Hcm {
     pub server_name: Arc<str>,
     pub server_header: ServerHeader,
     pub scheme_overwrite: Option<Arc<str>>,
-    pub scheme_match_upstream: bool,
     pub via: Option<Arc<str>>,
 
     pub use_remote_address: bool,
@@ -207,7 +201,6 @@ pub struct Hcm {
     pub skip_xff_append: bool,
     pub internal_addresses: InternalAddresses,
     pub append_x_forwarded_port: bool,
-    pub append_local_overload: bool,
     pub forward_client_cert: ForwardClientCert,
     pub client_cert_details: ClientCertDetails,
 

@@ -7,9 +7,9 @@ pub use chain_match::{ChainCriteria, ChainMatcher, ChainMismatch, ConnectionFact
 use crate::access_log::AccessLog;
 use crate::common::{Address, Metadata, SocketOption, TcpKeepalive};
 use crate::dynamic_forward::SniForward;
-use crate::filter::{IstioStats, RbacFilter};
+use crate::filter::{IstioStats, RbacFilter, TokenBucket};
 use crate::hcm::Hcm;
-use crate::tcp_proxy::{ConnectionRateLimit, TcpProxy};
+use crate::tcp_proxy::TcpProxy;
 use crate::tls::DownstreamTls;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +39,7 @@ pub struct Listener {
     pub socket_options: Vec<SocketOption>,
     pub keepalive: Option<TcpKeepalive>,
     pub backlog: Option<u32>,
-    pub fast_open_queue: Option<u32>,
     pub reuse_port: bool,
-    pub exact_balance: bool,
-    pub drain_modify_only: bool,
     pub max_accepts_per_event: Option<u32>,
     pub ignore_global_conn_limit: bool,
     /// HTTP/3 over UDP instead of TCP (Envoy's `udp_listener_config`).
@@ -90,6 +87,7 @@ pub enum ListenerFilterConfig {
     TlsInspector { max_client_hello: u32, close_on_error: bool },
     HttpInspector,
     ProxyProtocol { allow_without: bool, v1: bool, v2: bool },
+    ConnectionRateLimit(Arc<ConnectionRateLimit>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,18 +139,19 @@ pub enum NetworkFilter {
     /// Answers with these bytes and closes.
     DirectResponse(bytes::Bytes),
     Echo,
-    /// Sets filter state on a new connection (Istio's waypoints).
-    SetFilterState(Arc<[FilterStateValue]>),
     SniCluster,
     SniDynamicForward(Arc<SniForward>),
 }
 
-#[derive(Debug, Clone)]
-pub struct FilterStateValue {
-    pub key: Arc<str>,
-    pub value: crate::format::Format,
-    pub skip_if_empty: bool,
-    pub shared_with_upstream: bool,
+/// A limit on the rate of new connections, each of which takes a token: `envoy.filters.listener.local_ratelimit` (before the TLS
+/// handshake) and `envoy.filters.network.local_ratelimit` (after it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRateLimit {
+    pub stat_prefix: Arc<str>,
+    pub bucket: TokenBucket,
+    pub enabled: bool,
+    /// Network filters with one key and bucket share it; empty: nobody does.
+    pub share_key: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,8 +164,6 @@ pub struct NetworkRbac {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataExchange {
     pub protocol: Arc<str>,
-    pub enable_discovery: bool,
-    pub additional_labels: Vec<Arc<str>>,
 }
 
 impl Listener {

@@ -32,7 +32,6 @@ pub struct RouteConfiguration {
     pub response_headers: HeaderRules,
     /// Header rules run configuration → host → route, so that the route's win. Default is the other way round.
     pub most_specific_header_mutations_wins: bool,
-    pub max_direct_response_body: usize,
     pub mirrors: Vec<Arc<MirrorPolicy>>,
     pub ignore_port: bool,
     /// Hosts that are not here are asked for by themselves (VHDS).
@@ -83,15 +82,8 @@ pub struct HostSettings {
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
     pub retry_buffer_limit: Option<u64>,
-    pub virtual_clusters: Vec<VirtualCluster>,
     pub per_filter: PerFilter,
     pub metadata: Option<Arc<Metadata>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct VirtualCluster {
-    pub name: Arc<str>,
-    pub headers: Vec<HeaderMatcher>,
 }
 
 /// What is a route's own, and what it has in common with many.
@@ -324,7 +316,6 @@ pub struct MirrorPolicy {
     pub fraction: Fraction,
     /// Appends `-shadow` to the host.
     pub shadow_suffix: bool,
-    pub trace_sampled: Option<bool>,
     pub host_rewrite: Option<Arc<str>>,
 }
 

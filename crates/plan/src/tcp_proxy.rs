@@ -2,7 +2,6 @@
 
 use crate::access_log::AccessLog;
 use crate::common::Value;
-use crate::filter::TokenBucket;
 use crate::format::Format;
 use crate::header::HeaderAdd;
 use crate::on_demand::OnDemand;
@@ -23,7 +22,6 @@ pub struct TcpProxy {
     pub hash_source_ip: bool,
     /// Wanted endpoint metadata under `envoy.lb`.
     pub metadata_match: Option<Value>,
-    pub connect_mode: ConnectMode,
     /// What a connection does whose cluster is not there.
     pub on_demand: Option<OnDemand>,
     pub tunnel: Option<Tunnel>,
@@ -36,12 +34,6 @@ pub struct Tunnel {
     /// POST to this path; `None`: CONNECT.
     pub post_path: Option<Arc<str>>,
     pub headers: Vec<HeaderAdd>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectMode {
-    Immediate,
-    OnDownstreamData { max_early_data: u32 },
 }
 
 #[derive(Debug, Clone)]
@@ -77,11 +69,4 @@ impl TcpCluster {
             }
         }
     }
-}
-
-/// A local limit on new connections (`envoy.filters.network.local_ratelimit`).
-#[derive(Debug, Clone)]
-pub struct ConnectionRateLimit {
-    pub stat_prefix: Arc<str>,
-    pub bucket: TokenBucket,
 }

@@ -3,7 +3,6 @@
 use crate::common::{ConfigSource, DataSource};
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
@@ -66,10 +65,6 @@ pub enum Validation {
 pub struct DownstreamTls {
     pub common: TlsCommon,
     pub require_client_certificate: bool,
-    pub require_sni: bool,
-    pub session_timeout: Option<Duration>,
-    pub session_tickets: bool,
-    pub stateful_resumption: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +72,6 @@ pub struct UpstreamTls {
     pub common: TlsCommon,
     /// Empty: none sent, unless `auto_host_sni`.
     pub sni: Arc<str>,
-    /// SNI from the endpoint's host name.
-    pub auto_host_sni: bool,
-    /// Verify that the certificate names the SNI sent.
-    pub auto_sni_san_validation: bool,
-    /// 0 turns resumption off.
-    pub max_session_keys: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,10 +111,7 @@ pub struct ValidationContext {
     /// Any of them; no demand if empty.
     pub sans: Vec<SanMatcher>,
     pub crl: Option<DataSource>,
-    pub only_leaf_crl: bool,
-    pub allow_expired: bool,
     pub accept_untrusted: bool,
-    pub max_verify_depth: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

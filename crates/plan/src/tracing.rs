@@ -50,8 +50,6 @@ pub struct Zipkin {
     pub hostname: Arc<str>,
     pub proto: bool,
     pub trace_id_128bit: bool,
-    pub shared_span_context: bool,
-    pub split_spans: bool,
     /// Also reads and writes `traceparent`.
     pub w3c: bool,
 }
@@ -66,7 +64,6 @@ pub struct OpenTelemetry {
     pub resource_attributes: Vec<(Arc<str>, Arc<str>)>,
     pub detect_environment: bool,
     pub sampler: OtlpSampler,
-    pub max_cache_size: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::admin::AdminState;
 use crate::configurator::{Configurator, Held, Source};
 use crate::demand::{self, Demand};
 use crate::worker::{self, Feed, ListenerStatus, Phase, Reach};
+use meltemi_plan::bootstrap::ConnectionLimits;
 use meltemi_plan::{Bootstrap, PlanError};
 use meltemi_proto::Any;
 use meltemi_telemetry::Registry;
@@ -174,12 +175,16 @@ impl Proxy {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let admin = self.admin().await?;
         let (demand, questions) = demand::channel();
-        let workers = Workers::start(&self.state, self.options.concurrency.max(1), &demand)?;
+        let limits = self.options.bootstrap.limits.clone();
+        let workers = Workers::start(&self.state, self.options.concurrency.max(1), limits, &demand)?;
         let mut subscriber = Subscriber::new(self.state.clone(), self.options.secrets.take());
         subscriber.on_demand(questions, self.options.on_demand_idle);
         let control_plane = match self.options.control_plane.take() {
             Some(options) => Some(options),
-            None => control_plane::from_bootstrap(&self.options)?,
+            None => {
+                subscriber.follow_only(&self.options.bootstrap);
+                control_plane::from_bootstrap(&self.options)?
+            }
         };
         let following = subscriber.run(control_plane);
         let Workers { threads, statuses } = workers;
@@ -241,17 +246,23 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(state: &Arc<AdminState>, count: usize, demand: &Demand) -> Result<Self, RunError> {
+    fn start(
+        state: &Arc<AdminState>,
+        count: usize,
+        limits: ConnectionLimits,
+        demand: &Demand,
+    ) -> Result<Self, RunError> {
         let (status, statuses) = mpsc::channel(MAX_STATUSES);
         tokio::spawn(crate::spans::run(state.filters.clone(), state.configurator.lock().subscribe()));
         let worlds = state.configurator.lock().subscribe();
         tokio::spawn(crate::anomalies::run(state.registry.clone(), state.anomalies.clone(), worlds));
+        let limits = worker::Limits::new(limits, &state.registry);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let worlds = state.configurator.lock().subscribe();
             let (status, filters) = (Some(status.clone()), state.filters.clone());
-            let (phase, demand) = (state.phase.subscribe(), Some(demand.clone()));
-            threads.push(worker::spawn(index, Feed { worlds, phase, status, filters, demand })?);
+            let (phase, demand, limits) = (state.phase.subscribe(), Some(demand.clone()), limits.clone());
+            threads.push(worker::spawn(index, Feed { worlds, phase, status, filters, limits, demand })?);
         }
         Ok(Self { threads, statuses })
     }

@@ -21,7 +21,7 @@ use meltemi_tls::{Identity, PeerInfo};
 
 use crate::{
     hcm, tcp_proxy,
-    worker::{ConnectionHandle, LiveChain, LiveListener, Worker, live},
+    worker::{ConnectionHandle, Failure, LiveChain, LiveListener, Worker, live},
 };
 
 /// What has been learnt of a connection before its chain is known.
@@ -48,6 +48,8 @@ enum Refused {
     ProxyProtocol(#[from] proxy_protocol::Invalid),
     #[error("no PROXY protocol header")]
     NoProxyHeader,
+    #[error("too many connections at a time")]
+    RateLimited,
     #[error("i/o: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -97,6 +99,9 @@ async fn prepare(
     let mut handed_over = false;
     loop {
         if let Err(refused) = inspect(&listener, &mut stream, &mut inspected).await {
+            if let Refused::Timeout = refused {
+                handle.fails(Failure::InspectionTimeout);
+            }
             tracing::debug!(listener = %listener.plan.name, %peer, %refused, "connection closed");
             return None;
         }
@@ -113,6 +118,7 @@ async fn prepare(
     stream.unread(std::mem::take(&mut inspected.buffer).freeze());
     let Some(chain) = choose(&listener, &inspected) else {
         tracing::debug!(listener = %listener.plan.name, %peer, "no filter chain matches");
+        handle.fails(Failure::NoChain);
         return None;
     };
     handle.set_chain(chain.plan.fingerprint);
@@ -120,6 +126,7 @@ async fn prepare(
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed");
+            handle.fails(Failure::Handshake);
             return None;
         }
     };
@@ -133,8 +140,13 @@ async fn inspect(listener: &LiveListener, stream: &mut Stream, facts: &mut Inspe
         // Envoy's flag stands for the listener filter too.
         facts.destination = original_dst::original_dst(stream).or(facts.destination);
     }
+    let mut rates = listener.rates.iter();
     let filters = async {
         for filter in &plan.listener_filters {
+            let rate = match filter.config {
+                ListenerFilterConfig::ConnectionRateLimit(_) => rates.next(),
+                _ => None,
+            };
             let port = facts.destination.map_or(0, |address| address.port());
             if filter.disabled.as_ref().is_some_and(|predicate| predicate.holds(port)) {
                 continue;
@@ -155,6 +167,10 @@ async fn inspect(listener: &LiveListener, stream: &mut Stream, facts: &mut Inspe
                 ListenerFilterConfig::ProxyProtocol { allow_without, .. } => {
                     read_proxy_header(stream, facts, *allow_without).await?;
                 }
+                ListenerFilterConfig::ConnectionRateLimit(_) if rate.is_some_and(|rate| !rate.admits()) => {
+                    return Err(Refused::RateLimited);
+                }
+                ListenerFilterConfig::ConnectionRateLimit(_) => {}
             }
         }
         Ok(())
@@ -324,8 +340,15 @@ async fn run_filters(
     handle: ConnectionHandle,
 ) -> Option<Taken> {
     let mut rules = Vec::new();
+    let mut rates = chain.tcp.rates.iter();
     for filter in &chain.plan.filters {
         match filter {
+            NetworkFilter::ConnectionRateLimit(_) => {
+                if rates.next().is_some_and(|rate| !rate.admits()) {
+                    tracing::debug!(listener = %info.listener, remote = %info.remote, "too many connections at a time");
+                    return None;
+                }
+            }
             NetworkFilter::Rbac(rbac) => rules.extend(&rbac.rules.rules),
             NetworkFilter::MetadataExchange(_) => {
                 let peer = introduce(&mut stream, &chain.tcp.introduction).await.ok()?;
@@ -349,11 +372,7 @@ async fn run_filters(
                 echo(&mut stream).await;
                 return None;
             }
-            NetworkFilter::IstioStats(_)
-            | NetworkFilter::ConnectionRateLimit(_)
-            | NetworkFilter::SetFilterState(_)
-            | NetworkFilter::SniDynamicForward(_)
-            | NetworkFilter::SniCluster => {}
+            NetworkFilter::IstioStats(_) | NetworkFilter::SniDynamicForward(_) | NetworkFilter::SniCluster => {}
         }
     }
     None

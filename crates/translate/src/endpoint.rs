@@ -13,7 +13,7 @@ use meltemi_config::networking::{ClientTlsMode, TrafficPolicy};
 use meltemi_model::destination_rule::{for_port, for_subset};
 use meltemi_model::{
     Endpoint, EndpointShard, Labels, MtlsMode, Node, NodeKind, Port, Protocol, Resolution, Service, ServiceTarget,
-    Sessions, Shared, SidecarScope, Snapshot,
+    Shared, SidecarScope, Snapshot,
 };
 use meltemi_proto::{Any, pack_load_assignment};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub struct Found {
     pub with_unhealthy: bool,
     /// Endpoints that drain are told of, as draining.
     pub with_draining: bool,
-    pub sessions: Sessions,
+    /// The label of endpoints that drain ([`Sessions::draining_label`](meltemi_model::Sessions)).
+    pub draining_label: Arc<str>,
     /// Only endpoints that take mTLS (for clusters of TLS passed through by SNI).
     pub mtls_only: bool,
     pub telemetry: bool,
@@ -201,7 +202,7 @@ fn found(snapshot: &Snapshot, node: &Node, service: &Service, wanted: Wanted<'_>
         locality: LocalityView::of(snapshot, node, service, policy.as_ref()),
         node_name: service.node_local.then(|| node.node_name().into()),
         with_draining: snapshot.options.sessions.keep_draining(service),
-        sessions: snapshot.options.sessions.clone(),
+        draining_label: snapshot.options.sessions.draining_label.clone(),
         with_unhealthy: outlier.is_none_or(|outlier| outlier.min_health_percent <= 0),
         mtls_only,
         telemetry: Dialect::of(node) != Dialect::Grpc,

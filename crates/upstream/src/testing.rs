@@ -39,8 +39,6 @@ pub(crate) fn assignment(localities: Vec<LocalityEndpoints>) -> LoadAssignment {
         localities: localities.into(),
         overprovisioning_factor: 140,
         weighted_priority_health: false,
-        drop_overloads: vec![],
-        stale_after: None,
         fingerprint: 0,
     }
 }

@@ -10,6 +10,7 @@ use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 use parking_lot::Mutex;
 
+use crate::bucket::TokenBucket;
 use crate::context::Context;
 use crate::flags::ResponseFlags;
 use crate::format::Scope as FormatScope;
@@ -23,37 +24,6 @@ stats! {
         enforced: Spec::counter("enforced"),
         ok: Spec::counter("ok"),
         rate_limited: Spec::counter("rate_limited"),
-    }
-}
-
-/// Filled by so many tokens each interval, up to its size; time is given.
-#[derive(Debug)]
-pub(crate) struct TokenBucket {
-    config: plan::TokenBucket,
-    state: Mutex<(u32, Instant)>,
-}
-
-impl TokenBucket {
-    pub fn new(config: plan::TokenBucket, now: Instant) -> Self {
-        Self { config, state: Mutex::new((config.max_tokens, now)) }
-    }
-
-    pub fn take(&self, now: Instant) -> bool {
-        let mut state = self.state.lock();
-        let (tokens, filled) = &mut *state;
-        let interval = self.config.fill_interval.as_nanos().max(1);
-        let fills = now.saturating_duration_since(*filled).as_nanos() / interval;
-        if fills > 0 {
-            let fills = fills.min(u128::from(u32::MAX)) as u32;
-            *tokens =
-                tokens.saturating_add(self.config.tokens_per_fill.saturating_mul(fills)).min(self.config.max_tokens);
-            *filled += self.config.fill_interval.saturating_mul(fills);
-        }
-        if *tokens == 0 {
-            return false;
-        }
-        *tokens -= 1;
-        true
     }
 }
 

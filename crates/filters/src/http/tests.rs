@@ -9,7 +9,7 @@ use meltemi_plan::header::{AppendAction, HeaderAdd};
 use meltemi_plan::{FilterOverride, Format, Fraction, HeaderKey, HttpFilter, HttpFilterConfig, Rbac, RbacAction};
 
 use super::grpc::GrpcCounter;
-use super::local_ratelimit::TokenBucket;
+use crate::bucket::TokenBucket;
 use crate::testing;
 use crate::{ChainScope, Context, Direction, FilterChain, Flow, ResponseFlags, StreamInfo};
 
@@ -27,15 +27,7 @@ fn status(flow: &Flow) -> Option<u16> {
 }
 
 fn fault(delay: Option<FaultDelay>, abort: Option<FaultAbort>, max_active: Option<u32>) -> plan::Fault {
-    plan::Fault {
-        delay,
-        abort,
-        upstream_cluster: None,
-        headers: vec![],
-        downstream_nodes: vec![],
-        max_active,
-        disable_downstream_cluster_stats: false,
-    }
+    plan::Fault { delay, abort, upstream_cluster: None, headers: vec![], downstream_nodes: vec![], max_active }
 }
 
 fn abort(by: FaultAbortBy) -> Option<FaultAbort> {
@@ -207,8 +199,6 @@ async fn peers_introduce_themselves_and_applications_do_not_see_it() {
         upstream_discovery: vec![],
         downstream_propagation: vec![headers],
         upstream_propagation: vec![],
-        shared_with_upstream: false,
-        additional_labels: vec![],
     };
     let chain = chain(&context, vec![("mx", HttpFilterConfig::PeerMetadata(Arc::new(inbound)))]);
     let run = async |fields: &[(&str, &str)]| {

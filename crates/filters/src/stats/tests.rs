@@ -12,7 +12,6 @@ fn config(metrics: Vec<IstioMetricConfig>) -> Config {
         tcp_reporting_duration: Duration::from_secs(15),
         server_gateway: false,
         metrics,
-        rotation_interval: None,
     }
 }
 

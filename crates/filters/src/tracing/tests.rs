@@ -16,8 +16,6 @@ fn zipkin(w3c: bool) -> Tracing {
             hostname: "zipkin".into(),
             proto: false,
             trace_id_128bit: true,
-            shared_span_context: true,
-            split_spans: false,
             w3c,
         })),
         spawn_upstream_span: false,

@@ -29,13 +29,13 @@ fn labels_of_a_service_ask_for_sessions() {
 
 #[test]
 fn endpoints_drain_by_state_or_by_label() {
-    let sessions = Sessions::default();
+    let label = &*Sessions::default().draining_label;
     let endpoint = |labels: &[(&str, &str)], health: Health| Endpoint {
         labels: labels_of(labels.iter().copied()),
         health,
         ..Endpoint::default()
     };
-    assert!(sessions.is_draining(&endpoint(&[("istio.io/draining", "true")], Health::Healthy)));
-    assert!(sessions.is_draining(&endpoint(&[], Health::Draining)));
-    assert!(!sessions.is_draining(&endpoint(&[("istio.io/draining", "")], Health::Healthy)));
+    assert!(is_draining(&endpoint(&[("istio.io/draining", "true")], Health::Healthy), label));
+    assert!(is_draining(&endpoint(&[], Health::Draining), label));
+    assert!(!is_draining(&endpoint(&[("istio.io/draining", "")], Health::Healthy), label));
 }

@@ -1,5 +1,6 @@
 //! The bootstrap.
 
+mod limits;
 mod whole;
 
 use super::access_log::access_logs;
@@ -21,17 +22,13 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
     let dynamic = value.dynamic_resources.as_ref();
     let ads = dynamic.and_then(|dynamic| dynamic.ads_config.as_ref());
     let ads = ads.map(ads_config).transpose().at("dynamic_resources.ads_config")?;
-    let source = |config: Option<&core::ConfigSource>, field: &str| -> Result<Option<ConfigSource>> {
-        let Some(source) = config.map(config_source).transpose().at(field).at("dynamic_resources")? else {
-            return Ok(None);
-        };
-        if source == ConfigSource::Ads && ads.is_none() {
-            return refuse(format!("dynamic_resources.{field}: needs ads_config"));
+    let from_ads = |config: Option<&core::ConfigSource>, field: &str| -> Result<bool> {
+        match config.map(config_source).transpose().at(field).at("dynamic_resources")? {
+            None => Ok(false),
+            Some(ConfigSource::Ads) if ads.is_some() => Ok(true),
+            Some(ConfigSource::Ads) => refuse(format!("dynamic_resources.{field}: needs ads_config")),
+            Some(_) => refuse(format!("dynamic_resources.{field}: only ADS is supported")),
         }
-        if source != ConfigSource::Ads {
-            return refuse(format!("dynamic_resources.{field}: only ADS is supported"));
-        }
-        Ok(Some(source))
     };
     let node = node(value.node.as_ref());
     if ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
@@ -45,18 +42,22 @@ pub fn bootstrap(value: &proto::Bootstrap) -> Result<Bootstrap> {
     if let Some(name) = local_cluster.as_ref().filter(|name| !clusters.iter().any(|cluster| cluster.name == **name)) {
         return refuse(format!("cluster_manager.local_cluster_name: no static cluster {name:?}"));
     }
+    let mut ignored = crate::support::ignored(&bytes, "envoy.config.bootstrap.v3.Bootstrap");
+    let runtime = runtime(value.layered_runtime.as_ref());
+    let limits = limits::limits(value.overload_manager.as_ref(), &runtime, &mut ignored)?;
     Ok(Bootstrap {
         node,
         listeners,
         clusters,
         secrets: resources(&statics.secrets, "secrets", secret::secret)?,
-        lds: source(dynamic.and_then(|dynamic| dynamic.lds_config.as_ref()), "lds_config")?,
-        cds: source(dynamic.and_then(|dynamic| dynamic.cds_config.as_ref()), "cds_config")?,
+        follows_listeners: from_ads(dynamic.and_then(|dynamic| dynamic.lds_config.as_ref()), "lds_config")?,
+        follows_clusters: from_ads(dynamic.and_then(|dynamic| dynamic.cds_config.as_ref()), "cds_config")?,
         ads,
         admin: value.admin.as_ref().map(admin).transpose().at("admin")?,
-        runtime: runtime(value.layered_runtime.as_ref()),
+        runtime,
+        limits,
         local_cluster,
-        ignored: crate::support::ignored(&bytes, "envoy.config.bootstrap.v3.Bootstrap"),
+        ignored,
     })
 }
 

@@ -41,8 +41,6 @@ pub(crate) fn unchecked(value: &proto::ClusterLoadAssignment) -> Result<LoadAssi
         localities: list(&value.endpoints, "endpoints", locality_endpoints)?.into(),
         overprovisioning_factor,
         weighted_priority_health: policy.weighted_priority_health,
-        drop_overloads: Vec::new(),
-        stale_after: None,
         fingerprint: 0,
     })
 }

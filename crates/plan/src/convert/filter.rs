@@ -1,6 +1,5 @@
 //! HTTP filters and their overrides.
 
-use super::access_log::access_logs;
 use super::common::{
     config_source, duration, duration_or, list, names, non_empty, optional_fraction, positive, required, resolve,
     runtime_fraction, string_matcher, unknown_type, unpack,
@@ -10,9 +9,8 @@ use super::{dynamic_forward, istio, rbac, session};
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
-    CorsPolicy, Fault, FaultAbort, FaultAbortBy, FaultDelay, FaultDelayBy, FilterOverride, GrpcStats,
-    HeaderMutationFilter, HealthCheckFilter, HttpFilter, HttpFilterConfig, LocalRateLimit, PerFilter, RbacFilter,
-    RouterFilter, TokenBucket,
+    CorsPolicy, Fault, FaultAbort, FaultAbortBy, FaultDelay, FaultDelayBy, FilterOverride, HeaderMutationFilter,
+    HealthCheckFilter, HttpFilter, HttpFilterConfig, LocalRateLimit, PerFilter, RbacFilter, RouterFilter, TokenBucket,
 };
 use crate::on_demand::OnDemand;
 use meltemi_proto::envoy::config::core::v3 as core;
@@ -111,7 +109,8 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
     } else if any.is::<peer_metadata::Config>() {
         HttpFilterConfig::PeerMetadata(Arc::new(istio::peer_metadata(&unpack(any)?)?))
     } else if any.is::<ext::grpc_stats::v3::FilterConfig>() {
-        HttpFilterConfig::GrpcStats(Arc::new(grpc_stats(&unpack(any)?)))
+        unpack::<ext::grpc_stats::v3::FilterConfig>(any)?;
+        HttpFilterConfig::GrpcStats
     } else if any.is::<ext::rbac::v3::Rbac>() {
         HttpFilterConfig::Rbac(Arc::new(rbac_filter(&unpack(any)?)?))
     } else if any.is::<ext::stateful_session::v3::StatefulSession>() {
@@ -119,9 +118,7 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
     } else if any.is::<ext::header_mutation::v3::HeaderMutation>() {
         let config: ext::header_mutation::v3::HeaderMutation = unpack(any)?;
         let mutations = required(&config.mutations, "mutations")?;
-        let mut built = header_mutations(mutations).at("mutations")?;
-        built.most_specific_wins = config.most_specific_header_mutations_wins;
-        HttpFilterConfig::HeaderMutation(Arc::new(built))
+        HttpFilterConfig::HeaderMutation(Arc::new(header_mutations(mutations).at("mutations")?))
     } else if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
         HttpFilterConfig::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
     } else if any.is::<ext::health_check::v3::HealthCheck>() {
@@ -187,14 +184,7 @@ fn typed_override(any: &Any) -> Result<Option<FilterOverride>> {
 }
 
 fn router(value: &ext::router::v3::Router) -> Result<RouterFilter> {
-    Ok(RouterFilter {
-        dynamic_stats: value.dynamic_stats.unwrap_or(true),
-        start_child_span: value.start_child_span,
-        upstream_log: access_logs(&value.upstream_log, "upstream_log")?,
-        suppress_envoy_headers: value.suppress_envoy_headers,
-        respect_expected_rq_timeout: value.respect_expected_rq_timeout,
-        suppress_grpc_request_failure_code_stats: value.suppress_grpc_request_failure_code_stats,
-    })
+    Ok(RouterFilter { suppress_envoy_headers: value.suppress_envoy_headers })
 }
 
 fn fault(value: &ext::fault::v3::HttpFault) -> Result<Fault> {
@@ -205,7 +195,6 @@ fn fault(value: &ext::fault::v3::HttpFault) -> Result<Fault> {
         headers: header_matchers(&value.headers, "headers")?,
         downstream_nodes: names(&value.downstream_nodes),
         max_active: value.max_active_faults,
-        disable_downstream_cluster_stats: value.disable_downstream_cluster_stats,
     })
 }
 
@@ -271,16 +260,6 @@ pub(crate) fn legacy_cors(value: &route::CorsPolicy) -> Result<CorsPolicy> {
     })
 }
 
-fn grpc_stats(value: &ext::grpc_stats::v3::FilterConfig) -> GrpcStats {
-    use ext::grpc_stats::v3::filter_config::PerMethodStatSpecifier;
-    let all = matches!(value.per_method_stat_specifier, Some(PerMethodStatSpecifier::StatsForAllMethods(true)));
-    GrpcStats {
-        emit_filter_state: value.emit_filter_state,
-        enable_upstream_stats: value.enable_upstream_stats,
-        all_methods: all,
-    }
-}
-
 fn rbac_filter(value: &ext::rbac::v3::Rbac) -> Result<RbacFilter> {
     Ok(RbacFilter {
         rules: value.rules.as_ref().map(rbac::rbac).transpose().at("rules")?,
@@ -294,7 +273,6 @@ fn header_mutations(value: &ext::header_mutation::v3::Mutations) -> Result<Heade
     Ok(HeaderMutationFilter {
         request: list(&value.request_mutations, "request_mutations", header_mutation)?,
         response: list(&value.response_mutations, "response_mutations", header_mutation)?,
-        most_specific_wins: false,
     })
 }
 

@@ -64,14 +64,12 @@ pub(crate) fn hcm(value: &proto::HttpConnectionManager) -> Result<Hcm> {
         server_name: field_value(&value.server_name).at("server_name")?.unwrap_or_else(|| "envoy".into()),
         server_header: server_header(value.server_header_transformation).at("server_header_transformation")?,
         scheme_overwrite: scheme(value),
-        scheme_match_upstream: value.scheme_header_transformation.as_ref().is_some_and(|scheme| scheme.match_upstream),
         via: field_value(&value.via).at("via")?,
         use_remote_address: value.use_remote_address.unwrap_or(false),
         xff_trusted_hops: value.xff_num_trusted_hops,
         skip_xff_append: value.skip_xff_append,
         internal_addresses: internal_addresses(value).at("internal_address_config")?,
         append_x_forwarded_port: value.append_x_forwarded_port,
-        append_local_overload: value.append_local_overload,
         forward_client_cert: forward_client_cert(value.forward_client_cert_details)
             .at("forward_client_cert_details")?,
         client_cert_details: client_cert_details(value.set_current_client_cert_details.as_ref()),
@@ -213,17 +211,14 @@ fn client_cert_details(value: Option<&part::SetCurrentClientCertDetails>) -> Cli
 }
 
 fn request_id(value: &proto::HttpConnectionManager) -> Result<RequestId> {
-    let default = RequestId { pack_trace_reason: true, use_for_trace_sampling: true };
+    let default = RequestId { pack_trace_reason: true };
     let Some(extension) = &value.request_id_extension else { return Ok(default) };
     let any = required(&extension.typed_config, "typed_config").and_then(resolve)?;
     if !any.is::<UuidRequestIdConfig>() {
         return unknown_type(&any).at("typed_config");
     }
     let config: UuidRequestIdConfig = unpack(&any)?;
-    Ok(RequestId {
-        pack_trace_reason: config.pack_trace_reason.unwrap_or(true),
-        use_for_trace_sampling: config.use_request_id_for_trace_sampling.unwrap_or(true),
-    })
+    Ok(RequestId { pack_trace_reason: config.pack_trace_reason.unwrap_or(true) })
 }
 
 fn escaped_slashes(value: i32) -> Result<EscapedSlashes> {
@@ -362,10 +357,6 @@ pub(crate) fn http2_options(value: Option<&core::Http2ProtocolOptions>) -> Resul
 
 fn http2_keepalive(value: &core::KeepaliveSettings) -> Result<Http2Keepalive> {
     let timeout = super::common::duration(required(&value.timeout, "timeout")?).at("timeout")?;
-    Ok(Http2Keepalive {
-        interval: optional_duration(value.interval.as_ref()).at("interval")?,
-        timeout,
-        jitter_percent: value.interval_jitter.as_ref().map_or(15, |percent| percent.value.clamp(0.0, 100.0) as u32),
-        idle_interval: optional_duration(value.connection_idle_interval.as_ref()).at("connection_idle_interval")?,
-    })
+    optional_duration(value.connection_idle_interval.as_ref()).at("connection_idle_interval")?;
+    Ok(Http2Keepalive { interval: optional_duration(value.interval.as_ref()).at("interval")?, timeout })
 }

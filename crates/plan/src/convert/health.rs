@@ -26,7 +26,6 @@ pub(crate) fn health_check(value: &core::HealthCheck) -> Result<HealthCheck> {
         unhealthy_threshold: threshold(value.unhealthy_threshold, "unhealthy_threshold")?,
         healthy_threshold: threshold(value.healthy_threshold, "healthy_threshold")?,
         alt_port: value.alt_port.map(port).transpose().at("alt_port")?,
-        reuse_connection: value.reuse_connection.unwrap_or(true),
         no_traffic_interval: no_traffic,
         no_traffic_healthy_interval: duration_or(value.no_traffic_healthy_interval.as_ref(), no_traffic)
             .at("no_traffic_healthy_interval")?,
@@ -35,7 +34,6 @@ pub(crate) fn health_check(value: &core::HealthCheck) -> Result<HealthCheck> {
             .at("unhealthy_edge_interval")?,
         healthy_edge_interval: duration_or(value.healthy_edge_interval.as_ref(), interval)
             .at("healthy_edge_interval")?,
-        always_log_failures: value.always_log_health_check_failures,
         kind: match required(&value.health_checker, "health_checker")? {
             HealthChecker::HttpHealthCheck(http) => HealthCheckKind::Http(http_check(http).at("http_health_check")?),
             HealthChecker::TcpHealthCheck(tcp) => HealthCheckKind::Tcp {

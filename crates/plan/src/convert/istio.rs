@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn stats(value: &stats_proto::PluginConfig) -> Result<IstioStats> {
+    optional_duration(value.rotation_interval.as_ref()).at("rotation_interval")?;
     Ok(IstioStats {
         stat_prefix: if value.stat_prefix.is_empty() { "istio".into() } else { value.stat_prefix.as_str().into() },
         disable_host_header_fallback: value.disable_host_header_fallback,
@@ -19,7 +20,6 @@ pub(crate) fn stats(value: &stats_proto::PluginConfig) -> Result<IstioStats> {
             .at("tcp_reporting_duration")?,
         server_gateway: value.reporter == stats_proto::Reporter::ServerGateway as i32,
         metrics: list(&value.metrics, "metrics", metric)?,
-        rotation_interval: optional_duration(value.rotation_interval.as_ref()).at("rotation_interval")?,
     })
 }
 
@@ -72,8 +72,6 @@ pub(crate) fn peer_metadata(value: &peer::Config) -> Result<PeerMetadata> {
         upstream_discovery: list(&value.upstream_discovery, "upstream_discovery", discovery)?,
         downstream_propagation: list(&value.downstream_propagation, "downstream_propagation", propagation)?,
         upstream_propagation: list(&value.upstream_propagation, "upstream_propagation", propagation)?,
-        shared_with_upstream: value.shared_with_upstream,
-        additional_labels: names(&value.additional_labels),
     })
 }
 
@@ -98,9 +96,5 @@ pub(crate) fn metadata_exchange(value: &mx::MetadataExchange) -> Result<Metadata
     if value.protocol.is_empty() {
         return refuse("protocol: is required");
     }
-    Ok(MetadataExchange {
-        protocol: value.protocol.as_str().into(),
-        enable_discovery: value.enable_discovery,
-        additional_labels: names(&value.additional_labels),
-    })
+    Ok(MetadataExchange { protocol: value.protocol.as_str().into() })
 }

@@ -5,7 +5,7 @@ use super::common::{
     KIB, cidrs, enumeration, fingerprint, keepalive, list, metadata, names, port, required, resolve, socket_option,
     timeout_or, unknown_type, unpack,
 };
-use super::network::network_filters;
+use super::network::{connection_rate_limit, network_filters};
 use super::transport::downstream;
 use crate::common::Address;
 use crate::error::{At, PlanError, Result, refuse};
@@ -32,7 +32,6 @@ pub fn encoded_listener(bytes: &[u8]) -> Result<Listener> {
 }
 
 pub fn listener(value: &proto::Listener) -> Result<Listener> {
-    use proto::listener::{DrainType, connection_balance_config::BalanceType};
     let bytes = meltemi_proto::encode(value);
     crate::support::check(&bytes, "envoy.config.listener.v3.Listener")?;
     let quic = super::quic::quic(value)?;
@@ -77,13 +76,7 @@ pub fn listener(value: &proto::Listener) -> Result<Listener> {
         socket_options: list(&value.socket_options, "socket_options", socket_option)?,
         keepalive: keepalive(value.tcp_keepalive.as_ref()),
         backlog: value.tcp_backlog_size,
-        fast_open_queue: value.tcp_fast_open_queue_length.filter(|length| *length > 0),
         reuse_port: value.enable_reuse_port.unwrap_or(true),
-        exact_balance: matches!(
-            value.connection_balance_config.as_ref().and_then(|config| config.balance_type.as_ref()),
-            Some(BalanceType::ExactBalance(_))
-        ),
-        drain_modify_only: value.drain_type == DrainType::ModifyOnly as i32,
         max_accepts_per_event: value.max_connections_to_accept_per_socket_event.filter(|count| *count > 0),
         ignore_global_conn_limit: value.ignore_global_conn_limit,
         quic,
@@ -134,6 +127,11 @@ fn listener_filter_config(any: &Any) -> Result<ListenerFilterConfig> {
     }
     if any.is::<ext::http_inspector::v3::HttpInspector>() {
         return Ok(ListenerFilterConfig::HttpInspector);
+    }
+    if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
+        let limit: ext::local_ratelimit::v3::LocalRateLimit = unpack(any)?;
+        let parts = (&*limit.stat_prefix, limit.token_bucket.as_ref(), limit.runtime_enabled.as_ref());
+        return Ok(ListenerFilterConfig::ConnectionRateLimit(Arc::new(connection_rate_limit(parts, "")?)));
     }
     if any.is::<ProxyProtocol>() {
         let config: ProxyProtocol = unpack(any)?;

@@ -11,13 +11,15 @@ use super::{dynamic_forward, hcm, istio, rbac};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
 use crate::format::Format;
-use crate::listener::{NetworkFilter, NetworkRbac};
+use crate::listener::{ConnectionRateLimit, NetworkFilter, NetworkRbac};
 use crate::on_demand::OnDemand;
-use crate::tcp_proxy::{ConnectMode, TcpCluster, TcpProxy, TcpWeighted, Tunnel};
+use crate::tcp_proxy::{TcpCluster, TcpProxy, TcpWeighted, Tunnel};
 use meltemi_proto::Any;
+use meltemi_proto::envoy::config::core::v3::RuntimeFeatureFlag;
 use meltemi_proto::envoy::config::listener::v3 as listener;
 use meltemi_proto::envoy::extensions::filters::network as ext;
 use meltemi_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+use meltemi_proto::envoy::r#type::v3::TokenBucket;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +52,6 @@ fn is_terminal(filter: &NetworkFilter) -> bool {
         | NetworkFilter::MetadataExchange(_)
         | NetworkFilter::IstioStats(_)
         | NetworkFilter::ConnectionRateLimit(_)
-        | NetworkFilter::SetFilterState(_)
         | NetworkFilter::SniDynamicForward(_)
         | NetworkFilter::SniCluster => false,
     }
@@ -82,10 +83,31 @@ fn config(any: &Any) -> Result<NetworkFilter> {
         NetworkFilter::DirectResponse(direct_response(&unpack(any)?)?)
     } else if any.is::<ext::sni_dynamic_forward_proxy::v3::FilterConfig>() {
         NetworkFilter::SniDynamicForward(Arc::new(dynamic_forward::sni_filter(&unpack(any)?)?))
+    } else if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
+        let limit: ext::local_ratelimit::v3::LocalRateLimit = unpack(any)?;
+        let parts = (&*limit.stat_prefix, limit.token_bucket.as_ref(), limit.runtime_enabled.as_ref());
+        NetworkFilter::ConnectionRateLimit(Arc::new(connection_rate_limit(parts, &limit.share_key)?))
     } else if any.is::<ext::echo::v3::Echo>() {
         NetworkFilter::Echo
     } else {
         return unknown_type(any);
+    })
+}
+
+/// `LocalRateLimit` of connections, whose parts are the same before and after the TLS handshake.
+pub(crate) fn connection_rate_limit(
+    (stat_prefix, bucket, enabled): (&str, Option<&TokenBucket>, Option<&RuntimeFeatureFlag>),
+    share_key: &str,
+) -> Result<ConnectionRateLimit> {
+    if stat_prefix.is_empty() {
+        return refuse("stat_prefix: is required");
+    }
+    let bucket = bucket.ok_or_else(|| PlanError::new("is required").under("token_bucket"))?;
+    Ok(ConnectionRateLimit {
+        stat_prefix: stat_prefix.into(),
+        bucket: super::filter::token_bucket(bucket).at("token_bucket")?,
+        enabled: enabled.and_then(|flag| flag.default_value).unwrap_or(true),
+        share_key: share_key.into(),
     })
 }
 
@@ -103,6 +125,7 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
         Some(0) => return refuse("max_connect_attempts: must be greater than zero"),
         attempts => attempts.unwrap_or(1),
     };
+    check_connect_mode(value)?;
     Ok(TcpProxy {
         stat_prefix: value.stat_prefix.as_str().into(),
         cluster: tcp_cluster(value)?,
@@ -114,7 +137,6 @@ fn tcp_proxy(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<TcpProxy> {
         backoff: value.backoff_options.as_ref().map(backoff).transpose().at("backoff_options")?,
         hash_source_ip: !hashes.is_empty(),
         metadata_match: lb_match(value.metadata_match.as_ref()),
-        connect_mode: connect_mode(value)?,
         on_demand: value.on_demand.as_ref().map(on_demand).transpose().at("on_demand")?,
         tunnel: value.tunneling_config.as_ref().map(tunnel).transpose().at("tunneling_config")?,
     })
@@ -138,13 +160,12 @@ fn on_demand(value: &ext::tcp_proxy::v3::tcp_proxy::OnDemand) -> Result<OnDemand
     on_demand_clusters(value.odcds_config.as_ref(), value.timeout.as_ref(), "odcds_config")
 }
 
-fn connect_mode(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<ConnectMode> {
+fn check_connect_mode(value: &ext::tcp_proxy::v3::TcpProxy) -> Result<()> {
     use ext::tcp_proxy::v3::UpstreamConnectMode as Mode;
     match enumeration::<Mode>(value.upstream_connect_mode).at("upstream_connect_mode")? {
-        Mode::Immediate => Ok(ConnectMode::Immediate),
+        // The handshake is over before a network filter runs here, so these are the same.
+        Mode::Immediate | Mode::OnDownstreamTlsHandshake => Ok(()),
         Mode::OnDownstreamData => refuse("upstream_connect_mode: ON_DOWNSTREAM_DATA is not supported"),
-        // The handshake is over before a network filter runs here, so this is what `IMMEDIATE` does.
-        Mode::OnDownstreamTlsHandshake => Ok(ConnectMode::Immediate),
     }
 }
 

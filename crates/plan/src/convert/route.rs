@@ -17,7 +17,7 @@ use crate::header::HeaderKey;
 use crate::on_demand::{OnDemandHost, Usage};
 use crate::route::{
     CookieMatcher, Decorator, HostSettings, PathRule, QueryMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
-    RouteSettings, RouteTracing, TlsRequirement, VirtualCluster, VirtualHost,
+    RouteSettings, RouteTracing, TlsRequirement, VirtualHost,
 };
 use meltemi_base::intern::{Made, Shared, Table, intern};
 use meltemi_matchers::DomainTrie;
@@ -70,7 +70,6 @@ pub(crate) fn unchecked(value: &proto::RouteConfiguration) -> Result<RouteConfig
             "response_headers",
         )?,
         most_specific_header_mutations_wins: value.most_specific_header_mutations_wins,
-        max_direct_response_body: max_body,
         mirrors: mirrors(&value.request_mirror_policies)?,
         ignore_port: value.ignore_port_in_host_matching,
         on_demand: value.vhds.as_ref().map(from_ads).transpose().at("vhds")?.is_some(),
@@ -157,12 +156,6 @@ fn host_settings(value: &proto::VirtualHost) -> Result<HostSettings> {
         include_request_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         retry_buffer_limit: buffer_limit(value.per_request_buffer_limit_bytes, value.request_body_buffer_limit),
-        virtual_clusters: list(&value.virtual_clusters, "virtual_clusters", |cluster| {
-            Ok(VirtualCluster {
-                name: cluster.name.as_str().into(),
-                headers: header_matchers(&cluster.headers, "headers")?,
-            })
-        })?,
         per_filter: host_per_filter(value)?,
         metadata: shared_metadata(value.metadata.as_ref()),
     })

@@ -198,7 +198,6 @@ fn mirror(value: &action::RequestMirrorPolicy) -> Result<MirrorPolicy> {
             .map_or(Ok(Fraction::ALWAYS), runtime_fraction)
             .at("runtime_fraction")?,
         shadow_suffix: !value.disable_shadow_host_suffix_append,
-        trace_sampled: value.trace_sampled,
         host_rewrite: non_empty(&value.host_rewrite_literal),
     })
 }

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn downstream_tls(value: &proto::DownstreamTlsContext) -> Result<DownstreamTls> {
-    use proto::downstream_tls_context::SessionTicketKeysType as Tickets;
     let common = common(required(&value.common_tls_context, "common_tls_context")?, TlsVersion::V1_3)
         .at("common_tls_context")?;
     if common.certificates.is_empty() {
@@ -25,22 +24,8 @@ pub(crate) fn downstream_tls(value: &proto::DownstreamTlsContext) -> Result<Down
     if require && common.validation == Validation::None {
         return refuse("require_client_certificate: needs a validation context");
     }
-    let tickets = match value.session_ticket_keys_type.as_ref() {
-        None | Some(Tickets::DisableStatelessSessionResumption(false)) => true,
-        Some(Tickets::DisableStatelessSessionResumption(true)) => false,
-        Some(Tickets::SessionTicketKeys(_)) => return refuse("session_ticket_keys: is not supported"),
-        Some(Tickets::SessionTicketKeysSdsSecretConfig(_)) => {
-            return refuse("session_ticket_keys_sds_secret_config: is not supported");
-        }
-    };
-    Ok(DownstreamTls {
-        common,
-        require_client_certificate: require,
-        require_sni: value.require_sni.unwrap_or(false),
-        session_timeout: optional_duration(value.session_timeout.as_ref()).at("session_timeout")?,
-        session_tickets: tickets,
-        stateful_resumption: !value.disable_stateful_session_resumption,
-    })
+    optional_duration(value.session_timeout.as_ref()).at("session_timeout")?;
+    Ok(DownstreamTls { common, require_client_certificate: require })
 }
 
 pub(crate) fn upstream_tls(value: &proto::UpstreamTlsContext) -> Result<UpstreamTls> {
@@ -54,13 +39,7 @@ pub(crate) fn upstream_tls(value: &proto::UpstreamTlsContext) -> Result<Upstream
     // Envoy's client default maximum is TLS 1.2; TLS 1.3 is what every peer since speaks, so an unset maximum is 1.3.
     let common =
         common(value.common_tls_context.as_ref().unwrap_or(&default), TlsVersion::V1_3).at("common_tls_context")?;
-    Ok(UpstreamTls {
-        common,
-        sni: value.sni.as_str().into(),
-        auto_host_sni: value.auto_host_sni,
-        auto_sni_san_validation: value.auto_sni_san_validation,
-        max_session_keys: value.max_session_keys.unwrap_or(1),
-    })
+    Ok(UpstreamTls { common, sni: value.sni.as_str().into() })
 }
 
 fn common(value: &proto::CommonTlsContext, newest: TlsVersion) -> Result<TlsCommon> {
@@ -168,10 +147,7 @@ pub(crate) fn validation_context(value: &proto::CertificateValidationContext) ->
         hashes: list(&value.verify_certificate_hash, "verify_certificate_hash", |hash| sha256(hash))?,
         sans,
         crl: optional_source(value.crl.as_ref()).at("crl")?,
-        only_leaf_crl: value.only_verify_leaf_cert_crl,
-        allow_expired: value.allow_expired_certificate,
         accept_untrusted: verification.at("trust_chain_verification")? == TrustChainVerification::AcceptUntrusted,
-        max_verify_depth: value.max_verify_depth,
     })
 }
 

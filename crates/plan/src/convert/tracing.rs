@@ -17,8 +17,6 @@ use std::time::Duration;
 
 /// Envoy's default for the `http.url` tag.
 const MAX_PATH_TAG: u32 = 256;
-/// Envoy's default number of spans that wait for export.
-const MAX_SPANS: u32 = 1024;
 
 pub(crate) fn tracing(value: &hcm::http_connection_manager::Tracing) -> Result<Tracing> {
     let operation = |text: &str, field: &str| match text {
@@ -119,8 +117,6 @@ fn zipkin(value: &trace::ZipkinConfig) -> Result<Zipkin> {
         hostname: hostname.as_str().into(),
         proto,
         trace_id_128bit: value.trace_id_128bit,
-        shared_span_context: value.shared_span_context.unwrap_or(true),
-        split_spans: value.split_spans_for_request,
         w3c: value.trace_context_option == TraceContextOption::UseB3WithW3cPropagation as i32,
     })
 }
@@ -154,7 +150,6 @@ fn opentelemetry(value: &trace::OpenTelemetryConfig) -> Result<OpenTelemetry> {
         resource_attributes,
         detect_environment,
         sampler: value.sampler.as_ref().map_or(Ok(OtlpSampler::None), sampler).at("sampler")?,
-        max_cache_size: value.max_cache_size.unwrap_or(MAX_SPANS) as usize,
     })
 }
 

@@ -562,7 +562,12 @@ fn chains() -> Cases {
             before_tcp_proxy(
                 "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit, stat_prefix: l, token_bucket: { max_tokens: 1, fill_interval: 1s }",
             ),
-            Unsupported("LocalRateLimit"),
+            Accept,
+        ),
+        (
+            "limit on connections without a bucket",
+            before_tcp_proxy("envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit, stat_prefix: l"),
+            Refuse("token_bucket"),
         ),
         (
             "cluster by SNI",

@@ -10,6 +10,7 @@ use crate::admin::AdminState;
 use crate::configurator::{Held, Source, Wanted};
 use crate::demand::{Question, Waiting};
 use meltemi_base::intern;
+use meltemi_plan::Bootstrap;
 use meltemi_upstream::Cluster;
 use meltemi_xds::client::{self, Client, Event, Events, Outcome, Update};
 use meltemi_xds::{Resource, WILDCARD, types};
@@ -38,6 +39,8 @@ pub struct Subscriber {
     waiting: Waiting,
     on_demand_idle: Duration,
     /// Types of which a first response was applied.
+    /// Types of which everything comes from the control plane.
+    follows: Vec<&'static str>,
     seen: BTreeSet<Arc<str>>,
     /// Local secrets as last installed.
     installed:
@@ -67,6 +70,7 @@ impl Subscriber {
             questions: None,
             waiting: Waiting::default(),
             on_demand_idle: Duration::MAX,
+            follows: vec![types::CLUSTER, types::LISTENER],
             seen: BTreeSet::new(),
             installed: Default::default(),
         };
@@ -74,13 +78,18 @@ impl Subscriber {
         subscriber
     }
 
+    /// Follows what the bootstrap names of these types, and leaves the others to itself.
+    pub fn follow_only(&mut self, bootstrap: &Bootstrap) {
+        let named = [(types::CLUSTER, bootstrap.follows_clusters), (types::LISTENER, bootstrap.follows_listeners)];
+        self.follows = named.into_iter().filter(|(_, follows)| *follows).map(|(kind, _)| kind).collect();
+    }
+
     /// Runs until dropped. Without a control plane only secrets change.
     pub async fn run(mut self, control_plane: Option<client::Options>) {
         let mut events: Option<Events> = None;
         if let Some(options) = control_plane {
             let (client, received) = Client::spawn(options);
-            client.subscribe(types::CLUSTER, [WILDCARD]);
-            client.subscribe(types::LISTENER, [WILDCARD]);
+            self.follows.iter().for_each(|kind| client.subscribe(kind, [WILDCARD]));
             (self.client, events) = (Some(client), Some(received));
         }
         let warmed = self.state.configurator.lock().warmed();
@@ -213,7 +222,7 @@ impl Subscriber {
         configurator.publish();
         self.waiting.answer(&configurator.world(), |need| configurator.is_met(need));
         let static_only = self.client.is_none();
-        let first_answers = self.seen.contains(types::CLUSTER) && self.seen.contains(types::LISTENER);
+        let first_answers = self.follows.iter().all(|kind| self.seen.contains(*kind));
         if (static_only || first_answers) && configurator.is_settled() && !*self.state.initialized.borrow() {
             tracing::info!("all configuration is in force");
             self.state.initialized.send_replace(true);

@@ -19,7 +19,7 @@ use meltemi_plan::{
 };
 use meltemi_upstream::Cluster;
 
-use super::{Context, local_reply, reply, request, response};
+use super::{Context, local_reply, reply, request, response, stats::ActiveRequest};
 use crate::{
     demand::Need,
     router::{self, redirect},
@@ -57,6 +57,7 @@ pub struct StreamParts<'a> {
 
 /// Serves one request to its end.
 pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: &mut Deadline, head: RequestHead) {
+    let counted = ActiveRequest::new(context.http.stats(), head.protocol);
     let mut exchange = Exchange {
         world: context.worker.world(),
         info: StreamInfo::new(context.connection.clone()),
@@ -80,6 +81,7 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
         exchange.reply(*reply).await;
     }
     exchange.end();
+    counted.ended(&exchange.info);
 }
 
 impl Exchange<'_> {

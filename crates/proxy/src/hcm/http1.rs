@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use meltemi_http::{Error, RequestHead, ServerStream, h1};
+use meltemi_http::{Error, Protocol, RequestHead, ServerStream, h1};
 use meltemi_net::{Stream, timer::Deadline};
 use meltemi_plan::hcm::HeaderCase;
 use tokio::time::Instant;
@@ -16,12 +16,15 @@ enum Event {
     Closed,
     Idle,
     HeadersTimeout,
+    /// The head began and did not end.
+    StreamIdle,
 }
 
 /// Envoy's `delayed_close_timeout`.
 const DELAYED_CLOSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
+    let _counted = context.count(Protocol::Http11);
     let plan = Rc::clone(&context.http);
     let plan = &plan.plan;
     let limits = h1::Limits {
@@ -53,6 +56,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
             }
             Event::Refused(violation) => Box::pin(reply::refuse(&context, &mut stream, violation)).await,
             Event::HeadersTimeout => Box::pin(reply::headers_timeout(&context, &mut stream)).await,
+            Event::StreamIdle => Box::pin(reply::stream_idle(&context, &mut stream)).await,
             Event::Closed | Event::Idle => return,
         }
         let ServerStream::H1(server) = &mut stream else { return };
@@ -95,15 +99,19 @@ async fn next_event(
         if !armed {
             armed = true;
             let now = Instant::now();
-            let limit = if partial { plan.request_headers_timeout.or(plan.idle_timeout) } else { plan.idle_timeout };
+            // Of a head that does not end there is no request yet, but a stream, as Envoy has it.
+            let head = plan.request_headers_timeout.or(plan.stream_idle_timeout).or(plan.idle_timeout);
+            let limit = if partial { head } else { plan.idle_timeout };
             let due = limit.and_then(|limit| now.checked_add(limit));
             deadline.set(match oldest {
                 Some(oldest) if !partial => Some(due.map_or(oldest, |due| due.min(oldest))),
                 _ => due,
             });
         }
-        deadline.poll(cx).map(|()| {
-            if partial && plan.request_headers_timeout.is_some() { Event::HeadersTimeout } else { Event::Idle }
+        deadline.poll(cx).map(|()| match (partial, plan.request_headers_timeout, plan.stream_idle_timeout) {
+            (true, Some(_), _) => Event::HeadersTimeout,
+            (true, None, Some(_)) => Event::StreamIdle,
+            _ => Event::Idle,
         })
     })
     .await

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
+use meltemi_http::Protocol;
 use meltemi_http::h2::{self, Accepted, ServerConnection};
 use meltemi_net::{Stream, timer::Deadline};
 use meltemi_plan::hcm::Http2Options;
@@ -38,6 +39,7 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
     else {
         return;
     };
+    let _counted = context.count(Protocol::Http2);
     let oldest = plan.max_connection_duration.map(|limit| Instant::now() + limit);
     let mut deadline = Deadline::new();
     let mut drained = false;

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use meltemi_http::{
-    ServerStream,
+    Protocol, ServerStream,
     h3::{Pending, ServerConnection},
 };
 use meltemi_net::timer::Deadline;
@@ -35,6 +35,7 @@ struct Life {
 }
 
 pub(crate) async fn serve(context: Rc<Context>, mut connection: ServerConnection) {
+    let _counted = context.count(Protocol::Http3);
     let plan = &context.http.plan;
     let mut deadline = Deadline::new();
     let mut life = Life {

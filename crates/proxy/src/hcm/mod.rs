@@ -15,14 +15,15 @@ mod reply;
 mod request;
 mod response;
 mod seats;
+mod stats;
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use meltemi_filters::{
     AccessLogs, ChainScope, ConnectionInfo, Direction, FilterChain, StreamInfo, Tracer,
     format::{Missing, Scope},
 };
-use meltemi_http::{HeaderValue, RequestHead};
+use meltemi_http::{HeaderValue, Protocol, RequestHead};
 use meltemi_net::{Stream, sniff};
 use meltemi_plan::{Format, Hcm, HttpFilterConfig, hcm::Codec};
 
@@ -40,6 +41,9 @@ pub struct LiveHttp {
     server: Option<HeaderValue>,
     via: Option<HeaderValue>,
     suppress_envoy_headers: bool,
+    filters_context: Arc<meltemi_filters::Context>,
+    /// Made by the first connection: most listeners of a sidecar never see one.
+    stats: OnceCell<stats::HttpStats>,
 }
 
 impl LiveHttp {
@@ -62,7 +66,13 @@ impl LiveHttp {
             server: HeaderValue::from_str(&plan.server_name).ok(),
             via: plan.via.as_ref().and_then(|via| HeaderValue::from_str(via).ok()),
             suppress_envoy_headers,
+            filters_context: Arc::clone(context),
+            stats: OnceCell::new(),
         }
+    }
+
+    fn stats(&self) -> &stats::HttpStats {
+        self.stats.get_or_init(|| stats::of_prefix(&self.filters_context.registry, &self.plan.stat_prefix))
     }
 
     /// The router is told not to add `x-envoy-*` of its own.
@@ -92,6 +102,13 @@ pub struct Connection {
     context: Rc<Context>,
     stream: Stream,
     is_h2: bool,
+}
+
+impl Context {
+    /// Counts the connection until what is returned is dropped.
+    fn count(&self, protocol: Protocol) -> stats::OpenConnection {
+        stats::OpenConnection::new(self.http.stats(), protocol, self.connection.tls.is_some())
+    }
 }
 
 impl Connection {

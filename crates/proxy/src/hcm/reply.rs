@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use meltemi_filters::{LocalReply, LogType, ResponseFlags, Scope, StreamInfo, grpc_status_of};
 use meltemi_http::{Frame, Protocol, RequestHead, ResponseHead, ServerStream, h1::Violation, name};
 
-use super::{Context, response};
+use super::{Context, response, stats::ActiveRequest};
 
 /// The head and body of a local reply to `request`.
 pub(super) fn render(reply: &LocalReply, request: Option<&RequestHead>) -> (ResponseHead, Bytes) {
@@ -73,11 +73,20 @@ pub(super) async fn refuse(context: &Context, stream: &mut ServerStream, violati
 
 /// Answers a client that did not finish its request head in time.
 pub(super) async fn headers_timeout(context: &Context, stream: &mut ServerStream) {
+    context.http.stats().downstream_rq_header_timeout().inc();
     let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request header timeout", "request_header_timeout");
     answer_unparsed(context, stream, &reply).await;
 }
 
+/// Answers a client whose request head does not go on.
+pub(super) async fn stream_idle(context: &Context, stream: &mut ServerStream) {
+    let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
+        .with_flags(ResponseFlags::STREAM_IDLE_TIMEOUT);
+    answer_unparsed(context, stream, &reply).await;
+}
+
 async fn answer_unparsed(context: &Context, stream: &mut ServerStream, reply: &LocalReply) {
+    let counted = ActiveRequest::new(context.http.stats(), Protocol::Http11);
     let mut info = StreamInfo::new(context.connection.clone());
     info.protocol = Some(Protocol::Http11);
     info.flags |= reply.flags;
@@ -90,6 +99,7 @@ async fn answer_unparsed(context: &Context, stream: &mut ServerStream, reply: &L
     send(stream, &head, body);
     let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
     info.finish();
+    counted.ended(&info);
     let scope = Scope { response: Some(&head), log_type: LogType::DownstreamEnd, ..Scope::new(&info) };
     context.http.logs.log(&scope);
 }

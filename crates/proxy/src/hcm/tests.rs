@@ -8,6 +8,7 @@ use std::{
 };
 
 use meltemi_filters::{Context, LocalNode};
+use meltemi_plan::bootstrap::ConnectionLimits;
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_telemetry::{Registry, metrics::Filter};
 use tokio::{
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     configurator::{Configurator, Held, Source},
-    worker::{self, Feed, Phase, Reach},
+    worker::{self, Feed, Limits, Phase, Reach},
 };
 
 fn held<P>(plan: Arc<P>) -> Held<P> {
@@ -105,6 +106,7 @@ async fn start_listener(listener: &str, clusters: &str) -> Running {
         phase: phase.subscribe(),
         status: Some(status),
         filters,
+        limits: Limits::new(ConnectionLimits::default(), &registry),
         demand: None,
     };
     let worker = tokio::task::spawn_local(worker::run(0, feed));

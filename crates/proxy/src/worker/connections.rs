@@ -9,6 +9,8 @@ use std::{
     task::{Context, Waker},
 };
 
+use super::limits::{Failure, Seat};
+
 #[derive(Default)]
 pub struct Connections {
     open: RefCell<HashMap<u64, Entry>>,
@@ -30,7 +32,8 @@ impl Connections {
         self.open.borrow().is_empty()
     }
 
-    pub fn add(self: &Rc<Self>, id: u64) -> ConnectionHandle {
+    /// Adds a connection, with its place within the limits.
+    pub fn add(self: &Rc<Self>, id: u64, seat: Seat) -> ConnectionHandle {
         let draining = Rc::new(Cell::new(false));
         let entry = Entry { chain: 0, draining: Rc::clone(&draining), waker: None };
         self.open.borrow_mut().insert(id, entry);
@@ -40,6 +43,7 @@ impl Connections {
             draining,
             registered: Cell::new(false),
             late: Cell::new(false),
+            seat,
         }
     }
 
@@ -63,11 +67,17 @@ pub struct ConnectionHandle {
     draining: Rc<Cell<bool>>,
     registered: Cell<bool>,
     late: Cell<bool>,
+    seat: Seat,
 }
 
 impl ConnectionHandle {
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Counts why the connection ends before it is served.
+    pub fn fails(&self, failure: Failure) {
+        self.seat.fails(failure);
     }
 
     pub fn set_chain(&self, fingerprint: u64) {

@@ -3,23 +3,24 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use meltemi_net::{Address, Keepalive, ListenOptions, Listener};
+use meltemi_net::{Address, Keepalive, ListenOptions, Listener, Stream, stream::unmapped};
 use meltemi_plan as plan;
 use tokio::sync::Notify;
 
-use super::{ConnectionHandle, Connections, LiveListener, Reach, Worker};
+use super::{ConnectionHandle, Connections, LiveListener, Reach, Worker, limits::Gate};
 use crate::chain;
 
 /// Out of file descriptors: wait for some to close.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Accepted before other tasks get their turn.
-const ACCEPTS_PER_TURN: usize = 32;
+/// Accepted before other tasks get their turn, where the listener does not say.
+const ACCEPTS_PER_TURN: u32 = 32;
 
 pub(super) struct Listeners {
     worker: Rc<Worker>,
@@ -36,6 +37,7 @@ struct Running {
     socket: SocketKey,
     current: Rc<RefCell<Rc<LiveListener>>>,
     connections: Rc<Connections>,
+    gate: Arc<Gate>,
     stop: Rc<Stop>,
 }
 
@@ -152,6 +154,7 @@ impl Listeners {
             socket,
             current: Rc::new(RefCell::new(Rc::clone(listener))),
             connections: Rc::default(),
+            gate: self.worker.limits.gate(&listener.plan),
             stop: Rc::default(),
         };
         running.stop.leaving.set(self.leaving.is_some_and(|reach| reach.covers(&listener.plan)));
@@ -201,6 +204,7 @@ pub(super) struct Acceptor {
     pub worker: Rc<Worker>,
     current: Rc<RefCell<Rc<LiveListener>>>,
     pub connections: Rc<Connections>,
+    gate: Arc<Gate>,
     stop: Rc<Stop>,
 }
 
@@ -210,13 +214,15 @@ impl Acceptor {
         self.current.borrow().clone()
     }
 
-    /// Counts a new connection; one that comes after the others were asked to finish is asked as well.
-    pub fn add(&self) -> ConnectionHandle {
-        let handle = self.connections.add(self.worker.next_connection_id());
+    /// Counts a new connection, unless that is beyond a limit; one that comes after the others were asked to finish is asked as
+    /// well.
+    pub fn admit(&self, listener: &LiveListener, source: Option<IpAddr>) -> Option<ConnectionHandle> {
+        let seat = self.gate.enter(source, !listener.plan.ignore_global_conn_limit)?;
+        let handle = self.connections.add(self.worker.next_connection_id(), seat);
         if self.stop.leaving.get() {
             handle.drain();
         }
-        handle
+        Some(handle)
     }
 
     /// No more connections are to be accepted.
@@ -240,6 +246,7 @@ impl Running {
             worker: Rc::clone(worker),
             current: Rc::clone(&self.current),
             connections: Rc::clone(&self.connections),
+            gate: Arc::clone(&self.gate),
             stop: Rc::clone(&self.stop),
         }
     }
@@ -262,9 +269,13 @@ impl Running {
 }
 
 async fn accept(acceptor: Acceptor, socket: Listener) {
-    let serve = |(stream, peer)| {
-        let (worker, listener, handle) = (Rc::clone(&acceptor.worker), acceptor.listener(), acceptor.add());
-        tokio::task::spawn_local(chain::serve(worker, listener, stream, peer, handle));
+    let serve = |(stream, peer): (Stream, Address)| {
+        let listener = acceptor.listener();
+        // Without a handle the stream closes here.
+        if let Some(handle) = acceptor.admit(&listener, peer.socket().map(|peer| unmapped(peer).ip())) {
+            let worker = Rc::clone(&acceptor.worker);
+            tokio::task::spawn_local(chain::serve(worker, listener, stream, peer, handle));
+        }
     };
     let mut burst = 0;
     while !acceptor.is_stopped() {
@@ -281,7 +292,8 @@ async fn accept(acceptor: Acceptor, socket: Listener) {
             }
         }
         burst += 1;
-        if burst % ACCEPTS_PER_TURN == 0 {
+        if burst >= acceptor.listener().plan.max_accepts_per_event.unwrap_or(ACCEPTS_PER_TURN) {
+            burst = 0;
             tokio::task::yield_now().await;
         }
     }

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 
-use meltemi_filters::{Context, Direction};
-use meltemi_plan::{ConnectionFacts, FilterChain, Listener, NetworkFilter, listener::TrafficDirection};
+use meltemi_filters::{ConnectionRate, Context, Direction, Place};
+use meltemi_plan::{
+    ConnectionFacts, FilterChain, Listener, NetworkFilter,
+    listener::{ListenerFilterConfig, TrafficDirection},
+};
 use meltemi_tls::ServerTls;
 
 use super::LiveTcp;
@@ -18,6 +21,8 @@ pub struct LiveListener {
     /// In the order of `plan.chains`.
     chains: Vec<Rc<LiveChain>>,
     default_chain: Option<Rc<LiveChain>>,
+    /// Of the listener filters, in their order.
+    pub rates: Vec<Arc<ConnectionRate>>,
 }
 
 /// A filter chain with its connection manager, if it has one.
@@ -56,7 +61,14 @@ impl LiveListener {
             let tcp = tcp.unwrap_or_else(|| Rc::new(LiveTcp::new(&chain.plan, direction, context)));
             Rc::new(LiveChain { plan: Arc::clone(&chain.plan), tls: chain.tls.clone(), http, tcp })
         };
+        let rates = active.plan.listener_filters.iter().filter_map(|filter| match &filter.config {
+            ListenerFilterConfig::ConnectionRateLimit(limit) => {
+                Some(ConnectionRate::of(limit, Place::Listener, context))
+            }
+            _ => None,
+        });
         Self {
+            rates: rates.collect(),
             plan: Arc::clone(&active.plan),
             chains: active.chains.iter().map(live).collect(),
             default_chain: active.default_chain.as_ref().map(live),

@@ -4,6 +4,7 @@
 //! new [`World`] from the main thread. Must never block: all that waits is a local task.
 
 mod connections;
+mod limits;
 mod listeners;
 pub mod live;
 #[cfg(feature = "h3")]
@@ -11,6 +12,7 @@ mod quic;
 mod tcp;
 
 pub use connections::{ConnectionHandle, Connections};
+pub use limits::{Failure, Limits};
 pub use live::{LiveChain, LiveListener, LiveListeners};
 pub use tcp::LiveTcp;
 
@@ -88,6 +90,8 @@ pub struct Feed {
     pub status: Option<mpsc::Sender<ListenerStatus>>,
     /// What filters of all workers share.
     pub filters: Arc<meltemi_filters::Context>,
+    /// What connections of all workers are counted by.
+    pub limits: Arc<Limits>,
     /// Where to ask for what is not there; nowhere without a main thread that follows a control plane.
     pub demand: Option<Demand>,
 }
@@ -105,6 +109,7 @@ pub struct Worker {
     next_connection: Cell<u64>,
     status: Option<mpsc::Sender<ListenerStatus>>,
     filters: Arc<meltemi_filters::Context>,
+    limits: Arc<Limits>,
     demand: Option<Demand>,
 }
 
@@ -130,8 +135,8 @@ pub fn spawn(index: usize, feed: Feed) -> std::io::Result<thread::JoinHandle<()>
 
 /// Serves until told to stop. For callers that bring their own local set, such as tests.
 pub async fn run(index: usize, feed: Feed) {
-    let Feed { mut worlds, mut phase, status, filters, demand } = feed;
-    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status, (filters, demand)));
+    let Feed { mut worlds, mut phase, status, filters, limits, demand } = feed;
+    let worker = Rc::new(Worker::new(index, worlds.borrow_and_update().clone(), status, (filters, limits, demand)));
     let mut listeners = listeners::Listeners::new(Rc::clone(&worker));
     listeners.apply();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -170,7 +175,7 @@ impl Worker {
         index: usize,
         world: Arc<World>,
         status: Option<mpsc::Sender<ListenerStatus>>,
-        (filters, demand): (Arc<meltemi_filters::Context>, Option<Demand>),
+        (filters, limits, demand): (Arc<meltemi_filters::Context>, Arc<Limits>, Option<Demand>),
     ) -> Self {
         Self {
             index,
@@ -184,6 +189,7 @@ impl Worker {
             next_connection: Cell::new(1),
             status,
             filters,
+            limits,
             demand,
         }
     }

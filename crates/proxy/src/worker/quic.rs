@@ -19,7 +19,7 @@ use meltemi_net::{Address, ListenOptions, sniff::ClientHello, stream::unmapped};
 use meltemi_plan::{ConnectionFacts, Hcm, NetworkFilter, listener::Quic};
 use meltemi_tls::{PeerInfo, ServerTls};
 
-use super::{ConnectionHandle, LiveChain, LiveListener, Worker, listeners::Acceptor, live};
+use super::{ConnectionHandle, Failure, LiveChain, LiveListener, Worker, listeners::Acceptor, live};
 use crate::{chain, hcm, world::ActiveListener};
 
 /// Handshakes in progress at which a client must prove its address first.
@@ -55,9 +55,13 @@ async fn accept(acceptor: Acceptor, endpoint: Endpoint, bound: SocketAddr) {
             Verdict::Refuse => arrival.refuse(),
             Verdict::Prove => arrival.retry(),
             Verdict::Take => {
+                let Some(handle) = acceptor.admit(&listener, Some(unmapped(arrival.remote()).ip())) else {
+                    arrival.refuse();
+                    continue;
+                };
                 let client = Client { worker: Rc::clone(&acceptor.worker), listener, quic, bound };
                 let counted = InProgress::new(&handshakes);
-                tokio::task::spawn_local(serve(client, arrival, acceptor.add(), counted));
+                tokio::task::spawn_local(serve(client, arrival, handle, counted));
             }
         }
     }
@@ -134,6 +138,7 @@ async fn prepare(
         Ok(established) => established,
         Err(error) => {
             tracing::debug!(listener = %listener.plan.name, %remote, %error, "QUIC handshake failed");
+            handle.fails(Failure::Handshake);
             return None;
         }
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meltemi_filters::{AccessLogs, Context, Direction, TcpStats, exchange};
+use meltemi_filters::{AccessLogs, ConnectionRate, Context, Direction, Place, TcpStats, exchange};
 use meltemi_plan::dynamic_forward::SniForward;
 use meltemi_plan::{FilterChain, NetworkFilter};
 
@@ -15,6 +15,8 @@ pub struct LiveTcp {
     pub introduction: Bytes,
     /// How a connection finds its host in a dynamic forward proxy cluster.
     pub sni_forward: Option<Arc<SniForward>>,
+    /// In the order of the chain's filters.
+    pub rates: Vec<Arc<ConnectionRate>>,
 }
 
 impl LiveTcp {
@@ -27,7 +29,12 @@ impl LiveTcp {
             NetworkFilter::TcpProxy(proxy) => Some(&proxy.access_logs[..]),
             _ => None,
         });
+        let rates = chain.filters.iter().filter_map(|filter| match filter {
+            NetworkFilter::ConnectionRateLimit(limit) => Some(ConnectionRate::of(limit, Place::Network, context)),
+            _ => None,
+        });
         Self {
+            rates: rates.collect(),
             stats: stats.collect(),
             logs: AccessLogs::new(logs.unwrap_or_default(), &context.logs),
             introduction: exchange::introduction(&context.node),

@@ -131,6 +131,7 @@ impl<'a> Gather<'a> {
         }
         let rule = self.snapshot.destination_rule(self.node, service);
         let resilience = self.snapshot.resilience(self.node, &service.hostname);
+        let reach_draining = self.snapshot.options.sessions.reach_draining(service);
         let served = |port: &&Port| port.protocol != Protocol::Udp && (!dynamic || names_hosts(port.protocol));
         for port in service.ports.iter().filter(served) {
             let base = for_port(rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref()), port.number);
@@ -153,7 +154,7 @@ impl<'a> Gather<'a> {
                     port: port.clone(),
                     auto_mtls: self.auto_mtls(service, policy.as_ref()),
                     resilience: resilience.clone(),
-                    reach_draining: self.snapshot.options.sessions.reach_draining(service),
+                    reach_draining,
                     accounts: self.accounts(service),
                     dns: self.dns(service, policy.as_ref()),
                     subset,

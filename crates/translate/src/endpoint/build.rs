@@ -5,7 +5,7 @@ use super::{AssignmentInput, Found, declared_mtls};
 use crate::cluster::OutboundCluster;
 use crate::wire::socket_address;
 use meltemi_model::labels::{pairs, selects};
-use meltemi_model::{Address, Endpoint, Health, Labels, Locality, TlsMode};
+use meltemi_model::{Address, Endpoint, Health, Labels, Locality, TlsMode, session};
 use meltemi_proto::envoy::config::core::v3::{HealthStatus, Locality as ProtoLocality, Metadata};
 use meltemi_proto::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
@@ -24,7 +24,7 @@ fn of_service(found: &Found) -> Vec<LocalityLbEndpoints> {
     for (index, endpoint) in found.shard.endpoints.iter().enumerate() {
         let mtls = found.mtls.unwrap_or(endpoint.tls_mode == TlsMode::Istio && !found.mtls_disabled.contains(&index));
         let Some(port) = endpoint.port(&found.port_name) else { continue };
-        let draining = found.sessions.is_draining(endpoint);
+        let draining = session::is_draining(endpoint, &found.draining_label);
         let wanted = is_usable(endpoint, draining, found.with_draining)
             && selects(pairs(&found.subset), &endpoint.labels)
             && (found.with_unhealthy || endpoint.health != Health::Unhealthy)

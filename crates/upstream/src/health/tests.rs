@@ -33,13 +33,11 @@ fn check(kind: HealthCheckKind) -> HealthCheck {
         unhealthy_threshold: 3,
         healthy_threshold: 2,
         alt_port: None,
-        reuse_connection: false,
         no_traffic_interval: quick,
         no_traffic_healthy_interval: quick,
         unhealthy_interval: quick,
         unhealthy_edge_interval: quick,
         healthy_edge_interval: quick,
-        always_log_failures: false,
         kind,
     }
 }
