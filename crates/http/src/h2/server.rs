@@ -75,6 +75,11 @@ impl ServerConnection {
         }
     }
 
+    /// What the client did wrong, where that ended the connection.
+    pub fn broken(&self) -> Option<Reason> {
+        self.shared.state().broken
+    }
+
     /// Streams that have a handle. When the last is dropped, the task that polls this is woken.
     pub fn active(&self) -> usize {
         self.shared.state().live()

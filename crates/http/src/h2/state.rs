@@ -208,6 +208,8 @@ pub(super) struct State {
     pub going_away: bool,
     /// A client's connection that ends with its last stream.
     pub retired: bool,
+    /// What the peer did wrong, which ended the connection.
+    pub broken: Option<Reason>,
     /// The connection is over, and why.
     pub over: Option<ResetReason>,
     pub pong: bool,
@@ -264,6 +266,7 @@ impl State {
             phase: Phase::Open,
             going_away: false,
             retired: false,
+            broken: None,
             over: None,
             pong: false,
             driver: None,
@@ -474,6 +477,7 @@ impl State {
             let last = self.last_peer;
             frame::put_goaway(self.out.tail(), last, reason);
             self.phase = Phase::Closing;
+            self.broken = Some(reason).filter(|_| seen_as == ResetReason::Protocol);
         }
         self.fail(seen_as);
         self.wake_driver();

@@ -1,6 +1,7 @@
 //! Whole-system tests: the built binary, real sockets, and real peers where the machine has them. A test whose peer is
 //! missing prints "skipped: …" and says which script installs it.
 
+mod attacks;
 mod breakers;
 mod changes;
 mod connect;

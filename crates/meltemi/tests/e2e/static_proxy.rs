@@ -32,11 +32,18 @@ pub fn with_both(test: impl Fn(&'static str, &Path)) {
 impl Proxy {
     /// Starts a proxy with these listeners and clusters, and waits until it serves.
     pub fn start(name: &'static str, dir: &Path, listeners: Value, clusters: Value) -> Self {
+        Self::start_with(name, dir, listeners, clusters, json!({}))
+    }
+
+    /// The same, with these fields of the bootstrap beside.
+    pub fn start_with(name: &'static str, dir: &Path, listeners: Value, clusters: Value, rest: Value) -> Self {
         let admin = free_address();
-        let document = json!({
+        let mut document = json!({
             "admin": { "address": address(admin) },
             "static_resources": { "listeners": listeners, "clusters": clusters },
         });
+        let Value::Object(rest) = rest else { panic!("an object") };
+        document.as_object_mut().expect("an object").extend(rest);
         let file = dir.join("bootstrap.json");
         std::fs::write(&file, document.to_string()).expect("write");
         let mut command = match envoy() {

@@ -53,6 +53,13 @@ impl Process {
         signal_process(self.child.id(), signal);
     }
 
+    /// Resident memory in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("our child's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// How it ended; panics with its output if it does not.
     pub fn wait(&mut self, patience: Duration) -> std::process::ExitStatus {
         let end = Instant::now() + patience;
@@ -156,6 +163,16 @@ pub fn read_answer(reader: &mut impl BufRead, head: bool) -> Result<Answer, Stri
         reader.read_to_end(&mut answer.body).map_err(io)?;
     }
     Ok(answer)
+}
+
+/// Reads the head of a request, and nothing after it.
+pub fn read_head(reader: &mut impl BufRead) -> Result<(), String> {
+    let mut line = String::new();
+    match reader.read_line(&mut line) {
+        Ok(1..) => read_headers(reader).map(drop),
+        Ok(0) => Err("closed".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn read_headers(reader: &mut impl BufRead) -> Result<Vec<(String, String)>, String> {

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use meltemi_http::Protocol;
-use meltemi_http::h2::{self, Accepted, ServerConnection};
+use meltemi_http::h2::{self, Accepted, Reason, ServerConnection};
 use meltemi_net::{Stream, timer::Deadline};
 use meltemi_plan::hcm::Http2Options;
 use tokio::time::Instant;
@@ -54,6 +54,13 @@ pub(super) async fn serve(context: Rc<Context>, stream: Stream) {
             connection.drain();
         }
         seats.serve(&context, accepted);
+    }
+    if let Some(reason) = connection.broken() {
+        tracing::debug!(%reason, remote = %context.connection.remote, "HTTP/2 connection ended: the client broke a rule");
+        context.http.stats().downstream_cx_protocol_error().inc();
+        if reason == Reason::ENHANCE_YOUR_CALM {
+            context.http.stats().downstream_cx_http2_flood().inc();
+        }
     }
 }
 

@@ -63,6 +63,7 @@ fn percent_encoded(text: &str) -> String {
 pub(super) async fn refuse(context: &Context, stream: &mut ServerStream, violation: Violation) {
     let rule = violation.rule();
     tracing::debug!(rule = %violation, "request refused");
+    context.http.stats().downstream_cx_protocol_error().inc();
     let reply = match violation {
         Violation::HostMissing => LocalReply::new(rule.status, "", rule.details),
         _ => LocalReply::new(rule.status, rule.status.canonical_reason().unwrap_or_default(), rule.details)

@@ -21,6 +21,8 @@ stats! {
         downstream_cx_http3_active: Spec::gauge("downstream_cx_http3_active"),
         downstream_cx_ssl_total: Spec::counter("downstream_cx_ssl_total"),
         downstream_cx_ssl_active: Spec::gauge("downstream_cx_ssl_active"),
+        downstream_cx_protocol_error: Spec::counter("downstream_cx_protocol_error"),
+        downstream_cx_http2_flood: Spec::counter("downstream_cx_http2_flood"),
         downstream_cx_length_ms: Spec::histogram("downstream_cx_length_ms"),
         downstream_rq_total: Spec::counter("downstream_rq_total"),
         downstream_rq_active: Spec::gauge("downstream_rq_active"),

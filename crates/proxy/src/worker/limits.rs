@@ -73,11 +73,8 @@ impl Limits {
 
 fn scope(listener: &Listener) -> Scope {
     static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "envoy_listener_address".into());
-    let address: Arc<str> = match &*listener.stat_prefix {
-        // What a statistic's name is made of has no colons.
-        "" => listener.address.to_string().replace(':', "_").into(),
-        _ => Arc::clone(&listener.stat_prefix),
-    };
+    // What a statistic's name is made of has no colons.
+    let address: Arc<str> = listener.stat_prefix.replace(':', "_").into();
     Scope {
         prefix: Prefix::Tagged { kind: "listener", part: "" },
         prometheus: "envoy_listener_".into(),
