@@ -69,6 +69,12 @@ enum Cursor {
 /// Sets that a worker remembers its place in; more than one only where a cluster has subsets.
 const PLACES: usize = 32;
 
+/// How much dearer than usual the better of two hosts must be for two others to be drawn, and how often at most.
+const DEAR: f64 = 4.0;
+const REDRAWS: usize = 2;
+/// Of one choice in the usual cost: when all hosts become dear, some thirty choices later that is usual.
+const USUAL_WEIGHT: f64 = 1.0 / 32.0;
+
 /// One worker's place in one cluster's sets.
 #[derive(Debug)]
 pub struct LbState {
@@ -79,6 +85,8 @@ pub struct LbState {
     set: Option<Arc<EndpointSet>>,
     /// Other subsets of the cluster, the last used last.
     others: Vec<(Arc<EndpointSet>, Vec<Cursor>)>,
+    /// Of the hosts chosen by cost of late; `None` before the first.
+    usual_cost: Option<f64>,
 }
 
 impl Default for LbState {
@@ -89,7 +97,8 @@ impl Default for LbState {
 
 impl LbState {
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), cursors: Vec::new(), set: None, others: Vec::new() }
+        let rng = SmallRng::seed_from_u64(seed);
+        Self { rng, cursors: Vec::new(), set: None, others: Vec::new(), usual_cost: None }
     }
 
     fn adopt(&mut self, set: &Arc<EndpointSet>) {
@@ -262,16 +271,34 @@ impl LbState {
         best
     }
 
-    /// Power of two choices: of two different hosts the one with the shorter expected wait for its weight.
+    /// Power of two choices: of two different hosts the one with the shorter expected wait for its weight. Where both are far
+    /// dearer than what was chosen of late, as happens often among few hosts of which two are bad, others are drawn.
     fn quicker_of_two(&mut self, settings: PeakEwma, hosts: &[Arc<Endpoint>]) -> usize {
         let now = Instant::now();
         let cost = |host: &Endpoint| {
             settings.cost(&host.state.latency, host.active_requests(), now) / f64::from(host.weight.max(1))
         };
+        let (mut best, mut least) = self.quicker_pair(hosts, &cost);
+        for _ in 0..REDRAWS {
+            if self.usual_cost.is_none_or(|usual| least <= usual * DEAR) {
+                break;
+            }
+            let (again, cost) = self.quicker_pair(hosts, &cost);
+            if cost < least {
+                (best, least) = (again, cost);
+            }
+        }
+        let usual = self.usual_cost.get_or_insert(least);
+        *usual += (least - *usual) * USUAL_WEIGHT;
+        best
+    }
+
+    fn quicker_pair(&mut self, hosts: &[Arc<Endpoint>], cost: &impl Fn(&Endpoint) -> f64) -> (usize, f64) {
         let one = self.below(hosts.len());
         let other = self.below(hosts.len() - 1);
         let other = other + usize::from(other >= one);
-        if cost(&hosts[other]) < cost(&hosts[one]) { other } else { one }
+        let (cost_of_one, cost_of_other) = (cost(&hosts[one]), cost(&hosts[other]));
+        if cost_of_other < cost_of_one { (other, cost_of_other) } else { (one, cost_of_one) }
     }
 
     fn below(&mut self, len: usize) -> usize {

@@ -246,6 +246,23 @@ fn peak_ewma_leaves_slow_and_failing_hosts_out_and_honours_weights() {
 }
 
 #[test]
+fn peak_ewma_draws_again_where_two_bad_hosts_meet() {
+    let policy = Policy::PeakEwma(PEAK_EWMA);
+    let even = set(&[1; 5], policy);
+    let bad = |host: &Endpoint| ["10.0.0.3:80", "10.0.0.4:80"].contains(&&*host.address.to_string());
+    even.hosts().for_each(|host| answer(host, if bad(host) { 50 } else { 2 }));
+    let seen = counts(&even, policy, 5_000);
+    let of_bad: usize =
+        seen.iter().filter(|(at, _)| ["10.0.0.3:80", "10.0.0.4:80"].contains(&at.as_str())).map(|(_, n)| n).sum();
+    // They meet in every tenth pair, and in three pairs of three in every thousandth.
+    assert!(of_bad < 25, "{seen:?}");
+    // When all are dear, that is the usual, and all are chosen.
+    even.hosts().for_each(|host| answer(host, 60));
+    let seen = counts(&even, policy, 5_000);
+    assert!(seen.len() == 5 && seen.values().all(|count| *count > 500), "{seen:?}");
+}
+
+#[test]
 fn peak_ewma_tries_each_new_host_once_at_a_time() {
     let policy = Policy::PeakEwma(PEAK_EWMA);
     let fresh = set(&[1; 4], policy);
