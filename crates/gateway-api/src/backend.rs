@@ -67,13 +67,16 @@ pub fn weighted<T>(backends: &[T], weight: impl Fn(&T) -> i32) -> Vec<(&T, i32)>
     some
 }
 
+/// Destinations, and what is wrong with some of them.
+pub type Destinations = (Vec<HttpRouteDestination>, Option<Problem>);
+
 /// Where a rule of HTTP sends requests to, with what `headers` makes of each backend's filters; `None`: to nobody.
 pub fn destinations<B: FilteredBackend>(
     context: &Context<'_>,
     from: From<'_>,
     backends: &[B],
     headers: impl Fn(&[B::Filter]) -> Result<Option<Headers>, Problem>,
-) -> Result<Option<(Vec<HttpRouteDestination>, Option<Problem>)>, Problem> {
+) -> Result<Option<Destinations>, Problem> {
     let some = weighted(backends, |own| own.backend().weight());
     if some.is_empty() {
         return Ok(None);

@@ -292,7 +292,8 @@ fn floods_of_http2_end_their_connection_and_cost_others_nothing() {
         0 => frame(HEADERS, 0, 1, GET),
         _ => frame(CONTINUATION, 0, 1, &[0; 1000]),
     };
-    let attacks: [(&str, &dyn Fn(u32) -> Vec<u8>); 4] = [
+    type Attack<'a> = (&'a str, &'a dyn Fn(u32) -> Vec<u8>);
+    let attacks: [Attack<'_>; 4] = [
         ("rapid reset (CVE-2023-44487)", &reset),
         ("pings (CVE-2019-9512)", &|_| batch(PING, &[0; 8])),
         ("settings (CVE-2019-9515)", &|_| batch(SETTINGS, &[])),

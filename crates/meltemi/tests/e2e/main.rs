@@ -3,6 +3,7 @@
 
 mod attacks;
 mod breakers;
+mod bulletins;
 mod changes;
 mod connect;
 mod control_plane;

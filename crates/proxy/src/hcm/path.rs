@@ -15,7 +15,24 @@ pub enum Normalized {
     Rejected,
 }
 
+/// The normal form, which normalises to itself. Envoy looks once, and forwards what only then has become an escape
+/// (`/x/%2%65%2%65/y`).
 pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -> Normalized {
+    let mut last = normalize_once(path, dots, merge, escaped);
+    loop {
+        let next = match &last {
+            Normalized::Changed(path) | Normalized::Redirect(path) => normalize_once(path, dots, merge, escaped),
+            Normalized::Same | Normalized::Rejected => return last,
+        };
+        last = match (last, next) {
+            (last, Normalized::Same) => return last,
+            (Normalized::Redirect(_), Normalized::Changed(path)) => Normalized::Redirect(path),
+            (_, next) => next,
+        };
+    }
+}
+
+fn normalize_once(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -> Normalized {
     if is_plain(path.as_bytes()) {
         return Normalized::Same;
     }
@@ -35,6 +52,9 @@ pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -
             EscapedSlashes::Keep | EscapedSlashes::UnescapeAndForward => {}
         }
         current = unescape_slashes(&current);
+    }
+    if dots && current.contains("%00") {
+        return Normalized::Rejected;
     }
     if dots && needs_dots(&current) {
         let Some(clean) = remove_dots(&decode_unreserved(&current.replace('\\', "/"))) else {
@@ -122,14 +142,17 @@ fn decode_unreserved(path: &str) -> String {
     out
 }
 
-/// RFC 3986 5.2.4 for absolute paths; `None` when it is not one.
+/// RFC 3986 5.2.4 for absolute paths; `None` when it is not one. Parameters do not make a name of `.` and `..`: some servers
+/// ignore them (`/x/..;a=b/y` is `/y`). Envoy overlooks those whose dots were encoded, or that stand behind a backslash, and so
+/// may find more to do when it looks again.
 fn remove_dots(path: &str) -> Option<String> {
     let rest = path.strip_prefix('/')?;
     let mut kept: Vec<&str> = Vec::new();
     let mut open_end = false;
     for segment in rest.split('/') {
-        open_end = matches!(segment, "." | "..");
-        match segment {
+        let name = segment.split(';').next().unwrap_or_default();
+        open_end = matches!(name, "." | "..");
+        match name {
             "." => {}
             ".." => {
                 kept.pop();
@@ -178,9 +201,47 @@ mod tests {
             to("/a\\..\\b", "/b"),
             to("/a%2Fb", "/a/b"),
             to("/..", "/"),
+            to("/x/..;/b", "/b"),
+            to("/x/.;a=b/c;d", "/x/c;d"),
+            to("/x/y/..;p/..;q", "/"),
+            to("/x/%2e%2e;/b", "/b"),
+            to("/x\\..;\\b", "/b"),
+            same("/x;a/b"),
+            same("/x/...;/b"),
+            ("/a%00", Normalized::Rejected),
+            same("/a?%00"),
+            same("/a%2500"),
         ];
         for (path, expected) in cases {
             assert_eq!(normalize(path, true, true, EscapedSlashes::UnescapeAndForward), expected, "{path}");
+        }
+    }
+
+    /// All paths of up to four of these pieces.
+    #[test]
+    fn normalising_twice_is_normalising_once() {
+        let pieces = ["/", "..", ".", "%2", "e", "f", "%2e", "%2f", "%5c", "\\", ";", "%66", "a"];
+        let settings = [
+            (true, true, EscapedSlashes::UnescapeAndForward),
+            (true, false, EscapedSlashes::Keep),
+            (false, true, EscapedSlashes::UnescapeAndRedirect),
+        ];
+        let all = |length: u32| (0..pieces.len().pow(length)).map(move |n| (length, n));
+        for (length, mut n) in (0..5).flat_map(all) {
+            let mut path = "/".to_owned();
+            for _ in 0..length {
+                path.push_str(pieces[n % pieces.len()]);
+                n /= pieces.len();
+            }
+            for (dots, merge, escaped) in settings {
+                let (Normalized::Changed(once) | Normalized::Redirect(once)) = normalize(&path, dots, merge, escaped)
+                else {
+                    continue;
+                };
+                assert_eq!(normalize(&once, dots, merge, escaped), Normalized::Same, "{path} became {}", &*once);
+                let segments = || once.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+                assert!(!dots || !segments().any(|name| matches!(name, "." | "..")), "{path} became {}", &*once);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use meltemi_config::networking::VirtualService;
-use meltemi_model::{ConfigRef, ObjectKey, host};
+use meltemi_model::{ConfigRef, ObjectKey, PersistentSession, host};
 
 use super::intersection;
 use super::merge::{Merged, without_namespace};
@@ -58,7 +58,7 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
         on_demand: false,
         name: name.into(),
         policy: crate::route::policy(view),
-        hosts: hosts(drafts, servers.first().map_or(0, |bound| bound.port())),
+        hosts: hosts(view, drafts, servers.first().map_or(0, |bound| bound.port())),
         catch_all: CatchAll::None,
         ignore_port: true,
     }
@@ -87,8 +87,9 @@ fn lookup<'a>(
     }
 }
 
-/// Hosts with the very same routes share a virtual host, so that a rule for a hundred hosts costs one.
-fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
+/// Hosts with the very same routes share a virtual host, so that a rule for a hundred hosts costs one. A host that is a service
+/// has that service's sessions.
+fn hosts(view: &View<'_>, drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
     if drafts.is_empty() {
         return vec![Host {
             name: names::domain("blackhole", first_port),
@@ -102,9 +103,10 @@ fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
     drafts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
     let mut hosts: Vec<Host> = Vec::new();
     // Rules of one generation are the same exactly where they are the same allocation.
-    let mut known: HashMap<(bool, Vec<*const RuleRoutes>), usize> = HashMap::new();
+    let mut known: HashMap<(bool, Option<PersistentSession>, Vec<*const RuleRoutes>), usize> = HashMap::new();
     for (hostname, draft) in drafts {
-        let same = (draft.require_tls, draft.rules.iter().map(Arc::as_ptr).collect());
+        let session = view.scope.service(&hostname).and_then(|service| view.session(service));
+        let same = (draft.require_tls, session.clone(), draft.rules.iter().map(Arc::as_ptr).collect());
         match known.get(&same) {
             Some(index) => hosts[*index].domains.push(hostname),
             None => {
@@ -114,7 +116,7 @@ fn hosts(drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
                     domains: vec![hostname],
                     routes: Routes::Rules(draft.rules),
                     require_tls: draft.require_tls,
-                    session: None,
+                    session,
                 });
             }
         }

@@ -70,6 +70,26 @@ fn hosts_and_routes_have_the_sessions_of_their_service() {
 }
 
 #[test]
+fn a_gateways_host_has_the_sessions_of_the_service_that_it_is() {
+    let more = "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: default}\n\
+                spec:\n  selector: {istio: ingressgateway}\n  servers:\n  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}\n\
+                ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r, namespace: default}\n\
+                spec:\n  hosts: [a.default.svc.cluster.local, b.default.svc.cluster.local, a.example]\n  gateways: [g]\n  \
+                http: [{route: [{destination: {host: b}}]}]\n";
+    let mesh = mesh("istio.io/persistent-session: mine", more, true);
+    let gateway = node("router", json!({"LABELS": {"istio": "ingressgateway"}}));
+    let config = mesh.resource(&gateway, type_urls::ROUTE, "http.80");
+    let hosts = config["virtual_hosts"].as_array().unwrap();
+    let found: Vec<_> =
+        hosts.iter().map(|own| (own["domains"].clone(), state(&own["typed_per_filter_config"]))).collect();
+    let expected = [
+        (json!(["a.default.svc.cluster.local"]), json!({ "cookie": { "name": "mine", "path": "/" } })),
+        (json!(["b.default.svc.cluster.local", "a.example"]), Value::Null),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn outbound_listeners_have_the_filter_before_the_router() {
     let names = |mesh: &Mesh| {
         let listener = mesh.listener(&sidecar(), "0.0.0.0_80");
