@@ -61,6 +61,8 @@ impl Follower {
             cluster_id: registry_options.cluster_id.clone(),
             sessions: options.sessions.clone(),
             quic_listeners: options.quic_listeners,
+            key_fetch: options.key_fetch,
+            several_external_authorizers: options.several_external_authorizers,
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);
