@@ -72,7 +72,9 @@ typedConfig:
     let problems = play(81).unwrap();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("destination_port: expected 81, got 80"), "{problems:?}");
-    let none = play_policies(case(&[("case.yaml", "filter_kind: tcp\naction_set: local\nexpected: []\n"), ("input.yaml", POLICY)]).path());
+    let none = play_policies(
+        case(&[("case.yaml", "filter_kind: tcp\naction_set: local\nexpected: []\n"), ("input.yaml", POLICY)]).path(),
+    );
     assert_eq!(none.unwrap(), ["expected 0 filters, got 1"]);
     assert!(play_policies(Path::new("/nowhere")).is_err());
 }

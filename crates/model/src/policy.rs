@@ -57,8 +57,7 @@ impl Selection {
                     && selects(labels.iter().map(|(key, value)| (&**key, &**value)), &node.labels)
             }
             Subject::Gateways(names) => {
-                self.namespace == node.namespace
-                    && node.labels.get(GATEWAY_NAME).is_some_and(|own| names.contains(own))
+                self.namespace == node.namespace && node.labels.get(GATEWAY_NAME).is_some_and(|own| names.contains(own))
             }
         }
     }

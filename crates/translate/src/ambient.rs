@@ -7,11 +7,14 @@ mod mtls;
 
 use std::net::IpAddr;
 
-use meltemi_config::security::{AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, Operation, Source};
+use meltemi_config::security::{
+    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, Operation, Source,
+};
 use meltemi_config::wire::Str;
 use meltemi_model::ConfigRef;
 use meltemi_proto::istio::security::{
-    Action, Address, Authorization, Group, Match, Rules, Scope, ServiceAccountMatch, StringMatch, string_match::MatchType,
+    Action, Address, Authorization, Group, Match, Rules, Scope, ServiceAccountMatch, StringMatch,
+    string_match::MatchType,
 };
 
 use crate::authorization::is_dry_run;
@@ -84,14 +87,9 @@ fn is_http_operation(operation: &Operation) -> bool {
 }
 
 fn is_http_source(source: &Source) -> bool {
-    [
-        &source.remote_ip_blocks,
-        &source.not_remote_ip_blocks,
-        &source.request_principals,
-        &source.not_request_principals,
-    ]
-    .into_iter()
-    .any(is_set)
+    [&source.remote_ip_blocks, &source.not_remote_ip_blocks, &source.request_principals, &source.not_request_principals]
+        .into_iter()
+        .any(is_set)
 }
 
 fn is_set(list: &Option<Vec<Str>>) -> bool {

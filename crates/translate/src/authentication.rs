@@ -12,7 +12,9 @@ use meltemi_config::wire::Str;
 use meltemi_model::{KeyFetch, KeySource};
 use meltemi_proto::envoy::config::core::v3::{HttpUri, http_uri};
 use meltemi_proto::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
-use meltemi_proto::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::{JwksSourceSpecifier, NormalizePayload};
+use meltemi_proto::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::{
+    JwksSourceSpecifier, NormalizePayload,
+};
 use meltemi_proto::envoy::extensions::filters::http::jwt_authn::v3::jwt_requirement::RequiresType;
 use meltemi_proto::envoy::extensions::filters::http::jwt_authn::v3::{
     JwtAuthentication, JwtClaimToHeader, JwtHeader, JwtProvider, JwtRequirement, JwtRequirementAndList,

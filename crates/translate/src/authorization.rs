@@ -191,10 +191,7 @@ enum External<'a> {
 
 pub(crate) fn is_dry_run(policy: &ConfigRef<AuthorizationPolicy>) -> bool {
     // The spellings of true that Istio takes.
-    policy
-        .annotations
-        .get(DRY_RUN)
-        .is_some_and(|value| matches!(&**value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+    policy.annotations.get(DRY_RUN).is_some_and(|value| matches!(&**value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 fn bad_custom(rules: Rbac) -> Rbac {
@@ -212,12 +209,8 @@ fn never() -> Policy {
 }
 
 fn http_rbac(rules: Option<Rbac>, shadow: Option<Rbac>, shadow_prefix: &str) -> HttpFilter {
-    let config = HttpRbac {
-        rules,
-        shadow_rules: shadow,
-        shadow_rules_stat_prefix: shadow_prefix.into(),
-        ..HttpRbac::default()
-    };
+    let config =
+        HttpRbac { rules, shadow_rules: shadow, shadow_rules_stat_prefix: shadow_prefix.into(), ..HttpRbac::default() };
     http_filter(HTTP_RBAC, &config)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::{Object, Spec, Str, parse_documents};
+use meltemi_config::{Object, Spec, Str, parse_part, split_documents};
 use meltemi_model::{Config, ConfigRef, Node, NodeDescription, ObjectKey, Snapshot, Update};
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
@@ -34,14 +34,20 @@ const MAX_DIFFERENCES: usize = 20;
 pub fn play_policies(folder: &Path) -> Result<Vec<String>, CaseError> {
     let case = PolicyCase::read(folder)?;
     match case.document["filter_kind"].as_str() {
-        Some("http") => case.filters(|authorization, custom| {
-            let list = if custom { authorization.external_http() } else { authorization.local_http() };
-            list.iter().map(json_of).collect()
-        }, json_as::<HttpFilter>),
-        Some("tcp") => case.filters(|authorization, custom| {
-            let list = if custom { authorization.external_tcp() } else { authorization.local_tcp() };
-            list.iter().map(json_of).collect()
-        }, json_as::<Filter>),
+        Some("http") => case.filters(
+            |authorization, custom| {
+                let list = if custom { authorization.external_http() } else { authorization.local_http() };
+                list.iter().map(json_of).collect()
+            },
+            json_as::<HttpFilter>,
+        ),
+        Some("tcp") => case.filters(
+            |authorization, custom| {
+                let list = if custom { authorization.external_tcp() } else { authorization.local_tcp() };
+                list.iter().map(json_of).collect()
+            },
+            json_as::<Filter>,
+        ),
         Some(other) => Err(case.wrong(format!("filter_kind: {other:?} is not one of http, tcp"))),
         None => case.ambient(),
     }
@@ -58,11 +64,13 @@ impl<'a> PolicyCase<'a> {
         let mut case = Self { folder, document: Value::Null, objects: Vec::new() };
         case.document = serde_saphyr::from_str(&case.text("case.yaml")?).map_err(|error| case.wrong(error))?;
         let input = case.document["input"].as_str().unwrap_or("input.yaml").to_owned();
-        for document in parse_documents(&input, &case.text(&input)?) {
-            if let Some(object) = document.object {
-                case.objects.push(object);
-            } else if let Some(problem) = document.problems.first() {
-                return Err(case.wrong(problem));
+        for (line, part) in split_documents(&case.text(&input)?) {
+            for document in parse_part(&input, line, part) {
+                match (document.object, document.problems.first()) {
+                    (Some(object), _) => case.objects.push(in_written_namespace(object, part)),
+                    (None, Some(problem)) => return Err(case.wrong(problem)),
+                    (None, None) => {}
+                }
             }
         }
         Ok(case)
@@ -119,7 +127,10 @@ impl<'a> PolicyCase<'a> {
         let aliases = self.document["trust_domain_aliases"].as_array().into_iter().flatten();
         Ok(Authorization {
             policies,
-            trust_domains: domain(&self.document["trust_domain"]).into_iter().chain(aliases.filter_map(domain)).collect(),
+            trust_domains: domain(&self.document["trust_domain"])
+                .into_iter()
+                .chain(aliases.filter_map(domain))
+                .collect(),
             authorizers: names.iter().filter_map(|name| Authorizer::resolve(&mesh, name, find_service)).collect(),
             several_authorizers: false,
         })
@@ -144,7 +155,9 @@ impl<'a> PolicyCase<'a> {
                 first.and_then(|policy| ambient::of_authorization_policy(&policy, root))
             }
             Some("PeerAuthentication") => self.peer_authentication(root),
-            other => return Err(self.wrong(format!("kind: {other:?} is not one of AuthorizationPolicy, PeerAuthentication"))),
+            other => {
+                return Err(self.wrong(format!("kind: {other:?} is not one of AuthorizationPolicy, PeerAuthentication")));
+            }
         };
         let nothing = self.document["expect_none"] == true;
         let Some(found) = found else {
@@ -180,6 +193,16 @@ impl<'a> PolicyCase<'a> {
         let workload = below.find(|policy| policy.spec.selector.is_some()).or(namespace)?;
         ambient::of_peer_authentication(workload, namespace, mesh, root)
     }
+}
+
+/// Istio's tests give a policy without a namespace none, where we read `default`.
+fn in_written_namespace(mut object: Object, text: &str) -> Object {
+    let written =
+        serde_saphyr::from_str::<Value>(text).is_ok_and(|document| document["metadata"]["namespace"].is_string());
+    if !written {
+        Arc::make_mut(&mut object.meta).namespace = "".into();
+    }
+    object
 }
 
 fn node() -> Result<Node, meltemi_model::NodeError> {

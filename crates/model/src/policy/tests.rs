@@ -36,7 +36,8 @@ fn a_policy_selects_by_labels_in_its_namespace_or_from_the_root_namespace_in_all
 
 #[test]
 fn a_reference_selects_instances_of_a_gateway_of_its_own_namespace() {
-    let to = |kind: &str, group: &str, name: &str| format!("targetRefs: [{{group: '{group}', kind: {kind}, name: {name}}}]");
+    let to =
+        |kind: &str, group: &str, name: &str| format!("targetRefs: [{{group: '{group}', kind: {kind}, name: {name}}}]");
     let group = "gateway.networking.k8s.io";
     let yaml = [
         allow("a", "edge", &to("Gateway", group, "edge")),
@@ -69,14 +70,21 @@ fn a_change_says_whom_a_policy_selected_and_selects() {
 #[test]
 fn new_keys_concern_those_whose_tokens_they_verify() {
     let with = |namespace: &str, issuer: &str| {
-        policy("RequestAuthentication", namespace, "jwt", &format!("jwtRules: [{{issuer: {issuer}, jwksUri: 'http://k/'}}]"))
+        policy(
+            "RequestAuthentication",
+            namespace,
+            "jwt",
+            &format!("jwtRules: [{{issuer: {issuer}, jwksUri: 'http://k/'}}]"),
+        )
     };
     let before = snapshot(&[with("a", "one"), with("b", "two")].concat(), &[]);
     let source = KeySource { issuer: "one".into(), uri: "http://k/".into() };
-    let keys = |keys: Option<&str>| Update { key_sets: vec![(source.clone(), keys.map(Into::into))], ..Update::default() };
+    let keys =
+        |keys: Option<&str>| Update { key_sets: vec![(source.clone(), keys.map(Into::into))], ..Update::default() };
     let (after, change) = before.next(&keys(Some("{}")));
     assert!(!change.is_endpoints_only() && after.shape > before.shape);
-    let selects = |namespace: &str| change.selections.iter().any(|s| s.selects(&node("sidecar", namespace, &[]), "root"));
+    let selects =
+        |namespace: &str| change.selections.iter().any(|s| s.selects(&node("sidecar", namespace, &[]), "root"));
     assert_eq!([selects("a"), selects("b")], [true, false]);
     assert!(after.next(&keys(Some("{}"))).1.is_empty());
     assert!(after.next(&keys(None)).0.key_sets.is_empty());

@@ -72,7 +72,9 @@ impl Matcher for Permission {
         context: &Context<'_>,
     ) -> Result<Option<Self>, Unsupported> {
         match attribute {
-            DestinationAttribute::Ip => each(values, context, |value| Some(permission(Rule::DestinationIp(wire::cidr(value)?)))),
+            DestinationAttribute::Ip => {
+                each(values, context, |value| Some(permission(Rule::DestinationIp(wire::cidr(value)?))))
+            }
             DestinationAttribute::Port => each(values, context, |value| {
                 let port = value.parse::<u16>().ok()?;
                 Some(permission(Rule::DestinationPort(port.into())))

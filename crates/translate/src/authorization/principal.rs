@@ -79,7 +79,8 @@ impl Matcher for Principal {
     }
 
     fn of(attribute: &SourceAttribute, values: &[Str], context: &Context<'_>) -> Result<Option<Self>, Unsupported> {
-        let identity = |of: &dyn Fn(&str) -> StringMatcher| each(values, context, |value| Some(authenticated(of(value))));
+        let identity =
+            |of: &dyn Fn(&str) -> StringMatcher| each(values, context, |value| Some(authenticated(of(value))));
         match attribute {
             SourceAttribute::SourceIp => {
                 each(values, context, |value| Some(principal(Identifier::DirectRemoteIp(wire::cidr(value)?))))
