@@ -156,7 +156,9 @@ impl<'a> PolicyCase<'a> {
             }
             Some("PeerAuthentication") => self.peer_authentication(root),
             other => {
-                return Err(self.wrong(format!("kind: {other:?} is not one of AuthorizationPolicy, PeerAuthentication")));
+                return Err(
+                    self.wrong(format!("kind: {other:?} is not one of AuthorizationPolicy, PeerAuthentication"))
+                );
             }
         };
         let nothing = self.document["expect_none"] == true;
