@@ -139,9 +139,13 @@ fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> V
             notes.push("the proxy brings the path into its normal form first: ask for that to be sure".to_owned());
         }
         if manager.http_filters.iter().any(|filter| matches!(filter.config, HttpFilterConfig::Rbac(_))) {
-            notes.push(
-                "authorization policies are in force here; whether they allow the request is not told".to_owned(),
-            );
+            let named = question.mesh.and_then(|mesh| {
+                words::policies(&mesh.snapshot, question.namespace, question.labels).map(|names| format!(": {names}"))
+            });
+            notes.push(format!(
+                "authorization policies are in force here{}; whether they allow the request is not told",
+                named.unwrap_or_default()
+            ));
         }
     }
     notes.extend(unseen(question, request));

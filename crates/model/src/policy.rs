@@ -4,8 +4,7 @@
 //! says is nothing to it. Looking up costs a walk over the policies of two namespaces.
 
 use crate::config::{ConfigRef, ObjectKey};
-use crate::labels::selects;
-use crate::node::Node;
+use crate::labels::{Labels, selects};
 use meltemi_config::security::{
     AuthorizationPolicy, LabelSelector, PeerAuthentication, PolicyTargetReference, RequestAuthentication,
 };
@@ -49,16 +48,15 @@ impl Selection {
         Self { namespace: namespace.clone(), subject }
     }
 
-    /// `root` is the root namespace.
-    pub fn selects(&self, node: &Node, root: &str) -> bool {
+    /// Whether the policy is for a workload; `root` is the root namespace.
+    pub fn selects(&self, namespace: &str, labels: &Labels, root: &str) -> bool {
+        let own = *self.namespace == *namespace;
         match &self.subject {
-            Subject::Labels(labels) => {
-                (*self.namespace == *root || self.namespace == node.namespace)
-                    && selects(labels.iter().map(|(key, value)| (&**key, &**value)), &node.labels)
+            Subject::Labels(wanted) => {
+                (own || *self.namespace == *root)
+                    && selects(wanted.iter().map(|(key, value)| (&**key, &**value)), labels)
             }
-            Subject::Gateways(names) => {
-                self.namespace == node.namespace && node.labels.get(GATEWAY_NAME).is_some_and(|own| names.contains(own))
-            }
+            Subject::Gateways(names) => own && labels.get(GATEWAY_NAME).is_some_and(|name| names.contains(name)),
         }
     }
 }
@@ -132,12 +130,17 @@ impl<T> ByNamespace<T> {
 }
 
 impl<T: Selective> ByNamespace<T> {
-    /// The policies of these namespaces that select a node, in this order; a namespace that is named twice counts once.
-    pub fn selecting(&self, node: &Node, root: &str, namespaces: [&str; 2]) -> Vec<ConfigRef<T>> {
-        let [first, second] = namespaces;
-        let second = (first != second).then_some(second);
-        let candidates = self.in_namespace(first).chain(second.into_iter().flat_map(|name| self.in_namespace(name)));
-        candidates.filter(|policy| T::selection(&policy.namespace, &policy.spec).selects(node, root)).cloned().collect()
+    /// The policies that select a workload, those of the root namespace first or last.
+    pub fn selecting(&self, namespace: &str, labels: &Labels, root: &str, root_first: bool) -> Vec<ConfigRef<T>> {
+        let namespaces = match root_first {
+            _ if namespace == root => vec![root],
+            true => vec![root, namespace],
+            false => vec![namespace, root],
+        };
+        let candidates = namespaces.into_iter().flat_map(|name| self.in_namespace(name));
+        let is_selected =
+            |policy: &&ConfigRef<T>| T::selection(&policy.namespace, &policy.spec).selects(namespace, labels, root);
+        candidates.filter(is_selected).cloned().collect()
     }
 }
 

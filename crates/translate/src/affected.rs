@@ -115,7 +115,7 @@ impl<'a> Seen<'a> {
     /// Whether a changed AuthorizationPolicy or RequestAuthentication is, or was, one of the node's.
     fn selected(&self) -> bool {
         let root = self.snapshot.root_namespace();
-        self.change.selections.iter().any(|selection| selection.selects(self.node, root))
+        self.change.selections.iter().any(|selection| selection.selects(&self.node.namespace, &self.node.labels, root))
     }
 
     fn clusters(&self) -> Affected {

@@ -189,7 +189,8 @@ enum External<'a> {
     Ask(Rbac, &'a Authorizer),
 }
 
-pub(crate) fn is_dry_run(policy: &ConfigRef<AuthorizationPolicy>) -> bool {
+/// The policy's annotation says that it is only to be evaluated.
+pub fn is_dry_run(policy: &ConfigRef<AuthorizationPolicy>) -> bool {
     // The spellings of true that Istio takes.
     policy.annotations.get(DRY_RUN).is_some_and(|value| matches!(&**value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }

@@ -49,7 +49,7 @@ pub struct SecurityFilters {
 }
 
 fn authorization(view: &View<'_>) -> Authorization {
-    let policies = view.snapshot.authorization_policies(view.node);
+    let policies = view.snapshot.authorization_policies(&view.node.namespace, &view.node.labels);
     if policies.is_empty() {
         return Authorization::default();
     }

@@ -3,7 +3,7 @@
 use super::{Snapshot, note};
 use crate::change::{Change, Changes, Update};
 use crate::config::ConfigRef;
-use crate::node::Node;
+use crate::labels::Labels;
 use crate::policy::{ByNamespace, Selective};
 use meltemi_config::Kind;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
@@ -27,16 +27,14 @@ impl Snapshot {
         }
     }
 
-    /// The AuthorizationPolicies of a node: the root namespace's first, then the oldest first.
-    pub fn authorization_policies(&self, node: &Node) -> Vec<ConfigRef<AuthorizationPolicy>> {
-        let root = self.root_namespace();
-        self.authorization.selecting(node, root, [root, &node.namespace])
+    /// The AuthorizationPolicies of a workload: the root namespace's first, then the oldest first.
+    pub fn authorization_policies(&self, namespace: &str, labels: &Labels) -> Vec<ConfigRef<AuthorizationPolicy>> {
+        self.authorization.selecting(namespace, labels, self.root_namespace(), true)
     }
 
-    /// The RequestAuthentications of a node: those of its own namespace first, then the oldest first.
-    pub fn request_authentications(&self, node: &Node) -> Vec<ConfigRef<RequestAuthentication>> {
-        let root = self.root_namespace();
-        self.request_authentication.selecting(node, root, [&node.namespace, root])
+    /// The RequestAuthentications of a workload: those of its own namespace first, then the oldest first.
+    pub fn request_authentications(&self, namespace: &str, labels: &Labels) -> Vec<ConfigRef<RequestAuthentication>> {
+        self.request_authentication.selecting(namespace, labels, self.root_namespace(), false)
     }
 }
 
