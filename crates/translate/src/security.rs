@@ -31,6 +31,11 @@ impl Security {
         authorizers.chain(self.authentication.clusters())
     }
 
+    /// Of a gRPC library that serves without a proxy.
+    pub fn proxyless_filters(&self) -> Vec<HttpFilter> {
+        self.authorization.proxyless()
+    }
+
     pub fn filters(&self) -> SecurityFilters {
         let mut http = self.authorization.external_http();
         http.extend(self.authentication.http_filter());
