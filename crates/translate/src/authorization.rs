@@ -40,6 +40,9 @@ const TCP_STAT_PREFIX: &str = "tcp.";
 const DRY_RUN_ALLOW: &str = "istio_dry_run_allow_";
 const DRY_RUN_DENY: &str = "istio_dry_run_deny_";
 
+/// Nobody reads what the shadow rules find, or there are none.
+const DRY_RUN_NONE: &str = "";
+
 /// `istio.io/dry-run` on an AuthorizationPolicy.
 const DRY_RUN: &str = "istio.io/dry-run";
 
@@ -88,11 +91,8 @@ impl Authorization {
             let with = self.policies.iter().filter(|policy| of.contains(&policy.spec.action));
             with.filter(|policy| !is_dry_run(policy)).collect()
         };
-        let name = |policy: &ConfigRef<AuthorizationPolicy>, index: usize| {
-            format!("{}-{}-{index}", policy.namespace, policy.name)
-        };
         let filter = |called: &str, policies: Vec<&ConfigRef<AuthorizationPolicy>>, action: Action| {
-            let rules = || self.rules(&policies, action, Transport::Http, name);
+            let rules = || self.rules(&policies, action, Transport::Http, rule_name);
             (!policies.is_empty())
                 .then(|| http_filter(called, &HttpRbac { rules: Some(rules()), ..HttpRbac::default() }))
         };
@@ -196,9 +196,6 @@ impl Authorization {
         Rbac { action: action as i32, policies: named, audit_logging_options: None }
     }
 }
-
-/// No prefix: nobody reads what the shadow rules find.
-const DRY_RUN_NONE: &str = "";
 
 /// What one RBAC filter evaluates.
 struct Engine {

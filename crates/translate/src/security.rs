@@ -3,9 +3,10 @@
 //! Owns their order. A listener's input holds one [`Security`], of the policies that select its proxy and of nothing else.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use meltemi_config::wire::Str;
+use meltemi_model::Shared;
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
@@ -21,6 +22,12 @@ pub struct Security {
 }
 
 impl Security {
+    /// Of connections that leave.
+    pub fn none() -> Shared<Self> {
+        static NONE: OnceLock<Shared<Security>> = OnceLock::new();
+        NONE.get_or_init(|| Shared::new(Self::default())).clone()
+    }
+
     pub fn of(view: &View<'_>) -> Self {
         Self { authentication: Authentication::of(view), authorization: authorization(view) }
     }

@@ -308,3 +308,31 @@ fn a_dry_run_of_a_custom_policy_is_warned_about() {
     assert_eq!(warnings(text), ["metadata.annotations[\"istio.io/dry-run\"]"]);
     assert!(warnings(&text.replace("CUSTOM, provider: {name: p}", "DENY")).is_empty());
 }
+
+#[test]
+fn what_a_proxy_would_refuse_of_a_policy_is_refused_with_its_place() {
+    let rule = |rule: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a}}\nspec: {{rules: [{{{rule}}}]}}\n"
+        );
+        let problems = parse_documents("f", &text)[0].check().into_iter().filter(|p| p.severity == Severity::Error);
+        problems.map(|p| p.path.trim_start_matches("spec.rules[0].").to_owned()).collect::<Vec<_>>()
+    };
+    let source = |source: &str| rule(&format!("from: [{{source: {{{source}}}}}]"));
+    let path = |path: &str| rule(&format!("to: [{{operation: {{paths: ['{path}']}}}}]"));
+    assert_eq!(source("trustDomains: ['td*', '*', td], serviceAccounts: [acc, ns/acc]"), [""; 0]);
+    assert_eq!(
+        source("trustDomains: ['a*b', a/b]"),
+        ["from[0].source.trustDomains[0]", "from[0].source.trustDomains[1]"]
+    );
+    for wrong in ["ns/", "/acc", "a/b/c", "ac*"] {
+        assert_eq!(source(&format!("serviceAccounts: ['{wrong}']")), ["from[0].source.serviceAccounts[0]"], "{wrong}");
+    }
+    assert_eq!(path("/a/{*}/b-c/{**}"), [""; 0]);
+    for wrong in ["/a b/{*}", "/a//{*}", "/a|b/{**}"] {
+        assert_eq!(path(wrong), ["to[0].operation.paths[0]"], "{wrong}");
+    }
+    let when = |key: &str| rule(&format!("when: [{{key: '{key}', values: [a]}}]"));
+    assert_eq!(when("experimental.envoy.filters.http.x[y]"), [""; 0]);
+    assert_eq!(when("experimental.envoy.filters.http.x"), ["when[0].key"]);
+}

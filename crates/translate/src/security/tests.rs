@@ -199,7 +199,8 @@ fn a_grpc_server_denies_then_allows_and_denies_what_nobody_can_be_asked_about() 
         let policies = &manager["http_filters"][index]["typed_config"]["rules"]["policies"];
         policies.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!((rules(0), rules(1)), (vec!["a-ask-0".to_owned(), "a-deny-0".to_owned()], vec!["a-allow-0".to_owned()]));
+    let rule = |name: &str| format!("ns[a]-policy[{name}]-rule[0]");
+    assert_eq!((rules(0), rules(1)), (vec![rule("ask"), rule("deny")], vec![rule("allow")]));
     assert!(manager["route_config"]["virtual_hosts"][0]["routes"][0]["non_forwarding_action"].is_object());
     assert_eq!(listener["filter_chains"][0]["transport_socket"], Value::Null);
     assert_eq!(server("", json!({"app": "web"}), 8081), Value::Null);
