@@ -13,7 +13,7 @@ mod upstream;
 mod words;
 
 use meltemi_config::{Key, Kind};
-use meltemi_model::Labels;
+use meltemi_model::{Labels, Workload};
 use meltemi_plan::route::find::without_port;
 use meltemi_translate::names::Cluster as ClusterName;
 use serde_json::Value;
@@ -140,7 +140,8 @@ fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> V
         }
         if manager.http_filters.iter().any(|filter| matches!(filter.config, HttpFilterConfig::Rbac(_))) {
             let named = question.mesh.and_then(|mesh| {
-                words::policies(&mesh.snapshot, question.namespace, question.labels).map(|names| format!(": {names}"))
+                words::policies(&mesh.snapshot, &Workload::new(question.namespace, question.labels))
+                    .map(|names| format!(": {names}"))
             });
             notes.push(format!(
                 "authorization policies are in force here{}; whether they allow the request is not told",

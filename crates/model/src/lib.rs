@@ -39,7 +39,7 @@ pub use key_set::{KeyFetch, KeySets, KeySource};
 pub use labels::Labels;
 pub use locality::Locality;
 pub use node::{InterceptionMode, Node, NodeDescription, NodeError, NodeKind};
-pub use policy::{ByNamespace, Selection};
+pub use policy::{ByNamespace, Selection, Workload};
 pub use protocol::Protocol;
 pub use resilience::{Anomalies, Resilience, ResilienceIndex, Retries};
 pub use scope::{EgressListener, OutboundPolicy, Services, SidecarScope};

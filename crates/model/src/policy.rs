@@ -49,15 +49,31 @@ impl Selection {
     }
 
     /// Whether the policy is for a workload; `root` is the root namespace.
-    pub fn selects(&self, namespace: &str, labels: &Labels, root: &str) -> bool {
-        let own = *self.namespace == *namespace;
+    pub fn selects(&self, workload: &Workload<'_>, root: &str) -> bool {
+        let own = *self.namespace == *workload.namespace;
         match &self.subject {
             Subject::Labels(wanted) => {
                 (own || *self.namespace == *root)
-                    && selects(wanted.iter().map(|(key, value)| (&**key, &**value)), labels)
+                    && selects(wanted.iter().map(|(key, value)| (&**key, &**value)), workload.labels)
             }
-            Subject::Gateways(names) => own && labels.get(GATEWAY_NAME).is_some_and(|name| names.contains(name)),
+            Subject::Gateways(names) => own && workload.gateways.iter().any(|name| names.contains(name)),
         }
+    }
+}
+
+/// Whom policies may be for.
+#[derive(Clone, Debug)]
+pub struct Workload<'a> {
+    pub namespace: &'a str,
+    pub labels: &'a Labels,
+    /// Gateways of the Gateway API, of its own namespace, whose instance it is.
+    pub gateways: BTreeSet<Str>,
+}
+
+impl<'a> Workload<'a> {
+    /// An instance of the Gateway that its labels name, if they name one.
+    pub fn new(namespace: &'a str, labels: &'a Labels) -> Self {
+        Self { namespace, labels, gateways: labels.get(GATEWAY_NAME).cloned().into_iter().collect() }
     }
 }
 
@@ -131,15 +147,15 @@ impl<T> ByNamespace<T> {
 
 impl<T: Selective> ByNamespace<T> {
     /// The policies that select a workload, those of the root namespace first or last.
-    pub fn selecting(&self, namespace: &str, labels: &Labels, root: &str, root_first: bool) -> Vec<ConfigRef<T>> {
+    pub fn selecting(&self, workload: &Workload<'_>, root: &str, root_first: bool) -> Vec<ConfigRef<T>> {
         let namespaces = match root_first {
-            _ if namespace == root => vec![root],
-            true => vec![root, namespace],
-            false => vec![namespace, root],
+            _ if workload.namespace == root => vec![root],
+            true => vec![root, workload.namespace],
+            false => vec![workload.namespace, root],
         };
         let candidates = namespaces.into_iter().flat_map(|name| self.in_namespace(name));
         let is_selected =
-            |policy: &&ConfigRef<T>| T::selection(&policy.namespace, &policy.spec).selects(namespace, labels, root);
+            |policy: &&ConfigRef<T>| T::selection(&policy.namespace, &policy.spec).selects(workload, root);
         candidates.filter(is_selected).cloned().collect()
     }
 }

@@ -69,7 +69,7 @@ enum Keys {
 
 impl Authentication {
     pub fn of(view: &View<'_>) -> Self {
-        let policies = view.snapshot.request_authentications(&view.node.namespace, &view.node.labels);
+        let policies = view.snapshot.request_authentications(&view.snapshot.workload(view.node));
         let rules = policies.iter().flat_map(|policy| policy.spec.jwt_rules.iter());
         let mut rules: Vec<_> = rules.map(|rule| Rule { rule: rule.clone(), keys: keys(view, rule) }).collect();
         rules.sort_by(|a, b| a.rule.issuer.cmp(&b.rule.issuer));

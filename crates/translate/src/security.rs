@@ -61,7 +61,7 @@ pub struct SecurityFilters {
 }
 
 fn authorization(view: &View<'_>) -> Authorization {
-    let policies = view.snapshot.authorization_policies(&view.node.namespace, &view.node.labels);
+    let policies = view.snapshot.authorization_policies(&view.snapshot.workload(view.node));
     if policies.is_empty() {
         return Authorization::default();
     }

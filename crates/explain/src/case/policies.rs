@@ -9,7 +9,7 @@ use std::sync::Arc;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Object, Spec, Str, parse_part, split_documents};
 use meltemi_model::labels::labels_of;
-use meltemi_model::{Config, ConfigRef, ObjectKey, Snapshot, Update};
+use meltemi_model::{Config, ConfigRef, ObjectKey, Snapshot, Update, Workload};
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use meltemi_proto::istio::security::Authorization as WorkloadAuthorization;
@@ -120,7 +120,7 @@ impl<'a> PolicyCase<'a> {
         };
         let update = Update { authorization_policies: self.policies(), ..Update::default() };
         let snapshot = Snapshot::default().next(&update).0;
-        let policies = snapshot.authorization_policies(NAMESPACE, &labels_of(LABELS));
+        let policies = snapshot.authorization_policies(&Workload::new(NAMESPACE, &labels_of(LABELS)));
         let mut names: Vec<Str> =
             policies.iter().filter_map(|policy| Some(policy.spec.provider.as_ref()?.name.clone())).collect();
         names.sort();

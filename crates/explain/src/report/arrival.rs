@@ -15,7 +15,7 @@ pub(super) fn policies(question: &Question<'_>, candidates: &[Candidate]) -> Opt
     let address = |candidate: &Candidate| Some(candidate.address.parse::<SocketAddr>().ok()?.ip());
     let mut addresses = candidates.iter().take(MAX_ASKED).filter_map(address);
     let node = addresses.find_map(|address| mesh.sidecar_at(address))?;
-    words::policies(&mesh.snapshot, &node.namespace, &node.labels)
+    words::policies(&mesh.snapshot, &mesh.snapshot.workload(node))
 }
 
 /// Fills in why endpoints do not take the request.

@@ -3,10 +3,12 @@
 use super::{Snapshot, note};
 use crate::change::{Change, Changes, Update};
 use crate::config::ConfigRef;
-use crate::labels::Labels;
-use crate::policy::{ByNamespace, Selective};
+use crate::node::Node;
+use crate::policy::{ByNamespace, Selective, Workload};
+use crate::semantics;
 use meltemi_config::Kind;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
+use meltemi_config::wire::Str;
 use std::sync::Arc;
 
 impl Snapshot {
@@ -27,14 +29,25 @@ impl Snapshot {
         }
     }
 
+    /// A node as policies select it. Proxies that serve a Gateway of the Gateway API are its instances, whether their labels say
+    /// so or not.
+    pub fn workload<'a>(&self, node: &'a Node) -> Workload<'a> {
+        let mut workload = Workload::new(&node.namespace, &node.labels);
+        if node.is_router() {
+            let own = self.gateways_for(node).into_iter().filter(|gateway| gateway.namespace == node.namespace);
+            workload.gateways.extend(own.filter_map(|gateway| semantics::gateway_of(&gateway).map(Str::from)));
+        }
+        workload
+    }
+
     /// The AuthorizationPolicies of a workload: the root namespace's first, then the oldest first.
-    pub fn authorization_policies(&self, namespace: &str, labels: &Labels) -> Vec<ConfigRef<AuthorizationPolicy>> {
-        self.authorization.selecting(namespace, labels, self.root_namespace(), true)
+    pub fn authorization_policies(&self, workload: &Workload<'_>) -> Vec<ConfigRef<AuthorizationPolicy>> {
+        self.authorization.selecting(workload, self.root_namespace(), true)
     }
 
     /// The RequestAuthentications of a workload: those of its own namespace first, then the oldest first.
-    pub fn request_authentications(&self, namespace: &str, labels: &Labels) -> Vec<ConfigRef<RequestAuthentication>> {
-        self.request_authentication.selecting(namespace, labels, self.root_namespace(), false)
+    pub fn request_authentications(&self, workload: &Workload<'_>) -> Vec<ConfigRef<RequestAuthentication>> {
+        self.request_authentication.selecting(workload, self.root_namespace(), false)
     }
 }
 

@@ -226,3 +226,33 @@ fn a_grpc_server_takes_mutual_tls_where_the_mesh_or_its_label_says_so() {
         assert_eq!(tls["require_client_certificate"] == true, name == "inbound-mtls");
     }
 }
+
+#[test]
+fn a_policy_finds_the_proxies_of_a_gateway_by_the_service_that_it_names() {
+    let yaml = "
+apiVersion: v1
+kind: Service
+metadata: {name: edge-svc, namespace: a}
+spec: {clusterIP: 10.0.0.3, selector: {app: edge-pods}, ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: istio}
+spec: {controllerName: istio.io/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: door, namespace: a}
+spec: {gatewayClassName: istio, addresses: [{type: Hostname, value: edge-svc.a.svc.cluster.local}], listeners: [{name: http, port: 80, protocol: HTTP}]}
+";
+    let to = |name: &str| {
+        let target =
+            format!("targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}], rules: [{{}}]");
+        let snapshot = mesh(&[yaml, &policy("AuthorizationPolicy", "p", &target)].concat());
+        let proxy = node("router", "1.1.1.2", "a", json!({"LABELS": {"app": "edge-pods"}}));
+        let found = listeners(&snapshot, &proxy);
+        assert_eq!(found.len(), 1);
+        chains(&found[0].1)[0].iter().filter(|name| *name == "http.rbac").count()
+    };
+    assert_eq!((to("door"), to("window")), (1, 0));
+}
