@@ -206,7 +206,7 @@ impl<F: Fetch> Resolver<F> {
             Err(error) => {
                 self.stats.failed.inc();
                 entry.due = Some(now + entry.backoff.next());
-                tracing::warn!(issuer = &*source.issuer, uri = &*source.uri, "keys: {error:#}");
+                tracing::warn!(issuer = &*source.issuer, "keys: {error:#}");
                 let too_old = now.duration_since(entry.good) >= LIFETIME;
                 match entry.keys.take_if(|_| too_old) {
                     Some(_) => vec![(source, None)],

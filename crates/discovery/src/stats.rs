@@ -117,7 +117,7 @@ impl Stats {
         let place = match change {
             change if change.full => 3,
             change if change.is_endpoints_only() => 1,
-            change if change.configs.is_empty() => 2,
+            change if change.configs.is_empty() && change.selections.is_empty() => 2,
             _ => 0,
         };
         self.triggers[place].inc();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use meltemi_config::security::JwtRule;
 use meltemi_config::wire::Str;
-use meltemi_model::{KeyFetch, KeySource};
+use meltemi_model::{KeyFetch, KeySource, Workload};
 use meltemi_proto::envoy::config::core::v3::{HttpUri, http_uri};
 use meltemi_proto::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
 use meltemi_proto::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::{
@@ -68,8 +68,8 @@ enum Keys {
 }
 
 impl Authentication {
-    pub fn of(view: &View<'_>) -> Self {
-        let policies = view.snapshot.request_authentications(&view.snapshot.workload(view.node));
+    pub fn of(view: &View<'_>, workload: &Workload<'_>) -> Self {
+        let policies = view.snapshot.request_authentications(workload);
         let rules = policies.iter().flat_map(|policy| policy.spec.jwt_rules.iter());
         let mut rules: Vec<_> = rules.map(|rule| Rule { rule: rule.clone(), keys: keys(view, rule) }).collect();
         rules.sort_by(|a, b| a.rule.issuer.cmp(&b.rule.issuer));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use meltemi_config::wire::Str;
-use meltemi_model::Shared;
+use meltemi_model::{Shared, Workload};
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
@@ -29,7 +29,8 @@ impl Security {
     }
 
     pub fn of(view: &View<'_>) -> Self {
-        Self { authentication: Authentication::of(view), authorization: authorization(view) }
+        let workload = view.snapshot.workload(view.node);
+        Self { authentication: Authentication::of(view, &workload), authorization: authorization(view, &workload) }
     }
 
     /// Clusters that the proxy itself sends to: external authorizers and servers of keys.
@@ -60,8 +61,8 @@ pub struct SecurityFilters {
     pub tcp: Vec<Filter>,
 }
 
-fn authorization(view: &View<'_>) -> Authorization {
-    let policies = view.snapshot.authorization_policies(&view.snapshot.workload(view.node));
+fn authorization(view: &View<'_>, workload: &Workload<'_>) -> Authorization {
+    let policies = view.snapshot.authorization_policies(workload);
     if policies.is_empty() {
         return Authorization::default();
     }

@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use http::response::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri, header};
+use http::{Request, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use meltemi_config::Str;
 use meltemi_model::KeySource;
@@ -45,23 +46,21 @@ impl HttpFetch {
     }
 
     async fn json(&self, url: &str) -> Result<Value> {
-        let mut at: Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
+        // Not shown whole in messages: it may have a password, or a token among its parameters.
+        let mut at: Uri = url.parse().context("not a URL")?;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.get(&at).await.with_context(|| at.to_string())?;
-            let status = response.status();
-            if status.is_redirection() {
-                at = redirected(&at, &response).with_context(|| at.to_string())?;
+            let Answer { head, body } = self.get(&at).await.with_context(|| shown(&at))?;
+            if head.status.is_redirection() {
+                at = redirected(&at, &head).with_context(|| shown(&at))?;
                 continue;
             }
-            ensure!(status.is_success(), "{at}: status {}", status.as_u16());
-            let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-            let body = body.map_err(|error| anyhow!("{at}: {error}"))?.to_bytes();
-            return serde_json::from_slice(&body).map_err(|_| anyhow!("{at}: the answer is not JSON"));
+            ensure!(head.status.is_success(), "{}: status {}", shown(&at), head.status.as_u16());
+            return serde_json::from_slice(&body).map_err(|_| anyhow!("{}: the answer is not JSON", shown(&at)));
         }
-        bail!("{url}: more than {MAX_REDIRECTS} redirects")
+        bail!("{}: more than {MAX_REDIRECTS} redirects", shown(&at))
     }
 
-    async fn get(&self, url: &Uri) -> Result<Response<Incoming>> {
+    async fn get(&self, url: &Uri) -> Result<Answer> {
         let authority = url.authority().context("no host")?;
         let tls = match url.scheme_str() {
             Some("http") => false,
@@ -117,11 +116,18 @@ fn key_set(answer: &Value) -> Result<Str> {
     Ok(answer.to_string().into())
 }
 
+/// Scheme, host and path.
+fn shown(url: &Uri) -> String {
+    let host = url.authority().map_or("", |authority| authority.host());
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme_str().unwrap_or_default(), url.path())
+}
+
 /// Where an answer sends its client.
-fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri> {
-    let location = response.headers().get(header::LOCATION).context("a redirect without a location")?;
+fn redirected(from: &Uri, head: &Parts) -> Result<Uri> {
+    let location = head.headers.get(header::LOCATION).context("a redirect without a location")?;
     let location = location.to_str().context("a redirect to a location that is no text")?;
-    let to: Uri = location.parse().with_context(|| format!("a redirect to {location:?}"))?;
+    let to: Uri = location.parse().context("a redirect to what is no URL")?;
     let to = if to.authority().is_none() {
         let mut parts = to.into_parts();
         (parts.scheme, parts.authority) = (from.scheme().cloned(), from.authority().cloned());
@@ -134,13 +140,17 @@ fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri> {
     Ok(to)
 }
 
-async fn ask<S>(stream: S, url: &Uri, authority: &Authority) -> Result<Response<Incoming>>
+struct Answer {
+    head: Parts,
+    /// Of a success only.
+    body: Bytes,
+}
+
+async fn ask<S>(stream: S, url: &Uri, authority: &Authority) -> Result<Answer>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the body, or when its reader is dropped.
-    tokio::spawn(connection);
     let host = match authority.port() {
         Some(port) => format!("{}:{port}", authority.host()),
         None => authority.host().to_owned(),
@@ -151,7 +161,20 @@ where
         .header(header::ACCEPT, "application/json")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
+    let exchange = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        if !head.status.is_success() {
+            return Ok(Answer { head, body: Bytes::new() });
+        }
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| anyhow!("{error}"))?;
+        Ok(Answer { head, body: body.to_bytes() })
+    };
+    // The connection works for the exchange, and lives no longer.
+    tokio::pin!(exchange, connection);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        _ = &mut connection => exchange.await,
+    }
 }
 
 #[cfg(test)]

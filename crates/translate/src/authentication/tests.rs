@@ -1,4 +1,4 @@
-use meltemi_model::{KeyFetch, Options, Snapshot, Update};
+use meltemi_model::{KeyFetch, Node, Options, Snapshot, Update};
 use meltemi_proto::json::{self, Secrets};
 use serde_json::{Value, json};
 
@@ -18,9 +18,13 @@ fn policy(name: &str, rules: &str) -> String {
     )
 }
 
+fn filter(snapshot: &Snapshot, node: &Node) -> Option<HttpFilter> {
+    Authentication::of(&View::new(snapshot, node), &snapshot.workload(node)).http_filter()
+}
+
 fn config(snapshot: &Snapshot, kind: &str) -> Value {
     let node = node(kind, "1.1.1.1", "a", json!({}));
-    let filter = Authentication::of(&View::new(snapshot, &node)).http_filter();
+    let filter = filter(snapshot, &node);
     filter.map_or(Value::Null, |filter| json::to_value(&filter, Secrets::Shown)["typed_config"].clone())
 }
 
@@ -116,7 +120,7 @@ fn a_sidecar_has_the_rules_of_its_namespace_and_of_the_root() {
     let yaml = policy("p", &format!("{{issuer: i, {INLINE}}}"));
     let snapshot = mesh(&yaml);
     let other = sidecar("1.1.1.1", "b");
-    assert!(Authentication::of(&View::new(&snapshot, &other)).http_filter().is_none());
+    assert!(filter(&snapshot, &other).is_none());
     let root = mesh(&yaml.replace("namespace: a", "namespace: istio-system"));
-    assert!(Authentication::of(&View::new(&root, &other)).http_filter().is_some());
+    assert!(filter(&root, &other).is_some());
 }

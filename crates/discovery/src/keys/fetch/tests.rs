@@ -119,6 +119,8 @@ async fn what_is_no_key_set_is_refused() {
         let error = fetch(&server.url(path)).await.unwrap_err();
         assert!(error.contains(reason) && !error.contains("secret"), "{path}: {error}");
     }
+    let error = fetch(&format!("http://user:secret@{}/absent?token=secret", server.address)).await.unwrap_err();
+    assert!(error.contains("/absent") && !error.contains("secret"), "{error}");
     assert!(fetch("ftp://127.0.0.1/").await.unwrap_err().contains("neither http nor https"));
 }
 
