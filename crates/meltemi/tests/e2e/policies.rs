@@ -1,0 +1,191 @@
+//! Policies end to end: a gateway under our discovery holds requests against AuthorizationPolicies and RequestAuthentications,
+//! with tokens of an issuer that rotates its keys.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use serde_json::{Value, json};
+
+use crate::control_plane::{Discovery, Gateway, eventually, gateway, service, start_gateway};
+use crate::support::{Backend, exchange, free_address};
+
+/// One key of an issuer.
+struct Key {
+    id: &'static str,
+    pair: KeyPair,
+}
+
+impl Key {
+    fn new(id: &'static str) -> Self {
+        Self { id, pair: KeyPair::generate().expect("a key") }
+    }
+
+    /// RFC 7517, of the uncompressed point.
+    fn public(&self) -> Value {
+        let (x, y) = self.pair.der_bytes()[1..].split_at(32);
+        let [x, y] = [x, y].map(|number| URL_SAFE_NO_PAD.encode(number));
+        json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": self.id, "x": x, "y": y})
+    }
+
+    /// A token of issuer `one` with these claims besides.
+    fn token(&self, claims: &Value) -> String {
+        let mut payload = json!({"iss": "one", "sub": "someone", "exp": 4_000_000_000_u64});
+        let own = claims.as_object().cloned().unwrap_or_default();
+        payload.as_object_mut().expect("an object").extend(own);
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({"alg": "ES256", "kid": self.id})), part(&payload));
+        let signature = self.pair.sign(signed.as_bytes()).expect("a signature");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(fixed_width(&signature)))
+    }
+}
+
+/// The two numbers of a signature in DER as RFC 7518 has them, of 32 bytes each.
+fn fixed_width(der: &[u8]) -> Vec<u8> {
+    let mut rest = &der[2..];
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let length = usize::from(rest[1]);
+        let number = &rest[2..2 + length];
+        let digits = number.strip_prefix(&[0]).unwrap_or(number);
+        both.extend(std::iter::repeat_n(0, 32 - digits.len()).chain(digits.iter().copied()));
+        rest = &rest[2 + length..];
+    }
+    both
+}
+
+/// Serves what the text says at the moment, whatever is asked for.
+fn key_server(keys: Arc<Mutex<Value>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 2048];
+            let _ = client.read(&mut head);
+            let body = keys.lock().expect("no panic").to_string();
+            let _ = write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+fn policies(keys: SocketAddr) -> String {
+    format!(
+        "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: jwt, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  jwtRules:
+  - {{issuer: one, jwksUri: 'http://{keys}/', outputClaimToHeaders: [{{header: x-sub, claim: sub}}]}}
+  - {{issuer: broken, jwksUri: 'http://127.0.0.1:1/'}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: deny, namespace: istio-system}}
+spec:
+  action: DENY
+  rules:
+  - to: [{{operation: {{paths: [/private*]}}}}]
+    from: [{{source: {{notRequestPrincipals: [one/*]}}}}]
+  - to: [{{operation: {{paths: ['/items/{{*}}/secret']}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: allow, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  rules:
+  - to: [{{operation: {{methods: [GET], hosts: [shop.example]}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: of-another, namespace: istio-system}}
+spec:
+  action: DENY
+  selector: {{matchLabels: {{app: another}}}}
+  rules: [{{}}]
+"
+    )
+}
+
+const ROUTES: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: default}
+spec:
+  hosts: ['*']
+  gateways: [istio-system/gw]
+  http:
+  - match: [{headers: {'@request.auth.claims[groups]': {exact: staff}}}]
+    route: [{destination: {host: staff}}]
+  - route: [{destination: {host: shop}}]
+";
+
+/// The status, and the first line of what a backend said.
+fn ask(port: SocketAddr, start: &str, host: &str, token: Option<&str>) -> (u16, String) {
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let text = format!("{start} HTTP/1.1\r\nhost: {host}\r\n{token}connection: close\r\n\r\n");
+    let answer = exchange(port, text.as_bytes()).expect("an answer");
+    (answer.status, answer.text())
+}
+
+fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
+    let dir = tempfile::tempdir().expect("folder");
+    let (shop, staff) = (Backend::start("shop"), Backend::start("staff"));
+    let (first, second) = (Key::new("first"), Key::new("second"));
+    let served = Arc::new(Mutex::new(json!({"keys": [first.public()]})));
+    let keys = key_server(served.clone());
+    let port = free_address();
+    let services =
+        [service("shop", "http", 80, &[(shop.address, "v1")]), service("staff", "http", 80, &[(staff.address, "v1")])];
+    let files = [
+        ("services.yaml", services.join("---\n")),
+        ("routes.yaml", gateway(port.port(), ROUTES)),
+        ("policies.yaml", policies(keys)),
+    ];
+    let discovery = Discovery::start_with(dir.path(), &files, &["--jwksRefreshInterval", "1s"]);
+    let mut proxy = start_gateway(kind, discovery.grpc, dir.path())?;
+    proxy.wait_listening(port);
+    let host = "shop.example";
+    let told = |what: &(u16, String)| format!("{what:?}\n{}\n{}", proxy.output(), discovery.process.output());
+    let token = first.token(&json!({}));
+    eventually("a valid token", || match ask(port, "GET /private", host, Some(&token)) {
+        (200, text) if text.contains("x-sub: someone") => Ok(()),
+        other => Err(told(&other)),
+    });
+    let status = |start: &str, host: &str, token: Option<&str>| ask(port, start, host, token).0;
+    assert_eq!(status("GET /public", host, None), 200);
+    assert_eq!(status("GET /private", host, None), 403);
+    assert_eq!(status("GET /x/../private", host, None), 403);
+    assert_eq!(status("GET /items/7/secret", host, Some(&token)), 403);
+    assert_eq!(status("GET /items/7/8/secret", host, Some(&token)), 200);
+    assert_eq!(status("POST /public", host, None), 403);
+    assert_eq!(status("GET /public", "other.example", None), 403);
+    let forged = second.token(&json!({}));
+    assert_eq!(status("GET /public", host, Some(&forged)), 401);
+    assert_eq!(status("GET /public", host, Some(&first.token(&json!({"iss": "broken"})))), 401);
+    assert_eq!(status("GET /public", host, Some(&first.token(&json!({"exp": 1})))), 401);
+    let staff_token = first.token(&json!({"groups": ["guests", "staff"]}));
+    assert!(ask(port, "GET /public", host, Some(&staff_token)).1.starts_with("backend staff"));
+    assert!(ask(port, "GET /public", host, Some(&token)).1.starts_with("backend shop"));
+    // The issuer's next key is known within moments, and the old one is no more.
+    *served.lock().expect("no panic") = json!({"keys": [second.public()]});
+    eventually("the key after rotation", || match ask(port, "GET /private", host, Some(&forged)) {
+        (200, _) => Ok(()),
+        other => Err(told(&other)),
+    });
+    assert_eq!(status("GET /public", host, Some(&token)), 401);
+    Ok(())
+}
+
+#[test]
+fn envoy_enforces_policies_of_our_discovery() {
+    if let Err(reason) = policies_are_enforced(Gateway::Envoy("DELTA_GRPC")) {
+        println!("{reason}");
+    }
+}
