@@ -57,20 +57,53 @@ fn fixed_width(der: &[u8]) -> Vec<u8> {
     both
 }
 
-/// Serves what the text says at the moment, whatever is asked for.
-fn key_server(keys: Arc<Mutex<Value>>) -> SocketAddr {
+/// Answers each connection's one request, by its head, with what follows the version in a response.
+fn server(answer: impl Fn(&str) -> String + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for mut client in listener.incoming().map_while(Result::ok) {
-            let mut head = [0; 2048];
-            let _ = client.read(&mut head);
-            let body = keys.lock().expect("no panic").to_string();
-            let _ = write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count == 1) {
+                head.extend(byte);
+            }
+            let _ = write!(client, "HTTP/1.1 {}", answer(&String::from_utf8_lossy(&head)));
         }
     });
     address
 }
+
+fn key_server(keys: Arc<Mutex<Value>>) -> SocketAddr {
+    server(move |_| {
+        let body = keys.lock().expect("no panic").to_string();
+        format!("200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    })
+}
+
+/// Lets pass what says so, and tells whom it is from; tells others why they may not.
+fn authorizer() -> SocketAddr {
+    server(|head| {
+        let allowed =
+            head.starts_with("GET /check/ask") && head.contains("x-pass: yes") && head.contains("x-mesh: here");
+        let (status, header) = if allowed { ("200 OK", "x-user: known") } else { ("403 No", "x-reason: unknown") };
+        format!("{status}\r\n{header}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+    })
+}
+
+const MESH: &str = "
+enableAutoMtls: false
+extensionProviders:
+- name: asked
+  envoyExtAuthzHttp:
+    service: authorizer.default.svc.cluster.local
+    port: 80
+    timeout: 2s
+    pathPrefix: /check
+    includeRequestHeadersInCheck: [x-pass]
+    includeAdditionalHeadersInCheck: {x-mesh: here}
+    headersToUpstreamOnAllow: [x-user]
+    headersToDownstreamOnDeny: [x-reason]
+";
 
 fn policies(keys: SocketAddr) -> String {
     format!(
@@ -101,6 +134,11 @@ spec:
   selector: {{matchLabels: {{istio: ingressgateway}}}}
   rules:
   - to: [{{operation: {{methods: [GET], hosts: [shop.example]}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ask, namespace: istio-system}}
+spec: {{action: CUSTOM, provider: {{name: asked}}, rules: [{{to: [{{operation: {{paths: [/ask*]}}}}]}}]}}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -141,14 +179,17 @@ fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
     let served = Arc::new(Mutex::new(json!({"keys": [first.public()]})));
     let keys = key_server(served.clone());
     let port = free_address();
-    let services =
-        [service("shop", "http", 80, &[(shop.address, "v1")]), service("staff", "http", 80, &[(staff.address, "v1")])];
+    let services = [("shop", shop.address), ("staff", staff.address), ("authorizer", authorizer())]
+        .map(|(name, address)| service(name, "http", 80, &[(address, "v1")]));
     let files = [
         ("services.yaml", services.join("---\n")),
         ("routes.yaml", gateway(port.port(), ROUTES)),
         ("policies.yaml", policies(keys)),
     ];
-    let discovery = Discovery::start_with(dir.path(), &files, &["--jwksRefreshInterval", "1s"]);
+    let mesh = dir.path().join("policies-mesh.yaml");
+    std::fs::write(&mesh, MESH).expect("write");
+    let mesh = mesh.display().to_string();
+    let discovery = Discovery::start_with(dir.path(), &files, &["--jwksRefreshInterval", "1s", "--meshConfig", &mesh]);
     let mut proxy = start_gateway(kind, discovery.grpc, dir.path())?;
     proxy.wait_listening(port);
     let host = "shop.example";
@@ -173,6 +214,14 @@ fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
     let staff_token = first.token(&json!({"groups": ["guests", "staff"]}));
     assert!(ask(port, "GET /public", host, Some(&staff_token)).1.starts_with("backend staff"));
     assert!(ask(port, "GET /public", host, Some(&token)).1.starts_with("backend shop"));
+    let asked = |headers: &str| {
+        let text = format!("GET /ask HTTP/1.1\r\nhost: {host}\r\n{headers}connection: close\r\n\r\n");
+        exchange(port, text.as_bytes()).expect("an answer")
+    };
+    let passed = asked("x-pass: yes\r\n");
+    assert!(passed.status == 200 && passed.text().contains("x-user: known"), "{}", passed.text());
+    let refused = asked("");
+    assert_eq!((refused.status, refused.header("x-reason")), (403, Some("unknown")));
     // The issuer's next key is known within moments, and the old one is no more.
     *served.lock().expect("no panic") = json!({"keys": [second.public()]});
     eventually("the key after rotation", || match ask(port, "GET /private", host, Some(&forged)) {
