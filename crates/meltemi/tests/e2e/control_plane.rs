@@ -328,7 +328,7 @@ fn our_proxy_obeys_our_discovery() {
 }
 
 /// Python with grpcio, or the reason why there is none.
-fn python() -> Result<PathBuf, String> {
+pub fn python() -> Result<PathBuf, String> {
     let path = cache().join("venv/bin/python");
     if path.exists() {
         Ok(path)

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 
-use crate::control_plane::{Discovery, Gateway, eventually, gateway, service, start_gateway};
+use crate::control_plane::{Discovery, Gateway, eventually, gateway, python, service, start_gateway};
 use crate::support::{Backend, exchange, free_address};
 
 /// One key of an issuer.
@@ -236,5 +237,57 @@ fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
 fn envoy_enforces_policies_of_our_discovery() {
     if let Err(reason) = policies_are_enforced(Gateway::Envoy("DELTA_GRPC")) {
         println!("{reason}");
+    }
+}
+
+const OF_ECHO: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: default}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/echo.Echo/Denied]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: allow, namespace: default}
+spec: {selector: {matchLabels: {app: echo}}, rules: [{to: [{operation: {paths: [/echo.Echo/Denied, /echo.Echo/Echo]}}]}]}
+";
+
+/// What becomes of calls to a grpcio server that our discovery tells how to serve, by method.
+fn served_by_grpcio(methods: &[&str]) -> Result<Value, String> {
+    let python = python()?;
+    let dir = tempfile::tempdir().expect("folder");
+    let address = free_address();
+    let services = service("echo", "grpc", 7070, &[(address, "v1")]);
+    let files = [("services.yaml", services), ("policies.yaml", OF_ECHO.to_owned())];
+    let discovery = Discovery::start(dir.path(), &files);
+    let metadata = json!({"GENERATOR": "grpc", "NAMESPACE": "default", "LABELS": {"app": "echo"}});
+    let bootstrap = json!({
+        "xds_servers": [{"server_uri": discovery.grpc.to_string(), "channel_creds": [{"type": "insecure"}],
+            "server_features": ["xds_v3"]}],
+        "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
+        "node": {"id": "sidecar~127.0.0.1~echo-1.default~default.svc.cluster.local", "cluster": "c", "metadata": metadata},
+    });
+    let file = dir.path().join("grpc.json");
+    std::fs::write(&file, bootstrap.to_string()).expect("write");
+    let output = Command::new(python)
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/peers.py"), "grpc-xds-server"])
+        .arg(address.port().to_string())
+        .args(methods)
+        .env("GRPC_XDS_BOOTSTRAP", &file)
+        .output()
+        .map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Ok(serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{text}\n{errors}\n{}", discovery.process.output())))
+}
+
+#[test]
+fn grpcio_serves_as_policies_of_our_discovery_say() {
+    match served_by_grpcio(&["/echo.Echo/Echo", "/echo.Echo/Denied", "/echo.Echo/Other"]) {
+        Ok(calls) => assert_eq!(
+            calls,
+            json!({"/echo.Echo/Echo": "served", "/echo.Echo/Denied": "PERMISSION_DENIED", "/echo.Echo/Other": "PERMISSION_DENIED"})
+        ),
+        Err(reason) => println!("{reason}"),
     }
 }
