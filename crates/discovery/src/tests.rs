@@ -344,6 +344,8 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
     registry_pages_have_istiods_shapes(&mesh).await;
     assert_eq!(mesh.json("/debug/mesh").await["rootNamespace"], "istio-system");
     mesh.json("/debug/configz").await;
+    let policies = mesh.json("/debug/authorizationz").await["authorization_policies"].clone();
+    assert_eq!(policies, json!({"namespace_to_policies": {}, "root_namespace": "istio-system"}));
     for address in [mesh.addresses.http, mesh.addresses.monitoring] {
         mesh.get(address, "/ready").await;
         assert!(mesh.get(address, "/version").await.contains("meltemi"));
@@ -432,6 +434,31 @@ fn flags_are_pilot_discoverys() {
         assert_eq!(args.quic_listeners, wanted, "as PILOT_ENABLE_QUIC_LISTENERS is written");
     }
     assert!(Args::try_parse_from(["discovery", "--keepaliveInterval=soon"]).is_err());
+}
+
+#[test]
+fn flags_say_who_fetches_keys_and_from_where_they_may_not_come() {
+    use meltemi_model::KeyFetch;
+    let keys = |arguments: &[&str]| parsed(arguments).map(|options| options.keys);
+    let default = keys(&[]).unwrap();
+    assert_eq!((default.fetch, default.interval), (KeyFetch::ControlPlane, Duration::from_secs(1200)));
+    for (text, expected) in [
+        ("istiod", KeyFetch::ControlPlane),
+        ("false", KeyFetch::ControlPlane),
+        ("hybrid", KeyFetch::Hybrid),
+        ("true", KeyFetch::Hybrid),
+        ("envoy", KeyFetch::Proxy),
+    ] {
+        assert_eq!(keys(&[&format!("--jwksFetch={text}")]).unwrap().fetch, expected, "{text}");
+    }
+    let forbidden = keys(&["--blockedJwksCidrs=10.0.0.0/8"]).unwrap().forbidden;
+    assert!(forbidden.contains("10.1.1.1".parse().unwrap()) && !forbidden.contains("11.1.1.1".parse().unwrap()));
+    // A wait of nothing would ask an issuer for ever.
+    assert_eq!(keys(&["--jwksRefreshInterval=0s"]).unwrap().interval, Duration::from_secs(1));
+    for wrong in ["--jwksFetch=sometimes", "--blockedJwksCidrs=10.0.0.0/40", "--jwksCaFile=/does/not/exist"] {
+        assert!(keys(&[wrong]).is_err(), "{wrong}");
+    }
+    assert!(parsed(&["--multipleCustomAuthzProviders"]).unwrap().several_external_authorizers);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
