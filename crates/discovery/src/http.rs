@@ -42,6 +42,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/debug/endpointz", get(debug::endpoint_shardz))
         .route("/debug/endpointShardz", get(debug::endpoint_shardz))
         .route("/debug/configz", get(debug::configz))
+        .route("/debug/authorizationz", get(debug::authorizationz))
         .route("/debug/mesh", get(debug::mesh))
         .route("/debug/push_status", get(debug::push_status))
         .layer(axum::middleware::from_fn(local_only));

@@ -344,6 +344,8 @@ async fn debug_pages_and_metrics_tell_what_is_going_on() {
     registry_pages_have_istiods_shapes(&mesh).await;
     assert_eq!(mesh.json("/debug/mesh").await["rootNamespace"], "istio-system");
     mesh.json("/debug/configz").await;
+    let policies = mesh.json("/debug/authorizationz").await["authorization_policies"].clone();
+    assert_eq!(policies, json!({"namespace_to_policies": {}, "root_namespace": "istio-system"}));
     for address in [mesh.addresses.http, mesh.addresses.monitoring] {
         mesh.get(address, "/ready").await;
         assert!(mesh.get(address, "/version").await.contains("meltemi"));
@@ -432,6 +434,31 @@ fn flags_are_pilot_discoverys() {
         assert_eq!(args.quic_listeners, wanted, "as PILOT_ENABLE_QUIC_LISTENERS is written");
     }
     assert!(Args::try_parse_from(["discovery", "--keepaliveInterval=soon"]).is_err());
+}
+
+#[test]
+fn flags_say_who_fetches_keys_and_from_where_they_may_not_come() {
+    use meltemi_model::KeyFetch;
+    let keys = |arguments: &[&str]| parsed(arguments).map(|options| options.keys);
+    let default = keys(&[]).unwrap();
+    assert_eq!((default.fetch, default.interval), (KeyFetch::ControlPlane, Duration::from_secs(1200)));
+    for (text, expected) in [
+        ("istiod", KeyFetch::ControlPlane),
+        ("false", KeyFetch::ControlPlane),
+        ("hybrid", KeyFetch::Hybrid),
+        ("true", KeyFetch::Hybrid),
+        ("envoy", KeyFetch::Proxy),
+    ] {
+        assert_eq!(keys(&[&format!("--jwksFetch={text}")]).unwrap().fetch, expected, "{text}");
+    }
+    let forbidden = keys(&["--blockedJwksCidrs=10.0.0.0/8"]).unwrap().forbidden;
+    assert!(forbidden.contains("10.1.1.1".parse().unwrap()) && !forbidden.contains("11.1.1.1".parse().unwrap()));
+    // A wait of nothing would ask an issuer for ever.
+    assert_eq!(keys(&["--jwksRefreshInterval=0s"]).unwrap().interval, Duration::from_secs(1));
+    for wrong in ["--jwksFetch=sometimes", "--blockedJwksCidrs=10.0.0.0/40", "--jwksCaFile=/does/not/exist"] {
+        assert!(keys(&[wrong]).is_err(), "{wrong}");
+    }
+    assert!(parsed(&["--multipleCustomAuthzProviders"]).unwrap().several_external_authorizers);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -672,5 +699,46 @@ async fn documents_that_are_taken_and_refused_are_counted() {
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {host: 1, hots: 2}\n";
     stats.refused(problems(twice_wrong).iter());
     assert_eq!(stats.registry.total("galley_validation_failed", &[("resource", "virtualservices")]), 1);
+    mesh.stop().await;
+}
+
+/// A server of one answer, which may change.
+async fn key_server(answer: Arc<std::sync::Mutex<String>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let keys = move || {
+        let answer = answer.lock().unwrap().clone();
+        async move { answer }
+    };
+    tokio::spawn(axum::serve(listener, axum::Router::new().route("/keys", axum::routing::get(keys))).into_future());
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_an_issuer_reach_the_proxies_that_need_them_and_follow_its_rotation() {
+    let answer = Arc::new(std::sync::Mutex::new("{\"keys\":[{\"kid\":\"first\"}]}".to_owned()));
+    let server = key_server(answer.clone()).await;
+    let mesh = Mesh::start_with(|options| options.keys.interval = Duration::from_millis(200)).await;
+    let mut proxy = Proxy::connect(mesh.plain(), node("client"), Variant::Delta);
+    proxy.client.subscribe(LISTENER, [WILDCARD]);
+    let key = (LISTENER.to_owned(), "virtualInbound".to_owned());
+    proxy.until(|proxy| proxy.held.contains_key(&key)).await;
+    let shows = |proxy: &Proxy, text: &str| {
+        let bytes = &proxy.held[&key].body.value;
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    mesh.write(
+        "jwt.yaml",
+        &format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: jwt, namespace: default}}\n\
+             spec:\n  jwtRules:\n  - {{issuer: one, jwksUri: 'http://{server}/keys'}}\n  - {{issuer: two, jwksUri: 'http://{server}/absent'}}\n"
+        ),
+    );
+    // The issuer that has no keys closes no door but its own.
+    proxy.until(|proxy| shows(proxy, "first") && shows(proxy, "origins-1")).await;
+    "{\"keys\":[{\"kid\":\"second\"}]}".clone_into(&mut answer.lock().unwrap());
+    proxy.until(|proxy| shows(proxy, "second") && !shows(proxy, "first")).await;
+    std::fs::remove_file(mesh.dir.path().join("jwt.yaml")).unwrap();
+    proxy.until(|proxy| !shows(proxy, "origins-0")).await;
     mesh.stop().await;
 }

@@ -189,6 +189,23 @@ fn config_object(object: &Object, whole: bool) -> Value {
     value
 }
 
+/// AuthorizationPolicies by namespace, the oldest first.
+pub(super) async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let snapshot = state.pusher.snapshot();
+    let mut namespaces: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for policy in snapshot.authorization.iter() {
+        let entry = json!({
+            "name": &*policy.name,
+            "namespace": &*policy.namespace,
+            "annotations": policy.annotations,
+            "spec": serde_json::to_value(&*policy.spec).unwrap_or_default(),
+        });
+        namespaces.entry(&policy.namespace).or_default().push(entry);
+    }
+    let policies = json!({"namespace_to_policies": namespaces, "root_namespace": snapshot.root_namespace()});
+    Json(json!({"authorization_policies": policies}))
+}
+
 /// The MeshConfig in force.
 pub(super) async fn mesh(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     Json(serde_json::to_value(&*state.pusher.snapshot().mesh).unwrap_or_default())

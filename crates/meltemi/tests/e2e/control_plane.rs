@@ -148,14 +148,14 @@ spec:
     - {destination: {host: shop, subset: v2}, weight: 10}
 "#;
 
-/// What runs behind the gateway's port.
+/// What runs behind the gateway's port; an Envoy with the variant of ADS that it speaks.
 #[derive(Clone, Copy, Debug)]
-enum Gateway {
+pub enum Gateway {
     Envoy(&'static str),
     Ours,
 }
 
-fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result<Process, String> {
+pub fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result<Process, String> {
     let api_type = if let Gateway::Envoy(api) = kind { api } else { "DELTA_GRPC" };
     let dialect = if matches!(kind, Gateway::Ours) { "istio-proxy" } else { "envoy" };
     let ads = json!({ "ads": {}, "resource_api_version": "V3" });
@@ -328,7 +328,7 @@ fn our_proxy_obeys_our_discovery() {
 }
 
 /// Python with grpcio, or the reason why there is none.
-fn python() -> Result<PathBuf, String> {
+pub fn python() -> Result<PathBuf, String> {
     let path = cache().join("venv/bin/python");
     if path.exists() {
         Ok(path)

@@ -26,6 +26,7 @@ mod lossless;
 mod mesh;
 mod observability;
 mod on_demand;
+mod policies;
 mod proxy_protocol;
 mod registration;
 mod resilience;

@@ -2,6 +2,7 @@
 
   peers.py grpc-server NAME PORT          answers /echo.Echo/Echo with NAME
   peers.py grpc-client TARGET COUNT       calls TARGET COUNT times and prints how often each server answered, as JSON
+  peers.py grpc-xds-server PORT METHOD... serves on PORT as xDS says, calls itself, and prints the code of each call, as JSON
   peers.py ads-server PORT FILE           serves the resources of FILE (a JSON list of messages with "@type") by ADS, delta and
                                           state of the world, again whenever FILE changes; prints each ACK and NACK
 """
@@ -32,6 +33,27 @@ def grpc_server(name, port):
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     server.wait_for_termination()
+
+
+def grpc_xds_server(port, *methods):
+    class Generic(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: b"served")
+
+    server = grpc.server(futures.ThreadPoolExecutor(8), xds=True)
+    server.add_generic_rpc_handlers((Generic(),))
+    server.add_secure_port(f"127.0.0.1:{port}", grpc.xds_server_credentials(grpc.insecure_server_credentials()))
+    server.start()
+
+    def call(method):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            try:
+                return channel.unary_unary(method)(b"hi", timeout=20, wait_for_ready=True).decode()
+            except grpc.RpcError as error:
+                return error.code().name
+
+    print(json.dumps({method: call(method) for method in methods}), flush=True)
+    server.stop(None)
 
 
 def grpc_client(target, count):
@@ -168,4 +190,10 @@ def ads_server(port, file):
 
 
 if __name__ == "__main__":
-    {"grpc-server": grpc_server, "grpc-client": grpc_client, "ads-server": ads_server}[sys.argv[1]](*sys.argv[2:])
+    roles = {
+        "grpc-server": grpc_server,
+        "grpc-xds-server": grpc_xds_server,
+        "grpc-client": grpc_client,
+        "ads-server": ads_server,
+    }
+    roles[sys.argv[1]](*sys.argv[2:])
