@@ -13,6 +13,7 @@ mod kube;
 mod load_balancer;
 mod mesh;
 mod proxy_config;
+mod rate_limit;
 mod reachability;
 mod resilience;
 mod security;
@@ -25,6 +26,7 @@ use std::fmt::Display;
 
 pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;
+pub(crate) use self::rate_limit::rate_limit_configuration;
 
 use crate::object::{Object, Spec};
 use crate::path::Path;
