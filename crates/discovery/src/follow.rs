@@ -12,6 +12,7 @@ use meltemi_store::{ChangeSet, ConfigSet, ConfigStore};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::keys::{self, HttpFetch, KeyChanges, Resolver};
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::{State, mesh};
@@ -30,6 +31,7 @@ pub(crate) struct Follower {
 struct Batch {
     store: Option<(Arc<ConfigSet>, ChangeSet)>,
     mesh: Option<Shared<MeshConfig>>,
+    keys: KeyChanges,
 }
 
 impl Batch {
@@ -45,6 +47,7 @@ impl Batch {
         if later.mesh.is_some() {
             self.mesh = later.mesh;
         }
+        self.keys.extend(later.keys);
     }
 }
 
@@ -61,6 +64,8 @@ impl Follower {
             cluster_id: registry_options.cluster_id.clone(),
             sessions: options.sessions.clone(),
             quic_listeners: options.quic_listeners,
+            key_fetch: options.keys.fetch,
+            several_external_authorizers: options.several_external_authorizers,
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);
@@ -75,7 +80,8 @@ impl Follower {
 fn updates(registry: &mut Registry, batch: &Batch) -> Vec<Update> {
     let mesh = batch.mesh.as_ref().map(|mesh| registry.set_mesh(mesh));
     let store = batch.store.as_ref().map(|(set, changes)| registry.follow(set, changes));
-    mesh.into_iter().chain(store).collect()
+    let keys = Update { key_sets: batch.keys.clone(), ..Update::default() };
+    mesh.into_iter().chain(store).chain((!keys.is_empty()).then_some(keys)).collect()
 }
 
 /// Follows the store until told to stop.
@@ -88,16 +94,24 @@ pub(crate) async fn run(
     let (sender, mut news) = mpsc::channel(1);
     let debounce = state.options.debounce;
     let Follower { mut registry, mesh } = follower;
-    let watching = watch_sources(store, mesh, state.clone(), sender);
+    let (want, wanted) = watch::channel(keys::wanted(&state.pusher.snapshot()));
+    let (found, new_keys) = mpsc::channel(1);
+    let settings = &state.options.keys;
+    let fetch = HttpFetch::new(settings.forbidden.clone(), settings.extra_roots.clone());
+    let resolving = Resolver::new(fetch, settings.interval, state.stats.keys.clone(), found).run(wanted);
+    let watching = watch_sources(store, mesh, state.clone(), new_keys, sender);
     let working = async {
         while let Some(batch) = debounce.next(&mut news, Batch::merge).await {
             state.stats.push.debounced(batch.since.elapsed());
             apply(&mut registry, &state, &batch.change, batch.since);
+            let latest = keys::wanted(&state.pusher.snapshot());
+            want.send_if_modified(|known| std::mem::replace(known, latest.clone()) != latest);
         }
     };
     tokio::select! {
         () = watching => {}
         () = working => {}
+        () = resolving => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
     Ok(())
@@ -133,6 +147,7 @@ async fn watch_sources(
     store: Arc<dyn ConfigStore>,
     mut mesh: mesh::Watch,
     state: Arc<State>,
+    mut keys: mpsc::Receiver<KeyChanges>,
     sender: mpsc::Sender<Batch>,
 ) {
     let mut changes = store.changes();
@@ -153,9 +168,10 @@ async fn watch_sources(
                 None => std::future::pending().await,
             },
             _ = poll.tick(), if mesh.has_file() => match mesh.look() {
-                Some(mesh) => Batch { mesh: Some(mesh), store: None },
+                Some(mesh) => Batch { mesh: Some(mesh), ..Batch::default() },
                 None => continue,
             },
+            Some(keys) = keys.recv() => Batch { keys, ..Batch::default() },
         };
         if sender.send(batch).await.is_err() {
             return;
@@ -164,7 +180,7 @@ async fn watch_sources(
 }
 
 fn of_store(mesh: &mesh::Watch, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
-    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)) }
+    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), keys: Vec::new() }
 }
 
 /// Logs what comes to be wrong with the documents, each problem once.

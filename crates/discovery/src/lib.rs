@@ -7,6 +7,7 @@
 mod ads;
 mod follow;
 mod http;
+mod keys;
 mod mesh;
 mod node;
 mod options;
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
 pub use options::{Args, Options};
 

@@ -9,17 +9,23 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use meltemi_ca::{Authenticator, Authority, AuthorityOptions, TokenVerifier};
 use meltemi_config::mesh::MeshConfig;
+use meltemi_model::KeyFetch;
 use meltemi_push::debounce::Debounce;
 use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::unused::Unused;
+use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
 mod unused;
 
 /// Where istiod's image has them.
 const DEFAULT_CA_DIR: &str = "./etc/cacerts";
+/// Where istiod has them mounted.
+const DEFAULT_KEY_ROOTS: &str = "/cacerts/extra.pem";
+/// Keys are fetched anew at most this often.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
 /// Flags of `discovery`. Addresses take Istio's form, where an empty host is every address.
@@ -132,6 +138,26 @@ pub struct Args {
     #[arg(long = "quicListeners", env = "PILOT_ENABLE_QUIC_LISTENERS", num_args = 0..=1, default_value = "false",
         default_missing_value = "true")]
     pub quic_listeners: bool,
+    /// Who fetches keys for tokens: the control plane (istiod, false), the proxy where the server is a service of the mesh
+    /// (hybrid, true), or the proxy (envoy)
+    #[arg(long = "jwksFetch", env = "PILOT_JWT_ENABLE_REMOTE_JWKS", default_value = "false", value_parser = key_fetch)]
+    pub jwks_fetch: KeyFetch,
+    /// How often keys for tokens are fetched anew
+    #[arg(long = "jwksRefreshInterval", env = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", default_value = "20m",
+        value_parser = duration)]
+    pub jwks_refresh_interval: Duration,
+    /// Ranges of addresses from which no keys are fetched, with commas between them; link-local addresses and those of
+    /// clouds' metadata never are
+    #[arg(long = "blockedJwksCidrs", env = "BLOCKED_CIDRS_IN_JWKS_URIS", default_value = "",
+        value_parser = ForbiddenAddresses::parse)]
+    pub blocked_jwks_cidrs: ForbiddenAddresses,
+    /// File with roots of servers that keys are fetched from, besides the system's [default: /cacerts/extra.pem]
+    #[arg(long = "jwksCaFile")]
+    pub jwks_ca_file: Option<PathBuf>,
+    /// Let a workload have CUSTOM policies with different providers, each of which is asked about the requests of its own
+    #[arg(long = "multipleCustomAuthzProviders", env = "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", num_args = 0..=1,
+        default_value = "false", default_missing_value = "true")]
+    pub multiple_custom_authz_providers: bool,
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
@@ -180,6 +206,30 @@ pub struct Options {
     pub sessions: meltemi_model::Sessions,
     /// Gateways get HTTP/3 listeners (`PILOT_ENABLE_QUIC_LISTENERS`).
     pub quic_listeners: bool,
+    pub keys: KeyOptions,
+    /// A workload may have CUSTOM policies with different providers.
+    pub several_external_authorizers: bool,
+}
+
+/// How keys for tokens are got.
+#[derive(Clone)]
+pub struct KeyOptions {
+    pub fetch: KeyFetch,
+    pub interval: Duration,
+    pub forbidden: ForbiddenAddresses,
+    /// PEM roots besides the system's.
+    pub extra_roots: Vec<u8>,
+}
+
+impl Default for KeyOptions {
+    fn default() -> Self {
+        Self {
+            fetch: KeyFetch::default(),
+            interval: keys::DEFAULT_INTERVAL,
+            forbidden: ForbiddenAddresses::default(),
+            extra_roots: Vec::new(),
+        }
+    }
 }
 
 /// Ten times what one instance is planned for.
@@ -212,6 +262,8 @@ impl Options {
             max_connections: MAX_CONNECTIONS,
             sessions: meltemi_model::Sessions::default(),
             quic_listeners: false,
+            keys: KeyOptions::default(),
+            several_external_authorizers: false,
         }
     }
 
@@ -281,6 +333,13 @@ impl Args {
                 draining_label: self.draining_label.into(),
             },
             quic_listeners: self.quic_listeners,
+            keys: KeyOptions {
+                fetch: self.jwks_fetch,
+                interval: self.jwks_refresh_interval.max(SHORTEST_REFRESH),
+                forbidden: self.blocked_jwks_cidrs,
+                extra_roots: key_roots(self.jwks_ca_file.as_deref())?,
+            },
+            several_external_authorizers: self.multiple_custom_authz_providers,
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })
@@ -311,6 +370,29 @@ fn roots(path: &Path) -> Result<Vec<u8>> {
     let bytes = read(path)?;
     TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("--caCertFile {}", path.display()))?;
     Ok(bytes)
+}
+
+/// Of the file that was named, or of the default one where it is there.
+fn key_roots(named: Option<&Path>) -> Result<Vec<u8>> {
+    let default = Path::new(DEFAULT_KEY_ROOTS);
+    match named {
+        None if !default.exists() => Ok(Vec::new()),
+        named => {
+            let path = named.unwrap_or(default);
+            let bytes = read(path)?;
+            TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("--jwksCaFile {}", path.display()))?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn key_fetch(text: &str) -> Result<KeyFetch, String> {
+    match text {
+        "istiod" | "false" => Ok(KeyFetch::ControlPlane),
+        "hybrid" | "true" => Ok(KeyFetch::Hybrid),
+        "envoy" => Ok(KeyFetch::Proxy),
+        other => Err(format!("{other:?} is not one of istiod, false, hybrid, true, envoy")),
+    }
 }
 
 /// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a

@@ -9,6 +9,7 @@ use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_telemetry::metrics::Labels;
 use meltemi_telemetry::{Counter, Gauge, Registry};
 
+use crate::keys::KeyStats;
 use crate::registration::RegistrationStats;
 
 /// What set a push off, in istiod's words.
@@ -19,6 +20,7 @@ pub(crate) struct Stats {
     pub registry: Registry,
     pub push: meltemi_push::Stats,
     pub registrations: RegistrationStats,
+    pub keys: KeyStats,
     pub refused_streams: Counter,
     /// Streams refused because as many as may be were served.
     pub full: Counter,
@@ -45,6 +47,7 @@ impl Stats {
         Self {
             push: meltemi_push::Stats::new(&registry),
             registrations: RegistrationStats::new(&registry),
+            keys: KeyStats::new(&registry),
             refused_streams: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
             full: registry.counter("pilot_xds_full_connections", Labels::default()),
             services: registry.gauge("pilot_services", Labels::default()),

@@ -674,3 +674,44 @@ async fn documents_that_are_taken_and_refused_are_counted() {
     assert_eq!(stats.registry.total("galley_validation_failed", &[("resource", "virtualservices")]), 1);
     mesh.stop().await;
 }
+
+/// A server of one answer, which may change.
+async fn key_server(answer: Arc<std::sync::Mutex<String>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let keys = move || {
+        let answer = answer.lock().unwrap().clone();
+        async move { answer }
+    };
+    tokio::spawn(axum::serve(listener, axum::Router::new().route("/keys", axum::routing::get(keys))).into_future());
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_an_issuer_reach_the_proxies_that_need_them_and_follow_its_rotation() {
+    let answer = Arc::new(std::sync::Mutex::new("{\"keys\":[{\"kid\":\"first\"}]}".to_owned()));
+    let server = key_server(answer.clone()).await;
+    let mesh = Mesh::start_with(|options| options.keys.interval = Duration::from_millis(200)).await;
+    let mut proxy = Proxy::connect(mesh.plain(), node("client"), Variant::Delta);
+    proxy.client.subscribe(LISTENER, [WILDCARD]);
+    let key = (LISTENER.to_owned(), "virtualInbound".to_owned());
+    proxy.until(|proxy| proxy.held.contains_key(&key)).await;
+    let shows = |proxy: &Proxy, text: &str| {
+        let bytes = &proxy.held[&key].body.value;
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    mesh.write(
+        "jwt.yaml",
+        &format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: jwt, namespace: default}}\n\
+             spec:\n  jwtRules:\n  - {{issuer: one, jwksUri: 'http://{server}/keys'}}\n  - {{issuer: two, jwksUri: 'http://{server}/absent'}}\n"
+        ),
+    );
+    // The issuer that has no keys closes no door but its own.
+    proxy.until(|proxy| shows(proxy, "first") && shows(proxy, "origins-1")).await;
+    "{\"keys\":[{\"kid\":\"second\"}]}".clone_into(&mut answer.lock().unwrap());
+    proxy.until(|proxy| shows(proxy, "second") && !shows(proxy, "first")).await;
+    std::fs::remove_file(mesh.dir.path().join("jwt.yaml")).unwrap();
+    proxy.until(|proxy| !shows(proxy, "origins-0")).await;
+    mesh.stop().await;
+}

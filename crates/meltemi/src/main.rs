@@ -2,6 +2,7 @@
 //!
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
+mod authz_case;
 mod diff;
 mod echo;
 mod explain;
@@ -85,6 +86,8 @@ enum Command {
 enum Experimental {
     /// Print which fields of Istio's and Envoy's documents take effect
     Support(support::Arguments),
+    /// Check what becomes of authorization policies against a case's expectations
+    AuthzCase(authz_case::Arguments),
 }
 
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
@@ -139,6 +142,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
+        Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
         Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
     }

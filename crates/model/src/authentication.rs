@@ -5,9 +5,9 @@
 
 use crate::config::{ConfigRef, ObjectKey};
 use crate::labels::{Labels, selects};
+use crate::policy::PeerAuthentications;
 use meltemi_config::security::{MutualTlsMode, PeerAuthentication};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MtlsMode {
@@ -43,34 +43,23 @@ impl MtlsPolicy {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct AuthenticationIndex {
-    /// Per namespace, the oldest first.
-    namespaces: BTreeMap<Arc<str>, Arc<Vec<ConfigRef<PeerAuthentication>>>>,
-}
+pub struct AuthenticationIndex(PeerAuthentications);
 
 impl AuthenticationIndex {
     pub(crate) fn update(&mut self, changes: &[(ObjectKey, Option<ConfigRef<PeerAuthentication>>)]) {
-        for (key, policy) in changes {
-            let list = Arc::make_mut(self.namespaces.entry(key.namespace.clone()).or_default());
-            list.retain(|own| own.name != key.name);
-            list.extend(policy.clone());
-            list.sort_by(|a, b| a.by_age(b));
-            if list.is_empty() {
-                self.namespaces.remove(&key.namespace);
-            }
-        }
+        self.0.update(changes);
     }
 
     fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &ConfigRef<PeerAuthentication>> {
-        self.namespaces.get(namespace).into_iter().flat_map(|list| list.iter())
+        self.0.in_namespace(namespace)
     }
 
     pub fn get(&self, key: &ObjectKey) -> Option<&ConfigRef<PeerAuthentication>> {
-        self.in_namespace(&key.namespace).find(|policy| policy.name == key.name)
+        self.0.get(key)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &ConfigRef<PeerAuthentication>> {
-        self.namespaces.values().flat_map(|list| list.iter())
+        self.0.iter()
     }
 
     /// The oldest policy for a whole namespace.

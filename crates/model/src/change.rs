@@ -2,6 +2,8 @@
 
 use crate::config::{ConfigRef, ObjectKey};
 use crate::endpoint::EndpointShard;
+use crate::key_set::KeySource;
+use crate::policy::Selection;
 use crate::service::{Service, ServiceKey};
 use crate::shared::Shared;
 use meltemi_config::Key;
@@ -9,7 +11,8 @@ use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
 use meltemi_config::resilience::ResiliencePolicy;
-use meltemi_config::security::PeerAuthentication;
+use meltemi_config::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use meltemi_config::wire::Str;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,6 +30,10 @@ pub struct Update {
     pub gateways: Changes<Gateway>,
     pub sidecars: Changes<Sidecar>,
     pub peer_authentications: Changes<PeerAuthentication>,
+    pub authorization_policies: Changes<AuthorizationPolicy>,
+    pub request_authentications: Changes<RequestAuthentication>,
+    /// `None`: the keys are no longer known.
+    pub key_sets: Vec<(KeySource, Option<Str>)>,
     pub secrets: Changes<Secret>,
     pub resilience_policies: Changes<ResiliencePolicy>,
     /// Policies in the other spelling, which is a kind with names of its own.
@@ -43,6 +50,9 @@ impl Update {
             && self.gateways.is_empty()
             && self.sidecars.is_empty()
             && self.peer_authentications.is_empty()
+            && self.authorization_policies.is_empty()
+            && self.request_authentications.is_empty()
+            && self.key_sets.is_empty()
             && self.secrets.is_empty()
             && self.resilience_policies.is_empty()
             && self.future_features.is_empty()
@@ -68,6 +78,8 @@ pub struct Change {
     pub destination_hosts: BTreeSet<Arc<str>>,
     /// Host names of the changed VirtualServices, before and after.
     pub route_hosts: BTreeSet<Arc<str>>,
+    /// Whom the changed AuthorizationPolicies and RequestAuthentications are for, before and after.
+    pub selections: BTreeSet<Selection>,
 }
 
 impl Change {
@@ -82,7 +94,7 @@ impl Change {
 
     /// Only endpoints differ, and no workload has other services than before.
     pub fn is_endpoints_only(&self) -> bool {
-        !self.full && self.services.is_empty() && self.configs.is_empty()
+        !self.full && self.services.is_empty() && self.configs.is_empty() && self.selections.is_empty()
     }
 
     /// Takes in a later change, for a node that missed this one.
@@ -95,5 +107,6 @@ impl Change {
         self.configs.extend(other.configs.iter().cloned());
         self.destination_hosts.extend(other.destination_hosts.iter().cloned());
         self.route_hosts.extend(other.route_hosts.iter().cloned());
+        self.selections.extend(other.selections.iter().cloned());
     }
 }

@@ -4,6 +4,7 @@
 //! other changes rebuild the index of the kind that changed. Scopes are computed when first asked for and kept for as long as
 //! what they are made from is unchanged.
 
+mod policies;
 mod scopes;
 mod targets;
 
@@ -13,8 +14,10 @@ use crate::config::{ConfigRef, ObjectKey};
 use crate::destination_rule::{DestinationRuleIndex, MergedRule};
 use crate::endpoint_index::EndpointIndex;
 use crate::host;
+use crate::key_set::{KeyFetch, KeySets};
 use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
+use crate::policy::ByNamespace;
 use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
 use crate::semantics;
@@ -27,6 +30,7 @@ use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
 use meltemi_config::resilience::ResiliencePolicy;
+use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
 use meltemi_config::{Key, Kind};
 use scopes::ScopeCache;
 use std::collections::BTreeMap;
@@ -45,6 +49,11 @@ pub struct Options {
     /// Gateways serve HTTP/3 beside HTTPS where their service has a UDP port of the same number (istiod's
     /// `PILOT_ENABLE_QUIC_LISTENERS`).
     pub quic_listeners: bool,
+    /// Who fetches keys for tokens.
+    pub key_fetch: KeyFetch,
+    /// A workload may have AuthorizationPolicies with different external providers (istiod's
+    /// `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`).
+    pub several_external_authorizers: bool,
 }
 
 impl Default for Options {
@@ -54,6 +63,8 @@ impl Default for Options {
             cluster_id: "Kubernetes".into(),
             sessions: Sessions::default(),
             quic_listeners: false,
+            key_fetch: KeyFetch::default(),
+            several_external_authorizers: false,
         }
     }
 }
@@ -74,6 +85,9 @@ pub struct Snapshot {
     pub gateways: Arc<BTreeMap<ObjectKey, ConfigRef<Gateway>>>,
     pub sidecars: Arc<BTreeMap<ObjectKey, ConfigRef<Sidecar>>>,
     pub authentication: Arc<AuthenticationIndex>,
+    pub authorization: Arc<ByNamespace<AuthorizationPolicy>>,
+    pub request_authentication: Arc<ByNamespace<RequestAuthentication>>,
+    pub key_sets: Arc<KeySets>,
     pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
     pub resilience: Arc<ResilienceIndex>,
     scopes: ScopeCache,
@@ -100,6 +114,9 @@ impl Snapshot {
             gateways: Arc::default(),
             sidecars: Arc::default(),
             authentication: Arc::default(),
+            authorization: Arc::default(),
+            request_authentication: Arc::default(),
+            key_sets: Arc::default(),
             secrets: Arc::default(),
             resilience: Arc::default(),
             scopes: ScopeCache::default(),
@@ -130,6 +147,7 @@ impl Snapshot {
         take(Kind::Sidecar, &mut next.sidecars, &update.sidecars, &mut change);
         take(Kind::Secret, &mut next.secrets, &update.secrets, &mut change);
         next.take_authentication(update, &mut change);
+        next.take_policies(update, &mut change);
         next.take_resilience(Kind::ResiliencePolicy, &update.resilience_policies, &mut change);
         next.take_resilience(Kind::FutureFeatures, &update.future_features, &mut change);
         let touches = |kind| change.configs.iter().any(|key| key.kind == kind);

@@ -19,6 +19,12 @@ pub fn update(yaml: &str) -> Update {
             Spec::Gateway(spec) => update.gateways.push((key, Some(Config::shared(meta, spec)))),
             Spec::Sidecar(spec) => update.sidecars.push((key, Some(Config::shared(meta, spec)))),
             Spec::PeerAuthentication(spec) => update.peer_authentications.push((key, Some(Config::shared(meta, spec)))),
+            Spec::AuthorizationPolicy(spec) => {
+                update.authorization_policies.push((key, Some(Config::shared(meta, spec))));
+            }
+            Spec::RequestAuthentication(spec) => {
+                update.request_authentications.push((key, Some(Config::shared(meta, spec))));
+            }
             Spec::ResiliencePolicy(spec) => update.resilience_policies.push((key, Some(Config::shared(meta, spec)))),
             other => panic!("{:?} is for the registry", other.kind()),
         }

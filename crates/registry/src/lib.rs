@@ -214,6 +214,8 @@ fn pass_on(key: &Key, object: Option<&Object>, update: &mut Update) -> bool {
         Kind::Gateway => pass!(Gateway, gateways),
         Kind::Sidecar => pass!(Sidecar, sidecars),
         Kind::PeerAuthentication => pass!(PeerAuthentication, peer_authentications),
+        Kind::AuthorizationPolicy => pass!(AuthorizationPolicy, authorization_policies),
+        Kind::RequestAuthentication => pass!(RequestAuthentication, request_authentications),
         Kind::Secret => pass!(Secret, secrets),
         Kind::ResiliencePolicy => pass!(ResiliencePolicy, resilience_policies),
         Kind::FutureFeatures => {

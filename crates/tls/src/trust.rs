@@ -46,8 +46,17 @@ impl TrustAnchors {
 
     /// The host's own roots (`file-root:system`).
     pub fn system() -> Result<Self, CertError> {
+        Self::system_with(&[])
+    }
+
+    /// The host's own roots and those of a PEM text, which may be empty.
+    pub fn system_with(roots: &[u8]) -> Result<Self, CertError> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = if roots.is_empty() { Vec::new() } else { certificates_from_pem(roots)? };
+        for root in roots {
+            store.add(root)?;
+        }
         Self::new(store, &[])
     }
 

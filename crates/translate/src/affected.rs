@@ -112,11 +112,19 @@ impl<'a> Seen<'a> {
         has(self.change, kind)
     }
 
+    /// Whether a changed AuthorizationPolicy or RequestAuthentication is, or was, one of the node's.
+    fn selected(&self) -> bool {
+        let root = self.snapshot.root_namespace();
+        self.change.selections.iter().any(|selection| selection.selects(self.node, root))
+    }
+
     fn clusters(&self) -> Affected {
         // What a VirtualService sends to is imported with it, where a Sidecar bounds the imports.
         let imports = self.rules && self.snapshot.scope(self.node).sidecar.is_some();
         let whole = [Kind::PeerAuthentication, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
-        if self.own || imports || whole.into_iter().any(|kind| self.has(kind)) {
+        // A sidecar that asks on demand gets the clusters that its policies need unasked.
+        let policies = self.node.on_demand() && self.selected();
+        if self.own || imports || policies || whole.into_iter().any(|kind| self.has(kind)) {
             return Affected::Everything;
         }
         // Of endpoints a cluster has the identities, and all of them where it resolves names itself.
@@ -149,6 +157,7 @@ impl<'a> Seen<'a> {
         whole(
             self.own
                 || configured
+                || self.selected()
                 || !self.services.is_empty()
                 || self.node.is_sidecar() && self.any_headless(&sniffed),
         )

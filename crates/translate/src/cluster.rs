@@ -56,8 +56,10 @@ impl Generator for Clusters {
         let gather = Gather::new(snapshot, node);
         let mut found = Vec::new();
         if node.on_demand() {
-            let own = View::new(snapshot, node).profile;
-            found.extend(own.own_clusters().filter_map(|name| Some((name.clone(), one(&gather, name)?))));
+            let view = View::new(snapshot, node);
+            let security = view.security();
+            let own = view.profile.own_clusters().chain(security.clusters());
+            found.extend(own.filter_map(|name| Some((name.clone(), one(&gather, name)?))));
         } else {
             for service in &gather.scope.services {
                 gather.outbound(service, &mut found);

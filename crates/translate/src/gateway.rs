@@ -58,6 +58,7 @@ fn listener(view: &View<'_>, key: &PortKey, chains: Vec<Chain>, quic: bool) -> L
         name: if quic { format!("udp_{name}").into() } else { name.into() },
         profile: view.profile.clone(),
         class: Class::Gateway,
+        security: view.security(),
         binds,
         port: key.number,
         bind_to_port: true,

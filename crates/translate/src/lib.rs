@@ -10,6 +10,9 @@ use batch::{Batches, Facets, LabelUse, Question};
 use meltemi_model::{Node, Snapshot};
 
 mod affected;
+pub mod ambient;
+mod authentication;
+pub mod authorization;
 mod batch;
 mod cluster;
 mod dialect;
@@ -23,6 +26,7 @@ mod nds;
 mod profile;
 mod route;
 mod secret;
+mod security;
 #[cfg(test)]
 mod testing;
 mod view;

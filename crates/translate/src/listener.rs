@@ -25,8 +25,10 @@ use crate::gateway;
 use crate::generator::Generator;
 use crate::view::View;
 
+pub(crate) use access_log::grpc_service;
 pub(crate) use filters::{
-    CORS as CORS_FILTER, FAULT as FAULT_FILTER, STATEFUL_SESSION as SESSION_FILTER, stateful_session_of,
+    CORS as CORS_FILTER, FAULT as FAULT_FILTER, STATEFUL_SESSION as SESSION_FILTER, http_filter, network_filter,
+    stateful_session_of,
 };
 pub(crate) use server_tls::server_tls;
 pub(crate) use spec::{InboundRoute, Origin, TlsVersion};

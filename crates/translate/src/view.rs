@@ -2,7 +2,7 @@
 //!
 //! Owns no decision. It exists for the length of one [`crate::generate`] and never reaches a generator's `build`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use meltemi_config::networking::DestinationRule;
 use meltemi_model::{
@@ -11,12 +11,14 @@ use meltemi_model::{
 
 use crate::names;
 use crate::profile::{self, Profile};
+use crate::security::Security;
 
 pub struct View<'a> {
     pub snapshot: &'a Snapshot,
     pub node: &'a Node,
     pub scope: Arc<SidecarScope>,
     pub profile: Arc<Profile>,
+    security: OnceLock<Shared<Security>>,
 }
 
 impl<'a> View<'a> {
@@ -24,7 +26,12 @@ impl<'a> View<'a> {
         let scope = snapshot.scope(node);
         let find = |name: &str| find_service(&scope, name);
         let profile = Arc::new(profile::resolve(snapshot, node, &find));
-        Self { snapshot, node, profile, scope }
+        Self { snapshot, node, profile, scope, security: OnceLock::new() }
+    }
+
+    /// The policies that select the node.
+    pub fn security(&self) -> Shared<Security> {
+        self.security.get_or_init(|| Shared::new(Security::of(self))).clone()
     }
 
     /// The host name of the service that a provider names.

@@ -42,6 +42,10 @@ const KUBERNETES_GATEWAY: &[Kind] = &[Kind::KubernetesGateway];
 const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute, Kind::TlsRoute];
 const HTTP_ROUTE: &[Kind] = &[Kind::HttpRoute];
 const SERVICE: &[Kind] = &[Kind::Service];
+const POLICIES: &[Kind] = &[Kind::AuthorizationPolicy, Kind::RequestAuthentication];
+
+const WAYPOINT_TARGETS: &[&str] = &["Service", "ServiceEntry", "GatewayClass"];
+const NO_WAYPOINTS: &str = "a waypoint's policy: it applies to no sidecar and to no gateway";
 
 const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCertificates";
 
@@ -50,13 +54,11 @@ const UNSUPPORTED_FILTERS: &[&str] = &["ExternalAuth", "ExtensionRef"];
 const NO_FILTER: &str = "the route is then not in force, and its status says so";
 
 pub(super) static ROWS: &[Row] = &[
-    kind(&[Kind::AuthorizationPolicy], "requests that it would deny are let through"),
-    kind(&[Kind::RequestAuthentication], "tokens are neither checked nor read"),
+    Row { note: NO_WAYPOINTS, ..values(POLICIES, "spec.targetRef.kind", WAYPOINT_TARGETS) },
+    Row { note: NO_WAYPOINTS, ..values(POLICIES, "spec.targetRefs[].kind", WAYPOINT_TARGETS) },
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
     kind(&[Kind::EnvoyFilter], ""),
     Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
-    field(VS, "spec.http[].match[].headers{@request.auth.claims}"),
-    field(VS, "spec.http[].match[].withoutHeaders{@request.auth.claims}"),
     inert(VS, "spec.tcp[].match[].sourceSubnet", "use sourceLabels or sourceNamespace"),
     inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),
     inert(GATEWAY, "spec.servers[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
@@ -95,8 +97,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("enablePrometheusMerge"),
     mesh("hboneIdleTimeout"),
     mesh("verifyCertificateAtClient"),
-    mesh("extensionProviders[].envoyExtAuthzHttp"),
-    mesh("extensionProviders[].envoyExtAuthzGrpc"),
     mesh("extensionProviders[].datadog"),
     mesh("extensionProviders[].skywalking"),
     mesh("extensionProviders[].lightstep"),

@@ -29,6 +29,8 @@ static HELP: &[(&str, &str)] = &[
     ("istiod_managed_clusters", "Clusters whose registry this control plane reads."),
     ("pilot_debounce_time", "Seconds between the first change of a batch and its push."),
     ("pilot_inbound_updates", "Changes that came in, by type."),
+    ("pilot_jwks_resolver_network_fetch_fail_total", "Fetches of keys for tokens that failed."),
+    ("pilot_jwks_resolver_network_fetch_success_total", "Fetches of keys for tokens that succeeded."),
     ("pilot_proxy_convergence_time", "Seconds between a change and its being sent to a proxy."),
     ("pilot_proxy_queue_time", "Seconds that a change waited for a proxy to answer an earlier push."),
     ("pilot_push_triggers", "Pushes, by what set them off."),

@@ -2132,6 +2132,9 @@ pub mod istio {
             }
         }
     }
+    pub mod security {
+        include!("istio.security.rs");
+    }
     pub mod v1 {
         pub mod auth {
             include!("istio.v1.auth.rs");

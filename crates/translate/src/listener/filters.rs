@@ -40,7 +40,7 @@ pub fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
     Filter { name: name.into(), config_type: Some(filter::ConfigType::TypedConfig(Any::pack(config))) }
 }
 
-fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+pub fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.into(),
         config_type: Some(http_filter::ConfigType::TypedConfig(Any::pack(config))),

@@ -23,11 +23,12 @@ use crate::profile::{ForwardClientCert, PathNormalization, Profile, ServerHeader
 use crate::route::{inbound_route_configuration, route_configuration};
 use crate::wire::{self, duration};
 
-pub fn build(http: &Http, profile: &Profile, class: Class) -> HttpConnectionManager {
+/// `security` are the filters that authenticate and authorize requests.
+pub fn build(http: &Http, profile: &Profile, class: Class, security: &[HttpFilter]) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
         codec_type: CodecType::Auto as i32,
         stat_prefix: http.stat_prefix.clone(),
-        http_filters: http_filters(http, profile, class),
+        http_filters: http_filters(http, profile, class, security),
         tracing: profile.tracing.as_ref().map(tracing::build),
         http_protocol_options: http1_options(http, profile, class),
         http2_protocol_options: http.http2.then(Http2ProtocolOptions::default),
@@ -56,7 +57,7 @@ pub fn serve_http3(manager: &mut HttpConnectionManager) {
     manager.http3_protocol_options = Some(Http3ProtocolOptions::default());
 }
 
-fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter> {
+fn http_filters(http: &Http, profile: &Profile, class: Class, security: &[HttpFilter]) -> Vec<HttpFilter> {
     let istio = profile.dialect.has_istio_filters();
     let mut chain = Vec::with_capacity(8);
     if profile.on_demand && matches!(&http.route, RouteSource::Rds(_)) {
@@ -66,6 +67,7 @@ fn http_filters(http: &Http, profile: &Profile, class: Class) -> Vec<HttpFilter>
     if istio {
         chain.push(filters::http_metadata_exchange(class, profile.headers.metadata_exchange_in_mesh_only));
     }
+    chain.extend_from_slice(security);
     if http.grpc_web {
         chain.push(filters::grpc_web());
     }

@@ -364,6 +364,7 @@ fn listener(
         name: name.into(),
         profile: view.profile.clone(),
         class: Class::SidecarInbound,
+        security: view.security(),
         binds,
         port,
         bind_to_port: true,

@@ -17,6 +17,7 @@ use super::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, Ro
 use super::tcp;
 use crate::dynamic_dns::{self, DnsCache};
 use crate::names;
+use crate::security::Security;
 use crate::view::View;
 
 /// Ports that the proxy or its agent holds on the wildcard address.
@@ -420,6 +421,7 @@ fn finish(view: &View<'_>, primary: &str, port: u32, mut entry: Entry) -> Listen
         name: names::listener(primary, port).into(),
         profile: view.profile.clone(),
         class: Class::SidecarOutbound,
+        security: Shared::new(Security::default()),
         binds: entry.binds,
         port,
         bind_to_port: entry.bind_to_port,
@@ -484,6 +486,7 @@ fn virtual_outbound(view: &View<'_>) -> Listener {
         name: names::VIRTUAL_OUTBOUND.into(),
         profile: view.profile.clone(),
         class: Class::SidecarOutbound,
+        security: Shared::new(Security::default()),
         binds: view.profile.addresses.wildcards().iter().map(ToString::to_string).collect(),
         port,
         bind_to_port: true,
@@ -528,6 +531,7 @@ fn explicit_proxy(view: &View<'_>) -> Option<Listener> {
         name: names::listener(bind, port).into(),
         profile: view.profile.clone(),
         class: Class::SidecarOutbound,
+        security: Shared::new(Security::default()),
         binds: view.profile.addresses.loopbacks().iter().map(ToString::to_string).collect(),
         port,
         bind_to_port: true,

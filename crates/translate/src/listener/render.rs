@@ -16,6 +16,7 @@ use meltemi_proto::envoy::r#type::v3::{HashPolicy, hash_policy};
 use super::spec::{Chain, Class, Listener, Match, Tcp, Terminal, Transport};
 use super::{access_log, filters, hcm, tls};
 use crate::profile::Profile;
+use crate::security::SecurityFilters;
 use crate::wire;
 
 pub fn listener(spec: &Listener) -> Message {
@@ -23,7 +24,9 @@ pub fn listener(spec: &Listener) -> Message {
     let address = |bind: &String| {
         if spec.quic { wire::udp_address(bind, spec.port) } else { wire::socket_address(bind, spec.port) }
     };
-    let chain = |c: &Chain| chain(c, profile, spec.class, spec.quic);
+    let security = spec.security.filters();
+    let parts = Parts { profile, class: spec.class, quic: spec.quic, security: &security };
+    let chain = |c: &Chain| parts.chain(c);
     let exact_balance = match spec.class {
         Class::SidecarInbound => profile.inbound_exact_balance,
         Class::SidecarOutbound | Class::Gateway => profile.outbound_exact_balance,
@@ -64,32 +67,51 @@ pub fn listener(spec: &Listener) -> Message {
     }
 }
 
-fn chain(spec: &Chain, profile: &Profile, class: Class, quic: bool) -> FilterChain {
-    let istio = profile.dialect.has_istio_filters();
-    let mut chain_filters = Vec::with_capacity(3);
-    if spec.exchange_metadata && istio {
-        chain_filters.push(filters::tcp_metadata_exchange());
-    }
-    if spec.report && istio && profile.metrics {
-        chain_filters.push(filters::tcp_stats(class));
-    }
-    match &spec.terminal {
-        Terminal::Http(http) => {
-            let mut manager = hcm::build(http, profile, class);
-            if quic {
-                hcm::serve_http3(&mut manager);
-            }
-            chain_filters.push(filters::network_filter(filters::HTTP_CONNECTION_MANAGER, &manager));
+/// What the chains of a listener have in common.
+struct Parts<'a> {
+    profile: &'a Profile,
+    class: Class,
+    quic: bool,
+    security: &'a SecurityFilters,
+}
+
+impl Parts<'_> {
+    fn chain(&self, spec: &Chain) -> FilterChain {
+        let socket = if self.quic { tls::quic_transport_socket } else { tls::transport_socket };
+        FilterChain {
+            filter_chain_match: (!spec.matches.is_empty()).then(|| chain_match(&spec.matches)),
+            filters: self.filters(spec),
+            metadata: spec.origin.as_ref().map(wire::origin_metadata),
+            transport_socket: spec.tls.as_ref().map(socket),
+            name: spec.name.clone(),
+            ..FilterChain::default()
         }
-        Terminal::Tcp(tcp) => chain_filters.extend(tcp_filters(tcp, profile, class)),
     }
-    FilterChain {
-        filter_chain_match: (!spec.matches.is_empty()).then(|| chain_match(&spec.matches)),
-        filters: chain_filters,
-        metadata: spec.origin.as_ref().map(wire::origin_metadata),
-        transport_socket: spec.tls.as_ref().map(if quic { tls::quic_transport_socket } else { tls::transport_socket }),
-        name: spec.name.clone(),
-        ..FilterChain::default()
+
+    fn filters(&self, spec: &Chain) -> Vec<Filter> {
+        let istio = self.profile.dialect.has_istio_filters();
+        let mut chain = Vec::with_capacity(3);
+        if spec.exchange_metadata && istio {
+            chain.push(filters::tcp_metadata_exchange());
+        }
+        // Of HTTP, requests are authorized and not connections.
+        if matches!(&spec.terminal, Terminal::Tcp(tcp) if !tcp.is_trap()) {
+            chain.extend(self.security.tcp.iter().cloned());
+        }
+        if spec.report && istio && self.profile.metrics {
+            chain.push(filters::tcp_stats(self.class));
+        }
+        match &spec.terminal {
+            Terminal::Http(http) => {
+                let mut manager = hcm::build(http, self.profile, self.class, &self.security.http);
+                if self.quic {
+                    hcm::serve_http3(&mut manager);
+                }
+                chain.push(filters::network_filter(filters::HTTP_CONNECTION_MANAGER, &manager));
+            }
+            Terminal::Tcp(tcp) => chain.extend(tcp_filters(tcp, self.profile, self.class)),
+        }
+        chain
     }
 }
 

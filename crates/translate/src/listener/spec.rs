@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::networking::HttpRetry;
+use meltemi_model::Shared;
 
 use crate::dynamic_dns::DnsCache;
+use crate::names;
 use crate::profile::Profile;
 use crate::route::spec::Configuration;
+use crate::security::Security;
 
 /// Which side of the proxy a listener is on; it decides filters and telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +34,8 @@ pub struct Listener {
     pub name: Arc<str>,
     pub profile: Arc<Profile>,
     pub class: Class,
+    /// What requests and connections must satisfy.
+    pub security: Shared<Security>,
     /// The first is the primary address; a Unix socket's path stands alone with port 0.
     pub binds: Vec<String>,
     pub port: u32,
@@ -180,6 +185,11 @@ impl Tcp {
             mongo: false,
             sni_forward: None,
         }
+    }
+
+    /// Leads nowhere, so that there is nothing to allow or to deny.
+    pub fn is_trap(&self) -> bool {
+        self.clusters.iter().all(|(cluster, _)| cluster == names::BLACK_HOLE_CLUSTER)
     }
 }
 

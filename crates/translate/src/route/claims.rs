@@ -2,11 +2,12 @@
 //! a header's name. What the JWT filter leaves in the request's metadata is matched, so that no client can forge it.
 
 use meltemi_config::networking::StringMatch;
-use meltemi_proto::envoy::r#type::matcher::v3::metadata_matcher::{PathSegment, path_segment};
 use meltemi_proto::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
-use meltemi_proto::envoy::r#type::matcher::v3::{ListMatcher, MetadataMatcher, OrMatcher, ValueMatcher, list_matcher};
+use meltemi_proto::envoy::r#type::matcher::v3::{MetadataMatcher, ValueMatcher};
 
 use super::matching;
+use crate::authentication::{FILTER, PAYLOAD};
+use crate::authorization::matcher;
 
 const PREFIX: &str = "@request.auth.claims";
 
@@ -14,31 +15,21 @@ const PREFIX: &str = "@request.auth.claims";
 pub fn path(name: &str) -> Option<Vec<String>> {
     let rest =
         name.get(..PREFIX.len()).filter(|start| start.eq_ignore_ascii_case(PREFIX)).map(|_| &name[PREFIX.len()..])?;
-    if let Some(dotted) = rest.strip_prefix('.') {
+    if let Some(dotted) = rest.strip_prefix('.').filter(|dotted| !dotted.is_empty()) {
         return Some(dotted.split('.').map(str::to_owned).collect());
     }
-    let inner = rest.strip_prefix('[')?.strip_suffix(']')?;
+    let inner = rest.strip_prefix('[')?.strip_suffix(']').filter(|inner| !inner.is_empty())?;
     Some(inner.split("][").map(str::to_owned).collect())
 }
 
 pub fn matcher(path: &[String], value: &StringMatch, invert: bool) -> MetadataMatcher {
-    let wanted = || match matching::string_matcher(value) {
-        Some(pattern) => MatchPattern::StringMatch(pattern),
-        None => MatchPattern::PresentMatch(true),
+    let wanted = match matching::string_matcher(value) {
+        Some(pattern) => matcher::value(pattern),
+        None => ValueMatcher { match_pattern: Some(MatchPattern::PresentMatch(true)) },
     };
-    let one = || ValueMatcher { match_pattern: Some(wanted()) };
-    let listed = ListMatcher { match_pattern: Some(list_matcher::MatchPattern::OneOf(Box::new(one()))) };
+    let path: Vec<&str> = std::iter::once(PAYLOAD).chain(path.iter().map(String::as_str)).collect();
     // A claim is a string, or a list with the string in it.
-    let list = ValueMatcher { match_pattern: Some(MatchPattern::ListMatch(Box::new(listed))) };
-    let segment = |key: &str| PathSegment { segment: Some(path_segment::Segment::Key(key.into())) };
-    MetadataMatcher {
-        filter: "envoy.filters.http.jwt_authn".into(),
-        path: std::iter::once(segment("payload")).chain(path.iter().map(|key| segment(key))).collect(),
-        value: Some(ValueMatcher {
-            match_pattern: Some(MatchPattern::OrMatch(OrMatcher { value_matchers: vec![one(), list] })),
-        }),
-        invert,
-    }
+    MetadataMatcher { invert, ..matcher::metadata(FILTER, &path, matcher::element_or_value(wanted)) }
 }
 
 #[cfg(test)]

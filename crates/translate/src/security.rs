@@ -1,0 +1,69 @@
+//! The security filters of what a proxy accepts: tokens and authorization.
+//!
+//! Owns their order. A listener's input holds one [`Security`], of the policies that select its proxy and of nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use meltemi_config::wire::Str;
+use meltemi_proto::envoy::config::listener::v3::Filter;
+use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+
+use crate::authentication::Authentication;
+use crate::authorization::{Authorization, Authorizer};
+use crate::view::View;
+
+/// Nothing where connections leave: policies are about what a workload receives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Security {
+    authentication: Authentication,
+    authorization: Authorization,
+}
+
+impl Security {
+    pub fn of(view: &View<'_>) -> Self {
+        Self { authentication: Authentication::of(view), authorization: authorization(view) }
+    }
+
+    /// Clusters that the proxy itself sends to: external authorizers and servers of keys.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let authorizers = self.authorization.authorizers.iter().map(|authorizer| &authorizer.cluster);
+        authorizers.chain(self.authentication.clusters())
+    }
+
+    pub fn filters(&self) -> SecurityFilters {
+        let mut http = self.authorization.external_http();
+        http.extend(self.authentication.http_filter());
+        http.extend(self.authorization.local_http());
+        let mut tcp = self.authorization.external_tcp();
+        tcp.extend(self.authorization.local_tcp());
+        SecurityFilters { http, tcp }
+    }
+}
+
+/// The same for every chain of a listener.
+#[derive(Debug, Default)]
+pub struct SecurityFilters {
+    pub http: Vec<HttpFilter>,
+    pub tcp: Vec<Filter>,
+}
+
+fn authorization(view: &View<'_>) -> Authorization {
+    let policies = view.snapshot.authorization_policies(view.node);
+    if policies.is_empty() {
+        return Authorization::default();
+    }
+    let mesh = &view.snapshot.mesh;
+    let providers: BTreeSet<&Str> =
+        policies.iter().filter_map(|policy| Some(&policy.spec.provider.as_ref()?.name)).collect();
+    let resolve = |name: &Str| Authorizer::resolve(mesh, name, |service| view.find_service(service));
+    Authorization {
+        trust_domains: std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).cloned().collect(),
+        authorizers: providers.into_iter().filter_map(resolve).collect(),
+        several_authorizers: view.snapshot.options.several_external_authorizers,
+        policies,
+    }
+}
+
+#[cfg(test)]
+mod tests;
