@@ -23,6 +23,7 @@ pub enum Kind {
     /// `networking.istio.io/v1alpha3` Telemetry, which Istio never had: a [`Kind::ResiliencePolicy`] in another spelling.
     FutureFeatures,
     ResiliencePolicy,
+    RateLimitPolicy,
     GatewayClass,
     /// The Gateway API's; [`Kind::Gateway`] is Istio's.
     KubernetesGateway,
@@ -94,7 +95,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 37] = [
+static TABLE: [KindInfo; 38] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -110,6 +111,7 @@ static TABLE: [KindInfo; 37] = [
     istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
     istio(Kind::FutureFeatures, "Telemetry", NETWORKING, &["v1alpha3"], "telemetries"),
     istio(Kind::ResiliencePolicy, "ResiliencePolicy", MELTEMI, &["v1alpha1"], "resiliencepolicies"),
+    istio(Kind::RateLimitPolicy, "RateLimitPolicy", MELTEMI, &["v1alpha1"], "ratelimitpolicies"),
     KindInfo { namespaced: false, ..istio(Kind::GatewayClass, "GatewayClass", GATEWAY_API, V1_BETA, "gatewayclasses") },
     istio(Kind::KubernetesGateway, "Gateway", GATEWAY_API, V1_BETA, "gateways"),
     istio(Kind::ListenerSet, "ListenerSet", GATEWAY_API, V1, "listenersets"),

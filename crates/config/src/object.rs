@@ -17,6 +17,7 @@ use crate::networking::{
     WorkloadGroup,
 };
 use crate::problem::Source;
+use crate::rate_limit::RateLimitPolicy;
 use crate::resilience::{FutureFeatures, ResiliencePolicy};
 use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use crate::telemetry::Telemetry;
@@ -149,6 +150,7 @@ specs! {
     Telemetry(Telemetry),
     FutureFeatures(FutureFeatures),
     ResiliencePolicy(ResiliencePolicy),
+    RateLimitPolicy(RateLimitPolicy),
     GatewayClass(GatewayClass),
     KubernetesGateway(KubernetesGateway),
     ListenerSet(ListenerSet),

@@ -92,6 +92,7 @@ pub fn validate(object: &Object) -> Validation {
         Spec::Telemetry(spec) => telemetry::telemetry(spec, at, v),
         Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
         Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
+        Spec::RateLimitPolicy(spec) => rate_limit::rate_limit_policy(spec, at, v),
         Spec::GatewayClass(spec) => gateway_api::gateway_class(spec, at, v),
         Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at, v),
         Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at, v),

@@ -16,6 +16,7 @@ pub mod locality;
 pub mod node;
 pub mod policy;
 pub mod protocol;
+pub mod rate_limit;
 pub mod resilience;
 pub mod scope;
 pub mod semantics;

@@ -1,4 +1,4 @@
-//! Which policies are for which workload: AuthorizationPolicy and RequestAuthentication.
+//! Which policies are for which workload: AuthorizationPolicy, RequestAuthentication and RateLimitPolicy.
 //!
 //! Owns selection, by labels or by reference to a Gateway, with the root namespace's policies for all namespaces. What a policy
 //! says is nothing to it. Looking up costs a walk over the policies of two namespaces.
@@ -6,6 +6,7 @@
 use crate::config::{ConfigRef, ObjectKey};
 use crate::labels::selects;
 use crate::node::Node;
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::security::{
     AuthorizationPolicy, LabelSelector, PeerAuthentication, PolicyTargetReference, RequestAuthentication,
 };
@@ -84,6 +85,12 @@ macro_rules! selective {
 }
 
 selective!(AuthorizationPolicy, RequestAuthentication);
+
+impl Selective for RateLimitPolicy {
+    fn selection(namespace: &Arc<str>, spec: &Self) -> Selection {
+        Selection::new(namespace, spec.selector.as_ref(), &spec.target_refs.iter().collect::<Vec<_>>())
+    }
+}
 
 /// Objects of one kind per namespace, the oldest first.
 #[derive(Debug)]

@@ -29,6 +29,7 @@ use crate::virtual_service::VirtualServiceIndex;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::resilience::ResiliencePolicy;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
 use meltemi_config::{Key, Kind};
@@ -88,6 +89,7 @@ pub struct Snapshot {
     pub authorization: Arc<ByNamespace<AuthorizationPolicy>>,
     pub request_authentication: Arc<ByNamespace<RequestAuthentication>>,
     pub key_sets: Arc<KeySets>,
+    pub rate_limits: Arc<ByNamespace<RateLimitPolicy>>,
     pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
     pub resilience: Arc<ResilienceIndex>,
     scopes: ScopeCache,
@@ -117,6 +119,7 @@ impl Snapshot {
             authorization: Arc::default(),
             request_authentication: Arc::default(),
             key_sets: Arc::default(),
+            rate_limits: Arc::default(),
             secrets: Arc::default(),
             resilience: Arc::default(),
             scopes: ScopeCache::default(),

@@ -25,6 +25,7 @@ mod mesh;
 mod observability;
 mod on_demand;
 mod proxy_protocol;
+mod ratelimit;
 mod registration;
 mod resilience;
 mod retries;

@@ -1,4 +1,4 @@
-//! AuthorizationPolicies, RequestAuthentications and the keys that these need.
+//! AuthorizationPolicies, RequestAuthentications and the keys that these need, and RateLimitPolicies.
 
 use super::{Snapshot, note};
 use crate::change::{Change, Changes, Update};
@@ -6,6 +6,7 @@ use crate::config::ConfigRef;
 use crate::node::Node;
 use crate::policy::{ByNamespace, Selective};
 use meltemi_config::Kind;
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ impl Snapshot {
     pub(super) fn take_policies(&mut self, update: &Update, change: &mut Change) {
         take(Kind::AuthorizationPolicy, &mut self.authorization, &update.authorization_policies, change);
         take(Kind::RequestAuthentication, &mut self.request_authentication, &update.request_authentications, change);
+        take(Kind::RateLimitPolicy, &mut self.rate_limits, &update.rate_limit_policies, change);
         for (source, keys) in &update.key_sets {
             if self.key_sets.get(source) == keys.as_ref() {
                 continue;
@@ -37,6 +39,12 @@ impl Snapshot {
     pub fn request_authentications(&self, node: &Node) -> Vec<ConfigRef<RequestAuthentication>> {
         let root = self.root_namespace();
         self.request_authentication.selecting(node, root, [&node.namespace, root])
+    }
+
+    /// The RateLimitPolicies of a node: the root namespace's first, then the oldest first.
+    pub fn rate_limit_policies(&self, node: &Node) -> Vec<ConfigRef<RateLimitPolicy>> {
+        let root = self.root_namespace();
+        self.rate_limits.selecting(node, root, [root, &node.namespace])
     }
 }
 
