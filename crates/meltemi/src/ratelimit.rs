@@ -18,6 +18,7 @@ seconds; wrong ones leave the limits as they were.
 
 Examples:
   meltemi ratelimit --config ./limits                       # documents of Envoy's reference server; counts in memory
+  meltemi ratelimit --policies ./manifests                  # the global rules of the mesh's RateLimitPolicies
   meltemi ratelimit --config ./limits --redis 10.0.0.7:6379 --listen 0.0.0.0:8081   # several servers, one count
   MELTEMI_REDIS_PASSWORD=user:password meltemi ratelimit --config ./limits --redis localhost:6379
   curl -s localhost:8082/metrics                            # hits within, near and over each limit
@@ -31,8 +32,11 @@ A document:
 Exit codes: 0 it was told to end; 1 it failed")]
 pub struct Arguments {
     /// Files, or folders of files, in the format of Envoy's reference server
-    #[arg(short, long, required = true, value_name = "PATH", num_args = 1..)]
+    #[arg(short, long, required_unless_present = "policies", value_name = "PATH", num_args = 1..)]
     config: Vec<PathBuf>,
+    /// Files or folders of a mesh's documents: the global rules of their RateLimitPolicies
+    #[arg(short, long, value_name = "PATH", num_args = 1..)]
+    policies: Vec<PathBuf>,
     /// Count in the Redis at this host and port, which other servers may share; without, in memory
     #[arg(long, value_name = "ADDRESS")]
     redis: Option<String>,
@@ -78,7 +82,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options {
-        source: Source { paths: arguments.config.clone() },
+        source: Source { paths: arguments.config.clone(), policies: arguments.policies.clone() },
         grpc: arguments.listen,
         http: arguments.http,
         on_failure: match arguments.on_failure {

@@ -33,7 +33,8 @@ pub fn entry_key(source: RateLimitSource<'_>) -> String {
         RateLimitSource::Path => "request.path".into(),
         RateLimitSource::Method => "request.method".into(),
         RateLimitSource::Host => "request.host".into(),
-        RateLimitSource::RemoteAddress => "remote.ip".into(),
+        // Envoy's action for it lets nobody choose.
+        RateLimitSource::RemoteAddress => "remote_address".into(),
         RateLimitSource::SourcePrincipal => "source.principal".into(),
         RateLimitSource::Value(_) => "value".into(),
     }

@@ -112,7 +112,7 @@ impl<'a> Seen<'a> {
         has(self.change, kind)
     }
 
-    /// Whether a changed AuthorizationPolicy or RequestAuthentication is, or was, one of the node's.
+    /// Whether a changed AuthorizationPolicy, RequestAuthentication or RateLimitPolicy is, or was, one of the node's.
     fn selected(&self) -> bool {
         let root = self.snapshot.root_namespace();
         self.change.selections.iter().any(|selection| selection.selects(self.node, root))
@@ -166,7 +166,8 @@ impl<'a> Seen<'a> {
     fn routes(&self) -> Affected {
         let kinds = [Kind::DestinationRule, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
         let configured = self.rules || kinds.into_iter().any(|kind| self.has(kind));
-        whole(self.own && self.node.is_router() || !self.services.is_empty() || configured)
+        let limited = self.node.is_router() && self.has(Kind::RateLimitPolicy) && self.selected();
+        whole(self.own && self.node.is_router() || limited || !self.services.is_empty() || configured)
     }
 
     /// Endpoints of a service changed that clients address one by one, on a port that is none of `except`.

@@ -20,7 +20,7 @@ fn write(folder: &Path, requests: u32) {
 fn options(folder: &Path) -> Options {
     let loopback = "127.0.0.1:0".parse().unwrap();
     Options {
-        source: Source { paths: vec![folder.to_owned()] },
+        source: Source { paths: vec![folder.to_owned()], policies: Vec::new() },
         grpc: loopback,
         http: loopback,
         on_failure: OnFailure::Error,

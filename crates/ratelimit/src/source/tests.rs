@@ -7,7 +7,7 @@ fn read(files: &[(&str, &str)]) -> Result<Documents, String> {
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let source = Source { paths: vec![folder.path().to_owned()] };
+    let source = Source { paths: vec![folder.path().to_owned()], policies: Vec::new() };
     let prefix = format!("{}/", folder.path().display());
     source.read().map_err(|error| error.to_string().replace(&prefix, ""))
 }
@@ -55,9 +55,44 @@ fn a_changed_file_has_another_stamp() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     std::fs::write(&file, VALID).unwrap();
-    let source = Source { paths: vec![folder.path().to_owned()] };
+    let source = Source { paths: vec![folder.path().to_owned()], policies: Vec::new() };
     let before = source.stamps().unwrap();
     assert_eq!(source.stamps().unwrap(), before);
     std::fs::write(&file, format!("{VALID}\n")).unwrap();
     assert_ne!(source.stamps().unwrap(), before);
+}
+
+const POLICY: &str = "
+apiVersion: meltemi.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  rules:
+  - name: users
+    scope: GLOBAL
+    provider: {address: 'ratelimit.infra:8081'}
+    limit: {requests: 5, unit: MINUTE}
+    by: [{header: x-user}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: broken}
+spec: {hosts: 7}
+";
+
+fn policies(text: &str) -> Result<Documents, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("shop")).unwrap();
+    std::fs::write(folder.path().join("shop/policies.yaml"), text).unwrap();
+    let source = Source { paths: Vec::new(), policies: vec![folder.path().to_owned()] };
+    source.read().map_err(|error| error.to_string())
+}
+
+#[test]
+fn global_rules_of_policies_are_limits_too() {
+    let documents = policies(POLICY).unwrap();
+    let [own] = &documents.configurations[..] else { panic!("{documents:?}") };
+    assert_eq!((&*own.domain, &*own.descriptors[0].value), ("meltemi", "shop/api/users"));
+    let wrong = policies(&POLICY.replace("unit: MINUTE", "interval: 1s")).unwrap_err();
+    assert!(wrong.contains("spec.rules[0].limit.interval: scope GLOBAL counts by unit"), "{wrong}");
 }
