@@ -8,6 +8,7 @@ pub mod gateway_api;
 mod kind;
 pub mod kube;
 pub mod mesh;
+pub mod mixer;
 pub mod names;
 pub mod networking;
 mod object;

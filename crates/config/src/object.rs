@@ -12,6 +12,7 @@ use crate::kube::{
     ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, KubeNode, KubeService, Namespace, Pod, ReplicaSet,
     Secret, ServiceAccount, StatefulSet,
 };
+use crate::mixer::{MemQuota, Quota};
 use crate::networking::{
     DestinationRule, EnvoyFilter, Gateway, ProxyConfigResource, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
     WorkloadGroup,
@@ -151,6 +152,8 @@ specs! {
     FutureFeatures(FutureFeatures),
     ResiliencePolicy(ResiliencePolicy),
     RateLimitPolicy(RateLimitPolicy),
+    MemQuota(MemQuota),
+    Quota(Quota),
     GatewayClass(GatewayClass),
     KubernetesGateway(KubernetesGateway),
     ListenerSet(ListenerSet),

@@ -12,6 +12,7 @@ mod http;
 mod kube;
 mod load_balancer;
 mod mesh;
+mod mixer;
 mod proxy_config;
 mod rate_limit;
 mod reachability;
@@ -93,6 +94,8 @@ pub fn validate(object: &Object) -> Validation {
         Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
         Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
         Spec::RateLimitPolicy(spec) => rate_limit::rate_limit_policy(spec, at, v),
+        Spec::MemQuota(spec) => mixer::mem_quota(spec, at, v),
+        Spec::Quota(spec) => mixer::quota(spec, at, v),
         Spec::GatewayClass(spec) => gateway_api::gateway_class(spec, at, v),
         Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at, v),
         Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at, v),

@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use meltemi_config::Key;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
+use meltemi_config::mixer::{MemQuota, Quota};
 use meltemi_config::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
 use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::resilience::ResiliencePolicy;
@@ -37,6 +38,8 @@ pub struct Update {
     pub key_sets: Vec<(KeySource, Option<Str>)>,
     pub secrets: Changes<Secret>,
     pub rate_limit_policies: Changes<RateLimitPolicy>,
+    pub mem_quotas: Changes<MemQuota>,
+    pub quotas: Changes<Quota>,
     pub resilience_policies: Changes<ResiliencePolicy>,
     /// Policies in the other spelling, which is a kind with names of its own.
     pub future_features: Changes<ResiliencePolicy>,
@@ -57,6 +60,8 @@ impl Update {
             && self.key_sets.is_empty()
             && self.secrets.is_empty()
             && self.rate_limit_policies.is_empty()
+            && self.mem_quotas.is_empty()
+            && self.quotas.is_empty()
             && self.resilience_policies.is_empty()
             && self.future_features.is_empty()
     }

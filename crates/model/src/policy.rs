@@ -50,6 +50,11 @@ impl Selection {
         Self { namespace: namespace.clone(), subject }
     }
 
+    /// For every workload of a namespace.
+    pub(crate) fn of_namespace(namespace: &Arc<str>) -> Self {
+        Self { namespace: namespace.clone(), subject: Subject::Labels(BTreeMap::new()) }
+    }
+
     /// `root` is the root namespace.
     pub fn selects(&self, node: &Node, root: &str) -> bool {
         match &self.subject {

@@ -18,6 +18,7 @@ use crate::key_set::{KeyFetch, KeySets};
 use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
 use crate::policy::ByNamespace;
+use crate::quota::QuotaIndex;
 use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
 use crate::semantics;
@@ -90,6 +91,7 @@ pub struct Snapshot {
     pub request_authentication: Arc<ByNamespace<RequestAuthentication>>,
     pub key_sets: Arc<KeySets>,
     pub rate_limits: Arc<ByNamespace<RateLimitPolicy>>,
+    pub quotas: Arc<QuotaIndex>,
     pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
     pub resilience: Arc<ResilienceIndex>,
     scopes: ScopeCache,
@@ -120,6 +122,7 @@ impl Snapshot {
             request_authentication: Arc::default(),
             key_sets: Arc::default(),
             rate_limits: Arc::default(),
+            quotas: Arc::default(),
             secrets: Arc::default(),
             resilience: Arc::default(),
             scopes: ScopeCache::default(),

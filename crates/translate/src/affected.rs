@@ -11,6 +11,9 @@ use meltemi_model::{Change, Node, Protocol, Resolution, ServiceKey, Snapshot, ho
 
 use crate::{names, type_urls};
 
+/// Kinds of which routes of gateways say what to count.
+const LIMITS: [Kind; 3] = [Kind::RateLimitPolicy, Kind::MemQuota, Kind::Quota];
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Affected {
     Nothing,
@@ -166,7 +169,7 @@ impl<'a> Seen<'a> {
     fn routes(&self) -> Affected {
         let kinds = [Kind::DestinationRule, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
         let configured = self.rules || kinds.into_iter().any(|kind| self.has(kind));
-        let limited = self.node.is_router() && self.has(Kind::RateLimitPolicy) && self.selected();
+        let limited = self.node.is_router() && LIMITS.into_iter().any(|kind| self.has(kind)) && self.selected();
         whole(self.own && self.node.is_router() || limited || !self.services.is_empty() || configured)
     }
 

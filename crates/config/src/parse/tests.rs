@@ -539,3 +539,68 @@ fn a_rate_limit_policy_is_read_strictly() {
         assert!(shown.contains(expected), "{shown}\n  expected {expected}");
     }
 }
+
+const MIXER_QUOTAS: &str = "
+apiVersion: config.istio.io/v1alpha2
+kind: memquota
+metadata: {name: handler, namespace: shop}
+spec:
+  quotas:
+  - name: requestcount.quota
+    maxAmount: 1000
+    validDuration: 1s
+    overrides:
+    - dimensions: {destination: ratings}
+      maxAmount: 100
+---
+apiVersion: config.istio.io/v1alpha2
+kind: quota
+metadata: {name: requestcount, namespace: shop}
+spec:
+  dimensions:
+    source: source.labels[\"app\"] | \"unknown\"
+    destination: destination.labels[\"app\"] | \"unknown\"
+---
+apiVersion: config.istio.io/v1alpha2
+kind: QuotaSpecBinding
+metadata: {name: requestcount, namespace: shop}
+spec: {quotaSpecs: [{name: requestcount}]}
+";
+
+#[test]
+fn quotas_of_mixer_are_limits_and_it_is_said_what_became_of_them() {
+    let shown = problems(MIXER_QUOTAS);
+    let expected = [
+        "f:5: warning: memquota shop/handler: spec: memquota was removed from Istio with Mixer",
+        "f:19: warning: quota shop/requestcount: spec.dimensions.source: requests are counted by the identity",
+        "f:23: warning: kind: QuotaSpecBinding was removed from Istio with Mixer",
+    ];
+    assert_eq!(shown.len(), expected.len(), "{shown:?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+    let wrong = problems(&MIXER_QUOTAS.replace("maxAmount: 100\n", "maxAmount: 0\n      validDuration: 10ms\n"));
+    assert!(wrong.iter().any(|one| one.contains("overrides[0].maxAmount: must be between 1")), "{wrong:?}");
+    assert!(wrong.iter().any(|one| one.contains("overrides[0].validDuration: must be at least 50ms")), "{wrong:?}");
+}
+
+#[test]
+fn dimensions_of_mixer_are_keys_or_labels() {
+    use crate::mixer::{Dimension, dimension};
+    use crate::rate_limit::RateLimitKey;
+    let key = |key| Some(Dimension::Key(key));
+    let none = RateLimitKey::default;
+    for (expression, expected) in [
+        ("destination.labels[\"app\"] | \"unknown\"", Some(Dimension::Workload("app".into()))),
+        ("request.headers[\"x-user\"]", key(RateLimitKey { header: "x-user".into(), ..none() })),
+        ("request.auth.claims[\"sub\"] | \"\"", key(RateLimitKey { claim: "sub".into(), ..none() })),
+        ("request.path | \"/\"", key(RateLimitKey { path: true, ..none() })),
+        ("source.ip", key(RateLimitKey { remote_address: true, ..none() })),
+        ("source.workload.name", key(RateLimitKey { source_principal: true, ..none() })),
+        ("destination.service", None),
+        ("request.headers[x]", None),
+        ("\"constant\"", None),
+    ] {
+        assert_eq!(dimension(expression), expected, "{expression}");
+    }
+}

@@ -15,16 +15,22 @@ message! {
         /// Empty: any value, each with a count of its own. `*` stands for any characters.
         value: Str,
         /// None: nothing is limited here, only below.
+        #[serde(rename = "rate_limit")]
         rate_limit: Option<LimitBlock>,
         /// Entries that follow this one.
         descriptors: Vec<LimitDescriptor>,
         /// Counts, and never refuses.
+        #[serde(rename = "shadow_mode")]
         shadow_mode: bool,
         /// Refuses only when every limit of this mode is exceeded.
+        #[serde(rename = "quota_mode")]
         quota_mode: bool,
         /// All values that a `*` matches share one count.
+        #[serde(rename = "share_threshold")]
         share_threshold: bool,
+        #[serde(rename = "detailed_metric")]
         detailed_metric: bool,
+        #[serde(rename = "value_to_metric")]
         value_to_metric: bool,
         /// For the response's dynamic metadata, which is not sent.
         metadata: Option<Ignored>,
@@ -37,6 +43,7 @@ message! {
         replaces: Vec<Replaced>,
         /// A [`RateLimitUnit`], in any case.
         unit: Str,
+        #[serde(rename = "requests_per_unit")]
         requests_per_unit: u32,
         unlimited: bool,
     }

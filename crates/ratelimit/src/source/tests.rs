@@ -24,14 +24,15 @@ fn a_folder_is_its_documents() {
 fn what_is_wrong_is_told_with_file_line_and_field() {
     for (text, expected) in [
         ("descriptors: []\n", "domain: required"),
-        ("domain: a\ndescriptor: []\n", "unknown field"),
+        ("domain: a\ndescriptor: []\n", "a.yaml:2: error: descriptor: unknown field; did you mean `descriptors`?"),
+        ("domain: a\ndescriptors:\n- key: x\n  rateLimit: {}\n", "did you mean `rate_limit`?"),
         ("domain: a\ndescriptors:\n- value: x\n", "descriptors[0].key: required"),
         ("domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: fortnight}\n", "descriptors[0].rate_limit.unit: "),
         ("domain: a\ndescriptors:\n- key: x\n- key: x\n", "descriptors[1]: another descriptor has key \"x\""),
         ("domain: a\ndescriptors:\n- key: x\n  rate_limit: {unlimited: true, unit: day}\n", "has no unit"),
         ("domain: a\ndescriptors:\n- key: x\n  value: z\n  share_threshold: true\n", "only for a value with a *"),
         (
-            "domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: day, name: n, replaces: [{name: n}]}\n",
+            "domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: day, name: same, replaces: [{name: same}]}\n",
             "descriptors[0].rate_limit.replaces[0].name: a limit cannot replace itself",
         ),
     ] {
