@@ -249,6 +249,7 @@ pub fn proxy_protocol(data: &[u8]) {
 pub fn yaml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = meltemi_config::parse_documents("fuzz.yaml", text);
+    let _ = meltemi_config::parse_rate_limit_configuration("fuzz.yaml", text);
 }
 
 /// A peer's certificate.

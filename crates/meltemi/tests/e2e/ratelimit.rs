@@ -1,4 +1,5 @@
-//! Our rate limit server with a client that is not ours: grpcio with PyPI's xds-protos.
+//! Our rate limit server with clients that are not ours: grpcio with PyPI's xds-protos, and Envoy as the gateway of a mesh whose
+//! RateLimitPolicies both read.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,7 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Process, cache, free_address, get, meltemi};
+use crate::control_plane::{Discovery, eventually, gateway, service, start_envoy_gateway};
+use crate::support::{Answer, Backend, Process, cache, exchange, free_address, get, meltemi};
 
 const LIMITS: &str = "
 domain: shop
@@ -107,11 +109,12 @@ fn servers_that_share_a_redis_share_the_count() {
     let dir = tempfile::tempdir().expect("folder");
     let redis = free_address();
     let port = redis.port().to_string();
-    let mut command = Command::new("redis-server");
-    command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]).current_dir(dir.path());
-    if Command::new("redis-server").arg("--version").output().is_err() {
-        return println!("skipped: redis-server is not on this machine");
+    let program = cache().join("redis/redis-server");
+    if !program.exists() {
+        return println!("skipped: no Redis; scripts/install-test-deps.sh installs it");
     }
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]).current_dir(dir.path());
     let mut redis_server = Process::start("redis", &mut command, dir.path());
     redis_server.wait_listening(redis);
     let address = redis.to_string();
@@ -124,4 +127,109 @@ fn servers_that_share_a_redis_share_the_count() {
     };
     let second = ask(two.grpc, &ann, dir.path()).expect("as before");
     assert_eq!((code(&first[0]), code(&second[0])), ("OK", "OVER_LIMIT"));
+}
+
+/// Local limits by header and by path, and one that is counted by a server.
+fn policy(paths_dry_run: bool) -> String {
+    format!(
+        "apiVersion: meltemi.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {{name: edge, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  rules:
+  - name: users
+    match: {{paths: [/users/*]}}
+    by: [{{header: x-user}}]
+    limit: {{requests: 2, unit: DAY}}
+    response: {{headers: {{retry-after: '60'}}}}
+  - name: paths
+    match: {{paths: [/paths/*]}}
+    by: [{{path: true}}]
+    limit: {{requests: 1, unit: DAY}}
+    dryRun: {paths_dry_run}
+  - name: writes
+    match: {{methods: [POST]}}
+    scope: GLOBAL
+    provider: {{address: 'ratelimit.default.svc.cluster.local:9000', failOpen: false, timeout: 5s}}
+    limit: {{requests: 1, unit: YEAR}}
+    response: {{status: 503}}
+"
+    )
+}
+
+fn ask_gateway(gateway: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: shop.example\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    exchange(gateway, request.as_bytes()).expect(path)
+}
+
+const ROUTE: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: default}
+spec: {hosts: [shop.example], gateways: [istio-system/gw], http: [{route: [{destination: {host: shop}}]}]}
+";
+
+fn a_gateway_limits_as_the_policy_says(start: fn(SocketAddr, &Path) -> Result<Process, String>) -> Result<(), String> {
+    let dir = tempfile::tempdir().expect("folder");
+    let backend = Backend::start("shop");
+    let (port, grpc, http) = (free_address(), free_address(), free_address());
+    let discovery = Discovery::start(
+        dir.path(),
+        &[
+            ("shop.yaml", service("shop", "http", 80, &[(backend.address, "v1")])),
+            ("ratelimit.yaml", service("ratelimit", "grpc", 9000, &[(grpc, "v1")])),
+            ("routes.yaml", gateway(port.port(), ROUTE)),
+            ("policy.yaml", policy(false)),
+        ],
+    );
+    let mut command = meltemi();
+    command.args(["ratelimit", "--listen", &grpc.to_string(), "--http", &http.to_string(), "--policies"]);
+    let mut limiter = Process::start("ratelimit", command.arg(&discovery.folder), dir.path());
+    limiter.wait_listening(grpc);
+    let mut proxy = start(discovery.grpc, dir.path())?;
+    proxy.wait_listening(port);
+    eventually("first answer", || match ask_gateway(port, "GET", "/", "").status {
+        200 => Ok(()),
+        status => Err(format!("{status}\n{}\n{}", proxy.output(), discovery.process.output())),
+    });
+
+    let statuses = |method: &str, path: &str, headers: &str, count: usize| -> Vec<u16> {
+        (0..count).map(|_| ask_gateway(port, method, path, headers).status).collect()
+    };
+    assert_eq!(statuses("GET", "/users/a", "x-user: ann\r\n", 2), [200, 200]);
+    let refused = ask_gateway(port, "GET", "/users/b", "x-user: ann\r\n");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("60")));
+    assert_eq!(statuses("GET", "/users/a", "x-user: bob\r\n", 3), [200, 200, 429], "each value has its count");
+    assert_eq!(statuses("GET", "/users/a", "", 4), [200; 4], "what lacks the header is not counted");
+    assert_eq!(statuses("GET", "/other", "x-user: ann\r\n", 4), [200; 4], "what does not match is not limited");
+
+    assert_eq!(statuses("GET", "/paths/a", "", 1), [200]);
+    let forged = "x-meltemi-rate-limit-path: /paths/other\r\n";
+    assert_eq!(statuses("GET", "/paths/a?more", forged, 1), [429], "neither a query nor a header makes another path");
+    let other = ask_gateway(port, "GET", "/paths/b", "");
+    assert!(other.status == 200 && !other.text().contains("x-meltemi"), "{}", other.text());
+
+    assert_eq!(statuses("POST", "/any", "", 3), [200, 503, 503], "counted by the server");
+    let metrics = get(http, "localhost", "/metrics").expect("metrics").text();
+    let key = "{domain=\"meltemi\",key1=\"rule_istio-system/edge/writes\"}";
+    assert!(metrics.contains(&format!("ratelimit_service_rate_limit_over_limit{key} 2")), "{metrics}");
+
+    discovery.write("policy.yaml", &policy(true));
+    eventually("a dry run", || match statuses("GET", "/paths/a", "", 2)[..] {
+        [200, 200] => Ok(()),
+        ref other => Err(format!("{other:?}")),
+    });
+    drop(limiter);
+    assert_eq!(statuses("POST", "/any", "", 1), [500], "closed, as the policy says");
+    assert_eq!(statuses("GET", "/any", "", 1), [200]);
+    Ok(())
+}
+
+#[test]
+fn envoy_limits_as_the_policy_says() {
+    if let Err(skipped) = a_gateway_limits_as_the_policy_says(start_envoy_gateway) {
+        println!("{skipped}");
+    }
 }
