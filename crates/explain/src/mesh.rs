@@ -110,12 +110,15 @@ impl Mesh {
 
     /// What the sidecar of the workload at an address is sent; none where there is no sidecar.
     pub fn sent_at(&self, address: std::net::IpAddr) -> Option<Sent> {
+        self.sidecar_at(address).map(|node| self.sent(node))
+    }
+
+    /// The sidecar of the workload at an address.
+    pub fn sidecar_at(&self, address: std::net::IpAddr) -> Option<&Node> {
         let address = address.to_string();
         let nodes = self.proxies.iter().filter_map(|proxy| proxy.node.as_ref());
-        let node = nodes
-            .filter(|node| node.is_sidecar())
-            .find(|node| node.ip_addresses.first().is_some_and(|own| **own == *address))?;
-        Some(self.sent(node))
+        let mut sidecars = nodes.filter(|node| node.is_sidecar());
+        sidecars.find(|node| node.ip_addresses.first().is_some_and(|own| **own == *address))
     }
 
     /// An address that clients of a headless service may get for its name.

@@ -13,7 +13,7 @@ mod upstream;
 mod words;
 
 use meltemi_config::{Key, Kind};
-use meltemi_model::Labels;
+use meltemi_model::{Labels, Workload};
 use meltemi_plan::route::find::without_port;
 use meltemi_translate::names::Cluster as ClusterName;
 use serde_json::Value;
@@ -139,9 +139,14 @@ fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> V
             notes.push("the proxy brings the path into its normal form first: ask for that to be sure".to_owned());
         }
         if manager.http_filters.iter().any(|filter| matches!(filter.config, HttpFilterConfig::Rbac(_))) {
-            notes.push(
-                "authorization policies are in force here; whether they allow the request is not told".to_owned(),
-            );
+            let named = question.mesh.and_then(|mesh| {
+                words::policies(&mesh.snapshot, &Workload::new(question.namespace, question.labels))
+                    .map(|names| format!(": {names}"))
+            });
+            notes.push(format!(
+                "authorization policies are in force here{}; whether they allow the request is not told",
+                named.unwrap_or_default()
+            ));
         }
     }
     notes.extend(unseen(question, request));

@@ -245,3 +245,21 @@ fn a_running_control_plane_answers_as_its_files_do() {
     let gone = meltemi(&["explain", "--discovery", "http://127.0.0.1:1", "--from", "a", "http://b/"]);
     assert_eq!(gone.code, 65);
 }
+
+#[test]
+fn a_case_of_policies_passes_or_tells_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: foo}\nspec: {action: AUDIT}\n";
+    file(&dir, "input.yaml", policy);
+    let case = |text: &str| {
+        file(&dir, "case.yaml", text);
+        meltemi(&["x", "authz-case", &dir.path().display().to_string()])
+    };
+    let run = case("kind: AuthorizationPolicy\nexpect_none: true\n");
+    assert_eq!((run.code, run.out.starts_with("pass ")), (0, true), "{}{}", run.out, run.err);
+    let run = case("filter_kind: http\naction_set: local\nexpected: []\n");
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(run.out.starts_with("fail ") && run.out.contains("expected 0 filters, got 1"), "{}", run.out);
+    let run = case("filter_kind: udp\n");
+    assert_eq!((run.code, run.err.contains("\"udp\" is not one of http, tcp")), (1, true), "{}", run.err);
+}

@@ -41,7 +41,7 @@ pub use key_set::{KeyFetch, KeySets, KeySource};
 pub use labels::Labels;
 pub use locality::Locality;
 pub use node::{InterceptionMode, Node, NodeDescription, NodeError, NodeKind};
-pub use policy::{ByNamespace, Selection};
+pub use policy::{ByNamespace, Selection, Workload};
 pub use protocol::Protocol;
 pub use quota::QuotaIndex;
 pub use resilience::{Anomalies, Resilience, ResilienceIndex, Retries};

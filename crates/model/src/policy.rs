@@ -4,8 +4,7 @@
 //! says is nothing to it. Looking up costs a walk over the policies of two namespaces.
 
 use crate::config::{ConfigRef, ObjectKey};
-use crate::labels::selects;
-use crate::node::Node;
+use crate::labels::{Labels, selects};
 use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::security::{
     AuthorizationPolicy, LabelSelector, PeerAuthentication, PolicyTargetReference, RequestAuthentication,
@@ -55,17 +54,32 @@ impl Selection {
         Self { namespace: namespace.clone(), subject: Subject::Labels(BTreeMap::new()) }
     }
 
-    /// `root` is the root namespace.
-    pub fn selects(&self, node: &Node, root: &str) -> bool {
+    /// Whether the policy is for a workload; `root` is the root namespace.
+    pub fn selects(&self, workload: &Workload<'_>, root: &str) -> bool {
+        let own = *self.namespace == *workload.namespace;
         match &self.subject {
-            Subject::Labels(labels) => {
-                (*self.namespace == *root || self.namespace == node.namespace)
-                    && selects(labels.iter().map(|(key, value)| (&**key, &**value)), &node.labels)
+            Subject::Labels(wanted) => {
+                (own || *self.namespace == *root)
+                    && selects(wanted.iter().map(|(key, value)| (&**key, &**value)), workload.labels)
             }
-            Subject::Gateways(names) => {
-                self.namespace == node.namespace && node.labels.get(GATEWAY_NAME).is_some_and(|own| names.contains(own))
-            }
+            Subject::Gateways(names) => own && workload.gateways.iter().any(|name| names.contains(name)),
         }
+    }
+}
+
+/// Whom policies may be for.
+#[derive(Clone, Debug)]
+pub struct Workload<'a> {
+    pub namespace: &'a str,
+    pub labels: &'a Labels,
+    /// Gateways of the Gateway API, of its own namespace, whose instance it is.
+    pub gateways: BTreeSet<Str>,
+}
+
+impl<'a> Workload<'a> {
+    /// An instance of the Gateway that its labels name, if they name one.
+    pub fn new(namespace: &'a str, labels: &'a Labels) -> Self {
+        Self { namespace, labels, gateways: labels.get(GATEWAY_NAME).cloned().into_iter().collect() }
     }
 }
 
@@ -144,12 +158,17 @@ impl<T> ByNamespace<T> {
 }
 
 impl<T: Selective> ByNamespace<T> {
-    /// The policies of these namespaces that select a node, in this order; a namespace that is named twice counts once.
-    pub fn selecting(&self, node: &Node, root: &str, namespaces: [&str; 2]) -> Vec<ConfigRef<T>> {
-        let [first, second] = namespaces;
-        let second = (first != second).then_some(second);
-        let candidates = self.in_namespace(first).chain(second.into_iter().flat_map(|name| self.in_namespace(name)));
-        candidates.filter(|policy| T::selection(&policy.namespace, &policy.spec).selects(node, root)).cloned().collect()
+    /// The policies that select a workload, those of the root namespace first or last.
+    pub fn selecting(&self, workload: &Workload<'_>, root: &str, root_first: bool) -> Vec<ConfigRef<T>> {
+        let namespaces = match root_first {
+            _ if workload.namespace == root => vec![root],
+            true => vec![root, workload.namespace],
+            false => vec![workload.namespace, root],
+        };
+        let candidates = namespaces.into_iter().flat_map(|name| self.in_namespace(name));
+        let is_selected =
+            |policy: &&ConfigRef<T>| T::selection(&policy.namespace, &policy.spec).selects(workload, root);
+        candidates.filter(is_selected).cloned().collect()
     }
 }
 

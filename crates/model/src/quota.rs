@@ -5,7 +5,7 @@
 
 use crate::config::{Config, ConfigRef, ObjectKey};
 use crate::labels::selects;
-use crate::node::Node;
+use crate::policy::Workload;
 use crate::shared::Shared;
 use meltemi_config::mixer::{MemQuota, Quota, WorkloadLimit};
 use meltemi_config::rate_limit::RateLimitPolicy;
@@ -59,12 +59,13 @@ impl QuotaIndex {
         own.spec.quotas.iter().map(of_limit).collect()
     }
 
-    /// One policy for each quota, of the root namespace's and of the node's own.
-    pub(crate) fn selecting(&self, node: &Node, root: &str) -> Vec<ConfigRef<RateLimitPolicy>> {
-        let own = Some(&*node.namespace).filter(|own| *own != root);
+    /// One policy for each quota, of the root namespace's and of the workload's own.
+    pub(crate) fn selecting(&self, workload: &Workload<'_>, root: &str) -> Vec<ConfigRef<RateLimitPolicy>> {
+        let own = Some(workload.namespace).filter(|own| *own != root);
         let lists = [Some(root), own].into_iter().flatten().filter_map(|name| self.namespaces.get(name));
-        let is_for =
-            |limit: &WorkloadLimit| selects(limit.labels.iter().map(|(key, value)| (&**key, &**value)), &node.labels);
+        let is_for = |limit: &WorkloadLimit| {
+            selects(limit.labels.iter().map(|(key, value)| (&**key, &**value)), workload.labels)
+        };
         let first =
             |choices: &Choices| choices.iter().find(|(limit, _)| is_for(limit)).map(|(_, policy)| policy.clone());
         lists.flat_map(|list| list.iter()).filter_map(first).collect()

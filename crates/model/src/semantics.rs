@@ -41,3 +41,9 @@ pub fn gateway_services<T>(config: &Config<T>) -> Option<(impl Iterator<Item = &
 pub fn is_route<T>(config: &Config<T>) -> bool {
     config.annotations.get(ROUTE).is_some_and(|value| &**value == GATEWAY_VALUE)
 }
+
+/// The Gateway of the Gateway API, of the same namespace, from one of whose listeners this was made.
+pub fn gateway_of<T>(config: &Config<T>) -> Option<&str> {
+    let (name, _) = config.annotations.get(PARENTS)?.strip_prefix("Gateway/")?.split_once('/')?;
+    Some(name)
+}

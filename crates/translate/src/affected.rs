@@ -117,8 +117,11 @@ impl<'a> Seen<'a> {
 
     /// Whether a changed AuthorizationPolicy, RequestAuthentication or RateLimitPolicy is, or was, one of the node's.
     fn selected(&self) -> bool {
-        let root = self.snapshot.root_namespace();
-        self.change.selections.iter().any(|selection| selection.selects(self.node, root))
+        if self.change.selections.is_empty() {
+            return false;
+        }
+        let (workload, root) = (self.snapshot.workload(self.node), self.snapshot.root_namespace());
+        self.change.selections.iter().any(|selection| selection.selects(&workload, root))
     }
 
     fn clusters(&self) -> Affected {

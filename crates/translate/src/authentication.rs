@@ -3,6 +3,8 @@
 //! Owns the filter and where each rule's keys come from. Keys that nobody has yet are replaced by a key set that verifies
 //! nothing, so that one issuer that cannot be reached neither opens a door nor closes another's.
 
+mod key_set;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +43,6 @@ const CACHE_DURATION: Duration = Duration::from_secs(300);
 /// Claims that list words with spaces between them, whatever the rule says.
 const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
 
-/// An RSA key whose private half was never kept, so that no token is verified by it.
-const NO_KEYS: &str = include_str!("authentication/no_keys.json");
-
 /// Everything that a proxy's filter depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Authentication {
@@ -70,7 +69,7 @@ enum Keys {
 
 impl Authentication {
     pub fn of(view: &View<'_>) -> Self {
-        let policies = view.snapshot.request_authentications(view.node);
+        let policies = view.snapshot.request_authentications(&view.snapshot.workload(view.node));
         let rules = policies.iter().flat_map(|policy| policy.spec.jwt_rules.iter());
         let mut rules: Vec<_> = rules.map(|rule| Rule { rule: rule.clone(), keys: keys(view, rule) }).collect();
         rules.sort_by(|a, b| a.rule.issuer.cmp(&b.rule.issuer));
@@ -144,8 +143,8 @@ fn space_delimited(own: &[Str]) -> Vec<String> {
 
 fn source(rule: &JwtRule, keys: &Keys) -> JwksSourceSpecifier {
     match keys {
-        Keys::Here(keys) => JwksSourceSpecifier::LocalJwks(wire::inline_string(&**keys)),
-        Keys::Unknown => JwksSourceSpecifier::LocalJwks(wire::inline_string(NO_KEYS.trim_end())),
+        Keys::Here(keys) => JwksSourceSpecifier::LocalJwks(wire::inline_string(key_set::sound(keys))),
+        Keys::Unknown => JwksSourceSpecifier::LocalJwks(wire::inline_string(key_set::none())),
         Keys::Remote(cluster) => JwksSourceSpecifier::RemoteJwks(RemoteJwks {
             http_uri: Some(HttpUri {
                 uri: rule.jwks_uri.to_string(),

@@ -30,6 +30,7 @@ use rule::{Context, Matcher as _, Transport};
 use crate::listener::{http_filter, network_filter};
 
 const HTTP_RBAC: &str = "envoy.filters.http.rbac";
+const PROXYLESS_DENY: &str = "envoy.filters.http.rbac.DENY";
 const TCP_RBAC: &str = "envoy.filters.network.rbac";
 
 /// Istio's prefix of the statistics of TCP authorization.
@@ -38,6 +39,9 @@ const TCP_STAT_PREFIX: &str = "tcp.";
 /// Before the metadata in which shadow rules leave what they would have done.
 const DRY_RUN_ALLOW: &str = "istio_dry_run_allow_";
 const DRY_RUN_DENY: &str = "istio_dry_run_deny_";
+
+/// Nobody reads what the shadow rules find, or there are none.
+const DRY_RUN_NONE: &str = "";
 
 /// `istio.io/dry-run` on an AuthorizationPolicy.
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -80,6 +84,25 @@ impl Authorization {
         engines.map(|engine| http_rbac(engine.rules, engine.shadow, engine.shadow_prefix)).collect()
     }
 
+    /// The filters of a gRPC library, which knows ALLOW and DENY alone and no shadow rules. It can ask nobody about a call, and so
+    /// denies what a CUSTOM policy chooses.
+    pub fn proxyless(&self) -> Vec<HttpFilter> {
+        let in_force = |of: &[AuthorizationAction]| -> Vec<_> {
+            let with = self.policies.iter().filter(|policy| of.contains(&policy.spec.action));
+            with.filter(|policy| !is_dry_run(policy)).collect()
+        };
+        let filter = |called: &str, policies: Vec<&ConfigRef<AuthorizationPolicy>>, action: Action| {
+            let rules = || self.rules(&policies, action, Transport::Http, rule_name);
+            (!policies.is_empty())
+                .then(|| http_filter(called, &HttpRbac { rules: Some(rules()), ..HttpRbac::default() }))
+        };
+        let deny = in_force(&[AuthorizationAction::Deny, AuthorizationAction::Custom]);
+        let allow = in_force(&[AuthorizationAction::Allow]);
+        // Names of filters are unique.
+        let filters = [filter(PROXYLESS_DENY, deny, Action::Deny), filter(HTTP_RBAC, allow, Action::Allow)];
+        filters.into_iter().flatten().collect()
+    }
+
     pub fn external_tcp(&self) -> Vec<Filter> {
         let mut filters = Vec::new();
         for step in self.external(Transport::Tcp) {
@@ -114,7 +137,7 @@ impl Authorization {
         order.into_iter().filter_map(move |(of, action)| {
             let with = |dry_run: bool| {
                 let policies: Vec<_> = self.with_action(of).filter(|policy| is_dry_run(policy) == dry_run).collect();
-                (!policies.is_empty()).then(|| self.rules(&policies, action, transport, ""))
+                (!policies.is_empty()).then(|| self.rules(&policies, action, transport, rule_name))
             };
             let (rules, shadow) = (with(false), with(true));
             // Istio names the prefix of ALLOW where there are no shadow rules.
@@ -136,7 +159,9 @@ impl Authorization {
         }
         let too_many = by_name.len() > 1 && !self.several_authorizers;
         let steps = by_name.into_iter().map(|(name, policies)| {
-            let rules = self.rules(&policies, Action::Deny, transport, &external::policy_prefix(name));
+            let rules = self.rules(&policies, Action::Deny, transport, |policy, index| {
+                external::policy_prefix(name) + &rule_name(policy, index)
+            });
             match self.authorizers.iter().find(|authorizer| &*authorizer.name == name) {
                 Some(authorizer) if !too_many => External::Ask(rules, authorizer),
                 _ => External::Deny(bad_custom(rules)),
@@ -145,13 +170,13 @@ impl Authorization {
         steps.collect()
     }
 
-    /// The rules of policies, each under Istio's name for it with `prefix` before.
+    /// The rules of policies, each under a name of its own.
     fn rules(
         &self,
         policies: &[&ConfigRef<AuthorizationPolicy>],
         action: Action,
         transport: Transport,
-        prefix: &str,
+        name: impl Fn(&ConfigRef<AuthorizationPolicy>, usize) -> String,
     ) -> Rbac {
         let mut named = BTreeMap::new();
         for policy in policies {
@@ -161,20 +186,16 @@ impl Authorization {
                 transport,
                 lenient: action != Action::Allow,
             };
-            let name = |index: usize| format!("{prefix}ns[{}]-policy[{}]-rule[{index}]", policy.namespace, policy.name);
             for (index, rule) in policy.spec.rules.iter().enumerate() {
-                named.extend(rule::policy(rule, &context).map(|translated| (name(index), translated)));
+                named.extend(rule::policy(rule, &context).map(|translated| (name(policy, index), translated)));
             }
             if policy.spec.rules.is_empty() {
-                named.insert(name(0), never());
+                named.insert(name(policy, 0), never());
             }
         }
         Rbac { action: action as i32, policies: named, audit_logging_options: None }
     }
 }
-
-/// No prefix: nobody reads what the shadow rules find.
-const DRY_RUN_NONE: &str = "";
 
 /// What one RBAC filter evaluates.
 struct Engine {
@@ -189,9 +210,15 @@ enum External<'a> {
     Ask(Rbac, &'a Authorizer),
 }
 
-pub(crate) fn is_dry_run(policy: &ConfigRef<AuthorizationPolicy>) -> bool {
+/// The policy's annotation says that it is only to be evaluated.
+pub fn is_dry_run(policy: &ConfigRef<AuthorizationPolicy>) -> bool {
     // The spellings of true that Istio takes.
     policy.annotations.get(DRY_RUN).is_some_and(|value| matches!(&**value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// Istio's name of a rule.
+fn rule_name(policy: &ConfigRef<AuthorizationPolicy>, index: usize) -> String {
+    format!("ns[{}]-policy[{}]-rule[{index}]", policy.namespace, policy.name)
 }
 
 fn bad_custom(rules: Rbac) -> Rbac {

@@ -26,6 +26,7 @@ use meltemi_proto::{Any, pack_cluster};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use grpc::server_tls as grpc_server_tls;
 pub use input::{Common, InboundCluster, OutboundCluster, PassthroughKind, ProxyClass};
 
 /// The generator of clusters.

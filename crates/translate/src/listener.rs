@@ -5,6 +5,7 @@
 mod access_log;
 mod filters;
 mod grpc;
+mod grpc_server;
 mod hcm;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
@@ -45,6 +46,7 @@ pub struct Listeners;
 pub enum Input {
     Proxy(Box<spec::Listener>),
     Api(grpc::ApiListener),
+    Server(grpc_server::ServerListener),
 }
 
 impl Generator for Listeners {
@@ -80,6 +82,7 @@ impl Generator for Listeners {
         meltemi_proto::pack_listener(&match input {
             Input::Proxy(spec) => render::listener(spec),
             Input::Api(spec) => grpc::render(spec),
+            Input::Server(spec) => grpc_server::render(spec),
         })
     }
 }
@@ -137,6 +140,7 @@ pub(crate) fn route_names(snapshot: &Snapshot, node: &Node) -> Vec<Arc<str>> {
     for (_, input) in Listeners::all(snapshot, node) {
         match input {
             Input::Api(api) => names.push(api.route),
+            Input::Server(_) => {}
             Input::Proxy(listener) => {
                 for chain in listener.chains.iter().chain(&listener.default_chain) {
                     if let spec::Terminal::Http(spec::Http { route: spec::RouteSource::Rds(name), .. }) =

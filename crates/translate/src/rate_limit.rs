@@ -63,7 +63,7 @@ enum Kind<'a> {
 impl RateLimits {
     /// Those of the policies that select the view's node.
     pub fn of(view: &View<'_>) -> Self {
-        let policies = view.snapshot.rate_limit_policies(view.node);
+        let policies = view.snapshot.rate_limit_policies(&view.snapshot.workload(view.node));
         let mut servers = BTreeMap::new();
         for policy in &policies {
             let providers = policy.rules().filter_map(|(_, rule)| rule.provider.as_ref());

@@ -3,9 +3,10 @@
 //! Owns their order. A listener's input holds one [`Security`], of the policies that select its proxy and of nothing else.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use meltemi_config::wire::Str;
+use meltemi_model::Shared;
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::config::route::v3::RateLimit;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
@@ -24,6 +25,12 @@ pub struct Security {
 }
 
 impl Security {
+    /// Of connections that leave.
+    pub fn none() -> Shared<Self> {
+        static NONE: OnceLock<Shared<Security>> = OnceLock::new();
+        NONE.get_or_init(|| Shared::new(Self::default())).clone()
+    }
+
     pub fn of(view: &View<'_>) -> Self {
         Self {
             authentication: Authentication::of(view),
@@ -36,6 +43,11 @@ impl Security {
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let authorizers = self.authorization.authorizers.iter().map(|authorizer| &authorizer.cluster);
         authorizers.chain(self.authentication.clusters()).chain(self.rate_limits.clusters())
+    }
+
+    /// Of a gRPC library that serves without a proxy.
+    pub fn proxyless_filters(&self) -> Vec<HttpFilter> {
+        self.authorization.proxyless()
     }
 
     pub fn filters(&self) -> SecurityFilters {
@@ -60,7 +72,7 @@ pub struct SecurityFilters {
 }
 
 fn authorization(view: &View<'_>) -> Authorization {
-    let policies = view.snapshot.authorization_policies(view.node);
+    let policies = view.snapshot.authorization_policies(&view.snapshot.workload(view.node));
     if policies.is_empty() {
         return Authorization::default();
     }

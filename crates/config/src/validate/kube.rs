@@ -7,6 +7,7 @@ use crate::kube::{EndpointSlice, Endpoints, KubeService, PodSpec, PodTemplate, S
 use crate::names;
 use crate::object::{Object, Spec};
 use crate::path::Path;
+use crate::security::AuthorizationAction;
 use crate::wire::IntOrString;
 
 /// Annotations of what was made of the Gateway API.
@@ -46,6 +47,10 @@ pub(super) fn metadata(object: &Object, v: &mut Validation) {
         match object.spec {
             Spec::RequestAuthentication(_) => v.error(&at, "dry run is only for AuthorizationPolicy"),
             _ => v.require(&at, !policy || boolean, format_args!("{value:?} is not true or false")),
+        }
+        let custom = matches!(&object.spec, Spec::AuthorizationPolicy(p) if p.action == AuthorizationAction::Custom);
+        if custom && &**value == "true" {
+            v.warn(&at, "a dry run of action CUSTOM asks nobody and has no effect");
         }
     }
 }

@@ -208,26 +208,63 @@ fn extension_provider(provider: &ExtensionProvider, at: &Path<'_>, v: &mut Valid
     if let Some(otel) = &provider.opentelemetry {
         opentelemetry(otel, &at.field("opentelemetry"), v);
     }
-    for (field, status, timeout) in [
-        provider.envoy_ext_authz_http.as_ref().map(|p| ("envoyExtAuthzHttp", &p.status_on_error, p.timeout)),
-        provider.envoy_ext_authz_grpc.as_ref().map(|p| ("envoyExtAuthzGrpc", &p.status_on_error, p.timeout)),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        let at = at.field(field);
-        duration(timeout, &at.field("timeout"), v);
-        let known = status.is_empty() || status.parse::<u16>().is_ok_and(|s| (200..600).contains(&s));
-        v.require(&at.field("statusOnError"), known, format_args!("{status:?} is not an HTTP status"));
-    }
-    if let Some(http) = &provider.envoy_ext_authz_http
-        && !http.path_prefix.is_empty()
-    {
-        let slash = http.path_prefix.starts_with('/');
-        v.require(&at.field("envoyExtAuthzHttp").field("pathPrefix"), slash, "must begin with a slash");
-    }
+    external_authorizer(provider, at, v);
     if let Some(log) = provider.envoy_file_access_log.as_ref().and_then(|f| f.log_format.as_ref()) {
         v.require(at, log.text.is_none() || log.labels.is_none(), "only one of text and labels can be set");
+    }
+}
+
+/// Statuses that Envoy answers with.
+const STATUSES: [std::ops::RangeInclusive<u16>; 12] = [
+    100..=100,
+    200..=208,
+    226..=226,
+    300..=305,
+    307..=308,
+    400..=417,
+    421..=424,
+    426..=426,
+    428..=429,
+    431..=431,
+    500..=508,
+    510..=511,
+];
+
+fn external_authorizer(provider: &ExtensionProvider, at: &Path<'_>, v: &mut Validation) {
+    let (http, grpc) = (&provider.envoy_ext_authz_http, &provider.envoy_ext_authz_grpc);
+    let settings = [
+        http.as_ref().map(|p| ("envoyExtAuthzHttp", &p.status_on_error, p.timeout)),
+        grpc.as_ref().map(|p| ("envoyExtAuthzGrpc", &p.status_on_error, p.timeout)),
+    ];
+    for (field, status, timeout) in settings.into_iter().flatten() {
+        if !names::is_dns_label(&provider.name) {
+            v.warn(&at.field("name"), "policies with this provider deny: its name is no DNS label");
+        }
+        let at = at.field(field);
+        duration(timeout, &at.field("timeout"), v);
+        let code = status.parse::<u16>();
+        let known = status.is_empty() || code.is_ok_and(|code| STATUSES.iter().any(|range| range.contains(&code)));
+        v.require(&at.field("statusOnError"), known, format_args!("{status:?} is not an HTTP status"));
+    }
+    let Some(http) = http else { return };
+    let at = at.field("envoyExtAuthzHttp");
+    let slash = http.path_prefix.is_empty() || http.path_prefix.starts_with('/');
+    v.require(&at.field("pathPrefix"), slash, "must begin with a slash");
+    for (field, list) in [
+        ("includeRequestHeadersInCheck", &http.include_request_headers_in_check),
+        ("includeHeadersInCheck", &http.include_headers_in_check),
+        ("headersToUpstreamOnAllow", &http.headers_to_upstream_on_allow),
+        ("headersToDownstreamOnDeny", &http.headers_to_downstream_on_deny),
+        ("headersToDownstreamOnAllow", &http.headers_to_downstream_on_allow),
+    ] {
+        let at = at.field(field);
+        for (i, header) in list.iter().enumerate() {
+            v.require(
+                &at.index(i),
+                !matches!(&**header, "" | "*"),
+                "name a header, or the start or end of one beside *",
+            );
+        }
     }
 }
 

@@ -44,7 +44,10 @@ fn jwt_rule(rule: &JwtRule, at: &Path<'_>, v: &mut Validation) {
     let headers = at.field("fromHeaders");
     for (i, header) in rule.from_headers.iter().enumerate() {
         v.require(&headers.index(i).field("name"), !header.name.is_empty(), "location header name must be set");
+        one_line(&header.name, &headers.index(i).field("name"), v);
+        one_line(&header.prefix, &headers.index(i).field("prefix"), v);
     }
+    one_line(&rule.output_payload_to_header, &at.field("outputPayloadToHeader"), v);
     not_empty(&rule.from_params, &at.field("fromParams"), v);
     not_empty(&rule.from_cookies, &at.field("fromCookies"), v);
     not_empty(&rule.space_delimited_claims, &at.field("spaceDelimitedClaims"), v);
@@ -56,6 +59,11 @@ fn jwt_rule(rule: &JwtRule, at: &Path<'_>, v: &mut Validation) {
         v.require(&at.field("claim"), !output.claim.is_empty(), "claim must be set");
     }
     common::duration(rule.timeout, &at.field("timeout"), v);
+}
+
+/// What is part of a header; a proxy refuses the whole listener for more.
+fn one_line(text: &str, at: &Path<'_>, v: &mut Validation) {
+    v.require(at, !text.contains(['\0', '\r', '\n']), "must be one line");
 }
 
 fn not_empty(list: &[Str], at: &Path<'_>, v: &mut Validation) {
@@ -158,6 +166,8 @@ fn custom_rule(rule: &AuthorizationRule, at: &Path<'_>, v: &mut Validation) {
             ("notNamespaces", source.not_namespaces.is_some()),
             ("serviceAccounts", source.service_accounts.is_some()),
             ("notServiceAccounts", source.not_service_accounts.is_some()),
+            ("trustDomains", source.trust_domains.is_some()),
+            ("notTrustDomains", source.not_trust_domains.is_some()),
         ] {
             v.require(&at.field("source").field(field), !set, "not supported with action CUSTOM");
         }
@@ -165,7 +175,8 @@ fn custom_rule(rule: &AuthorizationRule, at: &Path<'_>, v: &mut Validation) {
     let when = at.field("when");
     for (i, condition) in rule.when.iter().flatten().enumerate() {
         let key = &*condition.key;
-        let identity = matches!(key, "source.namespace" | "source.serviceAccount" | "source.principal");
+        let identity =
+            matches!(key, "source.namespace" | "source.serviceAccount" | "source.trustDomain" | "source.principal");
         let refused = identity || key.starts_with("request.auth.");
         v.require(&when.index(i).field("key"), !refused, "not supported with action CUSTOM");
     }
@@ -223,13 +234,32 @@ fn source(source: Option<&Source>, at: &Path<'_>, l7: &mut bool, v: &mut Validat
         let at = at.field(field);
         v.require(&at, list.as_ref().is_none_or(|l| l.len() <= 16), "at most 16 service accounts");
         for (i, account) in list.iter().flatten().enumerate() {
-            let parts = account.split('/').count();
-            v.require(
-                &at.index(i),
-                parts <= 2 && account.len() <= 320,
-                format_args!("{account:?} is not namespace/name or name"),
-            );
+            v.check(&at.index(i), service_account(account));
         }
+    }
+    for (field, list, _) in &lists[12..] {
+        let at = at.field(field);
+        for (i, domain) in list.iter().flatten().enumerate() {
+            v.check(&at.index(i), wildcard(domain));
+            v.require(&at.index(i), !domain.contains('/'), format_args!("{domain:?}: a trust domain has no slash"));
+        }
+    }
+}
+
+/// `name` or `namespace/name`.
+fn service_account(text: &str) -> Result<(), String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let well_formed = parts.len() <= 2 && parts.iter().all(|part| !part.is_empty()) && !text.contains('*');
+    if well_formed && text.len() <= 320 { Ok(()) } else { Err(format!("{text:?} is not namespace/name or name")) }
+}
+
+/// At most one `*`, at the start or at the end.
+fn wildcard(text: &str) -> Result<(), String> {
+    match text.find('*') {
+        Some(at) if at != text.len() - 1 && at != 0 || text.matches('*').count() > 1 => {
+            Err(format!("{text:?}: one * may stand at the start or at the end"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -265,14 +295,15 @@ fn operation(operation: Option<&Operation>, at: &Path<'_>, l7: &mut bool, v: &mu
     }
 }
 
-/// A path may have `{*}` for one segment and `{**}` for the rest; then no other wildcard.
+/// A path may have `{*}` for one segment and `{**}` for the rest; then no other wildcard, and only what a path of RFC 3986 has.
 fn path_template(path: &str) -> Result<(), String> {
     if !path.contains(['{', '}']) {
         return Ok(());
     }
     let wrong = |why: &str| Err(format!("invalid path template {path:?}: {why}"));
     let mut rest_taken = false;
-    for segment in path.split('/') {
+    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
+    for segment in path.trim_matches('/').split('/') {
         if rest_taken && matches!(segment, "{*}" | "{**}") {
             return wrong("{**} must be the last template");
         }
@@ -281,6 +312,8 @@ fn path_template(path: &str) -> Result<(), String> {
             "{**}" => rest_taken = true,
             s if s.contains(['{', '}']) => return wrong("{*} and {**} must be whole segments"),
             s if s.contains('*') => return wrong("* cannot be combined with {*} or {**}"),
+            "" => return wrong("a segment is empty"),
+            s if !s.bytes().all(is_literal) => return wrong("a segment has a character that no path can have"),
             _ => {}
         }
     }
@@ -300,6 +333,8 @@ fn one_condition(condition: &Condition, at: &Path<'_>, v: &mut Validation) {
             v.require(&at, !value.is_empty(), "must not be empty");
             match key {
                 "source.ip" | "remote.ip" | "destination.ip" => v.check(&at, names::ip_or_cidr(value)),
+                "source.serviceAccount" => v.check(&at, service_account(value)),
+                "source.trustDomain" => v.check(&at, wildcard(value)),
                 "destination.port" => {
                     let number = value.parse::<u16>().is_ok_and(|p| p > 0);
                     v.require(&at, number, format_args!("{value:?} is not a port"));
@@ -331,5 +366,8 @@ fn is_condition_key(key: &str) -> bool {
     PLAIN.contains(&key)
         || indexed("request.headers")
         || indexed("request.auth.claims")
-        || key.starts_with("experimental.envoy.filters.")
+        || key
+            .strip_prefix("experimental.envoy.filters.")
+            .and_then(|rest| rest.strip_suffix(']')?.split_once('['))
+            .is_some_and(|(filter, key)| !filter.is_empty() && !key.is_empty())
 }

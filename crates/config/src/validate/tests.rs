@@ -282,3 +282,57 @@ fn rules_and_matches_that_are_never_used_are_the_ones_istio_names() {
     );
     assert_eq!(found, expected);
 }
+
+#[test]
+fn external_authorizers_are_checked_field_by_field() {
+    let problems = |settings: &str| {
+        let text =
+            format!("extensionProviders: [{{name: a, envoyExtAuthzHttp: {{service: a.b, port: 80, {settings}}}}}]");
+        let errors = parse_mesh_config("m", &text).err().unwrap_or_default();
+        errors.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.path).collect::<Vec<_>>()
+    };
+    let at = |field: &str| [format!("extensionProviders[0].envoyExtAuthzHttp.{field}")];
+    assert_eq!(problems("statusOnError: '503', pathPrefix: /x, headersToUpstreamOnAllow: ['x-*']"), [""; 0]);
+    assert_eq!(problems("statusOnError: '599'"), at("statusOnError"));
+    assert_eq!(problems("pathPrefix: x"), at("pathPrefix"));
+    assert_eq!(problems("headersToUpstreamOnAllow: [x, '*']"), at("headersToUpstreamOnAllow[1]"));
+    assert_eq!(problems("includeRequestHeadersInCheck: ['']"), at("includeRequestHeadersInCheck[0]"));
+}
+
+#[test]
+fn a_dry_run_of_a_custom_policy_is_warned_about() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, annotations: {istio.io/dry-run: 'true'}}\n\
+                spec: {action: CUSTOM, provider: {name: p}, rules: [{}]}\n";
+    let warnings =
+        |text: &str| parse_documents("f", text)[0].check().iter().map(|p| p.path.clone()).collect::<Vec<_>>();
+    assert_eq!(warnings(text), ["metadata.annotations[\"istio.io/dry-run\"]"]);
+    assert!(warnings(&text.replace("CUSTOM, provider: {name: p}", "DENY")).is_empty());
+}
+
+#[test]
+fn what_a_proxy_would_refuse_of_a_policy_is_refused_with_its_place() {
+    let rule = |rule: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a}}\nspec: {{rules: [{{{rule}}}]}}\n"
+        );
+        let problems = parse_documents("f", &text)[0].check().into_iter().filter(|p| p.severity == Severity::Error);
+        problems.map(|p| p.path.trim_start_matches("spec.rules[0].").to_owned()).collect::<Vec<_>>()
+    };
+    let source = |source: &str| rule(&format!("from: [{{source: {{{source}}}}}]"));
+    let path = |path: &str| rule(&format!("to: [{{operation: {{paths: ['{path}']}}}}]"));
+    assert_eq!(source("trustDomains: ['td*', '*', td], serviceAccounts: [acc, ns/acc]"), [""; 0]);
+    assert_eq!(
+        source("trustDomains: ['a*b', a/b]"),
+        ["from[0].source.trustDomains[0]", "from[0].source.trustDomains[1]"]
+    );
+    for wrong in ["ns/", "/acc", "a/b/c", "ac*"] {
+        assert_eq!(source(&format!("serviceAccounts: ['{wrong}']")), ["from[0].source.serviceAccounts[0]"], "{wrong}");
+    }
+    assert_eq!(path("/a/{*}/b-c/{**}"), [""; 0]);
+    for wrong in ["/a b/{*}", "/a//{*}", "/a|b/{**}"] {
+        assert_eq!(path(wrong), ["to[0].operation.paths[0]"], "{wrong}");
+    }
+    let when = |key: &str| rule(&format!("when: [{{key: '{key}', values: [a]}}]"));
+    assert_eq!(when("experimental.envoy.filters.http.x[y]"), [""; 0]);
+    assert_eq!(when("experimental.envoy.filters.http.x"), ["when[0].key"]);
+}

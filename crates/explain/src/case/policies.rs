@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Object, Spec, Str, parse_part, split_documents};
-use meltemi_model::{Config, ConfigRef, Node, NodeDescription, ObjectKey, Snapshot, Update};
+use meltemi_model::labels::labels_of;
+use meltemi_model::{Config, ConfigRef, ObjectKey, Snapshot, Update, Workload};
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use meltemi_proto::istio::security::Authorization as WorkloadAuthorization;
@@ -16,7 +17,7 @@ use meltemi_proto::json::{self, Secrets};
 use meltemi_proto::prost::{Message, Name};
 use meltemi_translate::ambient;
 use meltemi_translate::authorization::{Authorization, Authorizer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::read::{CaseError, text_of};
 
@@ -24,7 +25,8 @@ use super::read::{CaseError, text_of};
 const SERVICE: (&str, &str) = ("foo", "my-custom-ext-authz.foo.svc.cluster.local");
 
 /// The workload of every case.
-const NODE: &str = "sidecar~10.0.0.1~test-node.foo~foo.svc.cluster.local";
+const NAMESPACE: &str = "foo";
+const LABELS: [(&str, &str); 2] = [("app", "httpbin"), ("version", "v1")];
 
 /// How far a difference of two messages is told.
 const MAX_DIFFERENCES: usize = 20;
@@ -118,7 +120,7 @@ impl<'a> PolicyCase<'a> {
         };
         let update = Update { authorization_policies: self.policies(), ..Update::default() };
         let snapshot = Snapshot::default().next(&update).0;
-        let policies = snapshot.authorization_policies(&node().map_err(|error| self.wrong(error))?);
+        let policies = snapshot.authorization_policies(&Workload::new(NAMESPACE, &labels_of(LABELS)));
         let mut names: Vec<Str> =
             policies.iter().filter_map(|policy| Some(policy.spec.provider.as_ref()?.name.clone())).collect();
         names.sort();
@@ -205,12 +207,6 @@ fn in_written_namespace(mut object: Object, text: &str) -> Object {
         Arc::make_mut(&mut object.meta).namespace = "".into();
     }
     object
-}
-
-fn node() -> Result<Node, meltemi_model::NodeError> {
-    let labels = serde_json::json!({"app": "httpbin", "version": "v1"});
-    let metadata = Map::from_iter([("LABELS".to_owned(), labels)]);
-    Node::new(NodeDescription { id: NODE.into(), metadata, ..NodeDescription::default() })
 }
 
 fn find_service(name: &str) -> Option<Arc<str>> {

@@ -249,3 +249,26 @@ spec:
     let source = route.places[0].source.as_ref().unwrap();
     assert_eq!((&*source.file, source.line), ("route.yaml", line(ROUTE, "/books")));
 }
+
+#[test]
+fn the_policies_that_a_request_is_held_against_are_named() {
+    let policy = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let policies = [
+        policy("AuthorizationPolicy", "readers", "rules: [{}]"),
+        policy("AuthorizationPolicy", "no-writes", "action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]"),
+        policy("AuthorizationPolicy", "other", "selector: {matchLabels: {app: nobody}}, rules: [{}]"),
+        policy("RequestAuthentication", "jwt", "jwtRules: [{issuer: i}]"),
+    ];
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let files =
+        [file("routing.yaml", ROUTING), file("services.yaml", SERVICES), file("policies.yaml", &policies.concat())];
+    let mesh = Mesh::read(&files, None).unwrap();
+    let report = ask(&mesh, "frontend", |_| {});
+    let fact = |report: &Report| report.upstreams[0].facts.iter().find(|(name, _)| *name == "policies").cloned();
+    assert_eq!(fact(&report).unwrap().1, "tokens of shop/jwt, DENY shop/no-writes, ALLOW shop/readers");
+    assert_eq!(fact(&ask(&shop(), "frontend", |_| {})), None);
+}

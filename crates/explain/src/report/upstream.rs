@@ -71,6 +71,10 @@ fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream 
     upstream.facts = facts(question, cluster);
     upstream.endpoints = candidates(question, cluster, request);
     super::arrival::ask(question, request, &mut upstream.endpoints);
+    if !request.inbound {
+        let policies = super::arrival::policies(question, &upstream.endpoints);
+        upstream.facts.extend(policies.map(|policies| ("policies", policies)));
+    }
     upstream.problem = problem(name, cluster, &upstream.endpoints);
     upstream
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use meltemi_config::format_duration;
+use meltemi_config::security::AuthorizationAction;
 use meltemi_matchers::{StringMatcher, StringPattern};
+use meltemi_model::{Snapshot, Workload};
 use meltemi_plan::header::HeaderTest;
 use meltemi_plan::listener::ChainCriteria;
 use meltemi_plan::route::{PathRule, RetryOn, RetryPolicy, RouteMatch};
@@ -27,6 +29,25 @@ pub(super) fn request(request: &Request) -> String {
             format!("{method} {scheme}://{host}{path}{secured} to {destination}")
         }
     }
+}
+
+/// The policies that a workload holds what it receives against, in the order in which they are evaluated:
+/// `DENY shop/no-writes, ALLOW shop/readers (dry run)`. `None` where there are none.
+pub(super) fn policies(snapshot: &Snapshot, workload: &Workload<'_>) -> Option<String> {
+    use AuthorizationAction::{Allow, Audit, Custom, Deny};
+    let authorization = snapshot.authorization_policies(workload);
+    let with = |action: AuthorizationAction| {
+        let own = authorization.iter().filter(move |policy| policy.spec.action == action);
+        own.map(move |policy| {
+            let dry_run = if meltemi_translate::authorization::is_dry_run(policy) { " (dry run)" } else { "" };
+            format!("{action} {}{dry_run}", policy.key())
+        })
+    };
+    let tokens = snapshot.request_authentications(workload);
+    let mut names: Vec<String> = with(Custom).collect();
+    names.extend(tokens.iter().map(|policy| format!("tokens of {}", policy.key())));
+    names.extend([Audit, Deny, Allow].into_iter().flat_map(with));
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 pub(super) fn duration(duration: Duration) -> String {

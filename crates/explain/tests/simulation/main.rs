@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 mod envoy;
+mod policies;
 
 use std::path::{Path, PathBuf};
 

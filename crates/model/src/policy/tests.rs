@@ -1,6 +1,6 @@
 use crate::key_set::KeySource;
 use crate::testing::{node, snapshot, update};
-use crate::{Node, Snapshot, Update};
+use crate::{Labels, Node, Snapshot, Update, Workload};
 
 fn policy(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
     format!(
@@ -13,7 +13,7 @@ fn allow(namespace: &str, name: &str, spec: &str) -> String {
 }
 
 fn names(snapshot: &Snapshot, node: &Node) -> Vec<String> {
-    snapshot.authorization_policies(node).iter().map(|policy| policy.name.to_string()).collect()
+    snapshot.authorization_policies(&snapshot.workload(node)).iter().map(|policy| policy.name.to_string()).collect()
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_change_says_whom_a_policy_selected_and_selects() {
     let (after, change) = snapshot(&web, &[]).next(&update(&api));
     let touched = |app: &str| {
         let node = node("sidecar", "a", &[("app", app)]);
-        change.selections.iter().any(|selection| selection.selects(&node, after.root_namespace()))
+        change.selections.iter().any(|s| s.selects(&after.workload(&node), after.root_namespace()))
     };
     assert_eq!([touched("web"), touched("api"), touched("db")], [true, true, false]);
     let (_, same) = after.next(&update(&api));
@@ -83,8 +83,9 @@ fn new_keys_concern_those_whose_tokens_they_verify() {
         |keys: Option<&str>| Update { key_sets: vec![(source.clone(), keys.map(Into::into))], ..Update::default() };
     let (after, change) = before.next(&keys(Some("{}")));
     assert!(!change.is_endpoints_only() && after.shape > before.shape);
-    let selects =
-        |namespace: &str| change.selections.iter().any(|s| s.selects(&node("sidecar", namespace, &[]), "root"));
+    let selects = |namespace: &str| {
+        change.selections.iter().any(|s| s.selects(&Workload::new(namespace, &Labels::new()), "root"))
+    };
     assert_eq!([selects("a"), selects("b")], [true, false]);
     assert!(after.next(&keys(Some("{}"))).1.is_empty());
     assert!(after.next(&keys(None)).0.key_sets.is_empty());

@@ -27,7 +27,7 @@ spec: {dimensions: {source: 'source.labels["app"] | "unknown"', destination: 'de
 "#;
 
 fn of(snapshot: &Snapshot, namespace: &str, app: &str) -> Vec<ConfigRef<RateLimitPolicy>> {
-    snapshot.rate_limit_policies(&node("sidecar", namespace, &[("app", app)]))
+    snapshot.rate_limit_policies(&snapshot.workload(&node("sidecar", namespace, &[("app", app)])))
 }
 
 #[test]
@@ -61,8 +61,10 @@ fn a_change_of_either_document_concerns_the_namespace() {
     gone.quotas[0].1 = None;
     gone.mem_quotas.clear();
     let (after, change) = before.next(&gone);
-    let selects =
-        |namespace: &str| change.selections.iter().any(|own| own.selects(&node("sidecar", namespace, &[]), "root"));
+    let selects = |namespace: &str| {
+        let node = node("sidecar", namespace, &[]);
+        change.selections.iter().any(|own| own.selects(&before.workload(&node), "root"))
+    };
     assert_eq!([selects("shop"), selects("elsewhere")], [true, false]);
     assert!(of(&after, "shop", "web")[0].spec.rules[0].by.is_empty());
     assert!(before.next(&update(DOCUMENTS)).1.is_empty(), "nothing differs");

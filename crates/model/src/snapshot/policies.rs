@@ -4,10 +4,12 @@ use super::{Snapshot, note};
 use crate::change::{Change, Changes, Update};
 use crate::config::{ConfigRef, ObjectKey};
 use crate::node::Node;
-use crate::policy::{ByNamespace, Selection, Selective};
+use crate::policy::{ByNamespace, Selection, Selective, Workload};
+use crate::semantics;
 use meltemi_config::Kind;
 use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
+use meltemi_config::wire::Str;
 use std::sync::Arc;
 
 impl Snapshot {
@@ -30,16 +32,25 @@ impl Snapshot {
         }
     }
 
-    /// The AuthorizationPolicies of a node: the root namespace's first, then the oldest first.
-    pub fn authorization_policies(&self, node: &Node) -> Vec<ConfigRef<AuthorizationPolicy>> {
-        let root = self.root_namespace();
-        self.authorization.selecting(node, root, [root, &node.namespace])
+    /// A node as policies select it. Proxies that serve a Gateway of the Gateway API are its instances, whether their labels say
+    /// so or not.
+    pub fn workload<'a>(&self, node: &'a Node) -> Workload<'a> {
+        let mut workload = Workload::new(&node.namespace, &node.labels);
+        if node.is_router() {
+            let own = self.gateways_for(node).into_iter().filter(|gateway| gateway.namespace == node.namespace);
+            workload.gateways.extend(own.filter_map(|gateway| semantics::gateway_of(&gateway).map(Str::from)));
+        }
+        workload
     }
 
-    /// The RequestAuthentications of a node: those of its own namespace first, then the oldest first.
-    pub fn request_authentications(&self, node: &Node) -> Vec<ConfigRef<RequestAuthentication>> {
-        let root = self.root_namespace();
-        self.request_authentication.selecting(node, root, [&node.namespace, root])
+    /// The AuthorizationPolicies of a workload: the root namespace's first, then the oldest first.
+    pub fn authorization_policies(&self, workload: &Workload<'_>) -> Vec<ConfigRef<AuthorizationPolicy>> {
+        self.authorization.selecting(workload, self.root_namespace(), true)
+    }
+
+    /// The RequestAuthentications of a workload: those of its own namespace first, then the oldest first.
+    pub fn request_authentications(&self, workload: &Workload<'_>) -> Vec<ConfigRef<RequestAuthentication>> {
+        self.request_authentication.selecting(workload, self.root_namespace(), false)
     }
 
     /// A quota says what a memquota counts by, so each shows only through the other: both concern their whole namespace.
@@ -55,11 +66,11 @@ impl Snapshot {
         }
     }
 
-    /// The RateLimitPolicies of a node: the root namespace's first, then the oldest first. What memquotas come to is last.
-    pub fn rate_limit_policies(&self, node: &Node) -> Vec<ConfigRef<RateLimitPolicy>> {
+    /// The RateLimitPolicies of a workload: the root namespace's first, then the oldest first. What memquotas come to is last.
+    pub fn rate_limit_policies(&self, workload: &Workload<'_>) -> Vec<ConfigRef<RateLimitPolicy>> {
         let root = self.root_namespace();
-        let mut policies = self.rate_limits.selecting(node, root, [root, &node.namespace]);
-        policies.extend(self.quotas.selecting(node, root));
+        let mut policies = self.rate_limits.selecting(workload, root, true);
+        policies.extend(self.quotas.selecting(workload, root));
         policies
     }
 }

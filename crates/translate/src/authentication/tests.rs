@@ -24,6 +24,9 @@ fn config(snapshot: &Snapshot, kind: &str) -> Value {
     filter.map_or(Value::Null, |filter| json::to_value(&filter, Secrets::Shown)["typed_config"].clone())
 }
 
+/// One RSA key of somebody.
+const KEYS: &str = concat!("{\"keys\": [", include_str!("nobodys_key.json"), "]}");
+
 const INLINE: &str = "jwks: '{\"keys\":[]}'";
 
 #[test]
@@ -46,7 +49,7 @@ fn every_field_of_a_rule_is_one_of_the_provider() {
         "normalize_payload_in_metadata": {"space_delimited_claims": ["groups", "permission", "scope"]},
         "claim_to_headers": [{"header_name": "x-sub", "claim_name": "sub"}],
         "clear_route_cache": true,
-        "local_jwks": {"inline_string": "{\"keys\":[]}"},
+        "local_jwks": {"inline_string": key_set::none()},
     });
     assert_eq!(config["providers"]["origins-0"], expected);
     assert_eq!(config["bypass_cors_preflight"], true);
@@ -75,12 +78,12 @@ fn keys_that_nobody_has_yet_verify_nothing_and_those_that_come_take_their_place(
     let keys = |snapshot: &Snapshot, index: usize| {
         config(snapshot, "sidecar")["providers"][format!("origins-{index}")]["local_jwks"]["inline_string"].clone()
     };
-    assert_eq!(keys(&before, 0), NO_KEYS.trim_end());
-    assert_eq!(keys(&before, 1), NO_KEYS.trim_end());
+    assert_eq!(keys(&before, 0), key_set::none());
+    assert_eq!(keys(&before, 1), key_set::none());
     let source = KeySource { issuer: "i".into(), uri: "https://keys.example.com/k".into() };
-    let (after, _) = before.next(&Update { key_sets: vec![(source, Some("{}".into()))], ..Update::default() });
-    assert_eq!(keys(&after, 0), "{}");
-    assert_eq!(keys(&after, 1), NO_KEYS.trim_end());
+    let (after, _) = before.next(&Update { key_sets: vec![(source, Some(KEYS.into()))], ..Update::default() });
+    assert_eq!(keys(&after, 0), KEYS);
+    assert_eq!(keys(&after, 1), key_set::none());
 }
 
 /// Where the keys of a rule at this URL come from: a cluster, or the control plane.

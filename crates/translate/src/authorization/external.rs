@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::mesh::{ExtAuthzGrpcProvider, ExtAuthzHttpProvider, ExtAuthzRequestBody, MeshConfig};
+use meltemi_config::names::is_dns_label;
 use meltemi_config::wire::Str;
 use meltemi_proto::envoy::config::core::v3::{ApiVersion, GrpcService, HeaderValue, HttpUri, http_uri};
 use meltemi_proto::envoy::config::listener::v3::Filter;
@@ -56,9 +57,10 @@ enum Settings {
 }
 
 impl Authorizer {
-    /// The provider of this name; `None` where there is none, or no such service.
+    /// The provider of this name; `None` where there is none, or no such service, or where the name could make those of
+    /// policies ambiguous.
     pub fn resolve(mesh: &MeshConfig, name: &Str, find_service: impl Fn(&str) -> Option<Arc<str>>) -> Option<Self> {
-        let provider = mesh.provider(name)?;
+        let provider = mesh.provider(name).filter(|_| is_dns_label(name))?;
         let (service, port, status, settings) = match (&provider.envoy_ext_authz_http, &provider.envoy_ext_authz_grpc) {
             (Some(http), _) => (&http.service, http.port, &http.status_on_error, Settings::Http(http.clone())),
             (None, Some(grpc)) => (&grpc.service, grpc.port, &grpc.status_on_error, Settings::Grpc(grpc.clone())),

@@ -103,8 +103,8 @@ fn identities_are_matched_by_their_parts() {
     assert_eq!(authenticated("principals: ['*/sa.y']", 0), regex(r"spiffe://.*/sa\.y"));
     assert_eq!(authenticated("principals: ['td/*']", 0), json!({"prefix": "spiffe://td/"}));
     assert_eq!(authenticated("namespaces: ['x.*']", 0), regex(r".*/ns/x\..*/.*"));
-    assert_eq!(authenticated("serviceAccounts: [y]", 0), regex("spiffe://.+/ns/a/(.+/|)sa/y(/.+)?"));
-    assert_eq!(authenticated("serviceAccounts: [x/y]", 0), regex("spiffe://.+/ns/x/(.+/|)sa/y(/.+)?"));
+    assert_eq!(authenticated("serviceAccounts: [acc]", 0), regex("spiffe://.+/ns/a/(.+/|)sa/acc(/.+)?"));
+    assert_eq!(authenticated("serviceAccounts: [x/acc]", 0), regex("spiffe://.+/ns/x/(.+/|)sa/acc(/.+)?"));
     assert_eq!(authenticated("trustDomains: ['*']", 0), json!({"prefix": "spiffe://"}));
     assert_eq!(authenticated("trustDomains: ['td-*']", 0), regex("spiffe://td-[^/]*/.*"));
 }

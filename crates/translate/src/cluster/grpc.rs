@@ -13,9 +13,10 @@ use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::common_tls_con
     CertificateProviderInstance, CombinedCertificateValidationContext, ValidationContextType,
 };
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, UpstreamTlsContext,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext,
 };
-use meltemi_proto::pack_upstream_tls_context;
+use meltemi_proto::envoy::r#type::matcher::v3::StringMatcher;
+use meltemi_proto::{Any, pack_upstream_tls_context};
 
 /// The certificate provider of the bootstrap that the agent writes.
 const PROVIDER: &str = "default";
@@ -62,15 +63,32 @@ fn load_balancing(cluster: &mut Cluster, settings: Option<&LoadBalancerSettings>
     }
 }
 
-#[allow(deprecated)]
 fn mutual(input: &OutboundCluster) -> TransportSocket {
+    let names = tls::identities(input);
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(mesh_tls(names.iter().map(|name| exact(name)).collect())),
+        ..UpstreamTlsContext::default()
+    };
+    socket(pack_upstream_tls_context(&context))
+}
+
+/// Of a library that serves: any identity of the mesh may connect, and which may do what is for its RBAC.
+pub fn server_tls() -> TransportSocket {
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(mesh_tls(Vec::new())),
+        require_client_certificate: Some(true),
+        ..DownstreamTlsContext::default()
+    };
+    socket(Any::pack(&context))
+}
+
+#[allow(deprecated)]
+fn mesh_tls(match_subject_alt_names: Vec<StringMatcher>) -> CommonTlsContext {
     let instance =
         |name: &str| CertificateProviderInstance { instance_name: PROVIDER.into(), certificate_name: name.into() };
-    let validation = CertificateValidationContext {
-        match_subject_alt_names: tls::identities(input).iter().map(|name| exact(name)).collect(),
-        ..CertificateValidationContext::default()
-    };
-    let common = CommonTlsContext {
+    let validation =
+        CertificateValidationContext { match_subject_alt_names, ..CertificateValidationContext::default() };
+    CommonTlsContext {
         // The deprecated fields are the ones that every gRPC release reads.
         tls_certificate_certificate_provider_instance: Some(instance("default")),
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(
@@ -81,10 +99,12 @@ fn mutual(input: &OutboundCluster) -> TransportSocket {
             },
         )),
         ..CommonTlsContext::default()
-    };
-    let context = UpstreamTlsContext { common_tls_context: Some(common), ..UpstreamTlsContext::default() };
+    }
+}
+
+fn socket(context: Any) -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.tls".into(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(pack_upstream_tls_context(&context))),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(context)),
     }
 }

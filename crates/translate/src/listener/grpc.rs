@@ -1,6 +1,5 @@
-//! Listeners of gRPC libraries that are their own proxy: one API listener for each `host:port` that a client dials.
-//!
-//! Server listeners are not served: a library that asks for one gets none, and serves as its own fallback says.
+//! Listeners of gRPC libraries that are their own proxy: one API listener for each `host:port` that a client dials, and those
+//! of servers by the name that they ask for.
 
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use meltemi_proto::envoy::config::listener::v3::{ApiListener as ApiMessage, List
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 
-use super::{Input, filters, hcm};
+use super::{Input, filters, grpc_server, hcm};
 use crate::names;
 use crate::view::View;
 use crate::wire;
@@ -38,13 +37,14 @@ pub fn all(view: &View<'_>) -> Vec<(Arc<str>, Input)> {
 /// The named ones that exist, each under the name that was asked for: full, short, or without a port where the service has
 /// one port only.
 pub fn select(view: &View<'_>, wanted: &[Arc<str>]) -> Vec<(Arc<str>, Input)> {
-    wanted.iter().filter_map(|name| Some((name.clone(), Input::Api(one(view, name)?)))).collect()
+    let input = |name: &Arc<str>| match names::grpc_server_address(name) {
+        Some(_) => grpc_server::one(view, name).map(Input::Server),
+        None => one(view, name).map(Input::Api),
+    };
+    wanted.iter().filter_map(|name| Some((name.clone(), input(name)?))).collect()
 }
 
 fn one(view: &View<'_>, name: &Arc<str>) -> Option<ApiListener> {
-    if names::grpc_server_address(name).is_some() {
-        return None;
-    }
     let (host, port) = match names::host_and_port(name) {
         Some((host, port)) => (host, Some(port)),
         None => (&**name, None),

@@ -175,3 +175,84 @@ fn a_sidecar_that_asks_on_demand_gets_the_clusters_that_its_policies_need() {
     assert!(clusters("a"));
     assert!(!clusters("b"));
 }
+
+/// The listener that a gRPC server asks for, as JSON; null where there is none.
+fn server(yaml: &str, labels: Value, port: u32) -> Value {
+    let snapshot = with_mesh_config(&[SERVICES, yaml].concat(), PROVIDER);
+    let node = node("sidecar", "1.1.1.1", "a", json!({"LABELS": labels, "GENERATOR": "grpc", "DIALECT": ""}));
+    let name = format!("xds.istio.io/grpc/lds/inbound/0.0.0.0:{port}");
+    let Some(input) = Listeners::inputs(&snapshot, &node, &name) else { return Value::Null };
+    let listener: Listener = meltemi_proto::unpack_listener(&Listeners::build(&input)).unwrap();
+    assert_eq!(listener.name, name);
+    json::to_value(&listener, Secrets::Shown)
+}
+
+#[test]
+fn a_grpc_server_denies_then_allows_and_denies_what_nobody_can_be_asked_about() {
+    let dry = policy("AuthorizationPolicy", "dry", "action: DENY, rules: [{}]")
+        .replace("namespace: a}", "namespace: a, annotations: {istio.io/dry-run: 'true'}}");
+    let audit = policy("AuthorizationPolicy", "audit", "action: AUDIT, rules: [{}]");
+    let listener = server(&[policies(), dry, audit].concat(), json!({"app": "web"}), 8080);
+    let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
+    assert_eq!(names(&manager["http_filters"]), ["http.rbac.DENY", "http.rbac", "http.router"]);
+    let rules = |index: usize| -> Vec<String> {
+        let policies = &manager["http_filters"][index]["typed_config"]["rules"]["policies"];
+        policies.as_object().unwrap().keys().cloned().collect()
+    };
+    let rule = |name: &str| format!("ns[a]-policy[{name}]-rule[0]");
+    assert_eq!((rules(0), rules(1)), (vec![rule("ask"), rule("deny")], vec![rule("allow")]));
+    assert!(manager["route_config"]["virtual_hosts"][0]["routes"][0]["non_forwarding_action"].is_object());
+    assert_eq!(listener["filter_chains"][0]["transport_socket"], Value::Null);
+    assert_eq!(server("", json!({"app": "web"}), 8081), Value::Null);
+    assert_eq!(server("", json!({"app": "other"}), 8080), Value::Null);
+}
+
+#[test]
+fn a_grpc_server_takes_mutual_tls_where_the_mesh_or_its_label_says_so() {
+    let mode = |mode: &str, labels: Value| {
+        let yaml = policy("PeerAuthentication", "mtls", &format!("mtls: {{mode: {mode}}}"));
+        server(&yaml, labels, 8080)["filter_chains"][0].clone()
+    };
+    let labelled = || json!({"app": "web", "security.istio.io/tlsMode": "istio"});
+    let plain = || json!({"app": "web"});
+    for (chain, name) in [
+        (mode("STRICT", plain()), "inbound-mtls"),
+        (mode("PERMISSIVE", labelled()), "inbound-mtls"),
+        (mode("PERMISSIVE", plain()), "inbound-plaintext"),
+        (mode("DISABLE", labelled()), "inbound-plaintext"),
+    ] {
+        assert_eq!(chain["name"], name);
+        let tls = &chain["transport_socket"]["typed_config"];
+        assert_eq!(tls["require_client_certificate"] == true, name == "inbound-mtls");
+    }
+}
+
+#[test]
+fn a_policy_finds_the_proxies_of_a_gateway_by_the_service_that_it_names() {
+    let yaml = "
+apiVersion: v1
+kind: Service
+metadata: {name: edge-svc, namespace: a}
+spec: {clusterIP: 10.0.0.3, selector: {app: edge-pods}, ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: istio}
+spec: {controllerName: istio.io/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: door, namespace: a}
+spec: {gatewayClassName: istio, addresses: [{type: Hostname, value: edge-svc.a.svc.cluster.local}], listeners: [{name: http, port: 80, protocol: HTTP}]}
+";
+    let to = |name: &str| {
+        let target =
+            format!("targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}], rules: [{{}}]");
+        let snapshot = mesh(&[yaml, &policy("AuthorizationPolicy", "p", &target)].concat());
+        let proxy = node("router", "1.1.1.2", "a", json!({"LABELS": {"app": "edge-pods"}}));
+        let found = listeners(&snapshot, &proxy);
+        assert_eq!(found.len(), 1);
+        chains(&found[0].1)[0].iter().filter(|name| *name == "http.rbac").count()
+    };
+    assert_eq!((to("door"), to("window")), (1, 0));
+}

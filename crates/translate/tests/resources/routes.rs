@@ -266,8 +266,8 @@ fn a_proxyless_client_gets_plain_routes_by_host_and_port() {
         let rds = at(&listener, "api_listener.api_listener.rds.route_config_name");
         assert_eq!(rds, "a.default.svc.cluster.local:80");
     }
-    let refused = "xds.istio.io/grpc/lds/inbound/0.0.0.0:80";
-    assert_eq!(mesh.find(&grpc, meltemi_translate::type_urls::LISTENER, refused), None);
+    let unserved = "xds.istio.io/grpc/lds/inbound/0.0.0.0:80";
+    assert_eq!(mesh.find(&grpc, meltemi_translate::type_urls::LISTENER, unserved), None);
     let config = mesh.resource(&grpc, meltemi_translate::type_urls::ROUTE, "a.default.svc.cluster.local:80");
     let route = at(&config, "virtual_hosts.0.routes.0.route");
     assert_eq!(route["max_stream_duration"]["max_stream_duration"], "0s");
