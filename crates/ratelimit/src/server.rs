@@ -1,5 +1,7 @@
 //! The server as a process: sockets, and the files that it follows.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +13,6 @@ use axum::http::header;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::counters::{Backend, Counters};
 use crate::limits::Limits;
@@ -21,6 +22,8 @@ use crate::stats::Stats;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(1);
+/// Connections of proxies at once.
+const MAX_CONNECTIONS: usize = 10_000;
 /// Requests under way on one connection.
 const MAX_STREAMS: u32 = 1_024;
 /// A client that is gone without a word is noticed after two of these.
@@ -105,9 +108,8 @@ impl RateLimitServer {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .timeout(REQUEST_TIMEOUT)
-            .tcp_nodelay(true)
             .add_service(self.service.into_server())
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.grpc), stopping());
+            .serve_with_incoming_shutdown(connections::accept(self.grpc, MAX_CONNECTIONS), stopping());
         let http = axum::serve(self.http, router(self.follower.stats.clone())).with_graceful_shutdown(stopping());
         let following = async {
             tokio::select! {

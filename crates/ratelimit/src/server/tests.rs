@@ -80,3 +80,20 @@ async fn it_does_not_start_with_a_wrong_configuration() {
     let error = RateLimitServer::bind(options(folder.path()), Backend::Memory { keys: 64 }).await.err().unwrap();
     assert!(error.to_string().contains("domain: required"), "{error}");
 }
+
+#[tokio::test]
+async fn a_connection_too_many_waits_until_another_ends() {
+    use futures_util::StreamExt as _;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut accepted = Box::pin(connections::accept(listener, 1));
+    let _clients = [
+        tokio::net::TcpStream::connect(address).await.unwrap(),
+        tokio::net::TcpStream::connect(address).await.unwrap(),
+    ];
+    let first = accepted.next().await.unwrap().unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(50), accepted.next()).await;
+    assert!(waiting.is_err(), "there is one place");
+    drop(first);
+    accepted.next().await.unwrap().unwrap();
+}

@@ -52,6 +52,7 @@ pub fn local(group: &Group<'_>) -> HttpFilter {
         // There is no other bucket.
         always_consume_default_token_bucket: Some(false),
         max_dynamic_descriptors: counts.then_some(MAX_COUNTS),
+        rate_limited_as_resource_exhausted: true,
         ..LocalRateLimit::default()
     };
     http_filter(LOCAL, &config)
@@ -90,6 +91,7 @@ pub fn global(group: &Group<'_>, provider: &RateLimitProvider, server: &Server, 
         rate_limited_status: group.response.and_then(status),
         response_headers_to_add: group.response.map(response_headers).unwrap_or_default(),
         filter_enforced: group.dry_run.then(|| percent(0)),
+        rate_limited_as_resource_exhausted: true,
         ..RateLimit::default()
     };
     http_filter(GLOBAL, &config)

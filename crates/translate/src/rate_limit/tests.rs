@@ -95,6 +95,7 @@ fn a_local_rule_is_a_bucket_for_each_value() {
                 }],
                 "always_consume_default_token_bucket": false,
                 "max_dynamic_descriptors": 10000,
+                "rate_limited_as_resource_exhausted": true,
             })
         )]
     );
