@@ -48,6 +48,13 @@ prometheus() {
   rm -rf "$scratch"
 }
 
+# Debian has the server and the checker of its files as one program; the package with the server's name would start a service.
+redis() {
+  local program
+  program=$(command -v redis-check-rdb) || { missing "no redis-check-rdb, so no Redis"; return; }
+  mkdir -p "$cache/redis" && ln -sf "$program" "$cache/redis/redis-server"
+}
+
 node_peers() {
   local stamp="@grpc/grpc-js@1.14.7 @grpc/grpc-js-xds@1.14.1"
   [[ $(cat "$cache/node/.installed" 2>/dev/null) == "$stamp" ]] && return
@@ -59,8 +66,9 @@ node_peers() {
 }
 
 if command -v apt-get >/dev/null; then
-  debian iptables iproute2 curl wrk nghttp2-client python3-venv valgrind
+  debian iptables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools
   prometheus
+  redis
 else
   missing "no apt-get: iptables, iproute2, curl, wrk, h2load and valgrind are expected to be there"
 fi

@@ -23,6 +23,10 @@ pub enum Kind {
     /// `networking.istio.io/v1alpha3` Telemetry, which Istio never had: a [`Kind::ResiliencePolicy`] in another spelling.
     FutureFeatures,
     ResiliencePolicy,
+    RateLimitPolicy,
+    /// Mixer's: a [`Kind::RateLimitPolicy`] of old, together with [`Kind::Quota`].
+    MemQuota,
+    Quota,
     GatewayClass,
     /// The Gateway API's; [`Kind::Gateway`] is Istio's.
     KubernetesGateway,
@@ -75,6 +79,8 @@ const NETWORKING: &str = "networking.istio.io";
 pub(crate) const GATEWAY_API: &str = crate::gateway_api::GROUP;
 /// Our own group.
 pub(crate) const MELTEMI: &str = "meltemi.io";
+/// Gone from Istio.
+pub(crate) const MIXER: &str = "config.istio.io";
 const SECURITY: &str = "security.istio.io";
 const V1: &[&str] = &["v1"];
 const V1_BETA: &[&str] = &["v1", "v1beta1"];
@@ -94,7 +100,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 37] = [
+static TABLE: [KindInfo; 40] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -110,6 +116,9 @@ static TABLE: [KindInfo; 37] = [
     istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
     istio(Kind::FutureFeatures, "Telemetry", NETWORKING, &["v1alpha3"], "telemetries"),
     istio(Kind::ResiliencePolicy, "ResiliencePolicy", MELTEMI, &["v1alpha1"], "resiliencepolicies"),
+    istio(Kind::RateLimitPolicy, "RateLimitPolicy", MELTEMI, &["v1alpha1"], "ratelimitpolicies"),
+    istio(Kind::MemQuota, "memquota", MIXER, &["v1alpha2"], "memquotas"),
+    istio(Kind::Quota, "quota", MIXER, &["v1alpha2"], "quotas"),
     KindInfo { namespaced: false, ..istio(Kind::GatewayClass, "GatewayClass", GATEWAY_API, V1_BETA, "gatewayclasses") },
     istio(Kind::KubernetesGateway, "Gateway", GATEWAY_API, V1_BETA, "gateways"),
     istio(Kind::ListenerSet, "ListenerSet", GATEWAY_API, V1, "listenersets"),

@@ -8,12 +8,14 @@ pub mod gateway_api;
 mod kind;
 pub mod kube;
 pub mod mesh;
+pub mod mixer;
 pub mod names;
 pub mod networking;
 mod object;
 mod parse;
 mod path;
 mod problem;
+pub mod rate_limit;
 pub mod resilience;
 pub mod security;
 pub mod support;
@@ -25,7 +27,7 @@ pub use kind::{Kind, KindInfo, Shape};
 pub use object::{Key, Meta, Object, OwnerReference, Resource, Spec};
 pub use parse::{
     Document, MAX_DOCUMENTS, Settings, decode, objects, parse_documents, parse_mesh_config, parse_mesh_networks,
-    parse_part, parse_proxy_config, split_documents,
+    parse_part, parse_proxy_config, parse_rate_limit_configuration, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
 pub use validate::{Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate};

@@ -12,11 +12,13 @@ use crate::kube::{
     ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, KubeNode, KubeService, Namespace, Pod, ReplicaSet,
     Secret, ServiceAccount, StatefulSet,
 };
+use crate::mixer::{MemQuota, Quota};
 use crate::networking::{
     DestinationRule, EnvoyFilter, Gateway, ProxyConfigResource, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
     WorkloadGroup,
 };
 use crate::problem::Source;
+use crate::rate_limit::RateLimitPolicy;
 use crate::resilience::{FutureFeatures, ResiliencePolicy};
 use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use crate::telemetry::Telemetry;
@@ -149,6 +151,9 @@ specs! {
     Telemetry(Telemetry),
     FutureFeatures(FutureFeatures),
     ResiliencePolicy(ResiliencePolicy),
+    RateLimitPolicy(RateLimitPolicy),
+    MemQuota(MemQuota),
+    Quota(Quota),
     GatewayClass(GatewayClass),
     KubernetesGateway(KubernetesGateway),
     ListenerSet(ListenerSet),

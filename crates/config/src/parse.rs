@@ -18,6 +18,7 @@ use crate::mesh::{MeshConfig, MeshNetworks, ProxyConfig};
 use crate::object::{Key, Meta, Object, OwnerReference, Spec};
 use crate::path::Path;
 use crate::problem::{Problem, Severity, Source};
+use crate::rate_limit::RateLimitConfiguration;
 use crate::validate;
 use crate::wire::{Ignored, Str, message};
 
@@ -155,6 +156,14 @@ pub fn parse_mesh_networks(file: &str, text: &str) -> Result<Settings<MeshNetwor
 /// Reads a ProxyConfig (the annotation `proxy.istio.io/config`) over Istio's defaults and validates it.
 pub fn parse_proxy_config(file: &str, text: &str) -> Result<Settings<ProxyConfig>, Vec<Problem>> {
     read_settings(file, text, validate::proxy_config)
+}
+
+/// Reads a rate limit server's document, in the format of Envoy's reference server, and validates it.
+pub fn parse_rate_limit_configuration(
+    file: &str,
+    text: &str,
+) -> Result<Settings<RateLimitConfiguration>, Vec<Problem>> {
+    read_settings(file, text, validate::rate_limit_configuration)
 }
 
 fn read_settings<T: Default + for<'de> Deserialize<'de>>(

@@ -12,7 +12,9 @@ mod http;
 mod kube;
 mod load_balancer;
 mod mesh;
+mod mixer;
 mod proxy_config;
+mod rate_limit;
 mod reachability;
 mod resilience;
 mod security;
@@ -25,6 +27,7 @@ use std::fmt::Display;
 
 pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;
+pub(crate) use self::rate_limit::rate_limit_configuration;
 
 use crate::object::{Object, Spec};
 use crate::path::Path;
@@ -90,6 +93,9 @@ pub fn validate(object: &Object) -> Validation {
         Spec::Telemetry(spec) => telemetry::telemetry(spec, at, v),
         Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
         Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
+        Spec::RateLimitPolicy(spec) => rate_limit::rate_limit_policy(spec, at, v),
+        Spec::MemQuota(spec) => mixer::mem_quota(spec, at, v),
+        Spec::Quota(spec) => mixer::quota(spec, at, v),
         Spec::GatewayClass(spec) => gateway_api::gateway_class(spec, at, v),
         Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at, v),
         Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at, v),

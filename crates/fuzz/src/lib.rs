@@ -32,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proxy_protocol", proxy_protocol),
     ("yaml", yaml),
     ("certificate", certificate),
+    ("redis_reply", redis_reply),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -48,6 +49,16 @@ pub fn xds(data: &[u8]) {
     if let Ok(message) = meltemi_proto::decode::<ClusterLoadAssignment>(data) {
         let _ = meltemi_plan::load_assignment(&message);
     }
+}
+
+/// What a Redis says. More bytes never change a reply that was complete, or that was refused.
+pub fn redis_reply(data: &[u8]) {
+    let whole = meltemi_ratelimit::parse_reply(data);
+    if let Ok(Some((_, length))) = &whole {
+        assert!((1..=data.len()).contains(length), "a reply is some of the bytes");
+    }
+    let cut = meltemi_ratelimit::parse_reply(&data[..data.len() / 2]);
+    assert!(matches!(cut, Ok(None)) || cut == whole, "{cut:?} became {whole:?}");
 }
 
 /// A bootstrap document in JSON or YAML.
@@ -238,6 +249,7 @@ pub fn proxy_protocol(data: &[u8]) {
 pub fn yaml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = meltemi_config::parse_documents("fuzz.yaml", text);
+    let _ = meltemi_config::parse_rate_limit_configuration("fuzz.yaml", text);
 }
 
 /// A peer's certificate.

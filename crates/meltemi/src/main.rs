@@ -10,6 +10,7 @@ mod inspect;
 mod iptables;
 mod memory;
 mod proxy;
+mod ratelimit;
 mod support;
 mod up;
 
@@ -34,6 +35,7 @@ Examples:
   meltemi diff ./manifests ./manifests-new     # what a change does to every proxy
   meltemi discovery --configDir ./manifests    # the control plane alone, for any xDS client
   meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
+  meltemi ratelimit --config ./limits          # a rate limit server, for any Envoy
   source <(meltemi completion bash)
 
 Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
@@ -59,6 +61,8 @@ enum Command {
     /// Run a sidecar or gateway, or a proxy from an Envoy bootstrap
     #[command(version)]
     Proxy(Box<proxy::Arguments>),
+    /// Run a rate limit server, for limits that proxies share
+    Ratelimit(ratelimit::Arguments),
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
@@ -118,12 +122,16 @@ fn levels(text: &str) -> anyhow::Result<Levels> {
     if text.contains(':') { Ok(Levels::new(Level::INFO).with_list(text)?) } else { Ok(Levels::new(text.parse()?)) }
 }
 
+fn format(cli: &Cli) -> Format {
+    if cli.log_format == "json" { Format::Json } else { Format::Text }
+}
+
 fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<()> {
     let list = &arguments.log_output_level;
     let levels =
         if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
-    let json = arguments.log_as_json || cli.log_format == "json";
-    Logging::install(if json { Format::Json } else { Format::Text }, levels);
+    let format = if arguments.log_as_json { Format::Json } else { format(cli) };
+    Logging::install(format, levels);
     let options = arguments.clone().into_options()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))
@@ -139,6 +147,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Validate(arguments) => return inspect::validate(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
+        Command::Ratelimit(arguments) => {
+            Logging::install(format(cli), levels(&cli.log_level)?);
+            ratelimit::run(arguments)?;
+        }
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,

@@ -9,7 +9,9 @@ use crate::shared::Shared;
 use meltemi_config::Key;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
+use meltemi_config::mixer::{MemQuota, Quota};
 use meltemi_config::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::resilience::ResiliencePolicy;
 use meltemi_config::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use meltemi_config::wire::Str;
@@ -35,6 +37,9 @@ pub struct Update {
     /// `None`: the keys are no longer known.
     pub key_sets: Vec<(KeySource, Option<Str>)>,
     pub secrets: Changes<Secret>,
+    pub rate_limit_policies: Changes<RateLimitPolicy>,
+    pub mem_quotas: Changes<MemQuota>,
+    pub quotas: Changes<Quota>,
     pub resilience_policies: Changes<ResiliencePolicy>,
     /// Policies in the other spelling, which is a kind with names of its own.
     pub future_features: Changes<ResiliencePolicy>,
@@ -54,6 +59,9 @@ impl Update {
             && self.request_authentications.is_empty()
             && self.key_sets.is_empty()
             && self.secrets.is_empty()
+            && self.rate_limit_policies.is_empty()
+            && self.mem_quotas.is_empty()
+            && self.quotas.is_empty()
             && self.resilience_policies.is_empty()
             && self.future_features.is_empty()
     }
@@ -78,7 +86,7 @@ pub struct Change {
     pub destination_hosts: BTreeSet<Arc<str>>,
     /// Host names of the changed VirtualServices, before and after.
     pub route_hosts: BTreeSet<Arc<str>>,
-    /// Whom the changed AuthorizationPolicies and RequestAuthentications are for, before and after.
+    /// Whom the changed AuthorizationPolicies, RequestAuthentications and RateLimitPolicies are for, before and after.
     pub selections: BTreeSet<Selection>,
 }
 

@@ -1,10 +1,11 @@
-//! Which policies are for which workload: AuthorizationPolicy and RequestAuthentication.
+//! Which policies are for which workload: AuthorizationPolicy, RequestAuthentication and RateLimitPolicy.
 //!
 //! Owns selection, by labels or by reference to a Gateway, with the root namespace's policies for all namespaces. What a policy
 //! says is nothing to it. Looking up costs a walk over the policies of two namespaces.
 
 use crate::config::{ConfigRef, ObjectKey};
 use crate::labels::{Labels, selects};
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::security::{
     AuthorizationPolicy, LabelSelector, PeerAuthentication, PolicyTargetReference, RequestAuthentication,
 };
@@ -46,6 +47,11 @@ impl Selection {
             Subject::Gateways(references.iter().filter(own).map(|to| to.name.clone()).collect())
         };
         Self { namespace: namespace.clone(), subject }
+    }
+
+    /// For every workload of a namespace.
+    pub(crate) fn of_namespace(namespace: &Arc<str>) -> Self {
+        Self { namespace: namespace.clone(), subject: Subject::Labels(BTreeMap::new()) }
     }
 
     /// Whether the policy is for a workload; `root` is the root namespace.
@@ -98,6 +104,12 @@ macro_rules! selective {
 }
 
 selective!(AuthorizationPolicy, RequestAuthentication);
+
+impl Selective for RateLimitPolicy {
+    fn selection(namespace: &Arc<str>, spec: &Self) -> Selection {
+        Selection::new(namespace, spec.selector.as_ref(), &spec.target_refs.iter().collect::<Vec<_>>())
+    }
+}
 
 /// Objects of one kind per namespace, the oldest first.
 #[derive(Debug)]

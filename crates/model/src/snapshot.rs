@@ -18,6 +18,7 @@ use crate::key_set::{KeyFetch, KeySets};
 use crate::labels::{Labels, pairs, selects};
 use crate::node::Node;
 use crate::policy::ByNamespace;
+use crate::quota::QuotaIndex;
 use crate::resilience::{Resilience, ResilienceIndex};
 use crate::scope::SidecarScope;
 use crate::semantics;
@@ -29,6 +30,7 @@ use crate::virtual_service::VirtualServiceIndex;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
+use meltemi_config::rate_limit::RateLimitPolicy;
 use meltemi_config::resilience::ResiliencePolicy;
 use meltemi_config::security::{AuthorizationPolicy, RequestAuthentication};
 use meltemi_config::{Key, Kind};
@@ -88,6 +90,8 @@ pub struct Snapshot {
     pub authorization: Arc<ByNamespace<AuthorizationPolicy>>,
     pub request_authentication: Arc<ByNamespace<RequestAuthentication>>,
     pub key_sets: Arc<KeySets>,
+    pub rate_limits: Arc<ByNamespace<RateLimitPolicy>>,
+    pub quotas: Arc<QuotaIndex>,
     pub secrets: Arc<BTreeMap<ObjectKey, ConfigRef<Secret>>>,
     pub resilience: Arc<ResilienceIndex>,
     scopes: ScopeCache,
@@ -117,6 +121,8 @@ impl Snapshot {
             authorization: Arc::default(),
             request_authentication: Arc::default(),
             key_sets: Arc::default(),
+            rate_limits: Arc::default(),
+            quotas: Arc::default(),
             secrets: Arc::default(),
             resilience: Arc::default(),
             scopes: ScopeCache::default(),

@@ -25,6 +25,9 @@ pub fn update(yaml: &str) -> Update {
             Spec::RequestAuthentication(spec) => {
                 update.request_authentications.push((key, Some(Config::shared(meta, spec))));
             }
+            Spec::RateLimitPolicy(spec) => update.rate_limit_policies.push((key, Some(Config::shared(meta, spec)))),
+            Spec::MemQuota(spec) => update.mem_quotas.push((key, Some(Config::shared(meta, spec)))),
+            Spec::Quota(spec) => update.quotas.push((key, Some(Config::shared(meta, spec)))),
             Spec::ResiliencePolicy(spec) => update.resilience_policies.push((key, Some(Config::shared(meta, spec)))),
             other => panic!("{:?} is for the registry", other.kind()),
         }

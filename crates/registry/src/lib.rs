@@ -217,6 +217,9 @@ fn pass_on(key: &Key, object: Option<&Object>, update: &mut Update) -> bool {
         Kind::AuthorizationPolicy => pass!(AuthorizationPolicy, authorization_policies),
         Kind::RequestAuthentication => pass!(RequestAuthentication, request_authentications),
         Kind::Secret => pass!(Secret, secrets),
+        Kind::RateLimitPolicy => pass!(RateLimitPolicy, rate_limit_policies),
+        Kind::MemQuota => pass!(MemQuota, mem_quotas),
+        Kind::Quota => pass!(Quota, quotas),
         Kind::ResiliencePolicy => pass!(ResiliencePolicy, resilience_policies),
         Kind::FutureFeatures => {
             let spec = object.and_then(|object| match &object.spec {

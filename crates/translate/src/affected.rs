@@ -11,6 +11,9 @@ use meltemi_model::{Change, Node, Protocol, Resolution, ServiceKey, Snapshot, ho
 
 use crate::{names, type_urls};
 
+/// Kinds of which routes of gateways say what to count.
+const LIMITS: [Kind; 3] = [Kind::RateLimitPolicy, Kind::MemQuota, Kind::Quota];
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Affected {
     Nothing,
@@ -112,7 +115,7 @@ impl<'a> Seen<'a> {
         has(self.change, kind)
     }
 
-    /// Whether a changed AuthorizationPolicy or RequestAuthentication is, or was, one of the node's.
+    /// Whether a changed AuthorizationPolicy, RequestAuthentication or RateLimitPolicy is, or was, one of the node's.
     fn selected(&self) -> bool {
         if self.change.selections.is_empty() {
             return false;
@@ -169,7 +172,8 @@ impl<'a> Seen<'a> {
     fn routes(&self) -> Affected {
         let kinds = [Kind::DestinationRule, Kind::Gateway, Kind::ResiliencePolicy, Kind::FutureFeatures];
         let configured = self.rules || kinds.into_iter().any(|kind| self.has(kind));
-        whole(self.own && self.node.is_router() || !self.services.is_empty() || configured)
+        let limited = self.node.is_router() && LIMITS.into_iter().any(|kind| self.has(kind)) && self.selected();
+        whole(self.own && self.node.is_router() || limited || !self.services.is_empty() || configured)
     }
 
     /// Endpoints of a service changed that clients address one by one, on a port that is none of `except`.

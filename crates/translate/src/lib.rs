@@ -24,6 +24,7 @@ mod listener;
 pub mod names;
 mod nds;
 mod profile;
+mod rate_limit;
 mod route;
 mod secret;
 mod security;

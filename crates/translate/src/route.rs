@@ -24,9 +24,11 @@ use meltemi_proto::Any;
 use crate::dialect::Dialect;
 use crate::gateway;
 use crate::generator::Generator;
+use crate::rate_limit::RateLimits;
 use crate::view::View;
 
 pub(crate) use hosts::{alternative_hosts, full_hosts};
+pub(crate) use matching::header as header_matcher;
 pub use on_demand::VirtualHosts;
 pub(crate) use render::{configuration as route_configuration, inbound_route_configuration};
 pub(crate) use sidecar::unclaimed;
@@ -80,5 +82,6 @@ pub(crate) fn policy(view: &View<'_>) -> Arc<spec::Policy> {
         x_forwarded_host: view.profile.headers.x_forwarded_host,
         default_retry: view.profile.default_retry.clone(),
         proxyless: view.profile.dialect == Dialect::Grpc,
+        rate_limits: if view.node.is_router() { RateLimits::of(view) } else { RateLimits::default() },
     })
 }

@@ -1,4 +1,4 @@
-//! The security filters of what a proxy accepts: tokens and authorization.
+//! The security filters of what a proxy accepts: tokens, authorization and rate limits.
 //!
 //! Owns their order. A listener's input holds one [`Security`], of the policies that select its proxy and of nothing else.
 
@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 use meltemi_config::wire::Str;
 use meltemi_model::{Shared, Workload};
 use meltemi_proto::envoy::config::listener::v3::Filter;
+use meltemi_proto::envoy::config::route::v3::RateLimit;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
 use crate::authentication::Authentication;
 use crate::authorization::{Authorization, Authorizer};
+use crate::rate_limit::RateLimits;
 use crate::view::View;
 
 /// Nothing where connections leave: policies are about what a workload receives.
@@ -19,6 +21,7 @@ use crate::view::View;
 pub struct Security {
     authentication: Authentication,
     authorization: Authorization,
+    rate_limits: RateLimits,
 }
 
 impl Security {
@@ -30,13 +33,17 @@ impl Security {
 
     pub fn of(view: &View<'_>) -> Self {
         let workload = view.snapshot.workload(view.node);
-        Self { authentication: Authentication::of(view, &workload), authorization: authorization(view, &workload) }
+        Self {
+            authentication: Authentication::of(view, &workload),
+            authorization: authorization(view, &workload),
+            rate_limits: RateLimits::of(view),
+        }
     }
 
-    /// Clusters that the proxy itself sends to: external authorizers and servers of keys.
+    /// Clusters that the proxy itself sends to: external authorizers, servers of keys and of rate limits.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let authorizers = self.authorization.authorizers.iter().map(|authorizer| &authorizer.cluster);
-        authorizers.chain(self.authentication.clusters())
+        authorizers.chain(self.authentication.clusters()).chain(self.rate_limits.clusters())
     }
 
     /// Of a gRPC library that serves without a proxy.
@@ -48,9 +55,11 @@ impl Security {
         let mut http = self.authorization.external_http();
         http.extend(self.authentication.http_filter());
         http.extend(self.authorization.local_http());
+        // Who may not ask at all is not counted.
+        http.extend(self.rate_limits.filters());
         let mut tcp = self.authorization.external_tcp();
         tcp.extend(self.authorization.local_tcp());
-        SecurityFilters { http, tcp }
+        SecurityFilters { http, tcp, rate_limits: self.rate_limits.actions() }
     }
 }
 
@@ -59,6 +68,8 @@ impl Security {
 pub struct SecurityFilters {
     pub http: Vec<HttpFilter>,
     pub tcp: Vec<Filter>,
+    /// What virtual hosts say to the filters that limit.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 fn authorization(view: &View<'_>, workload: &Workload<'_>) -> Authorization {

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("translate", &["config", "matchers", "model", "proto"]),
     ("push", &["model", "proto", "telemetry", "translate", "xds"]),
     ("ca", &["proto", "telemetry", "tls"]),
+    ("ratelimit", &["config", "model", "proto", "telemetry"]),
     (
         "discovery",
         &[

@@ -2,7 +2,7 @@
 
 use super::de::{Context, Finding};
 use super::tree::{Entry, Node, Value};
-use crate::kind::{Kind, MELTEMI};
+use crate::kind::{Kind, MELTEMI, MIXER};
 use crate::problem::{Severity, nearest};
 
 /// Documents of one file, `List` items counted.
@@ -52,6 +52,9 @@ static NOT_YET: &[(&str, &str)] = &[
 static NO_EFFECT: &[(&str, &str)] =
     &[("gateway.networking.k8s.io", "UDPRoute"), ("gateway.networking.x-k8s.io", "XMesh")];
 
+/// Mixer's kinds that said for whom its other ones are.
+const BINDINGS: &[&str] = &["rule", "QuotaSpec", "QuotaSpecBinding"];
+
 /// The kind of a document that Meltemi reads. Reports why a document is refused or skipped.
 pub(super) fn kind_of(root: &Node, context: &Context) -> Option<Kind> {
     let report = |severity, line, path: &str, message: String, suggestion: Option<&str>| {
@@ -99,6 +102,11 @@ fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String
     }
     if NO_EFFECT.contains(&(group, name)) {
         return (Severity::Warning, format!("{name} of {api_version} has no effect, as in Istio; skipped"), None);
+    }
+    if group == MIXER && BINDINGS.contains(&name) {
+        let message =
+            format!("{name} was removed from Istio with Mixer; a memquota limits its namespace without it; skipped");
+        return (Severity::Warning, message, None);
     }
     let here = || Kind::all().filter(|k| k.info().group == group).map(Kind::as_str);
     if group.ends_with(".istio.io") || group == MELTEMI {

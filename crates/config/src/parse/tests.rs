@@ -493,3 +493,114 @@ fn a_resilience_policy_is_read_strictly() {
     let shown = problems(misspelt).join("");
     assert!(shown.contains("error") && shown.contains("ResiliencePolicy"), "{shown}");
 }
+
+#[test]
+fn a_rate_limit_policy_is_read_strictly() {
+    let policy = |spec: &str| {
+        let text =
+            format!("apiVersion: meltemi.io/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: a}}\nspec: {spec}");
+        problems(&text).join(" | ")
+    };
+    let rule = |rule: &str| policy(&format!("{{rules: [{{limit: {{requests: 5, unit: MINUTE}}, {rule}}}]}}"));
+    let limit = |limit: &str| policy(&format!("{{rules: [{{limit: {limit}}}]}}"));
+    assert_eq!(
+        rule(
+            "name: users, match: {paths: [/api/*], methods: [GET], hosts: ['*.example.com'], headers: {x: {prefix: v}}}, \
+             by: [{header: x-user}, {claim: '[realm][group]'}, {path: true}, {sourcePrincipal: true}, {remoteAddress: true}], \
+             scope: GLOBAL, provider: {address: 'ratelimit.infra:8081', failOpen: false, timeout: 50ms}, \
+             response: {status: 503, headers: {retry-after: '1'}}, dryRun: true"
+        ),
+        ""
+    );
+    assert_eq!(limit("{requests: 5, interval: 100ms, burst: 9}"), "");
+    for (shown, expected) in [
+        (policy("{rules: []}"), "spec.rules: without rules nothing is limited"),
+        (policy("{rules: [{}]}"), "spec.rules[0].limit: required"),
+        (policy("{rule: []}"), "did you mean `rules`?"),
+        (limit("{requests: 5}"), "spec.rules[0].limit: needs one of unit and interval"),
+        (limit("{requests: 5, unit: MINUTE, interval: 1s}"), "needs one of unit and interval"),
+        (limit("{requests: 5, interval: 49ms}"), "spec.rules[0].limit.interval: must be at least 50ms"),
+        (limit("{requests: 0, unit: MINUTE}"), "spec.rules[0].limit.requests: must be at least 1"),
+        (limit("{requests: 5, unit: FORTNIGHT}"), "spec.rules[0].limit.unit"),
+        (limit("{requests: 5, unit: DAY, burst: 4}"), "spec.rules[0].limit.burst: must be no less"),
+        (rule("by: [{header: a, path: true}]"), "spec.rules[0].by[0]: needs exactly one source"),
+        (rule("by: [{}]"), "spec.rules[0].by[0]: needs exactly one source"),
+        (rule("by: [{path: true}, {path: true}]"), "spec.rules[0].by[1]: is there already"),
+        (rule("by: [{claim: '[a'}]"), "spec.rules[0].by[0].claim: is no claim"),
+        (rule("by: [{sourceNamespace: true}]"), "sourceNamespace"),
+        (rule("scope: GLOBAL"), "spec.rules[0].provider: scope GLOBAL needs a provider"),
+        (rule("provider: {address: 'a:1'}"), "spec.rules[0].provider: only of scope GLOBAL"),
+        (rule("scope: GLOBAL, provider: {address: a}"), "spec.rules[0].provider.address"),
+        (rule("match: {}"), "spec.rules[0].match: is empty"),
+        (rule("match: {paths: [/a/*/b]}"), "spec.rules[0].match.paths[0]"),
+        (rule("response: {status: 200}"), "spec.rules[0].response.status: 200 is no status of an error"),
+        (rule("name: '7'"), "spec.rules[0].name: must not be a number"),
+    ] {
+        assert!(shown.contains(expected), "{shown}\n  expected {expected}");
+    }
+}
+
+const MIXER_QUOTAS: &str = "
+apiVersion: config.istio.io/v1alpha2
+kind: memquota
+metadata: {name: handler, namespace: shop}
+spec:
+  quotas:
+  - name: requestcount.quota
+    maxAmount: 1000
+    validDuration: 1s
+    overrides:
+    - dimensions: {destination: ratings}
+      maxAmount: 100
+---
+apiVersion: config.istio.io/v1alpha2
+kind: quota
+metadata: {name: requestcount, namespace: shop}
+spec:
+  dimensions:
+    source: source.labels[\"app\"] | \"unknown\"
+    destination: destination.labels[\"app\"] | \"unknown\"
+---
+apiVersion: config.istio.io/v1alpha2
+kind: QuotaSpecBinding
+metadata: {name: requestcount, namespace: shop}
+spec: {quotaSpecs: [{name: requestcount}]}
+";
+
+#[test]
+fn quotas_of_mixer_are_limits_and_it_is_said_what_became_of_them() {
+    let shown = problems(MIXER_QUOTAS);
+    let expected = [
+        "f:5: warning: memquota shop/handler: spec: memquota was removed from Istio with Mixer",
+        "f:19: warning: quota shop/requestcount: spec.dimensions.source: requests are counted by the identity",
+        "f:23: warning: kind: QuotaSpecBinding was removed from Istio with Mixer",
+    ];
+    assert_eq!(shown.len(), expected.len(), "{shown:?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+    let wrong = problems(&MIXER_QUOTAS.replace("maxAmount: 100\n", "maxAmount: 0\n      validDuration: 10ms\n"));
+    assert!(wrong.iter().any(|one| one.contains("overrides[0].maxAmount: must be between 1")), "{wrong:?}");
+    assert!(wrong.iter().any(|one| one.contains("overrides[0].validDuration: must be at least 50ms")), "{wrong:?}");
+}
+
+#[test]
+fn dimensions_of_mixer_are_keys_or_labels() {
+    use crate::mixer::{Dimension, dimension};
+    use crate::rate_limit::RateLimitKey;
+    let key = |key| Some(Dimension::Key(key));
+    let none = RateLimitKey::default;
+    for (expression, expected) in [
+        ("destination.labels[\"app\"] | \"unknown\"", Some(Dimension::Workload("app".into()))),
+        ("request.headers[\"x-user\"]", key(RateLimitKey { header: "x-user".into(), ..none() })),
+        ("request.auth.claims[\"sub\"] | \"\"", key(RateLimitKey { claim: "sub".into(), ..none() })),
+        ("request.path | \"/\"", key(RateLimitKey { path: true, ..none() })),
+        ("source.ip", key(RateLimitKey { remote_address: true, ..none() })),
+        ("source.workload.name", key(RateLimitKey { source_principal: true, ..none() })),
+        ("destination.service", None),
+        ("request.headers[x]", None),
+        ("\"constant\"", None),
+    ] {
+        assert_eq!(dimension(expression), expected, "{expression}");
+    }
+}

@@ -132,7 +132,7 @@ pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<V
 pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
     let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
-    let own = [Kind::Secret, Kind::ResiliencePolicy];
+    let own = [Kind::Secret, Kind::ResiliencePolicy, Kind::RateLimitPolicy];
     let wanted = |object: &&Object| {
         let kind = object.kind();
         all || kind.is_istio() || kind.info().group == gateway_api::GROUP || own.contains(&kind)

@@ -262,6 +262,8 @@ fn the_policies_that_a_request_is_held_against_are_named() {
         policy("AuthorizationPolicy", "no-writes", "action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]"),
         policy("AuthorizationPolicy", "other", "selector: {matchLabels: {app: nobody}}, rules: [{}]"),
         policy("RequestAuthentication", "jwt", "jwtRules: [{issuer: i}]"),
+        policy("RateLimitPolicy", "api", "rules: [{limit: {requests: 5, unit: SECOND}}]")
+            .replace("security.istio.io/v1", "meltemi.io/v1alpha1"),
     ];
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     let files =
@@ -269,6 +271,9 @@ fn the_policies_that_a_request_is_held_against_are_named() {
     let mesh = Mesh::read(&files, None).unwrap();
     let report = ask(&mesh, "frontend", |_| {});
     let fact = |report: &Report| report.upstreams[0].facts.iter().find(|(name, _)| *name == "policies").cloned();
-    assert_eq!(fact(&report).unwrap().1, "tokens of shop/jwt, DENY shop/no-writes, ALLOW shop/readers");
+    assert_eq!(
+        fact(&report).unwrap().1,
+        "tokens of shop/jwt, DENY shop/no-writes, ALLOW shop/readers, limits of shop/api"
+    );
     assert_eq!(fact(&ask(&shop(), "frontend", |_| {})), None);
 }

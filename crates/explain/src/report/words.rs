@@ -32,7 +32,7 @@ pub(super) fn request(request: &Request) -> String {
 }
 
 /// The policies that a workload holds what it receives against, in the order in which they are evaluated:
-/// `DENY shop/no-writes, ALLOW shop/readers (dry run)`. `None` where there are none.
+/// `DENY shop/no-writes, ALLOW shop/readers (dry run), limits of shop/api`. `None` where there are none.
 pub(super) fn policies(snapshot: &Snapshot, workload: &Workload<'_>) -> Option<String> {
     use AuthorizationAction::{Allow, Audit, Custom, Deny};
     let authorization = snapshot.authorization_policies(workload);
@@ -47,6 +47,7 @@ pub(super) fn policies(snapshot: &Snapshot, workload: &Workload<'_>) -> Option<S
     let mut names: Vec<String> = with(Custom).collect();
     names.extend(tokens.iter().map(|policy| format!("tokens of {}", policy.key())));
     names.extend([Audit, Deny, Allow].into_iter().flat_map(with));
+    names.extend(snapshot.rate_limit_policies(workload).iter().map(|policy| format!("limits of {}", policy.key())));
     (!names.is_empty()).then(|| names.join(", "))
 }
 

@@ -203,6 +203,11 @@ pub fn start_own_gateway(discovery: SocketAddr, dir: &Path) -> Process {
     start_gateway(Gateway::Ours, discovery, dir).expect("our proxy is always there")
 }
 
+/// A real Envoy as the gateway, or the reason why there is none.
+pub fn start_envoy_gateway(discovery: SocketAddr, dir: &Path) -> Result<Process, String> {
+    start_gateway(Gateway::Envoy("DELTA_GRPC"), discovery, dir)
+}
+
 /// Asks until the answer satisfies, since configuration takes a moment.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> Result<(), String>) {
     let end = Instant::now() + DEADLINE;

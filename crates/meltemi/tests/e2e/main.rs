@@ -28,6 +28,7 @@ mod observability;
 mod on_demand;
 mod policies;
 mod proxy_protocol;
+mod ratelimit;
 mod registration;
 mod resilience;
 mod retries;

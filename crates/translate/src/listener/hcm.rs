@@ -7,6 +7,7 @@ use meltemi_proto::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, Http3ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
     http1_protocol_options,
 };
+use meltemi_proto::envoy::config::route::v3::RateLimit;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
     SetCurrentClientCertDetails, UpgradeConfig,
@@ -49,6 +50,13 @@ pub fn build(http: &Http, profile: &Profile, class: Class, security: &[HttpFilte
     set_server_header(&mut manager, profile, class);
     set_client_certificate(&mut manager, profile, class);
     manager
+}
+
+/// Says to the filters that limit what to count, where the routes are the manager's own; others say it themselves.
+pub fn limit(manager: &mut HttpConnectionManager, rate_limits: &[RateLimit]) {
+    if let Some(RouteSpecifier::RouteConfig(routes)) = &mut manager.route_specifier {
+        routes.virtual_hosts.iter_mut().for_each(|host| host.rate_limits = rate_limits.to_vec());
+    }
 }
 
 /// Makes the manager of an HTTPS server that of its counterpart over QUIC.

@@ -104,6 +104,7 @@ impl Parts<'_> {
         match &spec.terminal {
             Terminal::Http(http) => {
                 let mut manager = hcm::build(http, self.profile, self.class, &self.security.http);
+                hcm::limit(&mut manager, &self.security.rate_limits);
                 if self.quic {
                     hcm::serve_http3(&mut manager);
                 }

@@ -87,7 +87,7 @@ pub fn string_matcher(value: &StringMatch) -> Option<StringMatcher> {
     pattern(value)
 }
 
-fn header(name: &str, value: &StringMatch) -> HeaderMatcher {
+pub fn header(name: &str, value: &StringMatch) -> HeaderMatcher {
     let specifier = pattern(value).map_or(HeaderMatchSpecifier::PresentMatch(true), HeaderMatchSpecifier::StringMatch);
     HeaderMatcher { name: name.into(), header_match_specifier: Some(specifier), ..HeaderMatcher::default() }
 }

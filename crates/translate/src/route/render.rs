@@ -68,6 +68,7 @@ fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
         require_tls: if host.require_tls { TlsRequirementType::All } else { TlsRequirementType::None } as i32,
         include_request_attempt_count: policy.attempt_count,
         typed_per_filter_config: host.session.iter().map(rule::session).collect(),
+        rate_limits: policy.rate_limits.actions(),
         ..VirtualHost::default()
     }
 }

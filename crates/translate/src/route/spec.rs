@@ -10,6 +10,8 @@ use std::time::Duration;
 use meltemi_config::networking::{HttpRetry, VirtualService};
 use meltemi_model::{ConfigRef, PersistentSession, Resilience};
 
+use crate::rate_limit::RateLimits;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
     pub name: Arc<str>,
@@ -46,6 +48,8 @@ pub struct Policy {
     pub default_retry: Option<HttpRetry>,
     /// gRPC libraries know `max_stream_duration` and not `max_grpc_timeout`.
     pub proxyless: bool,
+    /// Of requests that a gateway accepts.
+    pub rate_limits: RateLimits,
 }
 
 /// What becomes of a host that no virtual host names.

@@ -5,6 +5,8 @@
   peers.py grpc-xds-server PORT METHOD... serves on PORT as xDS says, calls itself, and prints the code of each call, as JSON
   peers.py ads-server PORT FILE           serves the resources of FILE (a JSON list of messages with "@type") by ADS, delta and
                                           state of the world, again whenever FILE changes; prints each ACK and NACK
+  peers.py ratelimit-client TARGET FILE   asks a rate limit server each request of FILE (a JSON list of RateLimitRequests) and
+                                          prints the answers, as a JSON list
 """
 import collections
 import importlib
@@ -189,11 +191,23 @@ def ads_server(port, file):
     server.wait_for_termination()
 
 
+def ratelimit_client(target, file):
+    from google.protobuf import json_format
+    from envoy.service.ratelimit.v3 import rls_pb2, rls_pb2_grpc
+
+    service = rls_pb2_grpc.RateLimitServiceStub(grpc.insecure_channel(target))
+    with open(file) as requests:
+        parsed = [json_format.ParseDict(one, rls_pb2.RateLimitRequest()) for one in json.load(requests)]
+    answers = [service.ShouldRateLimit(one, timeout=20, wait_for_ready=True) for one in parsed]
+    print(json.dumps([json_format.MessageToDict(one) for one in answers]))
+
+
 if __name__ == "__main__":
     roles = {
         "grpc-server": grpc_server,
         "grpc-xds-server": grpc_xds_server,
         "grpc-client": grpc_client,
         "ads-server": ads_server,
+        "ratelimit-client": ratelimit_client,
     }
     roles[sys.argv[1]](*sys.argv[2:])
