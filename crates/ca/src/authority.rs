@@ -116,8 +116,8 @@ struct InForce {
 struct State {
     source: Source,
     rotation: Rotation,
-    /// The roots of ours that are in the files.
-    kept: Vec<CaCertificate>,
+    /// Of the files that we keep: the roots of ours in them, and the one whose key is there.
+    kept: (Vec<CaCertificate>, CaCertificate),
     /// When a self-signed root is next looked at.
     next_check: SystemTime,
     refused: Option<String>,
@@ -194,7 +194,8 @@ impl Authority {
 
     fn start(source: Source, rotation: Rotation, options: AuthorityOptions, now: SystemTime) -> Self {
         let in_force = ArcSwap::from_pointee(InForce::of(&rotation));
-        let kept = rotation.trusted().iter().map(|trusted| trusted.root.clone()).collect();
+        let roots = rotation.trusted().iter().map(|trusted| trusted.root.clone()).collect();
+        let kept = (roots, rotation.signer().certificate().clone());
         let state = State { source, rotation, kept, next_check: now + options.root_check_interval, refused: None };
         let (generation, reloads) = (watch::Sender::new(0), ReloadCounters::default());
         Self { options, in_force, state: Mutex::new(state), generation, reloads }
@@ -356,16 +357,17 @@ impl State {
     /// others added to the roots stays.
     fn keep(&mut self) -> Result<(), AuthorityError> {
         let Source::Kept(kept) = &self.source else { return Ok(()) };
-        let in_force: Vec<CaCertificate> = self.rotation.trusted().iter().map(|trusted| trusted.root.clone()).collect();
         let (signer, next) = (self.rotation.signer(), self.rotation.next());
+        let roots = self.rotation.trusted().iter().map(|trusted| trusted.root.clone());
+        let in_force = (roots.collect::<Vec<_>>(), signer.certificate().clone());
         if in_force == self.kept && next.is_none() {
             return Ok(());
         }
         let Some((roots, key)) = kept.read()? else { return Ok(()) };
-        if in_force != self.kept {
+        if in_force.0 != self.kept.0 {
             let found = CaCertificate::all("roots", &roots)?;
-            let added = found.iter().filter(|root| !self.kept.contains(root) && !in_force.contains(root));
-            kept.write_roots(&bundle(in_force.iter().chain(added)))?;
+            let added = found.iter().filter(|root| !self.kept.0.contains(root) && !in_force.0.contains(root));
+            kept.write_roots(&bundle(in_force.0.iter().chain(added)))?;
         }
         if public_key(&key)? != signer.certificate().public_key() {
             kept.write_next(&signer.key_pem())?;

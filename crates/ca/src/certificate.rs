@@ -74,6 +74,7 @@ impl CaCertificate {
         &self.pem
     }
 
+    #[cfg(test)]
     pub(crate) fn der(&self) -> &[u8] {
         &self.der
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::options::Options;
 use crate::stats::Stats;
-use crate::{State, mesh};
+use crate::{State, authority, mesh};
 
 /// How often the MeshConfig file is looked at.
 const MESH_POLL: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ pub(crate) struct Follower {
 struct Batch {
     store: Option<(Arc<ConfigSet>, ChangeSet)>,
     mesh: Option<Shared<MeshConfig>>,
+    /// The roots by which proxies verify each other are others.
+    roots: bool,
 }
 
 impl Batch {
@@ -45,6 +47,7 @@ impl Batch {
         if later.mesh.is_some() {
             self.mesh = later.mesh;
         }
+        self.roots |= later.roots;
     }
 }
 
@@ -112,6 +115,11 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
         snapshot = next;
         change.merge(&part);
     }
+    if batch.mesh.is_some() {
+        state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
+    }
+    // Whatever else does not differ is not sent again.
+    change.full |= batch.roots;
     state.stats.push.initialised(begun.elapsed());
     if let Some((set, _)) = &batch.store {
         state.config.store(set.clone());
@@ -141,6 +149,7 @@ async fn watch_sources(
     if !missed.is_empty() && sender.send(of_store(&mesh, changes.seen().clone(), missed)).await.is_err() {
         return;
     }
+    let mut roots = state.options.authority.subscribe();
     let mut poll = tokio::time::interval(MESH_POLL);
     loop {
         let batch = tokio::select! {
@@ -153,9 +162,11 @@ async fn watch_sources(
                 None => std::future::pending().await,
             },
             _ = poll.tick(), if mesh.has_file() => match mesh.look() {
-                Some(mesh) => Batch { mesh: Some(mesh), store: None },
+                Some(mesh) => Batch { mesh: Some(mesh), ..Batch::default() },
                 None => continue,
             },
+            // The sender is in the authority that we hold.
+            _ = roots.changed() => Batch { roots: true, ..Batch::default() },
         };
         if sender.send(batch).await.is_err() {
             return;
@@ -164,7 +175,7 @@ async fn watch_sources(
 }
 
 fn of_store(mesh: &mesh::Watch, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
-    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)) }
+    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), roots: false }
 }
 
 /// Logs what comes to be wrong with the documents, each problem once.

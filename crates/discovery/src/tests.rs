@@ -93,7 +93,7 @@ impl Mesh {
             secure: any,
             http: any,
             monitoring: any,
-            tokens: Some((tokens.public_pem().to_owned(), "test".to_owned())),
+            tokens: Some(Tokens::of_key(tokens.public_pem(), "test")),
             ..Options::new(authority.clone())
         };
         change(&mut options);

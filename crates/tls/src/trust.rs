@@ -373,3 +373,6 @@ impl ClientCertVerifier for ClientVerifier {
         signature_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

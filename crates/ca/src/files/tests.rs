@@ -2,7 +2,7 @@ use super::*;
 use crate::certificate::CaCertificate;
 use crate::testing::options;
 use crate::{Authority, AuthorityOptions};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 #[test]
 fn a_file_without_end_is_not_read_to_its_end() {
@@ -31,10 +31,10 @@ fn a_folder_that_was_left_half_written_is_written_again() {
 
 /// Runs openssl in a folder; false where there is none.
 fn openssl(dir: &Path, arguments: &str) -> bool {
-    let status = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).stderr(Stdio::null()).status();
-    match status {
-        Ok(status) => {
-            assert!(status.success(), "openssl {arguments}");
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output();
+    match output {
+        Ok(output) => {
+            assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
             true
         }
         Err(_) => {
@@ -60,7 +60,9 @@ fn authorities_made_by_openssl_are_taken_with_keys_of_every_form() {
         if !run("ecparam -name prime256v1 -genkey -noout -out root.key") {
             return;
         }
-        run(&format!("req -x509 -new -key root.key -days 30 -out root-cert.pem {subject}root"));
+        run(&format!(
+            "req -x509 -new -key root.key -days 30 -addext keyUsage=keyCertSign,cRLSign -out root-cert.pem {subject}root"
+        ));
         run(key);
         run(&format!("req -new -key ca-key.pem -out ca.csr {subject}intermediate"));
         run(
