@@ -13,7 +13,7 @@ use crate::upstream::{ControlPlane, ControlPlaneError};
 use meltemi_base::Backoff;
 use meltemi_proto::istio::v1::auth::IstioCertificateRequest;
 use meltemi_proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
-use meltemi_tls::{CertError, CertSlot, Identity, TrustAnchors, TrustSlot};
+use meltemi_tls::{CertError, CertSlot, Identity, TrustSlot};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,7 +137,9 @@ impl IdentityKeeper {
             validity_duration: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
             metadata: None,
         };
-        let channel = self.control_plane.authority_channel(self.subscribe().borrow().as_deref()).await?;
+        // Cloned, for as long as it is borrowed nobody can replace it.
+        let secret = self.current.borrow().clone();
+        let channel = self.control_plane.authority_channel(secret.as_deref()).await?;
         let request = self.control_plane.authorize(tonic::Request::new(request))?;
         let response = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
         let mut chain = response.map_err(|e| IdentityError::Authority(e.message().to_owned()))?.into_inner().cert_chain;

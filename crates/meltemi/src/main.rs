@@ -9,6 +9,7 @@ mod inspect;
 mod iptables;
 mod memory;
 mod proxy;
+mod seclusion;
 mod support;
 mod up;
 
@@ -121,6 +122,7 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
         if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
     let json = arguments.log_as_json || cli.log_format == "json";
     Logging::install(if json { Format::Json } else { Format::Text }, levels);
+    seclusion::begin();
     let options = arguments.clone().into_options()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))

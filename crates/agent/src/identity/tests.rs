@@ -170,14 +170,15 @@ fn a_mounted_revocation_list_is_used_unless_discovery_pushes_one() {
         params.signed_by(&ca.0).unwrap().pem().unwrap()
     };
     let file = folder.path().join("crl.pem");
-    std::fs::write(&file, list(1)).unwrap();
+    let (mounted, pushed) = (list(1), list(2));
+    std::fs::write(&file, &mounted).unwrap();
     let keeper = keeper(&[("MELTEMI_CRL_FILE", file.to_str().unwrap())], CertificateSource::Authority);
     let (chain, key) = ca.issue(ID);
     keeper.install(chain, key, ca.pem()).unwrap();
     let in_force = || keeper.subscribe().borrow().clone().unwrap().bundle.crl_pem.clone();
-    assert_eq!(in_force(), list(1));
-    keeper.adopt(TrustBundle { roots_pem: ca.pem(), crl_pem: list(2) }).unwrap();
-    assert_eq!(in_force(), list(2));
+    assert_eq!(in_force(), mounted);
+    keeper.adopt(TrustBundle { roots_pem: ca.pem(), crl_pem: pushed.clone() }).unwrap();
+    assert_eq!(in_force(), pushed);
 }
 
 #[test]
