@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
 use crate::mesh;
+use crate::tokens::Fetcher;
 
 mod authority;
 mod unused;
@@ -81,8 +82,8 @@ pub struct Args {
     pub tls_key_file: Option<PathBuf>,
     #[command(flatten)]
     pub authority: AuthorityArgs,
-    /// Issuer of service account tokens to accept
-    #[arg(long = "tokenIssuer", env = "TOKEN_ISSUER", requires = "token_keys")]
+    /// Issuer of service account tokens to accept; without a file of its keys it is asked for them (OpenID Connect)
+    #[arg(long = "tokenIssuer", env = "TOKEN_ISSUER")]
     pub token_issuer: Option<String>,
     /// File with the public key of that issuer
     #[arg(long = "tokenKeyFile", env = "TOKEN_KEY_FILE", requires = "token_issuer", group = "token_keys")]
@@ -90,6 +91,14 @@ pub struct Args {
     /// File with the key set (JWKS) of that issuer, such as a cluster has at /openid/v1/jwks; it is followed
     #[arg(long = "tokenKeySetFile", env = "TOKEN_KEY_SET_FILE", requires = "token_issuer", group = "token_keys")]
     pub token_key_set_file: Option<PathBuf>,
+    /// File with the roots that vouch for that issuer's HTTPS [default: the system's]
+    #[arg(
+        long = "tokenIssuerCACertFile",
+        env = "TOKEN_ISSUER_CA_CERT_FILE",
+        requires = "token_issuer",
+        conflicts_with = "token_keys"
+    )]
+    pub token_issuer_ca_cert_file: Option<PathBuf>,
     /// Audiences for one of which tokens must be meant
     #[arg(long = "tokenAudiences", env = "TOKEN_AUDIENCES", default_value = meltemi_ca::TOKEN_AUDIENCE, value_delimiter = ',')]
     pub token_audiences: Vec<String>,
@@ -207,6 +216,8 @@ pub enum TokenKeys {
     Pem(String),
     /// A JSON Web Key Set in a file, which is followed.
     SetFile(PathBuf),
+    /// Those that the issuer publishes.
+    Issuer(Fetcher),
 }
 
 impl Tokens {
@@ -223,6 +234,7 @@ impl Tokens {
                 let text = String::from_utf8(read(file)?)?;
                 TokenVerifier::from_jwks(&text, &self.issuer).with_context(|| file.display().to_string())?
             }
+            TokenKeys::Issuer(_) => TokenVerifier::without_keys(&self.issuer),
         };
         Ok(verifier.with_audiences(self.audiences.clone()))
     }
@@ -305,11 +317,15 @@ impl Args {
         let authority = Arc::new(self.authority.open(owner)?);
         let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
         let keys = match (&self.token_key_file, self.token_key_set_file) {
-            (Some(file), _) => Some(key(file)?),
-            (None, file) => file.map(TokenKeys::SetFile),
+            (Some(file), _) => key(file)?,
+            (None, Some(file)) => TokenKeys::SetFile(file),
+            (None, None) => {
+                let roots = self.token_issuer_ca_cert_file.as_deref().map(read).transpose()?;
+                TokenKeys::Issuer(Fetcher::new(roots).context("--tokenIssuerCACertFile")?)
+            }
         };
-        let tokens = keys.zip(self.token_issuer);
-        let tokens = tokens.map(|(keys, issuer)| Tokens { issuer, audiences: self.token_audiences, keys });
+        let tokens = self.token_issuer.filter(|issuer| !issuer.is_empty());
+        let tokens = tokens.map(|issuer| Tokens { issuer, audiences: self.token_audiences, keys });
         // What is wrong with them is said now.
         if let Some(tokens @ Tokens { keys: TokenKeys::SetFile(file), .. }) = &tokens {
             tokens.verifier().with_context(|| format!("--tokenKeySetFile {}", file.display()))?;
