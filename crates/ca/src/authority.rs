@@ -257,9 +257,10 @@ impl Authority {
         Ok(Some(next))
     }
 
-    /// Whether a self-signed root is near its end and none follows it yet.
+    /// Whether a self-signed root is near its end, and no change of roots is under way.
     fn is_due(&self, state: &State, now: SystemTime) -> bool {
-        if self.options.root_check_interval.is_zero() || now < state.next_check || state.rotation.next().is_some() {
+        let checked = !self.options.root_check_interval.is_zero() && now >= state.next_check;
+        if !checked || state.rotation.stage() != Stage::Single {
             return false;
         }
         let root = state.rotation.signer().certificate();

@@ -10,7 +10,7 @@ const ALLOWED: &str = "MELTEMI_DUMPABLE";
 /// files.
 pub fn begin() {
     if std::env::var_os(ALLOWED).is_some_and(|value| value == "1") {
-        tracing::warn!("{ALLOWED}=1: core files and debuggers see the keys of this process");
+        tracing::info!("{ALLOWED}=1: core files and debuggers see the keys of this process");
         return;
     }
     let limited = setrlimit(Resource::RLIMIT_CORE, 0, 0);

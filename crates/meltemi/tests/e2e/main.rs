@@ -27,6 +27,7 @@ mod proxy_protocol;
 mod registration;
 mod resilience;
 mod retries;
+mod root_rotation;
 mod rotation;
 mod spelling;
 mod static_proxy;
