@@ -50,3 +50,6 @@ fn text(source: Option<DataSource>) -> Result<String, String> {
         _ => Err("only inline sources are taken".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

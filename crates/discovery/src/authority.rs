@@ -8,6 +8,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -42,9 +43,11 @@ pub(crate) async fn run(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
+        let pushed = *authority.subscribe().borrow() == state.roots_pushed.load(Ordering::Acquire);
         let progress = match stage {
-            Stage::Distributing => progress(&state.pusher.clients()),
-            Stage::Single | Stage::Signing => Progress { connected: 1, holding: 0 },
+            Stage::Distributing if pushed => progress(&state.pusher.clients()),
+            // Answers are to what was before.
+            _ => Progress { connected: 1, holding: 0 },
         };
         let error = authority.look(SystemTime::now(), progress).err().map(|error| error.to_string());
         if let Some(error) = error.filter(|error| *error != told) {

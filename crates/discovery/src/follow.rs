@@ -1,6 +1,7 @@
 //! From what the store says to what the pusher sends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -30,8 +31,8 @@ pub(crate) struct Follower {
 struct Batch {
     store: Option<(Arc<ConfigSet>, ChangeSet)>,
     mesh: Option<Shared<MeshConfig>>,
-    /// The roots by which proxies verify each other are others.
-    roots: bool,
+    /// The roots by which proxies verify each other are others: those of this generation of the authority.
+    roots: Option<u64>,
 }
 
 impl Batch {
@@ -47,7 +48,7 @@ impl Batch {
         if later.mesh.is_some() {
             self.mesh = later.mesh;
         }
-        self.roots |= later.roots;
+        self.roots = later.roots.or(self.roots);
     }
 }
 
@@ -119,7 +120,7 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
         state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
     }
     // Whatever else does not differ is not sent again.
-    change.full |= batch.roots;
+    change.full |= batch.roots.is_some();
     state.stats.push.initialised(begun.elapsed());
     if let Some((set, _)) = &batch.store {
         state.config.store(set.clone());
@@ -135,6 +136,9 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
     );
     state.stats.triggered(&change);
     state.pusher.push(Arc::new(snapshot), change, since);
+    if let Some(generation) = batch.roots {
+        state.roots_pushed.store(generation, Ordering::Release);
+    }
 }
 
 async fn watch_sources(
@@ -150,6 +154,9 @@ async fn watch_sources(
         return;
     }
     let mut roots = state.options.authority.subscribe();
+    if *roots.borrow() > state.roots_pushed.load(Ordering::Acquire) {
+        roots.mark_changed();
+    }
     let mut poll = tokio::time::interval(MESH_POLL);
     loop {
         let batch = tokio::select! {
@@ -166,7 +173,7 @@ async fn watch_sources(
                 None => continue,
             },
             // The sender is in the authority that we hold.
-            _ = roots.changed() => Batch { roots: true, ..Batch::default() },
+            _ = roots.changed() => Batch { roots: Some(*roots.borrow_and_update()), ..Batch::default() },
         };
         if sender.send(batch).await.is_err() {
             return;
@@ -175,7 +182,7 @@ async fn watch_sources(
 }
 
 fn of_store(mesh: &mesh::Watch, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
-    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), roots: false }
+    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), roots: None }
 }
 
 /// Logs what comes to be wrong with the documents, each problem once.

@@ -23,6 +23,7 @@ mod tests;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -55,6 +56,8 @@ pub(crate) struct State {
     /// Checks tokens by keys that may change, if any are taken.
     pub tokens: Option<Arc<TokenVerifier>>,
     pub registrations: Arc<Registrations>,
+    /// The generation of the authority whose roots have been given to every connection.
+    pub roots_pushed: AtomicU64,
     /// Of the identities that are issued and taken.
     pub trust_domain: TrustDomain,
     pub options: Options,
@@ -118,6 +121,7 @@ impl Discovery {
             authenticator,
             tokens,
             registrations,
+            roots_pushed: AtomicU64::new(*options.authority.subscribe().borrow()),
             trust_domain,
             options,
         };
