@@ -5,6 +5,7 @@
 
 use crate::certificate::{CaCertificate, bundle, strong_key};
 use crate::files::{Kept, Plugged};
+use crate::revocation::Revocations;
 use crate::root;
 use crate::rotation::{Held, Pace, Progress, Rotation, Stage};
 use crate::signer::{Material, SharedSigner, Signer, uri};
@@ -348,7 +349,7 @@ impl Authority {
 impl InForce {
     fn of(rotation: &Rotation) -> Self {
         let roots = rotation.roots();
-        let bundle = TrustBundle { roots: bundle(&roots).into(), crl: rotation.crl().clone() };
+        let bundle = TrustBundle { roots: bundle(&roots).into(), crl: rotation.revocations().pem() };
         Self { signer: rotation.signer().clone(), roots, bundle: Arc::new(bundle) }
     }
 }
@@ -412,10 +413,11 @@ fn held(
     let roots = CaCertificate::all("roots", &material.roots)?;
     // Roots that have ended verify nothing and only lengthen the bundle.
     let roots: Vec<CaCertificate> = roots.into_iter().filter(|root| root.not_after > now).collect();
-    if !material.crl.trim().is_empty() {
-        TrustAnchors::from_pem(bundle(&roots).as_bytes(), material.crl.as_bytes())?;
-    }
-    Ok(Held { signer: Arc::new(signer), roots, crl: material.crl.trim().into() })
+    let revocations = Revocations::from_pem(&material.crl, now)?;
+    revocations.cover(&signer)?;
+    // As verifiers will read both.
+    TrustAnchors::from_pem(bundle(&roots).as_bytes(), material.crl.as_bytes())?;
+    Ok(Held { signer: Arc::new(signer), roots, revocations })
 }
 
 /// The public key of a request whose own signature is right; nothing else of it is looked at.
@@ -423,15 +425,14 @@ fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
     if csr.len() > MAX_REQUEST_BYTES {
         return Err(AuthorityError::Request(format!("more than {MAX_REQUEST_BYTES} bytes")));
     }
-    let wrong = |e: rcgen::Error| AuthorityError::Request(e.to_string());
-    CertificateSigningRequestParams::from_pem(csr).map_err(wrong)?;
-    let (_, block) =
-        x509_parser::pem::parse_x509_pem(csr.as_bytes()).map_err(|e| AuthorityError::Request(e.to_string()))?;
-    let (_, request) =
-        X509CertificationRequest::from_der(&block.contents).map_err(|e| AuthorityError::Request(e.to_string()))?;
+    let wrong = |e: &dyn std::fmt::Display| AuthorityError::Request(e.to_string());
+    let (_, block) = x509_parser::pem::parse_x509_pem(csr.as_bytes()).map_err(|e| wrong(&e))?;
+    // Its signature, over the very bytes that the key is taken from.
+    CertificateSigningRequestParams::from_der(&block.contents.as_slice().into()).map_err(|e| wrong(&e))?;
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| wrong(&e))?;
     let key = &request.certification_request_info.subject_pki;
     strong_key(key).map_err(AuthorityError::Request)?;
-    SubjectPublicKeyInfo::from_der(key.raw).map_err(wrong)
+    SubjectPublicKeyInfo::from_der(key.raw).map_err(|e| wrong(&e))
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct CaCertificate {
     pem: Arc<str>,
     der: Arc<[u8]>,
     key: Arc<[u8]>,
+    /// The subject, in DER.
+    name: Arc<[u8]>,
     pub subject: String,
     pub serial_hex: String,
     pub not_before: SystemTime,
@@ -63,6 +65,7 @@ impl CaCertificate {
             pem: encode("CERTIFICATE", der).into(),
             der: der.into(),
             key: parsed.public_key().raw.into(),
+            name: parsed.subject().as_raw().into(),
             serial_hex: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: time(parsed.validity().not_before.timestamp()),
             not_after: time(parsed.validity().not_after.timestamp()),
@@ -77,6 +80,10 @@ impl CaCertificate {
     #[cfg(test)]
     pub(crate) fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
     }
 
     /// SubjectPublicKeyInfo, in DER.
@@ -144,12 +151,12 @@ pub(crate) fn strong_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), String> {
     }
 }
 
-fn time(seconds: i64) -> SystemTime {
+pub(crate) fn time(seconds: i64) -> SystemTime {
     u64::try_from(seconds).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// PEM of one block, in lines of 64 characters (RFC 7468 section 2).
-fn encode(label: &str, der: &[u8]) -> String {
+pub(crate) fn encode(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for (place, character) in STANDARD.encode(der).chars().enumerate() {
         if place > 0 && place % 64 == 0 {

@@ -10,6 +10,7 @@ mod authority;
 mod certificate;
 mod files;
 mod review;
+mod revocation;
 mod root;
 mod rotation;
 mod service;

@@ -9,6 +9,7 @@ mod tests;
 
 use crate::authority::AuthorityError;
 use crate::certificate::CaCertificate;
+use crate::revocation::Revocations;
 use crate::signer::{CLOCK_SKEW, SharedSigner};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -77,7 +78,8 @@ impl Stage {
 pub(crate) struct Held {
     pub signer: SharedSigner,
     pub roots: Vec<CaCertificate>,
-    pub crl: Arc<str>,
+    /// Lists that cover the signer, or none.
+    pub revocations: Revocations,
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +109,9 @@ pub(crate) struct Rotation {
     former: Vec<Former>,
     wanted: Vec<CaCertificate>,
     trusted: Vec<Trusted>,
-    crl: Arc<str>,
+    wanted_revocations: Revocations,
+    /// With those of former signers, while certificates of theirs may live.
+    revocations: Revocations,
 }
 
 impl Rotation {
@@ -115,8 +119,9 @@ impl Rotation {
     pub fn new(held: Held, pace: Pace, now: SystemTime) -> Self {
         let trusted = held.roots.iter().map(|root| Trusted { root: root.clone(), since: now, distributed: true });
         let trusted = trusted.collect();
-        let Held { signer, roots: wanted, crl } = held;
-        Self { pace, signer, next: None, former: Vec::new(), wanted, trusted, crl }
+        let Held { signer, roots: wanted, revocations } = held;
+        let wanted_revocations = revocations.clone();
+        Self { pace, signer, next: None, former: Vec::new(), wanted, trusted, wanted_revocations, revocations }
     }
 
     /// Takes what is to be in force; refused where too many changes overlap.
@@ -124,6 +129,11 @@ impl Rotation {
         let new: Vec<&CaCertificate> = held.roots.iter().filter(|root| !self.trusts(root)).collect();
         if self.trusted.len() + new.len() > MOST || self.former.len() >= MOST {
             return Err(AuthorityError::Crowded);
+        }
+        let revocations = held.revocations.with(&self.revocations);
+        if self.pace.staged {
+            let living = self.former.iter().map(|former| &former.signer).chain([&self.signer]);
+            living.into_iter().try_for_each(|signer| revocations.cover(signer))?;
         }
         let new = new.into_iter().map(|root| Trusted { root: root.clone(), since: now, distributed: false });
         self.trusted.extend(new.collect::<Vec<_>>());
@@ -135,7 +145,7 @@ impl Rotation {
         } else {
             Some(held.signer)
         };
-        (self.wanted, self.crl) = (held.roots, held.crl);
+        (self.wanted, self.wanted_revocations, self.revocations) = (held.roots, held.revocations, revocations);
         self.advance(now, Progress { connected: 1, holding: 0 });
         Ok(())
     }
@@ -153,6 +163,9 @@ impl Rotation {
         }
         let staged = self.pace.staged;
         self.former.retain(|former| staged && former.until() > now);
+        if self.former.is_empty() && self.next.is_none() {
+            self.revocations = self.wanted_revocations.clone();
+        }
         let signers: Vec<_> = self.former.iter().map(|former| &former.signer).chain([&self.signer]).collect();
         let needed = |root: &CaCertificate| signers.iter().any(|signer| signer.anchors().contains(root));
         self.trusted.retain(|trusted| self.wanted.contains(&trusted.root) || needed(&trusted.root));
@@ -205,8 +218,8 @@ impl Rotation {
         own.chain(roots().filter(|root| !self.signer.anchors().contains(root))).cloned().collect()
     }
 
-    pub fn crl(&self) -> &Arc<str> {
-        &self.crl
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 }
 

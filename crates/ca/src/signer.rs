@@ -171,6 +171,10 @@ impl Signer {
         &self.certificate
     }
 
+    pub fn intermediates(&self) -> &[CaCertificate] {
+        &self.intermediates
+    }
+
     pub fn anchors(&self) -> &[CaCertificate] {
         &self.anchors
     }

@@ -77,6 +77,19 @@ impl Ca {
     }
 }
 
+/// An empty revocation list, in PEM.
+pub(crate) fn revocations(ca: &Ca, end: SystemTime) -> String {
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: (end - Duration::from_secs(24 * 3600)).into(),
+        next_update: end.into(),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(ca.issuer()).unwrap().pem().unwrap()
+}
+
 pub(crate) fn options() -> AuthorityOptions {
     AuthorityOptions::new("cluster.local".parse().unwrap())
 }

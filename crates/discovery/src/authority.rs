@@ -37,7 +37,7 @@ pub(crate) async fn run(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
     let authority = state.options.authority.clone();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut stage, mut told) = (authority.stage(), String::new());
+    let (mut stage, mut told) = (authority.stage(), (0, String::new()));
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -49,10 +49,13 @@ pub(crate) async fn run(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
             // Answers are to what was before.
             _ => Progress { connected: 1, holding: 0 },
         };
-        let error = authority.look(SystemTime::now(), progress).err().map(|error| error.to_string());
-        if let Some(error) = error.filter(|error| *error != told) {
-            tracing::error!("the authority's new files are not taken: {error}\nwhat was in force stays");
-            told = error;
+        if let Err(error) = authority.look(SystemTime::now(), progress) {
+            // Of files that cannot be written it says so every time.
+            let now = (authority.reloads.refused.load(Ordering::Relaxed), error.to_string());
+            if now != told {
+                tracing::error!("the authority's new files are not taken: {error}\nwhat was in force stays");
+                told = now;
+            }
         }
         let now = authority.stage();
         if now != stage {

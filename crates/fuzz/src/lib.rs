@@ -253,7 +253,7 @@ pub fn certificate(data: &[u8]) {
     let names = peer.uri_sans.len() + peer.dns_sans.len() + peer.ip_sans.len() + peer.email_sans.len();
     assert_eq!(peer.sans().count(), names);
     assert_eq!(peer.spiffe().is_some(), peer.trust_domain().is_some());
-    assert_eq!(peer.chain_serials_hex(), [peer.serial_hex.clone()]);
+    assert_eq!(peer.chain_serials_hex(), std::slice::from_ref(&peer.serial_hex));
     assert!(peer.validity().is_some() && peer.key_sha256_hex().is_some());
     peer.uri_sans.iter().for_each(|uri| spiffe(uri.as_bytes()));
 }

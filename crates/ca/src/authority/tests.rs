@@ -423,17 +423,8 @@ fn revocation_lists_are_part_of_the_bundle_once_they_are_checked() {
     files.write("ca-crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
     assert!(files.look(ALL).is_err());
     assert_eq!(&*files.authority.bundle().crl, "");
-    let now = SystemTime::now();
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: now.into(),
-        next_update: (now + HOUR).into(),
-        crl_number: 1.into(),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    let list = list.signed_by(root.issuer()).unwrap().pem().unwrap();
+    let list = crate::testing::revocations(&root, SystemTime::now() + HOUR);
     files.write("ca-crl.pem", &list);
     files.look(ALL).unwrap();
-    assert_eq!(&*files.authority.bundle().crl, list.trim());
+    assert_eq!(files.authority.bundle().crl.trim(), list.trim());
 }

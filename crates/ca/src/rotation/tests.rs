@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::Ca;
+use crate::testing::{Ca, revocations};
 use meltemi_tls::TrustAnchors;
 use rcgen::KeyPair;
 
@@ -14,7 +14,7 @@ fn roots(pem: &str) -> Vec<CaCertificate> {
 }
 
 fn held(signer: &Ca, bundle: &str, now: SystemTime) -> Held {
-    Held { signer: signer.signer(bundle, now), roots: roots(bundle), crl: "".into() }
+    Held { signer: signer.signer(bundle, now), roots: roots(bundle), revocations: Revocations::default() }
 }
 
 /// What a workload holds: a chain with its end, and the roots that it learnt last.
@@ -224,4 +224,28 @@ fn more_changes_than_can_be_kept_apart_are_refused() {
     let refused = rotation.follow(held(&old, &format!("{}{many}", old.pem()), now), now);
     assert!(matches!(refused, Err(AuthorityError::Crowded)));
     assert_eq!(rotation.roots(), roots(&old.pem()));
+}
+
+#[test]
+fn revocation_lists_cover_former_signers_while_their_certificates_live() {
+    let start = SystemTime::now();
+    let (old, new) = (Ca::root("old"), Ca::root("new"));
+    let lists = |ca: &Ca| Revocations::from_pem(&revocations(ca, start + 90 * DAY), start).unwrap();
+    let with = |ca: &Ca, lists: Revocations| Held { revocations: lists, ..held(ca, &ca.pem(), start) };
+    let pace = Pace { staged: true, least: MINUTE, longest: DAY };
+    let newest = lists(&new);
+    let mut rotation = Rotation::new(with(&old, lists(&old)), pace, start);
+    Workload::new(&rotation, start, DAY);
+    rotation.follow(with(&new, newest.clone()), start).unwrap();
+    for (at, stage, count) in [(HOUR, Stage::Signing, 2), (2 * DAY, Stage::Single, 1)] {
+        rotation.advance(start + at, ALL);
+        assert_eq!((rotation.stage(), rotation.revocations().pem().matches("BEGIN").count()), (stage, count));
+    }
+    assert_eq!(rotation.revocations(), &newest);
+
+    // Where the old authority never had one, certificates of its would be taken by nobody.
+    let mut rotation = Rotation::new(held(&old, &old.pem(), start), pace, start);
+    let refused = rotation.follow(with(&new, newest), start).unwrap_err().to_string();
+    assert!(refused.contains("there is none of CaCertificate(CN=old"), "{refused}");
+    assert_eq!((rotation.stage(), rotation.roots()), (Stage::Single, roots(&old.pem())));
 }
