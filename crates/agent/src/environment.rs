@@ -1,6 +1,8 @@
 //! Settings from the environment, in the form that pilot-agent takes them: `POD_NAME`, `INSTANCE_IP`, `ISTIO_META_*`,
 //! `PROXY_CONFIG` and the files that Kubernetes mounts.
 
+mod certificate;
+
 use crate::health::ReadinessProbe;
 use meltemi_proto::prost_types::{Struct, Value as ProtoValue, value::Kind};
 use serde_json::{Map, Value};
@@ -8,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use certificate::{CertificateFiles, CertificateSource};
 
 /// Environment variables beyond these would make a node message of more than the xDS server takes.
 const MAX_METADATA_BYTES: usize = 256 * 1024;
@@ -61,6 +65,10 @@ pub struct Settings {
     pub plaintext_discovery: bool,
     pub token_file: PathBuf,
     pub root_certificate_file: PathBuf,
+    /// Where the workload's certificate comes from.
+    pub certificate_source: CertificateSource,
+    /// Revocation lists that are mounted, if they are (`MELTEMI_CRL_FILE`).
+    pub crl_file: PathBuf,
     pub certificate_ttl: Duration,
     /// A certificate is renewed when so much of its life is left (`SECRET_GRACE_PERIOD_RATIO`), give or take the jitter.
     pub renewal: Renewal,
@@ -202,6 +210,8 @@ impl Settings {
             discovery_address,
             token_file: vars.or("MELTEMI_TOKEN_FILE", "./var/run/secrets/tokens/istio-token").into(),
             root_certificate_file: vars.or("MELTEMI_ROOT_CERT_FILE", "./var/run/secrets/istio/root-cert.pem").into(),
+            certificate_source: CertificateSource::from_variables(&vars, Path::new(".")),
+            crl_file: vars.or("MELTEMI_CRL_FILE", "/var/run/secrets/istio/crl/ca-crl.pem").into(),
             certificate_ttl: secret_ttl(&vars)?,
             renewal: Renewal::from_variables(&vars)?,
             concurrency: proxy_config.concurrency,

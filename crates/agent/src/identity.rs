@@ -1,16 +1,27 @@
-//! The workload's certificate: a key made here, a certificate asked of the authority, renewed at half life unless told otherwise.
+//! The workload's certificate: a key made here and a certificate asked of the authority, renewed at half life unless told
+//! otherwise; or one that somebody else provides, in files or over SDS.
 
-use crate::environment::Renewal;
+mod external;
+mod files;
+mod secret;
+
+#[cfg(test)]
+mod tests;
+
+use crate::environment::{CertificateSource, Renewal, Settings};
 use crate::upstream::{ControlPlane, ControlPlaneError};
 use meltemi_base::Backoff;
 use meltemi_proto::istio::v1::auth::IstioCertificateRequest;
 use meltemi_proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
-use meltemi_tls::{CertError, CertSlot, Identity, TrustAnchors, TrustSlot};
+use meltemi_tls::{CertError, CertSlot, Identity, TrustSlot};
 use rcgen::{CertificateParams, KeyPair, SanType};
-use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use zeroize::{Zeroize as _, Zeroizing};
+
+pub use secret::{TrustBundle, WorkloadSecret};
 
 /// Even where nothing of the life is to be left, or so little of it that a renewal would follow at once.
 const SOONEST_RENEWAL: Duration = Duration::from_millis(500);
@@ -27,42 +38,53 @@ pub enum IdentityError {
     Authority(String),
     #[error(transparent)]
     Certificate(#[from] CertError),
-}
-
-/// A certificate with its key and the mesh's roots, in PEM.
-pub struct WorkloadSecret {
-    pub chain_pem: String,
-    pub key_pem: String,
-    pub root_pem: String,
-    pub not_after: SystemTime,
-}
-
-impl fmt::Debug for WorkloadSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkloadSecret").field("not_after", &self.not_after).finish_non_exhaustive()
-    }
+    #[error("{path}: {cause}")]
+    File { path: PathBuf, cause: std::io::Error },
+    #[error("{socket}: {reason}")]
+    Socket { socket: PathBuf, reason: String },
 }
 
 /// Keeps the slots filled. Handshakes read the slots; an SDS server watches the secret.
 pub struct IdentityKeeper {
     control_plane: Arc<ControlPlane>,
+    node_id: String,
     spiffe_id: String,
     ttl: Duration,
     renewal: Renewal,
+    source: CertificateSource,
+    /// Discovery is the authority, so that the roots that it pushes are all there are.
+    one_authority: bool,
+    crl_file: PathBuf,
     pub certificate: Arc<CertSlot>,
     pub trust: Arc<TrustSlot>,
+    roots: Mutex<Roots>,
     current: watch::Sender<Option<Arc<WorkloadSecret>>>,
 }
 
+/// Where the roots come from that are trusted.
+#[derive(Default)]
+struct Roots {
+    /// With the certificate in force.
+    issued: String,
+    /// By discovery, whenever they change.
+    pushed: Option<TrustBundle>,
+}
+
 impl IdentityKeeper {
-    pub fn new(control_plane: Arc<ControlPlane>, spiffe_id: String, ttl: Duration, renewal: Renewal) -> Self {
+    pub fn new(control_plane: Arc<ControlPlane>, settings: &Settings) -> Self {
+        let Settings { trust_domain, namespace, service_account, .. } = settings;
         Self {
             control_plane,
-            spiffe_id,
-            ttl,
-            renewal,
+            node_id: settings.node_id(),
+            spiffe_id: format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"),
+            ttl: settings.certificate_ttl,
+            renewal: settings.renewal,
+            source: settings.certificate_source.clone(),
+            one_authority: settings.ca_address == settings.discovery_address,
+            crl_file: settings.crl_file.clone(),
             certificate: CertSlot::empty(),
             trust: TrustSlot::empty(),
+            roots: Mutex::default(),
             current: watch::Sender::new(None),
         }
     }
@@ -72,8 +94,21 @@ impl IdentityKeeper {
         self.current.subscribe()
     }
 
-    /// Runs until dropped: the first certificate as soon as the authority gives one, then a new one in time.
+    /// Whether discovery says which roots are to be trusted; whoever provides the certificate does otherwise.
+    pub fn takes_bundles(&self) -> bool {
+        matches!(self.source, CertificateSource::Authority)
+    }
+
+    /// Runs until dropped: the first certificate as soon as there is one, then a new one in time.
     pub async fn run(&self) {
+        match &self.source {
+            CertificateSource::Authority => self.ask().await,
+            CertificateSource::Files(files) => files::follow(files, self).await,
+            CertificateSource::Socket(socket) => external::follow(socket, self).await,
+        }
+    }
+
+    async fn ask(&self) {
         loop {
             let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
             let lifetime = loop {
@@ -93,28 +128,78 @@ impl IdentityKeeper {
 
     /// Asks for one certificate and puts it in place; returns how long it is good for.
     async fn renew(&self) -> Result<Duration, IdentityError> {
-        let key = KeyPair::generate()?;
+        let mut key = KeyPair::generate()?;
         let csr = self.request(&key)?;
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        key.zeroize();
         let request = IstioCertificateRequest {
             csr,
             validity_duration: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
             metadata: None,
         };
-        let channel = self.control_plane.authority_channel(self.subscribe().borrow().as_deref()).await?;
+        // Cloned, for as long as it is borrowed nobody can replace it.
+        let secret = self.current.borrow().clone();
+        let channel = self.control_plane.authority_channel(secret.as_deref()).await?;
         let request = self.control_plane.authorize(tonic::Request::new(request))?;
         let response = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
         let mut chain = response.map_err(|e| IdentityError::Authority(e.message().to_owned()))?.into_inner().cert_chain;
         let root = chain.pop().filter(|_| !chain.is_empty());
         let root_pem = root.ok_or_else(|| IdentityError::Authority("an empty chain".to_owned()))?;
-        let (chain_pem, key_pem) = (chain.concat(), key.serialize_pem());
+        self.install(chain.concat(), key_pem, root_pem)
+    }
+
+    /// Puts a certificate in force, once it is certain that it can be used; returns how long it is good for.
+    fn install(
+        &self,
+        chain_pem: String,
+        key_pem: Zeroizing<String>,
+        root_pem: String,
+    ) -> Result<Duration, IdentityError> {
         let identity = Identity::from_pem(chain_pem.as_bytes(), key_pem.as_bytes())?;
         let not_after = identity.info().not_after;
-        self.trust.set(TrustAnchors::from_pem(root_pem.as_bytes(), &[])?);
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let bundle = self.combined(&root_pem, roots.pushed.as_ref());
+        self.trust.set(bundle.anchors()?);
+        roots.issued = root_pem;
         self.certificate.set(identity);
-        self.current.send_replace(Some(Arc::new(WorkloadSecret { chain_pem, key_pem, root_pem, not_after })));
+        self.current.send_replace(Some(Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after })));
         let lifetime = not_after.duration_since(SystemTime::now()).unwrap_or_default();
         tracing::info!(id = %self.spiffe_id, lifetime_s = lifetime.as_secs(), "certificate installed");
         Ok(lifetime)
+    }
+
+    /// Takes roots that discovery pushes. They are in force at once, with the certificate that is there.
+    pub fn adopt(&self, pushed: TrustBundle) -> Result<(), CertError> {
+        pushed.anchors()?;
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.one_authority {
+            roots.issued.clear();
+        }
+        let bundle = self.combined(&roots.issued, Some(&pushed));
+        self.trust.set(bundle.anchors()?);
+        roots.pushed = Some(pushed);
+        self.current.send_if_modified(|current| {
+            let Some(secret) = current.as_ref().filter(|secret| secret.bundle != bundle) else { return false };
+            let changed = WorkloadSecret {
+                chain_pem: secret.chain_pem.clone(),
+                key_pem: secret.key_pem.clone(),
+                bundle,
+                not_after: secret.not_after,
+            };
+            *current = Some(Arc::new(changed));
+            true
+        });
+        Ok(())
+    }
+
+    /// A list of revocations that discovery does not push may be mounted, as Istio has it.
+    fn combined(&self, issued: &str, pushed: Option<&TrustBundle>) -> TrustBundle {
+        let crl = pushed.map(|pushed| pushed.crl_pem.clone()).filter(|crl| !crl.is_empty());
+        let mounted = || std::fs::read_to_string(&self.crl_file).unwrap_or_default();
+        TrustBundle {
+            roots_pem: secret::union(issued, pushed.map_or("", |pushed| &pushed.roots_pem)),
+            crl_pem: crl.unwrap_or_else(mounted),
+        }
     }
 
     fn request(&self, key: &KeyPair) -> Result<String, rcgen::Error> {

@@ -2,7 +2,7 @@
 //! it serves, the names that it answers, its readiness, and the supervision of a foreign Envoy.
 //!
 //! Owns the workload's private key, which is made here and never leaves the process, except to an Envoy supervised over a
-//! Unix socket that only its own user may open. Must never log a key or a token.
+//! Unix socket that only its own user may open; or takes what another agent or files provide. Must never log a key or a token.
 
 pub mod bootstrap;
 pub mod dns;
@@ -13,7 +13,8 @@ pub mod identity;
 pub mod sds;
 pub mod status;
 pub mod supervise;
+pub mod trust;
 pub mod upstream;
 
-pub use environment::{EnvironmentError, Renewal, Role, Settings};
-pub use identity::{IdentityKeeper, WorkloadSecret};
+pub use environment::{CertificateFiles, CertificateSource, EnvironmentError, Renewal, Role, Settings};
+pub use identity::{IdentityKeeper, TrustBundle, WorkloadSecret};

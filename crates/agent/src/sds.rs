@@ -50,8 +50,12 @@ fn certificate(name: &str, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -
     Secret { name: name.to_owned(), r#type: Some(Type::TlsCertificate(certificate)) }
 }
 
-fn roots(name: &str, pem: impl Into<Vec<u8>>) -> Secret {
-    let context = CertificateValidationContext { trusted_ca: inline(pem), ..CertificateValidationContext::default() };
+fn roots(name: &str, pem: impl Into<Vec<u8>>, crl: &str) -> Secret {
+    let context = CertificateValidationContext {
+        trusted_ca: inline(pem),
+        crl: if crl.is_empty() { None } else { inline(crl) },
+        ..CertificateValidationContext::default()
+    };
     Secret { name: name.to_owned(), r#type: Some(Type::ValidationContext(context)) }
 }
 
@@ -67,12 +71,15 @@ impl Secrets {
             return Some(certificate(name, std::fs::read(chain).ok()?, std::fs::read(key).ok()?));
         }
         if let Some(path) = name.strip_prefix("file-root:") {
-            return Some(roots(name, std::fs::read(path).ok()?));
+            return Some(roots(name, std::fs::read(path).ok()?, ""));
         }
         let workload = self.workload.borrow().clone()?;
         match name {
-            DEFAULT => Some(certificate(name, workload.chain_pem.clone(), workload.key_pem.clone())),
-            ROOT_CA => Some(roots(name, workload.root_pem.clone())),
+            DEFAULT => Some(certificate(name, workload.chain_pem.clone(), workload.key_pem.as_bytes())),
+            ROOT_CA => {
+                let bundle = &workload.bundle;
+                Some(roots(name, bundle.roots_pem.clone(), &bundle.crl_pem))
+            }
             _ => None,
         }
     }

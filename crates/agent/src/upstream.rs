@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tonic::codegen::http::Uri;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// As istio-agent's keepalive towards istiod.
@@ -65,7 +66,6 @@ impl ControlPlane {
         endpoint.connect_with_connector(connector).await.map_err(|e| connect_error(address, &e))
     }
 
-    /// The roots come from the file, which the operator mounts, until the authority has given its own bundle.
     fn endpoint(&self, address: &str, secret: Option<&WorkloadSecret>) -> Result<Endpoint, ControlPlaneError> {
         let scheme = if self.plaintext { "http" } else { "https" };
         let endpoint =
@@ -78,16 +78,17 @@ impl ControlPlane {
         if self.plaintext {
             return Ok(endpoint);
         }
-        let roots = match std::fs::read(&self.root_certificate_file) {
-            Ok(pem) => pem,
-            Err(source) => match secret {
-                Some(secret) => secret.root_pem.clone().into_bytes(),
-                None => return Err(ControlPlaneError::File { path: self.root_certificate_file.clone(), source }),
-            },
+        // What the operator mounts, and what the authority has given since: its root may be a newer one by now.
+        let given = secret.map(|secret| secret.bundle.roots_pem.clone().into_bytes());
+        let roots = match (std::fs::read(&self.root_certificate_file), given) {
+            (Err(source), None) => {
+                return Err(ControlPlaneError::File { path: self.root_certificate_file.clone(), source });
+            }
+            (mounted, given) => mounted.ok().into_iter().chain(given),
         };
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+        let mut tls = ClientTlsConfig::new().ca_certificates(roots.map(Certificate::from_pem));
         if let Some(secret) = secret {
-            tls = tls.identity(tonic::transport::Identity::from_pem(&secret.chain_pem, &secret.key_pem));
+            tls = tls.identity(tonic::transport::Identity::from_pem(&secret.chain_pem, secret.key_pem.as_bytes()));
         }
         endpoint.tls_config(tls).map_err(|e| connect_error(address, &e))
     }
@@ -104,9 +105,9 @@ impl ControlPlane {
     /// Adds the workload's token, read anew each time since Kubernetes rotates it, and the cluster that vouches for it. A
     /// token that is not there is no error: the certificate may prove the caller.
     pub fn authorize<T>(&self, mut request: tonic::Request<T>) -> Result<tonic::Request<T>, ControlPlaneError> {
-        if let Ok(token) = std::fs::read_to_string(&self.token_file) {
-            let mut value: MetadataValue<_> =
-                format!("Bearer {}", token.trim()).parse().map_err(|_| ControlPlaneError::Token)?;
+        if let Ok(token) = std::fs::read_to_string(&self.token_file).map(Zeroizing::new) {
+            let header = Zeroizing::new(format!("Bearer {}", token.trim()));
+            let mut value: MetadataValue<_> = header.parse().map_err(|_| ControlPlaneError::Token)?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }

@@ -1,20 +1,29 @@
-//! The signing certificate with its chain and root.
+//! The authority: who signs now, which roots are trusted now, and how both follow their files.
+//!
+//! Owns what is in force, which signers and the trust bundle read without a lock, and the one place where it changes
+//! ([`Authority::look`]). What is refused leaves in force what was.
 
-use meltemi_tls::{CertError, Identity, SpiffeId, TrustDomain};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-};
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use crate::certificate::{CaCertificate, bundle, strong_key};
+use crate::files::{Kept, Plugged};
+use crate::revocation::Revocations;
+use crate::root;
+use crate::rotation::{Held, Pace, Progress, Rotation, Stage};
+use crate::signer::{Material, SharedSigner, Signer, uri};
+use crate::status::Status;
+use arc_swap::ArcSwap;
+use meltemi_tls::{CertError, Identity, SpiffeId, TrustAnchors, TrustDomain};
+use rcgen::{CertificateSigningRequestParams, KeyPair, PublicKeyData as _, SanType, SubjectPublicKeyInfo};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
-/// Istio's default for self-signed roots: ten years.
-const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Certificates are valid from a little before now, since clocks of a mesh differ (Istio: two minutes).
-const CLOCK_SKEW: Duration = Duration::from_secs(120);
+/// A request for an RSA-4096 key with a long name is under 3 KiB.
+const MAX_REQUEST_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -25,15 +34,19 @@ pub enum AuthorityError {
     Half { missing: &'static str, present: &'static str },
     #[error("{what}: {reason}")]
     Certificate { what: &'static str, reason: String },
+    #[error("the signing certificate does not verify against the roots: {0}")]
+    Unrooted(String),
     #[error("certificate signing request: {0}")]
     Request(String),
     #[error("the signing certificate expires in less than the shortest lifetime")]
     Expired,
+    #[error("too many changes of roots at once; wait until earlier ones are through")]
+    Crowded,
     #[error(transparent)]
     Identity(#[from] CertError),
 }
 
-fn invalid(what: &'static str) -> impl Fn(rcgen::Error) -> AuthorityError {
+pub(crate) fn invalid(what: &'static str) -> impl Fn(rcgen::Error) -> AuthorityError {
     move |e| AuthorityError::Certificate { what, reason: e.to_string() }
 }
 
@@ -44,11 +57,29 @@ pub struct AuthorityOptions {
     pub default_ttl: Duration,
     /// The longest lifetime granted (`MAX_WORKLOAD_CERT_TTL`, 90 days).
     pub max_ttl: Duration,
+    /// Lifetime of self-signed roots (`CITADEL_SELF_SIGNED_CA_CERT_TTL`, ten years).
+    pub root_ttl: Duration,
+    /// How often a self-signed root is looked at; zero: it is never replaced
+    /// (`CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL`, 1 h).
+    pub root_check_interval: Duration,
+    /// It is replaced in the last so many hundredths of its life (`CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE`,
+    /// 20).
+    pub root_grace_percent: u32,
+    pub pace: Pace,
 }
 
 impl AuthorityOptions {
     pub fn new(trust_domain: TrustDomain) -> Self {
-        Self { trust_domain, default_ttl: Duration::from_secs(24 * 3600), max_ttl: Duration::from_secs(90 * 24 * 3600) }
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            trust_domain,
+            default_ttl: DAY,
+            max_ttl: 90 * DAY,
+            root_ttl: 3650 * DAY,
+            root_check_interval: DAY / 24,
+            root_grace_percent: 20,
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -61,177 +92,347 @@ pub struct Issued {
     pub root: String,
 }
 
+/// Where what is held comes from.
+enum Source {
+    Memory,
+    Kept(Kept),
+    Plugged(Plugged),
+}
+
+/// Roots and revocation lists that workloads are to verify each other by.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TrustBundle {
+    /// PEM; the root that signs now comes first.
+    pub roots: Arc<str>,
+    /// PEM; may be empty.
+    pub crl: Arc<str>,
+}
+
+struct InForce {
+    signer: SharedSigner,
+    roots: Vec<CaCertificate>,
+    bundle: Arc<TrustBundle>,
+}
+
+struct State {
+    source: Source,
+    rotation: Rotation,
+    /// Of the files that we keep: the roots of ours in them, and the one whose key is there.
+    kept: (Vec<CaCertificate>, CaCertificate),
+    /// When a self-signed root is next looked at.
+    next_check: SystemTime,
+    refused: Option<String>,
+}
+
+/// What became of reloads, for metrics.
+#[derive(Debug, Default)]
+pub struct ReloadCounters {
+    pub taken: AtomicU64,
+    pub refused: AtomicU64,
+}
+
 /// Signs workload certificates of one trust domain.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    /// The signing certificate and those between it and the root; empty when the root itself signs.
-    intermediates: Vec<String>,
-    root: String,
-    not_after: SystemTime,
     options: AuthorityOptions,
+    in_force: ArcSwap<InForce>,
+    state: Mutex<State>,
+    /// Counts changes of what is in force.
+    generation: watch::Sender<u64>,
+    pub reloads: ReloadCounters,
 }
 
 impl Authority {
     /// A new self-signed root, kept nowhere.
     pub fn self_signed(options: AuthorityOptions) -> Result<Self, AuthorityError> {
-        let (certificate, key) = new_root(&options.trust_domain)?;
-        Self::from_pem(&certificate, &key, &[], &certificate, options)
+        let now = SystemTime::now();
+        let (roots, key) = root::create(&options.trust_domain, now, options.root_ttl)?;
+        let held = held(&self_signed_material(roots, key), &options, (now, now))?;
+        Ok(Self::start(Source::Memory, Rotation::new(held, options.pace, now), options, now))
     }
 
     /// The self-signed root kept in `dir` (`root-cert.pem`, `ca-key.pem`), made there on first use.
     pub fn persistent(dir: &Path, options: AuthorityOptions) -> Result<Self, AuthorityError> {
-        const CERTIFICATE: &str = "root-cert.pem";
-        const KEY: &str = "ca-key.pem";
-        let (certificate_file, key_file) = (dir.join(CERTIFICATE), dir.join(KEY));
-        match (certificate_file.exists(), key_file.exists()) {
-            (true, true) => {}
-            (true, false) => return Err(AuthorityError::Half { missing: KEY, present: CERTIFICATE }),
-            (false, true) => return Err(AuthorityError::Half { missing: CERTIFICATE, present: KEY }),
-            (false, false) => {
-                let (certificate, key) = new_root(&options.trust_domain)?;
-                fs::create_dir_all(dir).map_err(file_error(dir))?;
-                write(&certificate_file, &certificate, 0o644)?;
-                write(&key_file, &key, 0o600)?;
+        let (kept, now) = (Kept::new(dir), SystemTime::now());
+        let (roots, key) = match kept.read()? {
+            Some(found) => found,
+            None => {
+                let (roots, key) = root::create(&options.trust_domain, now, options.root_ttl)?;
+                kept.found(&roots, &key)?;
+                (roots, key)
             }
+        };
+        let before = now + options.max_ttl;
+        let mut current = held(&kept_material(&roots, key)?, &options, (now, before))?;
+        let next = match kept.next()? {
+            None => None,
+            // We were stopped while it was being distributed.
+            Some((key, since)) => Some((held(&kept_material(&roots, key)?, &options, (now, now))?, since)),
+        };
+        if let Some((next, _)) = &next {
+            current.roots.retain(|root| root != next.signer.certificate());
         }
-        let root = read(&certificate_file)?;
-        Self::from_pem(&root, &read(&key_file)?, &[], &root, options)
+        let mut rotation = Rotation::new(current, options.pace, now);
+        if let Some((mut next, since)) = next {
+            next.roots.retain(|root| root != rotation.signer().certificate());
+            rotation.follow(next, since)?;
+        }
+        Ok(Self::start(Source::Kept(kept), rotation, options, now))
     }
 
     /// A root or intermediate given by files with Istio's names: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`,
-    /// `cert-chain.pem`.
+    /// `cert-chain.pem` and, if it is there, `ca-crl.pem`; or `tls.crt`, `tls.key` and `ca.crt`. They are followed.
     pub fn plugged(dir: &Path, options: AuthorityOptions) -> Result<Self, AuthorityError> {
-        let root = read(&dir.join("root-cert.pem"))?;
-        let chain = read(&dir.join("cert-chain.pem"))?;
-        let intermediates = split_pem(&chain);
-        Self::from_pem(
-            &read(&dir.join("ca-cert.pem"))?,
-            &read(&dir.join("ca-key.pem"))?,
-            &intermediates,
-            &root,
-            options,
-        )
+        let (mut files, now) = (Plugged::new(dir), SystemTime::now());
+        let before = now + options.max_ttl;
+        let held = held(&files.read()?, &options, (now, before))?;
+        Ok(Self::start(Source::Plugged(files), Rotation::new(held, options.pace, now), options, now))
     }
 
-    fn from_pem(
-        certificate: &str,
-        key: &str,
-        chain: &[String],
-        root: &str,
-        options: AuthorityOptions,
-    ) -> Result<Self, AuthorityError> {
-        // Reading it as an identity checks that key and certificate belong together.
-        let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes())?;
-        let key = KeyPair::from_pem(key).map_err(invalid("signing key"))?;
-        let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(invalid("signing certificate"))?;
-        let is_root = split_pem(root).iter().any(|pem| pem.trim() == certificate.trim());
-        let mut intermediates: Vec<String> = Vec::new();
-        if !is_root {
-            intermediates.push(certificate.to_owned());
-        }
-        for pem in chain {
-            if pem.trim() != certificate.trim() && !split_pem(root).iter().any(|r| r.trim() == pem.trim()) {
-                intermediates.push(pem.clone());
+    /// Whether the folder holds a plugged-in authority.
+    pub fn is_plugged(dir: &Path) -> bool {
+        Plugged::is_in(dir)
+    }
+
+    fn start(source: Source, rotation: Rotation, options: AuthorityOptions, now: SystemTime) -> Self {
+        let in_force = ArcSwap::from_pointee(InForce::of(&rotation));
+        let roots = rotation.trusted().iter().map(|trusted| trusted.root.clone()).collect();
+        let kept = (roots, rotation.signer().certificate().clone());
+        let state = State { source, rotation, kept, next_check: now + options.root_check_interval, refused: None };
+        let (generation, reloads) = (watch::Sender::new(0), ReloadCounters::default());
+        Self { options, in_force, state: Mutex::new(state), generation, reloads }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the files hold now, if they changed, and goes on with a change of roots as far as `progress` allows. An
+    /// error leaves everything as it was; it is given once for each content of the files.
+    pub fn look(&self, now: SystemTime, progress: Progress) -> Result<(), AuthorityError> {
+        let mut state = self.state();
+        let taken = self.follow(&mut state, now);
+        state.rotation.advance(now, progress);
+        let kept = state.keep();
+        self.publish(&state.rotation);
+        match &taken {
+            Ok(false) => {}
+            Ok(true) => {
+                self.reloads.taken.fetch_add(1, Ordering::Relaxed);
+                state.refused = None;
+            }
+            Err(error) => {
+                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+                state.refused = Some(error.to_string());
             }
         }
-        Ok(Self { issuer, intermediates, root: root.to_owned(), not_after: identity.info().not_after, options })
+        taken.and(kept)
+    }
+
+    /// Whether something new is to be in force.
+    fn follow(&self, state: &mut State, now: SystemTime) -> Result<bool, AuthorityError> {
+        let before = now + self.options.max_ttl;
+        let held = match &mut state.source {
+            Source::Plugged(files) => match files.look() {
+                None => return Ok(false),
+                Some(material) => held(&material?, &self.options, (now, before))?,
+            },
+            Source::Memory | Source::Kept(_) => match self.successor(state, now)? {
+                None => return Ok(false),
+                Some(held) => held,
+            },
+        };
+        state.rotation.follow(held, now)?;
+        Ok(true)
+    }
+
+    /// Another self-signed root, once the one in force is near its end.
+    fn successor(&self, state: &mut State, now: SystemTime) -> Result<Option<Held>, AuthorityError> {
+        if !self.is_due(state, now) {
+            return Ok(None);
+        }
+        state.next_check = now + self.options.root_check_interval;
+        let (roots, key) = root::create(&self.options.trust_domain, now, self.options.root_ttl)?;
+        let mut next = held(&self_signed_material(roots, key), &self.options, (now, now))?;
+        let others = state.rotation.trusted().iter().map(|trusted| &trusted.root);
+        next.roots.extend(others.filter(|root| *root != state.rotation.signer().certificate()).cloned());
+        Ok(Some(next))
+    }
+
+    /// Whether a self-signed root is near its end, and no change of roots is under way.
+    fn is_due(&self, state: &State, now: SystemTime) -> bool {
+        let checked = !self.options.root_check_interval.is_zero() && now >= state.next_check;
+        if !checked || state.rotation.stage() != Stage::Single {
+            return false;
+        }
+        let root = state.rotation.signer().certificate();
+        let life = root.not_after.duration_since(root.not_before).unwrap_or_default();
+        now + life * self.options.root_grace_percent.min(100) / 100 >= root.not_after
+    }
+
+    fn publish(&self, rotation: &Rotation) {
+        let next = InForce::of(rotation);
+        let current = self.in_force.load();
+        if !Arc::ptr_eq(&current.signer, &next.signer) || current.bundle != next.bundle {
+            self.in_force.store(Arc::new(next));
+            self.generation.send_modify(|generation| *generation += 1);
+        }
+    }
+
+    /// Changes whenever signer or bundle do.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.options.trust_domain
     }
 
+    pub fn options(&self) -> &AuthorityOptions {
+        &self.options
+    }
+
+    /// What workloads verify each other by now.
+    pub fn bundle(&self) -> Arc<TrustBundle> {
+        self.in_force.load().bundle.clone()
+    }
+
     /// PEM bundle of roots that proxies verify against.
-    pub fn root_pem(&self) -> &str {
-        &self.root
+    pub fn root_pem(&self) -> Arc<str> {
+        self.bundle().roots.clone()
     }
 
-    /// When the first of the roots ends; absent if none can be read.
+    /// When the first of the roots ends; absent if there is none.
     pub fn root_not_after(&self) -> Option<SystemTime> {
-        let blocks = x509_parser::pem::Pem::iter_from_buffer(self.root.as_bytes()).map_while(Result::ok);
-        let ends = blocks.filter_map(|pem| {
-            let seconds = pem.parse_x509().ok()?.validity().not_after.timestamp();
-            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?))
-        });
-        ends.min()
+        self.in_force.load().roots.iter().map(|root| root.not_after).min()
     }
 
-    /// When the signing certificate ends.
+    /// When the signing certificate ends, or another that its certificates need.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.in_force.load().signer.not_after()
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.state().rotation.stage()
+    }
+
+    /// For an operator's eyes.
+    pub fn status(&self) -> Status {
+        let state = self.state();
+        Status::new(&state.rotation, state.refused.clone())
     }
 
     /// Signs the public key of `csr` (PEM PKCS#10, whose own signature proves possession) for `id`.
     pub fn sign(&self, csr: &str, id: &SpiffeId, ttl: Option<Duration>) -> Result<Issued, AuthorityError> {
-        let request =
-            CertificateSigningRequestParams::from_pem(csr).map_err(|e| AuthorityError::Request(e.to_string()))?;
-        let uri = id.to_string().try_into().map_err(invalid("identity"))?;
-        self.issue(&request.public_key, vec![SanType::URI(uri)], ttl.unwrap_or(self.options.default_ttl))
+        let key = requested_key(csr)?;
+        let now = SystemTime::now();
+        let end = now + ttl.unwrap_or(self.options.default_ttl).min(self.options.max_ttl);
+        let in_force = self.in_force.load();
+        let chain = in_force.signer.issue(&key, vec![uri(id)?], (now, end))?;
+        Ok(Issued { chain, root: in_force.bundle.roots.to_string() })
     }
 
-    /// A certificate with a new key for a server of ours, such as discovery itself.
+    /// A certificate with a new key for a server of ours, such as discovery itself; to be renewed when the signer changes.
     pub fn server_identity(&self, dns_names: &[String], id: &SpiffeId) -> Result<Identity, AuthorityError> {
-        let key = KeyPair::generate().map_err(invalid("server key"))?;
-        let mut sans = vec![SanType::URI(id.to_string().try_into().map_err(invalid("identity"))?)];
+        let mut key = KeyPair::generate().map_err(invalid("server key"))?;
+        let mut sans = vec![uri(id)?];
         for name in dns_names {
             sans.push(SanType::DnsName(name.clone().try_into().map_err(invalid("server name"))?));
         }
-        let issued = self.issue(&key, sans, self.options.max_ttl)?;
-        Ok(Identity::from_pem(issued.chain.concat().as_bytes(), key.serialize_pem().as_bytes())?)
-    }
-
-    fn issue(&self, key: &impl PublicKeyData, sans: Vec<SanType>, ttl: Duration) -> Result<Issued, AuthorityError> {
         let now = SystemTime::now();
-        let not_after = (now + ttl.min(self.options.max_ttl)).min(self.not_after);
-        if not_after <= now {
-            return Err(AuthorityError::Expired);
-        }
-        let mut params = CertificateParams::default();
-        // With an empty subject the names are critical (RFC 5280 section 4.2.1.6).
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.subject_alt_names = sans;
-        params.not_before = (now - CLOCK_SKEW).into();
-        params.not_after = not_after.into();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(key, &self.issuer).map_err(invalid("certificate"))?;
-        let mut chain = vec![leaf.pem()];
-        chain.extend(self.intermediates.iter().cloned());
-        Ok(Issued { chain, root: self.root.clone() })
+        let chain = self.in_force.load().signer.certify(&key, sans, (now, now + self.options.max_ttl))?;
+        let text = Zeroizing::new(key.serialize_pem());
+        key.zeroize();
+        Ok(Identity::from_pem(chain.concat().as_bytes(), text.as_bytes())?)
     }
 }
 
-fn new_root(trust_domain: &TrustDomain) -> Result<(String, String), AuthorityError> {
-    let key = KeyPair::generate().map_err(invalid("root key"))?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let now = SystemTime::now();
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + ROOT_LIFETIME).into();
-    let certificate = params.self_signed(&key).map_err(invalid("root"))?;
-    Ok((certificate.pem(), key.serialize_pem()))
+impl InForce {
+    fn of(rotation: &Rotation) -> Self {
+        let roots = rotation.roots();
+        let bundle = TrustBundle { roots: bundle(&roots).into(), crl: rotation.revocations().pem() };
+        Self { signer: rotation.signer().clone(), roots, bundle: Arc::new(bundle) }
+    }
 }
 
-/// The certificates of a PEM bundle, one text each.
-fn split_pem(bundle: &str) -> Vec<String> {
-    const END: &str = "-----END CERTIFICATE-----";
-    bundle.split_inclusive(END).filter(|block| block.contains(END)).map(|block| format!("{}\n", block.trim())).collect()
+impl State {
+    /// Brings the files of a root that we keep to what is in force. Roots come before the keys that need them, and what
+    /// others added to the roots stays.
+    fn keep(&mut self) -> Result<(), AuthorityError> {
+        let Source::Kept(kept) = &self.source else { return Ok(()) };
+        let (signer, next) = (self.rotation.signer(), self.rotation.next());
+        let roots = self.rotation.trusted().iter().map(|trusted| trusted.root.clone());
+        let in_force = (roots.collect::<Vec<_>>(), signer.certificate().clone());
+        if in_force == self.kept && next.is_none() {
+            return Ok(());
+        }
+        let Some((roots, key)) = kept.read()? else { return Ok(()) };
+        if in_force.0 != self.kept.0 {
+            let found = CaCertificate::all("roots", &roots)?;
+            let added = found.iter().filter(|root| !self.kept.0.contains(root) && !in_force.0.contains(root));
+            kept.write_roots(&bundle(in_force.0.iter().chain(added)))?;
+        }
+        if public_key(&key)? != signer.certificate().public_key() {
+            kept.write_next(&signer.key_pem())?;
+            kept.promote()?;
+        }
+        if let Some(next) = next.filter(|_| !kept.has_next()) {
+            kept.write_next(&next.key_pem())?;
+        }
+        self.kept = in_force;
+        Ok(())
+    }
 }
 
-fn read(path: &Path) -> Result<String, AuthorityError> {
-    fs::read_to_string(path).map_err(file_error(path))
+fn self_signed_material(roots: String, key: Zeroizing<String>) -> Material {
+    Material { certificate: roots.clone(), key, chain: String::new(), roots, crl: String::new() }
 }
 
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> AuthorityError {
-    move |cause| AuthorityError::File { path: path.to_owned(), cause }
+/// Of roots that we keep, the one to which the key belongs signs.
+fn kept_material(roots: &str, key: Zeroizing<String>) -> Result<Material, AuthorityError> {
+    let public = public_key(&key)?;
+    let all = CaCertificate::all("roots", roots)?;
+    let own = all.iter().find(|root| root.public_key() == public).ok_or(CertError::Mismatch)?;
+    Ok(Material { roots: roots.to_owned(), ..self_signed_material(own.pem().to_string(), key) })
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityError> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(file_error(path))
+/// SubjectPublicKeyInfo of a private key in PEM.
+fn public_key(key: &str) -> Result<Vec<u8>, AuthorityError> {
+    let mut pair = KeyPair::from_pem(key).map_err(invalid("signing key"))?;
+    let public = pair.subject_public_key_info();
+    pair.zeroize();
+    Ok(public)
+}
+
+/// Checks what files hold, whole, before any of it is used.
+fn held(
+    material: &Material,
+    options: &AuthorityOptions,
+    (now, issued_until): (SystemTime, SystemTime),
+) -> Result<Held, AuthorityError> {
+    let signer = Signer::new(material, &options.trust_domain, (now, issued_until))?;
+    let roots = CaCertificate::all("roots", &material.roots)?;
+    // Roots that have ended verify nothing and only lengthen the bundle.
+    let roots: Vec<CaCertificate> = roots.into_iter().filter(|root| root.not_after > now).collect();
+    let revocations = Revocations::from_pem(&material.crl, now)?;
+    revocations.cover(&signer)?;
+    // As verifiers will read both.
+    TrustAnchors::from_pem(bundle(&roots).as_bytes(), material.crl.as_bytes())?;
+    Ok(Held { signer: Arc::new(signer), roots, revocations })
+}
+
+/// The public key of a request whose own signature is right; nothing else of it is looked at.
+fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
+    if csr.len() > MAX_REQUEST_BYTES {
+        return Err(AuthorityError::Request(format!("more than {MAX_REQUEST_BYTES} bytes")));
+    }
+    let wrong = |e: &dyn std::fmt::Display| AuthorityError::Request(e.to_string());
+    let (_, block) = x509_parser::pem::parse_x509_pem(csr.as_bytes()).map_err(|e| wrong(&e))?;
+    // Its signature, over the very bytes that the key is taken from.
+    CertificateSigningRequestParams::from_der(&block.contents.as_slice().into()).map_err(|e| wrong(&e))?;
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|e| wrong(&e))?;
+    let key = &request.certification_request_info.subject_pki;
+    strong_key(key).map_err(AuthorityError::Request)?;
+    SubjectPublicKeyInfo::from_der(key.raw).map_err(|e| wrong(&e))
 }
 
 #[cfg(test)]

@@ -1,15 +1,32 @@
-//! The certificate authority (Citadel's part): a root, signing of workload certificates, and Istio's CertificateService.
+//! The certificate authority (Citadel's part): roots and their change, signing of workload certificates, and Istio's
+//! CertificateService.
 //!
 //! Owns the signing key. The identity in a certificate comes only from the authenticated caller, never from the request:
 //! of a CSR nothing but the public key is used. Must never log keys or tokens. A signature costs one ECDSA operation,
 //! some 30 µs; nothing is cached.
 
+mod authenticate;
 mod authority;
+mod certificate;
+mod files;
+mod review;
+mod revocation;
+mod root;
+mod rotation;
 mod service;
+mod signer;
+mod status;
+#[cfg(test)]
+mod testing;
 mod token;
 
-pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued};
-pub use service::{AuthError, Authenticator, Caller, CertificateCounters, CertificateService, PeerCertificate};
+pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority};
+pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
+pub use certificate::CaCertificate;
+pub use review::{Reviews, TokenReviewer};
+pub use rotation::{Pace, Progress, Stage};
+pub use service::{CertificateCounters, CertificateService, PeerCertificate};
+pub use status::{RootStatus, Status};
 pub use token::{TokenError, TokenIssuer, TokenVerifier};
 
 /// The audience that Istio's projected tokens carry.

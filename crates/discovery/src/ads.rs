@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::{Stream, StreamExt as _};
-use meltemi_ca::{Authenticator, CertificateService, PeerCertificate};
+use meltemi_ca::{CertificateService, PeerCertificate};
 use meltemi_proto::envoy::config::core::v3::Node as ProtoNode;
 use meltemi_proto::prost;
 use meltemi_push::{Incoming, Peer, ServeError};
@@ -49,7 +49,6 @@ const STATE_OF_THE_WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscover
 #[derive(Clone)]
 pub(crate) struct AdsService {
     state: Arc<State>,
-    authenticator: Arc<Authenticator>,
     stopped: watch::Receiver<bool>,
     /// One for each stream that may yet be served.
     places: Arc<Semaphore>,
@@ -81,9 +80,9 @@ impl Arrival {
 }
 
 impl AdsService {
-    pub(crate) fn new(state: Arc<State>, authenticator: Arc<Authenticator>, stopped: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(state: Arc<State>, stopped: watch::Receiver<bool>) -> Self {
         let places = Arc::new(Semaphore::new(state.options.max_connections));
-        Self { state, authenticator, stopped, places }
+        Self { state, stopped, places }
     }
 
     /// A place among the streams that are served at once.
@@ -96,7 +95,7 @@ impl AdsService {
     }
 
     /// Who is at the other end, and the identity that its transport proved.
-    fn admit(
+    async fn admit(
         &self,
         arrival: &Arrival,
         node: Option<&ProtoNode>,
@@ -106,9 +105,11 @@ impl AdsService {
         let mut identity = None;
         if arrival.secure {
             let peer = arrival.peer.as_ref().map(|peer| &*peer.0);
-            let caller = self.authenticator.authenticate(&arrival.metadata, peer);
+            let caller = self.state.authenticator.authenticate(&arrival.metadata, peer).await;
             let caller = caller.map_err(|error| Status::unauthenticated(error.to_string()))?;
-            node::check(&node, &caller.id)?;
+            if self.state.options.identity_check {
+                node::check(&node, &caller.id)?;
+            }
             identity = Some(caller.id);
         }
         let proven = identity.as_ref().map(SpiffeId::to_string);
@@ -166,7 +167,7 @@ impl AdsService {
             Incoming::Delta(request) => request.node.as_ref(),
             Incoming::StateOfTheWorld(request) => request.node.as_ref(),
         };
-        let admitted = self.admit(arrival, node, variant).and_then(|(peer, identity)| {
+        let admitted = self.admit(arrival, node, variant).await.and_then(|(peer, identity)| {
             let registrations = &self.state.registrations;
             let registration = registrations.connect(&self.state.config.load(), &peer.node, identity.as_ref())?;
             Ok((peer, registration))

@@ -1,6 +1,7 @@
 //! From what the store says to what the pusher sends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use crate::keys::{self, HttpFetch, KeyChanges, Resolver};
 use crate::options::Options;
 use crate::stats::Stats;
-use crate::{State, mesh};
+use crate::{State, authority, mesh};
 
 /// How often the MeshConfig file is looked at.
 const MESH_POLL: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ struct Batch {
     store: Option<(Arc<ConfigSet>, ChangeSet)>,
     mesh: Option<Shared<MeshConfig>>,
     keys: KeyChanges,
+    /// The roots by which proxies verify each other are others: those of this generation of the authority.
+    roots: Option<u64>,
 }
 
 impl Batch {
@@ -48,6 +51,7 @@ impl Batch {
             self.mesh = later.mesh;
         }
         self.keys.extend(later.keys);
+        self.roots = later.roots.or(self.roots);
     }
 }
 
@@ -126,6 +130,11 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
         snapshot = next;
         change.merge(&part);
     }
+    if batch.mesh.is_some() {
+        state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
+    }
+    // Whatever else does not differ is not sent again.
+    change.full |= batch.roots.is_some();
     state.stats.push.initialised(begun.elapsed());
     if let Some((set, _)) = &batch.store {
         state.config.store(set.clone());
@@ -141,6 +150,9 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
     );
     state.stats.triggered(&change);
     state.pusher.push(Arc::new(snapshot), change, since);
+    if let Some(generation) = batch.roots {
+        state.roots_pushed.store(generation, Ordering::Release);
+    }
 }
 
 async fn watch_sources(
@@ -155,6 +167,10 @@ async fn watch_sources(
     let missed = state.config.load().diff(changes.seen());
     if !missed.is_empty() && sender.send(of_store(&mesh, changes.seen().clone(), missed)).await.is_err() {
         return;
+    }
+    let mut roots = state.options.authority.subscribe();
+    if *roots.borrow() > state.roots_pushed.load(Ordering::Acquire) {
+        roots.mark_changed();
     }
     let mut poll = tokio::time::interval(MESH_POLL);
     loop {
@@ -172,6 +188,8 @@ async fn watch_sources(
                 None => continue,
             },
             Some(keys) = keys.recv() => Batch { keys, ..Batch::default() },
+            // The sender is in the authority that we hold.
+            _ = roots.changed() => Batch { roots: Some(*roots.borrow_and_update()), ..Batch::default() },
         };
         if sender.send(batch).await.is_err() {
             return;
@@ -180,7 +198,7 @@ async fn watch_sources(
 }
 
 fn of_store(mesh: &mesh::Watch, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
-    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), keys: Vec::new() }
+    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), ..Batch::default() }
 }
 
 /// Logs what comes to be wrong with the documents, each problem once.

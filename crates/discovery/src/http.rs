@@ -44,6 +44,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/debug/configz", get(debug::configz))
         .route("/debug/authorizationz", get(debug::authorizationz))
         .route("/debug/mesh", get(debug::mesh))
+        .route("/debug/authorityz", get(debug::authority))
         .route("/debug/push_status", get(debug::push_status))
         .layer(axum::middleware::from_fn(local_only));
     Router::new()

@@ -5,6 +5,7 @@
 //! connected proxy holds.
 
 mod ads;
+mod authority;
 mod follow;
 mod http;
 mod keys;
@@ -15,6 +16,7 @@ mod registration;
 mod secure;
 mod source;
 mod stats;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +24,12 @@ mod tests;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use meltemi_ca::{Authenticator, CertificateCounters, CertificateService};
+use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, TokenVerifier};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
 use meltemi_tls::TrustDomain;
@@ -36,7 +39,7 @@ use tokio::task::JoinSet;
 
 pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
-pub use options::{Args, Options};
+pub use options::{Args, Options, TokenKeys, Tokens};
 
 use crate::follow::Follower;
 use crate::registration::Registrations;
@@ -51,7 +54,12 @@ pub(crate) struct State {
     pub config: Arc<ArcSwap<ConfigSet>>,
     pub stats: Stats,
     pub certificates: Arc<CertificateCounters>,
+    pub authenticator: Arc<Authenticator>,
+    /// Checks tokens by keys that may change, if any are taken.
+    pub tokens: Option<Arc<TokenVerifier>>,
     pub registrations: Arc<Registrations>,
+    /// The generation of the authority whose roots have been given to every connection.
+    pub roots_pushed: AtomicU64,
     /// Of the identities that are issued and taken.
     pub trust_domain: TrustDomain,
     pub options: Options,
@@ -63,7 +71,6 @@ pub struct Discovery {
     store: Arc<OverlayStore>,
     follower: Follower,
     certificates: CertificateService,
-    authenticator: Arc<Authenticator>,
     grpc: Option<TcpListener>,
     secure: Option<TcpListener>,
     http: Option<TcpListener>,
@@ -91,10 +98,12 @@ impl Discovery {
         let (follower, snapshot) = Follower::new(&options, mesh, watch, &set);
         stats.describe(&snapshot, &set);
         stats.passed(set.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
-        let source: Arc<dyn Source> = Arc::new(source::Translator::default());
+        let source: Arc<dyn Source> = Arc::new(source::Translator::new(options.authority.clone()));
         let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
+        let (authenticator, tokens) = options.authenticator(&trust_domain)?;
+        authenticator.set_aliases(authority::aliases(&snapshot.mesh));
+        let authenticator = Arc::new(authenticator);
         let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
-        let authenticator = Arc::new(options.authenticator(&trust_domain)?);
         let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
         let listen = async |address: Option<SocketAddr>| match address {
             Some(address) => TcpListener::bind(address).await.map(Some).with_context(|| format!("listen on {address}")),
@@ -105,20 +114,20 @@ impl Discovery {
         let config = Arc::new(ArcSwap::new(set));
         let (grace, most) = (options.workload_entry_grace, options.max_connections);
         let registrations = Arc::new(Registrations::new(store.clone(), grace, most, stats.registrations.clone()));
-        let certificate_counters = certificates.counters();
-        let state =
-            State { pusher, config, stats, certificates: certificate_counters, registrations, trust_domain, options };
-        Ok(Self {
-            state: Arc::new(state),
-            store,
-            follower,
-            certificates,
+        let counters = certificates.counters();
+        let state = State {
+            pusher,
+            config,
+            stats,
+            certificates: counters,
             authenticator,
-            grpc,
-            secure,
-            http,
-            monitoring,
-        })
+            tokens,
+            registrations,
+            roots_pushed: AtomicU64::new(*options.authority.subscribe().borrow()),
+            trust_domain,
+            options,
+        };
+        Ok(Self { state: Arc::new(state), store, follower, certificates, grpc, secure, http, monitoring })
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -136,7 +145,7 @@ impl Discovery {
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let Self { state, store, follower, certificates, authenticator, .. } = self;
+        let Self { state, store, follower, certificates, .. } = self;
         tracing::info!(services = state.pusher.snapshot().services.len(), "discovery is ready");
         let (below, registrations, mut ended) = (store.clone(), state.registrations.clone(), stopped.clone());
         tasks.spawn(async move {
@@ -147,7 +156,13 @@ impl Discovery {
             Ok(())
         });
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
-        let ads = ads::AdsService::new(state.clone(), authenticator, stopped.clone());
+        let keeping = authority::run(state.clone(), stopped.clone());
+        let keys = tokens::follow(state.clone(), stopped.clone());
+        tasks.spawn(async move {
+            tokio::join!(keeping, keys);
+            Ok(())
+        });
+        let ads = ads::AdsService::new(state.clone(), stopped.clone());
         if let Some(listener) = self.grpc {
             tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
         }

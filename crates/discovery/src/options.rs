@@ -5,23 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Parser;
-use meltemi_ca::{Authenticator, Authority, AuthorityOptions, TokenVerifier};
+use meltemi_ca::{Authenticator, Authority, TokenAuthority, TokenVerifier};
 use meltemi_config::mesh::MeshConfig;
 use meltemi_model::KeyFetch;
 use meltemi_push::debounce::Debounce;
 use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
+use self::authority::AuthorityArgs;
 use self::unused::Unused;
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
+use crate::tokens::Fetcher;
 
+mod authority;
 mod unused;
 
-/// Where istiod's image has them.
-const DEFAULT_CA_DIR: &str = "./etc/cacerts";
 /// Where istiod has them mounted.
 const DEFAULT_KEY_ROOTS: &str = "/cacerts/extra.pem";
 /// Keys are fetched anew at most this often.
@@ -85,16 +86,32 @@ pub struct Args {
     /// File with the private key of the TLS port
     #[arg(long = "tlsKeyFile", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// Directory of the signing certificate (`ca-cert.pem` or, kept by us, `root-cert.pem`), made where it is missing
-    /// [default: ./etc/cacerts, or none: a root in memory]
-    #[arg(long = "caDir", env = "ROOT_CA_DIR")]
-    pub ca_dir: Option<PathBuf>,
-    /// Issuer of service account tokens to accept
-    #[arg(long = "tokenIssuer", env = "TOKEN_ISSUER", requires = "token_key_file")]
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+    /// Issuer of service account tokens to accept; without a file of its keys it is asked for them (OpenID Connect)
+    #[arg(long = "tokenIssuer", env = "TOKEN_ISSUER")]
     pub token_issuer: Option<String>,
     /// File with the public key of that issuer
-    #[arg(long = "tokenKeyFile", env = "TOKEN_KEY_FILE", requires = "token_issuer")]
+    #[arg(long = "tokenKeyFile", env = "TOKEN_KEY_FILE", requires = "token_issuer", group = "token_keys")]
     pub token_key_file: Option<PathBuf>,
+    /// File with the key set (JWKS) of that issuer, such as a cluster has at /openid/v1/jwks; it is followed
+    #[arg(long = "tokenKeySetFile", env = "TOKEN_KEY_SET_FILE", requires = "token_issuer", group = "token_keys")]
+    pub token_key_set_file: Option<PathBuf>,
+    /// File with the roots that vouch for that issuer's HTTPS [default: the system's]
+    #[arg(
+        long = "tokenIssuerCACertFile",
+        env = "TOKEN_ISSUER_CA_CERT_FILE",
+        requires = "token_issuer",
+        conflicts_with = "token_keys"
+    )]
+    pub token_issuer_ca_cert_file: Option<PathBuf>,
+    /// Audiences for one of which tokens must be meant
+    #[arg(long = "tokenAudiences", env = "TOKEN_AUDIENCES", default_value = meltemi_ca::TOKEN_AUDIENCE, value_delimiter = ',')]
+    pub token_audiences: Vec<String>,
+    /// Refuse proxies whose node says another namespace or service account than their credential
+    #[arg(long = "xdsIdentityCheck", env = "PILOT_ENABLE_XDS_IDENTITY_CHECK", num_args = 0..=1, default_value = "true",
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub xds_identity_check: bool,
     /// How long to wait for more changes before pushing
     #[arg(long = "debounceAfter", env = "PILOT_DEBOUNCE_AFTER", default_value = "100ms", value_parser = duration)]
     pub debounce_after: Duration,
@@ -188,8 +205,10 @@ pub struct Options {
     pub namespace: String,
     pub pod_name: String,
     pub authority: Arc<Authority>,
-    /// Public key (PEM) and issuer of the tokens that prove a workload.
-    pub tokens: Option<(String, String)>,
+    /// The tokens that prove a workload.
+    pub tokens: Option<Tokens>,
+    /// Proxies may not say that they are of another namespace or service account than their credential.
+    pub identity_check: bool,
     /// PEM roots of clients, besides the authority's.
     pub extra_roots: Vec<u8>,
     /// PEM chain and key of the TLS port in place of an issued one.
@@ -232,6 +251,45 @@ impl Default for KeyOptions {
     }
 }
 
+/// Whose tokens are taken.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    pub keys: TokenKeys,
+}
+
+/// The public keys of an issuer.
+#[derive(Clone, Debug)]
+pub enum TokenKeys {
+    /// One in PEM.
+    Pem(String),
+    /// A JSON Web Key Set in a file, which is followed.
+    SetFile(PathBuf),
+    /// Those that the issuer publishes.
+    Issuer(Fetcher),
+}
+
+impl Tokens {
+    /// Those of an issuer with one key, meant for the authority.
+    pub fn of_key(pem: &str, issuer: &str) -> Self {
+        let (issuer, keys) = (issuer.to_owned(), TokenKeys::Pem(pem.to_owned()));
+        Self { issuer, audiences: vec![meltemi_ca::TOKEN_AUDIENCE.to_owned()], keys }
+    }
+
+    fn verifier(&self) -> Result<TokenVerifier> {
+        let verifier = match &self.keys {
+            TokenKeys::Pem(pem) => TokenVerifier::from_pem(pem, &self.issuer)?,
+            TokenKeys::SetFile(file) => {
+                let text = String::from_utf8(read(file)?)?;
+                TokenVerifier::from_jwks(&text, &self.issuer).with_context(|| file.display().to_string())?
+            }
+            TokenKeys::Issuer(_) => TokenVerifier::without_keys(&self.issuer),
+        };
+        Ok(verifier.with_audiences(self.audiences.clone()))
+    }
+}
+
 /// Ten times what one instance is planned for.
 const MAX_CONNECTIONS: usize = 20_000;
 
@@ -252,6 +310,7 @@ impl Options {
             pod_name: "istiod".to_owned(),
             authority,
             tokens: None,
+            identity_check: true,
             extra_roots: Vec::new(),
             certificate: None,
             debounce: Debounce::default(),
@@ -285,9 +344,14 @@ impl Options {
         }
     }
 
-    pub(crate) fn authenticator(&self, trust_domain: &TrustDomain) -> Result<Authenticator> {
-        let verifier = |(key, issuer): &(String, String)| TokenVerifier::from_pem(key, issuer, trust_domain.clone());
-        Ok(Authenticator::new(trust_domain.clone(), self.tokens.as_ref().map(verifier).transpose()?))
+    /// The verifier of tokens too, whose keys may change.
+    pub(crate) fn authenticator(
+        &self,
+        trust_domain: &TrustDomain,
+    ) -> Result<(Authenticator, Option<Arc<TokenVerifier>>)> {
+        let verifier = self.tokens.as_ref().map(Tokens::verifier).transpose()?.map(Arc::new);
+        let authorities = verifier.iter().map(|verifier| verifier.clone() as Arc<dyn TokenAuthority>);
+        Ok((Authenticator::new(trust_domain.clone(), authorities.collect()), verifier))
     }
 }
 
@@ -302,9 +366,22 @@ impl Args {
             Some(given) => given.clone(),
             None => mesh::trust_domain_of(mesh_config.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN.parse()?),
         };
-        let authority = Arc::new(authority(self.ca_dir.as_deref(), owner)?);
+        let authority = Arc::new(self.authority.open(owner)?);
         let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
-        let tokens = self.token_key_file.zip(self.token_issuer).map(|(key, issuer)| tokens(&key, issuer));
+        let keys = match (&self.token_key_file, self.token_key_set_file) {
+            (Some(file), _) => key(file)?,
+            (None, Some(file)) => TokenKeys::SetFile(file),
+            (None, None) => {
+                let roots = self.token_issuer_ca_cert_file.as_deref().map(read).transpose()?;
+                TokenKeys::Issuer(Fetcher::new(roots).context("--tokenIssuerCACertFile")?)
+            }
+        };
+        let tokens = self.token_issuer.filter(|issuer| !issuer.is_empty());
+        let tokens = tokens.map(|issuer| Tokens { issuer, audiences: self.token_audiences, keys });
+        // What is wrong with them is said now.
+        if let Some(tokens @ Tokens { keys: TokenKeys::SetFile(file), .. }) = &tokens {
+            tokens.verifier().with_context(|| format!("--tokenKeySetFile {}", file.display()))?;
+        }
         let extra_roots = self.ca_cert_file.as_deref().map(roots).transpose()?.unwrap_or_default();
         Ok(Options {
             config_dir: self.config_dir,
@@ -318,7 +395,8 @@ impl Args {
             cluster_id: self.cluster_id,
             namespace: self.namespace,
             pod_name: self.pod_name,
-            tokens: tokens.transpose()?,
+            tokens,
+            identity_check: self.xds_identity_check,
             extra_roots,
             certificate: certificate.transpose()?,
             debounce: Debounce { quiet: self.debounce_after, longest: self.debounce_max },
@@ -358,12 +436,12 @@ fn certificate(chain: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok(read)
 }
 
-/// Key and issuer of tokens, once it is certain that tokens can be verified by them.
-fn tokens(key: &Path, issuer: String) -> Result<(String, String)> {
-    let name = || format!("--tokenKeyFile {}", key.display());
-    let text = String::from_utf8(read(key)?).with_context(name)?;
-    TokenVerifier::from_pem(&text, &issuer, DEFAULT_TRUST_DOMAIN.parse()?).with_context(name)?;
-    Ok((text, issuer))
+/// A key, once it is certain that tokens can be verified by it.
+fn key(file: &Path) -> Result<TokenKeys> {
+    let name = || format!("--tokenKeyFile {}", file.display());
+    let text = String::from_utf8(read(file)?).with_context(name)?;
+    TokenVerifier::from_pem(&text, "").with_context(name)?;
+    Ok(TokenKeys::Pem(text))
 }
 
 fn roots(path: &Path) -> Result<Vec<u8>> {
@@ -393,27 +471,6 @@ fn key_fetch(text: &str) -> Result<KeyFetch, String> {
         "envoy" => Ok(KeyFetch::Proxy),
         other => Err(format!("{other:?} is not one of istiod, false, hybrid, true, envoy")),
     }
-}
-
-/// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
-/// folder was named, else nowhere.
-fn authority(named: Option<&Path>, trust_domain: TrustDomain) -> Result<Authority> {
-    let options = AuthorityOptions::new(trust_domain);
-    let dir = named.unwrap_or(Path::new(DEFAULT_CA_DIR));
-    let authority = if dir.join("ca-cert.pem").exists() {
-        Authority::plugged(dir, options)
-    } else if dir.exists() && !dir.is_dir() {
-        bail!("--caDir {}: not a folder", dir.display());
-    } else if named.is_some() || dir.exists() {
-        Authority::persistent(dir, options)
-    } else {
-        tracing::warn!(
-            "there is no {DEFAULT_CA_DIR}: the root certificate lives in memory only, and proxies that have it trust no \
-             other after a restart; --caDir names a folder to keep it in"
-        );
-        Authority::self_signed(options)
-    };
-    authority.with_context(|| format!("signing certificate in {}", dir.display()))
 }
 
 /// `:15010`, `127.0.0.1:0`, `[::1]:15010`, `localhost:15010`; empty is none. Of a name the first address counts.

@@ -15,7 +15,7 @@ use meltemi_tls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -32,36 +32,37 @@ const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct SecureListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    renewal: Option<Renewal>,
+    renewal: Renewal,
 }
 
 struct Renewal {
-    slot: Arc<CertSlot>,
+    /// None: the certificate is given.
+    slot: Option<Arc<CertSlot>>,
+    anchors: Arc<TrustSlot>,
+    changes: watch::Receiver<u64>,
     options: Options,
     trust_domain: TrustDomain,
 }
 
 impl SecureListener {
     pub(crate) fn new(listener: TcpListener, options: &Options, trust_domain: &TrustDomain) -> Result<Self> {
+        let changes = options.authority.subscribe();
         let identity = match &options.certificate {
             Some((chain, key)) => Identity::from_pem(chain, key)?,
             None => issue(options, trust_domain)?,
         };
         let slot = CertSlot::new(identity);
-        let mut roots = options.authority.root_pem().as_bytes().to_vec();
-        roots.push(b'\n');
-        roots.extend(&options.extra_roots);
-        let anchors = TrustSlot::new(TrustAnchors::from_pem(&roots, &[])?);
+        let anchors = TrustSlot::new(anchors(options)?);
         let tls = ServerTls::new(ServerOptions {
             certificates: vec![slot.clone()],
             // A workload without a certificate yet proves itself by token.
-            validation: Some(Validation { anchors, ..Validation::default() }),
+            validation: Some(Validation { anchors: anchors.clone(), ..Validation::default() }),
             require_client_certificate: false,
             alpn: vec![b"h2".to_vec()],
             ..ServerOptions::default()
         })?;
-        let renewal = || Renewal { slot, options: options.clone(), trust_domain: trust_domain.clone() };
-        let renewal = options.certificate.is_none().then(renewal);
+        let slot = options.certificate.is_none().then_some(slot);
+        let renewal = Renewal { slot, anchors, changes, options: options.clone(), trust_domain: trust_domain.clone() };
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
 
@@ -109,15 +110,34 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sender: &mpsc::Sen
     }
 }
 
-async fn renew(renewal: Option<Renewal>) {
-    let Some(renewal) = renewal else { return std::future::pending().await };
+/// Renews in time, and whenever the authority signs with another certificate or trusts other roots.
+async fn renew(renewal: Renewal) {
+    let Renewal { slot, anchors, mut changes, options, trust_domain } = renewal;
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        match issue(&renewal.options, &renewal.trust_domain) {
-            Ok(identity) => renewal.slot.set(identity),
+        tokio::select! {
+            // The sender is in the authority that we hold.
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+        }
+        match self::anchors(&options) {
+            Ok(current) => anchors.set(current),
+            Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
+        }
+        let Some(slot) = &slot else { continue };
+        match issue(&options, &trust_domain) {
+            Ok(identity) => slot.set(identity),
             Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
         }
     }
+}
+
+/// What clients are verified by.
+fn anchors(options: &Options) -> Result<TrustAnchors> {
+    let bundle = options.authority.bundle();
+    let mut roots = bundle.roots.as_bytes().to_vec();
+    roots.push(b'\n');
+    roots.extend(&options.extra_roots);
+    Ok(TrustAnchors::from_pem(&roots, bundle.crl.as_bytes())?)
 }
 
 /// A certificate under the names that proxies know us by.

@@ -3,22 +3,34 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use meltemi_ca::Authority;
 use meltemi_model::{Change, Node, Resolution, Snapshot};
 use meltemi_push::{Affected, Reach, Source};
 use meltemi_translate::{Cache, names};
 use meltemi_xds::Resource;
-use meltemi_xds::types::CLUSTER;
+use meltemi_xds::types::{CLUSTER, SECRET};
 
-/// All generators with the cache that they share.
-#[derive(Default)]
+use crate::authority::{ROOT_CA, RootSecret};
+
+/// All generators with the cache that they share, and the secret with the roots of the mesh.
 pub(crate) struct Translator {
     cache: Cache,
+    roots: RootSecret,
+}
+
+impl Translator {
+    pub(crate) fn new(authority: Arc<Authority>) -> Self {
+        Self { cache: Cache::default(), roots: RootSecret::new(authority) }
+    }
 }
 
 impl Source for Translator {
     fn generate(&self, snapshot: &Snapshot, node: &Node, type_url: &str, names: Option<&[Arc<str>]>) -> Vec<Resource> {
         let resources = meltemi_translate::generate(snapshot, node, type_url, names, &self.cache);
-        resources.into_iter().map(|r| Resource { name: r.name, version: r.version, body: r.body }).collect()
+        let resources = resources.into_iter().map(|r| Resource { name: r.name, version: r.version, body: r.body });
+        let asked = |names: &[Arc<str>]| names.iter().any(|name| **name == *ROOT_CA);
+        let roots = (type_url == SECRET && names.is_some_and(asked)).then(|| self.roots.resource(&snapshot.mesh));
+        resources.chain(roots).collect()
     }
 
     fn reach(&self, snapshot: &Snapshot, change: &Change) -> Reach {

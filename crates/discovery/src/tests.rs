@@ -25,6 +25,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 
+mod rotation;
+
 const SERVICE: &str = "
 apiVersion: v1
 kind: Service
@@ -85,7 +87,6 @@ impl Mesh {
         std::fs::write(dir.path().join("echo.yaml"), endpoints("echo", &["127.0.1.1"])).unwrap();
         std::fs::write(dir.path().join("other.yaml"), endpoints("other", &["127.0.2.1"])).unwrap();
         let authority = Authority::self_signed(AuthorityOptions::new("cluster.local".parse().unwrap())).unwrap();
-        let authority = Arc::new(authority);
         let tokens = TokenIssuer::generate("test").unwrap();
         let any: Option<SocketAddr> = Some("127.0.0.1:0".parse().unwrap());
         let mut options = Options {
@@ -93,10 +94,11 @@ impl Mesh {
             secure: any,
             http: any,
             monitoring: any,
-            tokens: Some((tokens.public_pem().to_owned(), "test".to_owned())),
-            ..Options::new(authority.clone())
+            tokens: Some(Tokens::of_key(tokens.public_pem(), "test")),
+            ..Options::new(Arc::new(authority))
         };
         change(&mut options);
+        let authority = options.authority.clone();
         let store = Arc::new(FileStore::open(dir.path()).unwrap());
         let discovery = Discovery::bind(options, store).await.unwrap();
         let addresses = discovery.addresses();

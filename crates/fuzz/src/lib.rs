@@ -4,6 +4,7 @@
 //! `fuzz/` runs them under libFuzzer (`cargo +nightly fuzz run NAME` there); the test of this crate runs each over its seeds
 //! (`seeds/NAME/`) and thousands of mutations of them, on every run of the tests.
 
+use meltemi_ca::{Authority, AuthorityOptions, CaCertificate, TokenVerifier};
 use meltemi_http::Frame;
 use meltemi_http::h1::{Limits, Server};
 use meltemi_http::{h2, h3};
@@ -13,7 +14,10 @@ use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::config::listener::v3::Listener;
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
+use meltemi_tls::{PeerInfo, SpiffeId, TrustAnchors, TrustDomain};
 use std::future::poll_fn;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A parser under test.
@@ -33,6 +37,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("yaml", yaml),
     ("certificate", certificate),
     ("redis_reply", redis_reply),
+    ("spiffe", spiffe),
+    ("authority_files", authority_files),
+    ("signing_request", signing_request),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -252,9 +259,49 @@ pub fn yaml(data: &[u8]) {
     let _ = meltemi_config::parse_rate_limit_configuration("fuzz.yaml", text);
 }
 
-/// A peer's certificate.
+/// A peer's certificate: no name is lost, and what is made of it later never fails.
 pub fn certificate(data: &[u8]) {
-    let _ = meltemi_tls::PeerInfo::from_certificate(data);
+    let Ok(peer) = PeerInfo::from_certificate(data) else { return };
+    let names = peer.uri_sans.len() + peer.dns_sans.len() + peer.ip_sans.len() + peer.email_sans.len();
+    assert_eq!(peer.sans().count(), names);
+    assert_eq!(peer.spiffe().is_some(), peer.trust_domain().is_some());
+    assert_eq!(peer.chain_serials_hex(), std::slice::from_ref(&peer.serial_hex));
+    assert!(peer.validity().is_some() && peer.key_sha256_hex().is_some());
+    peer.uri_sans.iter().for_each(|uri| spiffe(uri.as_bytes()));
+}
+
+/// The name of a workload: what is taken is written as what reads the same.
+pub fn spiffe(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(id) = text.parse::<SpiffeId>() else { return };
+    let written = id.to_string();
+    assert_eq!(written.parse::<SpiffeId>().as_ref(), Ok(&id));
+    assert_eq!(written.matches('/').count(), 6, "{written}");
+}
+
+/// What an authority reads: bundles of certificates, and the keys of those who issue tokens.
+pub fn authority_files(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(certificates) = CaCertificate::all("fuzz", text) {
+        let again: String = certificates.iter().map(|certificate| &**certificate.pem()).collect();
+        assert_eq!(CaCertificate::all("fuzz", &again).ok(), Some(certificates));
+    }
+    let _ = TokenVerifier::from_jwks(text, "issuer");
+}
+
+/// A request for a certificate: whatever it asks for, what is signed is for the caller alone.
+pub fn signing_request(data: &[u8]) {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let domain: TrustDomain = "cluster.local".parse().expect("a trust domain");
+    let id = SpiffeId::new(domain.clone(), "shop", "catalog").expect("plain words are segments");
+    let new = || Authority::self_signed(AuthorityOptions::new(domain)).expect("a new root needs nothing");
+    let Ok(issued) = AUTHORITY.get_or_init(new).sign(text, &id, None) else { return };
+    let leaf = CaCertificate::all("leaf", &issued.chain[0]).expect_err("a workload is no authority");
+    assert!(leaf.to_string().contains("CA:TRUE is missing"), "{leaf}");
+    TrustAnchors::from_pem(issued.root.as_bytes(), &[])
+        .and_then(|anchors| anchors.verify(issued.chain.concat().as_bytes(), SystemTime::now()))
+        .expect("what is signed verifies");
 }
 
 #[cfg(test)]

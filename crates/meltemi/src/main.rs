@@ -11,6 +11,7 @@ mod iptables;
 mod memory;
 mod proxy;
 mod ratelimit;
+mod seclusion;
 mod support;
 mod up;
 
@@ -132,6 +133,7 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
         if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
     let format = if arguments.log_as_json { Format::Json } else { format(cli) };
     Logging::install(format, levels);
+    seclusion::begin();
     let options = arguments.clone().into_options()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))

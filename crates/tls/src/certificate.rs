@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroize as _;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
@@ -60,10 +61,13 @@ impl Identity {
         Self::new(chain, key)
     }
 
-    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, CertError> {
+    pub fn new(chain: Vec<CertificateDer<'static>>, mut key: PrivateKeyDer<'static>) -> Result<Self, CertError> {
+        // Not by the provider, which would leave the text of the key in memory.
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
+        key.zeroize();
+        let signer = signer.map_err(|e| CertError::Key(e.to_string()))?;
         let leaf = chain.first().ok_or(CertError::NoCertificate)?;
         let info = cert_info(leaf)?;
-        let signer = crate::provider().key_provider.load_private_key(key).map_err(|e| CertError::Key(e.to_string()))?;
         // Not by `keys_match`, whose parser refuses version 1, which may well be presented.
         let (_, parsed) =
             x509_parser::parse_x509_certificate(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;

@@ -2,7 +2,7 @@
 //! configurations built over them.
 //!
 //! Owns every `rustls` configuration of the project; there is one crypto provider, aws-lc-rs. Must never log or print a
-//! private key: [`Identity`] has no `Debug` of its key. A rotation replaces one `Arc` in a slot, so no listener, pool or
+//! private key: [`Identity`] has no `Debug` of its key, whose text is cleared from memory once it is read. A rotation replaces one `Arc` in a slot, so no listener, pool or
 //! connection is rebuilt, and new handshakes use the new certificate at once.
 
 mod certificate;

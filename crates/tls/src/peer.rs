@@ -76,6 +76,11 @@ impl PeerInfo {
         self.uri_sans.iter().map(String::as_str).find(|uri| uri.starts_with("spiffe://"))
     }
 
+    /// The trust domain of that URI.
+    pub fn trust_domain(&self) -> Option<&str> {
+        self.spiffe()?.strip_prefix("spiffe://")?.split('/').next()
+    }
+
     /// The whole chain that it showed, its own certificate first.
     fn chain(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(&*self.der).chain(self.issuers.iter().map(|issuer| &**issuer))

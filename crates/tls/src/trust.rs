@@ -3,7 +3,9 @@
 use crate::certificate::{CertError, CertInfo, cert_info, certificates_from_pem};
 use crate::direct::{self, Peer};
 use crate::peer::{PeerInfo, San};
+use crate::spiffe::TrustDomain;
 use arc_swap::ArcSwapOption;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::pem::PemObject;
@@ -11,8 +13,10 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A predicate over one subject alternative name; any name that satisfies any predicate admits the peer.
 pub type SanMatcher = Arc<dyn Fn(&San<'_>) -> bool + Send + Sync>;
@@ -25,10 +29,12 @@ const KEPT: usize = 16;
 pub struct TrustAnchors {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
+    /// Asks the revocation lists; none where there are no lists.
+    revoked_servers: Option<Arc<WebPkiServerVerifier>>,
+    /// Roots of other trust domains, each of which vouches for its own alone.
+    foreign: BTreeMap<Box<str>, TrustAnchors>,
     /// The first roots as they came; none of the system's.
     certificates: Vec<CertificateDer<'static>>,
-    /// Whether a revocation list must be asked.
-    revocable: bool,
 }
 
 impl TrustAnchors {
@@ -60,17 +66,54 @@ impl TrustAnchors {
         Self::new(store, &[])
     }
 
+    /// Has peers of another trust domain verified by these roots, and by no others; nor do these vouch for anybody else.
+    pub fn federate(mut self, domain: &TrustDomain, anchors: TrustAnchors) -> Self {
+        self.foreign.insert(domain.as_str().into(), anchors);
+        self
+    }
+
+    /// Verifies a chain (PEM, leaf first) as a peer would that sees it as a client's and as a server's.
+    pub fn verify(&self, chain: &[u8], now: SystemTime) -> Result<(), CertError> {
+        let chain = certificates_from_pem(chain)?;
+        let (leaf, rest) = chain.split_first().ok_or(CertError::NoCertificate)?;
+        let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.verify_client(leaf, rest, now)?;
+        Ok(self.verify_server(leaf, rest, now)?)
+    }
+
     fn new(store: RootCertStore, crl: &[u8]) -> Result<Self, CertError> {
         let roots = Arc::new(store);
         let crls = CertificateRevocationListDer::pem_slice_iter(crl)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| CertError::Crl(e.to_string()))?;
+        let revoked_servers = match crls.is_empty() {
+            true => None,
+            false => {
+                let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), crate::provider());
+                let built = builder.with_crls(crls.clone()).allow_unknown_revocation_status().build();
+                Some(built.map_err(|e| CertError::Crl(e.to_string()))?)
+            }
+        };
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), crate::provider())
             .with_crls(crls)
             .allow_unknown_revocation_status()
             .build()
             .map_err(|e| CertError::Crl(e.to_string()))?;
-        Ok(Self { roots, clients, certificates: Vec::new(), revocable: !crl.is_empty() })
+        Ok(Self { roots, clients, revoked_servers, foreign: BTreeMap::new(), certificates: Vec::new() })
+    }
+
+    /// The roots by which this leaf is verified. With a second name it could be of two trust domains at once, so that the
+    /// authority of one would vouch for the other.
+    fn responsible(&self, leaf: &CertificateDer<'_>) -> Result<&Self, Error> {
+        if self.foreign.is_empty() {
+            return Ok(self);
+        }
+        let peer = PeerInfo::from_certificate(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        match peer.uri_sans.len() {
+            0 => Ok(self),
+            1 => Ok(peer.trust_domain().and_then(|domain| self.foreign.get(domain)).unwrap_or(self)),
+            _ => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
     }
 
     fn verify_server(
@@ -79,10 +122,14 @@ impl TrustAnchors {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        let own = self.responsible(leaf)?;
         let algorithms = crate::provider().signature_verification_algorithms.all;
         let by_path = ParsedCertificate::try_from(leaf)
-            .and_then(|leaf| verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, rest, now, algorithms));
-        by_path.or_else(|reason| self.vouch(leaf, now, Peer::Server, reason))
+            .and_then(|leaf| verify_server_cert_signed_by_trust_anchor(&leaf, &own.roots, rest, now, algorithms));
+        match by_path {
+            Ok(()) => own.check_server_revocation(leaf, rest, now),
+            Err(reason) => own.vouch(leaf, now, Peer::Server, reason),
+        }
     }
 
     fn verify_client(
@@ -91,15 +138,35 @@ impl TrustAnchors {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        match self.clients.verify_client_cert(leaf, rest, now) {
+        let own = self.responsible(leaf)?;
+        match own.clients.verify_client_cert(leaf, rest, now) {
             Ok(_) => Ok(()),
-            Err(reason) => self.vouch(leaf, now, Peer::Client, reason),
+            Err(reason) => own.vouch(leaf, now, Peer::Client, reason),
+        }
+    }
+
+    /// Of a chain that verifies: whether a list says that one of it is revoked.
+    fn check_server_revocation(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let Some(verifier) = &self.revoked_servers else { return Ok(()) };
+        // Names are not its business: peers of a mesh are known by others than the one that a client asks for.
+        let nameless = ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into());
+        match verifier.verify_server_cert(leaf, rest, &nameless, &[], now) {
+            Ok(_)
+            | Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(()),
+            Err(reason) => Err(reason),
         }
     }
 
     /// The reason that webpki gave stands where no anchor vouches for the leaf itself, or a revocation list must be asked.
     fn vouch(&self, leaf: &CertificateDer<'_>, now: UnixTime, peer: Peer, reason: Error) -> Result<(), Error> {
-        match self.revocable {
+        match self.revoked_servers.is_some() {
             true => Err(reason),
             false => direct::vouched(leaf, &self.certificates, now, peer).map_err(|_| reason),
         }
@@ -315,3 +382,6 @@ impl ClientCertVerifier for ClientVerifier {
         signature_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

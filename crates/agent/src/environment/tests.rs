@@ -80,3 +80,53 @@ fn certificates_are_renewed_at_half_life_or_as_told() {
     let wrong = read(&[("SECRET_GRACE_PERIOD_RATIO", "1.5")]).unwrap_err().to_string();
     assert_eq!(wrong, "SECRET_GRACE_PERIOD_RATIO=\"1.5\": not between 0 and 1");
 }
+
+#[test]
+fn a_certificate_comes_from_files_from_another_agent_or_from_the_authority() {
+    let base = tempfile::tempdir().unwrap();
+    let source = |pairs: &[(&str, &str)]| {
+        CertificateSource::from_variables(&Variables::from_pairs(pairs.iter().copied()), base.path())
+    };
+    let files = |folder: &str, names: [&str; 3]| {
+        let [chain, key, roots] = names.map(|name| base.path().join(folder).join(name));
+        CertificateSource::Files(CertificateFiles { chain, key, roots })
+    };
+    assert_eq!(source(&[]), CertificateSource::Authority);
+
+    let uds = base.path().join("var/run/secrets/workload-spiffe-uds");
+    std::fs::create_dir_all(&uds).unwrap();
+    std::fs::write(uds.join("socket"), "").unwrap();
+    std::fs::write(uds.join("other.sock"), "").unwrap();
+    assert_eq!(source(&[]), CertificateSource::Socket(uds.join("socket")));
+    assert_eq!(
+        source(&[("WORKLOAD_IDENTITY_SOCKET_FILE", "other.sock")]),
+        CertificateSource::Socket(uds.join("other.sock"))
+    );
+
+    let mounted = base.path().join("var/run/secrets/workload-spiffe-credentials");
+    std::fs::create_dir_all(&mounted).unwrap();
+    let names = ["certificates.pem", "private_key.pem", "ca_certificates.pem"];
+    std::fs::write(mounted.join(names[0]), "").unwrap();
+    assert_eq!(source(&[]), CertificateSource::Socket(uds.join("socket")), "one file is not enough");
+    names.iter().for_each(|name| std::fs::write(mounted.join(name), "").unwrap());
+    assert_eq!(source(&[]), files("var/run/secrets/workload-spiffe-credentials", names));
+
+    let default = ["cert-chain.pem", "key.pem", "root-cert.pem"];
+    assert_eq!(source(&[("FILE_MOUNTED_CERTS", "true")]), files("etc/certs", default), "there or not yet");
+    let named = source(&[
+        ("FILE_MOUNTED_CERTS", "true"),
+        ("ISTIO_META_TLS_CLIENT_CERT_CHAIN", "/c.pem"),
+        ("ISTIO_META_TLS_CLIENT_KEY", "/k.pem"),
+        ("ISTIO_META_TLS_CLIENT_ROOT_CERT", "/r.pem"),
+    ]);
+    let [chain, key, roots] = ["/c.pem", "/k.pem", "/r.pem"].map(PathBuf::from);
+    assert_eq!(named, CertificateSource::Files(CertificateFiles { chain, key, roots }));
+}
+
+#[test]
+fn proxy_metadata_says_where_the_certificate_is() {
+    let yaml = "proxyMetadata:\n  FILE_MOUNTED_CERTS: \"true\"\n  ISTIO_META_TLS_CLIENT_KEY: /k.pem\n";
+    let settings = read(&[("PROXY_CONFIG", yaml)]).unwrap();
+    let CertificateSource::Files(files) = settings.certificate_source else { panic!("not from files") };
+    assert_eq!(files.key, Path::new("/k.pem"));
+}

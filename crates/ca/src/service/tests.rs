@@ -1,6 +1,7 @@
 use super::*;
 use crate::authority::AuthorityOptions;
-use crate::token::TokenIssuer;
+use crate::token::{TokenIssuer, TokenVerifier};
+use meltemi_tls::TrustDomain;
 use rcgen::{CertificateParams, KeyPair};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -13,9 +14,9 @@ struct Setup {
 fn setup() -> Setup {
     let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
     let issuer = TokenIssuer::generate("test").unwrap();
-    let verifier = TokenVerifier::from_pem(issuer.public_pem(), "test", trust_domain.clone()).unwrap();
+    let verifier = TokenVerifier::from_pem(issuer.public_pem(), "test").unwrap();
     let authority = Authority::self_signed(AuthorityOptions::new(trust_domain.clone())).unwrap();
-    let authenticator = Authenticator::new(trust_domain, Some(verifier));
+    let authenticator = Authenticator::new(trust_domain, vec![Arc::new(verifier)]);
     Setup { service: CertificateService::new(Arc::new(authority), Arc::new(authenticator)), issuer }
 }
 

@@ -49,6 +49,9 @@ const NO_WAYPOINTS: &str = "a waypoint's policy: it applies to no sidecar and to
 
 const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCertificates";
 
+const NO_SIGNERS: &str = "there is one authority; roots for a signer are not used";
+const OWN_DOMAIN: &str = "only roots for the mesh's own trust domain or an alias of it are used";
+
 const NO_PODS: &str = "pods are not deployed for a Gateway; name a Service in spec.addresses";
 const UNSUPPORTED_FILTERS: &[&str] = &["ExternalAuth", "ExtensionRef"];
 const NO_FILTER: &str = "the route is then not in force, and its status says so";
@@ -88,7 +91,9 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("ingressSelector"),
     mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
-    mesh("caCertificates"),
+    mesh("caCertificates[].spiffeBundleUrl"),
+    Row { note: NO_SIGNERS, ..mesh("caCertificates[].certSigners") },
+    Row { note: OWN_DOMAIN, ..mesh("caCertificates[].trustDomains") },
     mesh("ca"),
     mesh("discoverySelectors"),
     mesh("serviceSettings"),

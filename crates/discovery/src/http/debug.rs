@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use meltemi_ca::CaCertificate;
 use meltemi_config::{Key, Kind, Object, OwnerReference, gateway_api};
 use meltemi_gateway_api::Catalogue;
 use meltemi_gateway_api::status::Status;
@@ -18,12 +20,15 @@ use serde_json::{Value, json};
 
 use super::{dump, registry};
 use crate::State;
+use crate::authority::is_agents;
 
 type Parameters = Query<HashMap<String, String>>;
 
 /// One entry for each proxy: what was sent and what it accepted, by type.
 pub(super) async fn syncz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    Json(sorted_clients(&state).iter().map(|client| sync_status(client, &state)).collect())
+    let clients = sorted_clients(&state);
+    let proxies = clients.iter().filter(|client| !is_agents(client));
+    Json(proxies.map(|client| sync_status(client, &state)).collect())
 }
 
 fn sorted_clients(state: &State) -> Vec<ClientStatus> {
@@ -221,4 +226,43 @@ pub(super) async fn push_status(Shared(state): Shared<Arc<State>>) -> Json<Value
         "connected": clients.len(),
         "awaitingAck": lagging,
     }))
+}
+
+/// The authority: who signs, which roots are trusted and since when, and where a change of them is.
+pub(super) async fn authority(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let status = state.options.authority.status();
+    let roots = status.roots.iter().map(|root| {
+        let mut value = certificate(&root.certificate);
+        value["trustedSince"] = time(root.since);
+        value["distributed"] = root.distributed.into();
+        value["inFiles"] = root.in_files.into();
+        value
+    });
+    let former = status.former.iter().map(|(signer, until)| {
+        let mut value = certificate(signer);
+        value["certificatesEnd"] = time(*until);
+        value
+    });
+    Json(json!({
+        "trustDomain": state.trust_domain.as_str(),
+        "stage": status.stage.name(),
+        "signer": certificate(&status.signer),
+        "next": status.next.as_ref().map(certificate),
+        "roots": roots.collect::<Vec<_>>(),
+        "former": former.collect::<Vec<_>>(),
+        "refused": status.refused,
+    }))
+}
+
+fn certificate(certificate: &CaCertificate) -> Value {
+    json!({
+        "subject": certificate.subject,
+        "serialNumber": certificate.serial_hex,
+        "notBefore": time(certificate.not_before),
+        "notAfter": time(certificate.not_after),
+    })
+}
+
+fn time(time: SystemTime) -> Value {
+    jiff::Timestamp::try_from(time).map_or(Value::Null, |time| format!("{time:.0}").into())
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use meltemi_ca::{Authority, Stage};
 use meltemi_telemetry::metrics::Filter;
 
 use crate::State;
@@ -15,13 +16,29 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 static HELP: &[(&str, &str)] = &[
     ("citadel_server_authentication_failure_count", "Certificate requests refused for want of a valid credential."),
+    ("citadel_server_ca_reload_count", "New files of the authority that were put in force."),
+    ("citadel_server_ca_reload_err_count", "New files of the authority that were refused; what was in force stayed."),
+    (
+        "citadel_server_cert_chain_expiry_seconds",
+        "Seconds until the signing certificate ends, or another of its chain; negative once it has.",
+    ),
     (
         "citadel_server_cert_chain_expiry_timestamp",
-        "The unix timestamp, in seconds, when the signing certificate ends.",
+        "The unix timestamp, in seconds, when the signing certificate ends, or another of its chain.",
     ),
     ("citadel_server_csr_count", "Certificate signing requests received."),
+    ("citadel_server_csr_parsing_err_count", "Certificate signing requests that could not be read or have a weak key."),
     ("citadel_server_csr_sign_err_count", "Certificate signing requests that could not be signed."),
-    ("citadel_server_root_cert_expiry_timestamp", "The unix timestamp, in seconds, when the root certificate ends."),
+    ("citadel_server_root_cert_expiry_seconds", "Seconds until the first root certificate ends; negative once it has."),
+    (
+        "citadel_server_root_cert_expiry_timestamp",
+        "The unix timestamp, in seconds, when the first root certificate ends.",
+    ),
+    ("citadel_server_root_certs", "Root certificates that workloads are to trust."),
+    (
+        "citadel_server_root_rotation_stage",
+        "Where a change of roots is: 0 none, 1 a new root is distributed, 2 it signs and the old one is trusted.",
+    ),
     ("citadel_server_success_cert_issuance_count", "Certificates issued."),
     ("galley_validation_failed", "Documents that were refused, by kind."),
     ("galley_validation_passed", "Documents that were taken, by kind."),
@@ -59,23 +76,41 @@ pub(super) fn text(state: &State) -> String {
     for (name, value) in [
         ("citadel_server_csr_count", &counters.requests),
         ("citadel_server_authentication_failure_count", &counters.authentication_failures),
+        ("citadel_server_csr_parsing_err_count", &counters.unreadable),
         ("citadel_server_csr_sign_err_count", &counters.signing_failures),
         ("citadel_server_success_cert_issuance_count", &counters.issued),
     ] {
         write(&mut out, name, "counter", value.load(Ordering::Relaxed));
     }
-    let authority = &state.options.authority;
-    let ends = [
-        ("citadel_server_root_cert_expiry_timestamp", authority.root_not_after()),
-        ("citadel_server_cert_chain_expiry_timestamp", Some(authority.not_after())),
-    ];
-    for (name, end) in ends {
-        if let Some(since) = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
-            write(&mut out, name, "gauge", since.as_secs());
-        }
-    }
+    authority(&mut out, &state.options.authority);
     process(&mut out);
     out
+}
+
+/// When certificates of the authority end, and how it fares in following its files.
+fn authority(out: &mut String, authority: &Authority) {
+    let ends = [
+        ("citadel_server_root_cert_expiry", authority.root_not_after()),
+        ("citadel_server_cert_chain_expiry", Some(authority.not_after())),
+    ];
+    for (name, end) in ends {
+        let Some(since) = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) else { continue };
+        write(out, &format!("{name}_timestamp"), "gauge", since.as_secs());
+        // Less than nothing once it has ended.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        write(out, &format!("{name}_seconds"), "gauge", since.as_secs_f64() - now.as_secs_f64());
+    }
+    let status = authority.status();
+    let (taken, refused) = (&authority.reloads.taken, &authority.reloads.refused);
+    write(out, "citadel_server_ca_reload_count", "counter", taken.load(Ordering::Relaxed));
+    write(out, "citadel_server_ca_reload_err_count", "counter", refused.load(Ordering::Relaxed));
+    write(out, "citadel_server_root_certs", "gauge", status.roots.len());
+    let stage = match status.stage {
+        Stage::Single => 0,
+        Stage::Distributing => 1,
+        Stage::Signing => 2,
+    };
+    write(out, "citadel_server_root_rotation_stage", "gauge", stage);
 }
 
 /// Puts before each type what the metric means.

@@ -14,7 +14,7 @@ use meltemi_agent::sds::Secrets;
 use meltemi_agent::status::{self, ProxyState, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
 use meltemi_agent::upstream::ControlPlane;
-use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health};
+use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health, trust};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::core::v3::Node;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -58,10 +58,7 @@ impl ProxyState for Serving {
 }
 
 fn keeper(settings: &Settings, control_plane: &Arc<ControlPlane>) -> Arc<IdentityKeeper> {
-    let Settings { trust_domain, namespace, service_account, .. } = settings;
-    let id = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
-    let keeper =
-        Arc::new(IdentityKeeper::new(Arc::clone(control_plane), id, settings.certificate_ttl, settings.renewal));
+    let keeper = Arc::new(IdentityKeeper::new(Arc::clone(control_plane), settings));
     let running = Arc::clone(&keeper);
     spawn_local(async move { running.run().await });
     keeper
@@ -90,6 +87,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));
     serve_status(&[settings.readiness_port, settings.status_port, settings.prometheus_port], &state);
     watch_health(&settings, &control_plane, &keeper, (&node, &state))?;
+    spawn_local(trust::follow(control_plane::options(&control_plane, &keeper, node.clone()), Arc::clone(&keeper)));
     if settings.dns_capture {
         names(&settings, &control_plane, &keeper, node).await;
     }
@@ -181,6 +179,7 @@ pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow
     let node = meltemi_proto::json::from_value::<Bootstrap>(&bootstrap::own(&settings)).context("bootstrap")?.node;
     let node = node.unwrap_or_default();
     watch_health(&settings, &control_plane, &keeper, (&node, &state))?;
+    spawn_local(trust::follow(control_plane::options(&control_plane, &keeper, node.clone()), Arc::clone(&keeper)));
     if settings.dns_capture {
         names(&settings, &control_plane, &keeper, node).await;
     }

@@ -32,6 +32,7 @@ mod ratelimit;
 mod registration;
 mod resilience;
 mod retries;
+mod root_rotation;
 mod rotation;
 mod spelling;
 mod static_proxy;

@@ -112,7 +112,8 @@ impl Mesh {
         let mut whole = Command::new(command.get_program());
         whole.arg("up").arg("-f").arg(manifests).args(["--port", "0", "--https-port", "0"]).args(arguments);
         whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        whole.env("TMPDIR", &mark);
+        // Or a user without privileges could not find the processes by their environment.
+        whole.env("TMPDIR", &mark).env("MELTEMI_DUMPABLE", "1");
         let mut process = Process::start("up", &mut whole, dir);
         let end = Instant::now() + START;
         loop {

@@ -1,0 +1,101 @@
+//! Flags of the certificate authority, under the names of istiod's environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use meltemi_ca::{Authority, AuthorityOptions, Pace};
+use meltemi_tls::TrustDomain;
+
+use super::duration;
+
+/// Where istiod's image has them.
+const DEFAULT_DIR: &str = "./etc/cacerts";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuthorityArgs {
+    /// Directory of the signing certificate (`ca-cert.pem` or, kept by us, `root-cert.pem`), made where it is missing; it is
+    /// followed [default: ./etc/cacerts, or none: a root in memory]
+    #[arg(long = "caDir", env = "ROOT_CA_DIR")]
+    pub ca_dir: Option<PathBuf>,
+    /// Lifetime of workload certificates whose request asks for none
+    #[arg(long = "workloadCertTTL", env = "DEFAULT_WORKLOAD_CERT_TTL", default_value = "24h", value_parser = duration)]
+    pub workload_ttl: Duration,
+    /// The longest lifetime of workload certificates
+    #[arg(long = "maxWorkloadCertTTL", env = "MAX_WORKLOAD_CERT_TTL", default_value = "2160h", value_parser = duration)]
+    pub max_workload_ttl: Duration,
+    /// Lifetime of self-signed roots
+    #[arg(long = "selfSignedCACertTTL", env = "CITADEL_SELF_SIGNED_CA_CERT_TTL", default_value = "87600h", value_parser = duration)]
+    pub root_ttl: Duration,
+    /// How often it is looked whether a self-signed root is near its end; 0s: it is never replaced
+    #[arg(
+        long = "selfSignedRootCheckInterval",
+        env = "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
+        default_value = "1h",
+        value_parser = duration
+    )]
+    pub root_check_interval: Duration,
+    /// A self-signed root is replaced in the last so many hundredths of its life
+    #[arg(
+        long = "selfSignedRootGracePercent",
+        env = "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE",
+        default_value_t = 20,
+        value_name = "PERCENT",
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    pub root_grace_percent: u32,
+    /// Distribute a new root before it signs, and trust the old one while its certificates live
+    #[arg(long = "stagedRootRotation", env = "STAGED_ROOT_ROTATION", num_args = 0..=1, default_value = "true",
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub staged: bool,
+    /// A new root signs no sooner than this, even if every connected proxy has it
+    #[arg(long = "rootDistributionMin", env = "ROOT_DISTRIBUTION_MIN", default_value = "60s", value_parser = duration)]
+    pub distribution_min: Duration,
+    /// A new root signs after this, even if proxies have not said that they have it
+    #[arg(long = "rootDistributionMax", env = "ROOT_DISTRIBUTION_MAX", default_value = "24h", value_parser = duration)]
+    pub distribution_max: Duration,
+}
+
+impl AuthorityArgs {
+    /// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
+    /// folder was named, else nowhere.
+    pub(super) fn open(&self, trust_domain: TrustDomain) -> Result<Authority> {
+        let options = self.options(trust_domain)?;
+        let dir = self.ca_dir.as_deref().unwrap_or(Path::new(DEFAULT_DIR));
+        let authority = if Authority::is_plugged(dir) {
+            Authority::plugged(dir, options)
+        } else if dir.exists() && !dir.is_dir() {
+            bail!("--caDir {}: not a folder", dir.display());
+        } else if self.ca_dir.is_some() || dir.exists() {
+            Authority::persistent(dir, options)
+        } else {
+            tracing::warn!(
+                "there is no {DEFAULT_DIR}: the root certificate lives in memory only, and proxies that have it trust no \
+                 other after a restart; --caDir names a folder to keep it in"
+            );
+            Authority::self_signed(options)
+        };
+        authority.with_context(|| format!("signing certificate in {}", dir.display()))
+    }
+
+    fn options(&self, trust_domain: TrustDomain) -> Result<AuthorityOptions> {
+        if self.workload_ttl.is_zero() || self.workload_ttl > self.max_workload_ttl {
+            bail!("--workloadCertTTL: not between nothing and --maxWorkloadCertTTL");
+        }
+        if self.root_ttl <= self.max_workload_ttl {
+            bail!("--selfSignedCACertTTL: not more than --maxWorkloadCertTTL");
+        }
+        if self.distribution_min > self.distribution_max {
+            bail!("--rootDistributionMin: more than --rootDistributionMax");
+        }
+        Ok(AuthorityOptions {
+            default_ttl: self.workload_ttl,
+            max_ttl: self.max_workload_ttl,
+            root_ttl: self.root_ttl,
+            root_check_interval: self.root_check_interval,
+            root_grace_percent: self.root_grace_percent,
+            pace: Pace { staged: self.staged, least: self.distribution_min, longest: self.distribution_max },
+            ..AuthorityOptions::new(trust_domain)
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! Another root, put into the authority's folder while proxies are connected.
+
+use super::*;
+use meltemi_ca::Pace;
+use meltemi_proto::envoy::config::core::v3::data_source::Specifier;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, secret::Type};
+use meltemi_xds::types::SECRET;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::path::Path;
+
+const ROOTS: &str = "ROOTCA";
+
+fn root(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn plug(dir: &Path, root: &CertifiedIssuer<'static, KeyPair>) {
+    for (name, text) in [
+        ("ca-cert.pem", root.pem()),
+        ("ca-key.pem", root.key().serialize_pem()),
+        ("root-cert.pem", root.pem()),
+        ("cert-chain.pem", String::new()),
+    ] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+/// The roots that this agent holds, in PEM.
+fn roots(agent: &Proxy) -> Option<String> {
+    let resource = agent.held.get(&(SECRET.to_owned(), ROOTS.to_owned()))?;
+    let secret: Secret = resource.body.unpack().unwrap();
+    let Some(Type::ValidationContext(context)) = secret.r#type else { panic!("no validation context") };
+    match context.trusted_ca.unwrap().specifier.unwrap() {
+        Specifier::InlineBytes(bytes) => Some(String::from_utf8(bytes.into()).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn until_stage(mesh: &Mesh, stage: &str) -> Value {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let status = mesh.json("/debug/authorityz").await;
+        if status["stage"] == stage {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < end, "{stage} is not reached: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A certificate by token.
+async fn identity(mesh: &Mesh) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let mut request = tonic::Request::new(IstioCertificateRequest { csr, ..Default::default() });
+    let token = mesh.tokens.issue("default", "client", Duration::from_secs(60)).unwrap();
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut client = IstioCertificateServiceClient::new(mesh.channel(None).await);
+    let mut chain = client.create_certificate(request).await.unwrap().into_inner().cert_chain;
+    chain.pop();
+    Identity::from_pem(chain.concat().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+}
+
+async fn renews(mesh: &Mesh, identity: Identity) -> bool {
+    let key = KeyPair::generate().unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let mut client = IstioCertificateServiceClient::new(mesh.channel(Some(identity)).await);
+    client.create_certificate(IstioCertificateRequest { csr, ..Default::default() }).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_root_signs_once_every_agent_has_it_and_the_old_one_stays() {
+    let (old, new, folder) = (root("old"), root("new"), tempfile::tempdir().unwrap());
+    plug(folder.path(), &old);
+    let mesh = Mesh::start_with(|options| {
+        let pace = Pace { least: Duration::from_secs(1), ..Pace::default() };
+        let ca = AuthorityOptions { pace, ..AuthorityOptions::new("cluster.local".parse().unwrap()) };
+        options.authority = Arc::new(Authority::plugged(folder.path(), ca).unwrap());
+    })
+    .await;
+    let mut agent = Proxy::connect(mesh.plain(), node("client"), Variant::Delta);
+    agent.client.subscribe(SECRET, [ROOTS]);
+    agent.until(|agent| roots(agent).is_some()).await;
+    let signer = |status: &Value| status["signer"]["subject"].as_str().unwrap().to_owned();
+    assert_eq!(signer(&until_stage(&mesh, "single").await), "CN=old");
+    let early = identity(&mesh).await;
+
+    // A proxy without an agent holds the change up.
+    let mut deaf = Proxy::connect(mesh.plain(), node("deaf"), Variant::Delta);
+    deaf.client.subscribe(CLUSTER, [WILDCARD]);
+    deaf.until(|deaf| deaf.has(CLUSTER, ECHO)).await;
+    plug(folder.path(), &new);
+    let status = until_stage(&mesh, "distributing").await;
+    assert_eq!((signer(&status), &status["next"]["subject"]), ("CN=old".to_owned(), &json!("CN=new")));
+    agent.until(|agent| roots(agent).unwrap().matches("BEGIN").count() == 2).await;
+    assert!(renews(&mesh, early.clone()).await);
+    deaf.client.close();
+    drop(deaf);
+
+    let status = until_stage(&mesh, "signing").await;
+    assert_eq!((signer(&status), &status["former"][0]["subject"]), ("CN=new".to_owned(), &json!("CN=old")));
+    assert_eq!(status["roots"].as_array().unwrap().len(), 2);
+    let late = identity(&mesh).await;
+    for identity in [early, late] {
+        assert!(renews(&mesh, identity).await, "certificates of both roots are taken");
+    }
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    for line in
+        ["citadel_server_root_rotation_stage 2", "citadel_server_root_certs 2", "citadel_server_ca_reload_count 1"]
+    {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
+    assert!(mesh.json("/debug/syncz").await.as_array().unwrap().is_empty(), "an agent's stream is no proxy's");
+    agent.client.close();
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_refused_are_told_of() {
+    let (old, new, folder) = (root("old"), root("new"), tempfile::tempdir().unwrap());
+    plug(folder.path(), &old);
+    let mesh = Mesh::start_with(|options| {
+        let ca = AuthorityOptions::new("cluster.local".parse().unwrap());
+        options.authority = Arc::new(Authority::plugged(folder.path(), ca).unwrap());
+    })
+    .await;
+    std::fs::write(folder.path().join("ca-cert.pem"), new.pem()).unwrap();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    let refused = loop {
+        let status = mesh.json("/debug/authorityz").await;
+        if let Some(reason) = status["refused"].as_str() {
+            break reason.to_owned();
+        }
+        assert!(tokio::time::Instant::now() < end, "{status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(refused.contains("does not belong"), "{refused}");
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    assert!(metrics.lines().any(|line| line == "citadel_server_ca_reload_err_count 1"), "{metrics}");
+    assert!(renews(&mesh, identity(&mesh).await).await);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_says_of_itself_is_not_checked_where_that_is_turned_off() {
+    let mesh = Mesh::start_with(|options| options.identity_check = false).await;
+    let channel = mesh.channel(Some(identity(&mesh).await)).await;
+    let target = Target::Custom(Arc::new(move || {
+        let channel = channel.clone();
+        Box::pin(async move { Ok(channel) })
+    }));
+    let mut other = node("client");
+    other.metadata = struct_from_value(&json!({ "NAMESPACE": "other", "SERVICE_ACCOUNT": "other" }));
+    let mut proxy = Proxy::connect(target, other, Variant::Delta);
+    proxy.client.subscribe(CLUSTER, [WILDCARD]);
+    proxy.until(|proxy| proxy.has(CLUSTER, ECHO)).await;
+    proxy.client.close();
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_judged_by_the_key_set_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    std::fs::write(&file, "{\"keys\": []}").unwrap();
+    let arguments = ["--tokenIssuer=me", &format!("--tokenKeySetFile={}", file.display())];
+    let error = format!("{:#}", parsed(&arguments).err().unwrap());
+    assert!(error.contains("--tokenKeySetFile") && error.contains("no key in it"), "{error}");
+}

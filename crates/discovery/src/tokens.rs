@@ -1,0 +1,105 @@
+//! The keys of whoever issues workloads' tokens, followed where they are: in a file, or with the issuer itself (OpenID
+//! Connect Discovery 1.0).
+
+mod fetch;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use meltemi_ca::TokenVerifier;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::State;
+use crate::options::TokenKeys;
+
+pub(crate) use fetch::Fetcher;
+
+/// Issuers publish a key long before they sign with it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const FETCH_EVERY: Duration = Duration::from_secs(300);
+/// Until there are keys at all, and after failures.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// What is read of an issuer's configuration.
+#[derive(Deserialize)]
+struct Provider {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Follows the keys until told to stop; a key that was given is not followed.
+pub(crate) async fn follow(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
+    let Some((tokens, verifier)) = state.options.tokens.as_ref().zip(state.tokens.as_deref()) else { return };
+    let following = async {
+        match &tokens.keys {
+            TokenKeys::Pem(_) => {}
+            TokenKeys::SetFile(file) => follow_file(file, verifier).await,
+            TokenKeys::Issuer(fetcher) => follow_issuer(&tokens.issuer, fetcher, verifier).await,
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+async fn follow_file(file: &Path, verifier: &TokenVerifier) {
+    let mut known = modified(file);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let time = modified(file);
+        if time == known {
+            continue;
+        }
+        known = time;
+        match take(file, verifier) {
+            Ok(()) => tracing::info!("tokens are verified by the new keys in {}", file.display()),
+            Err(error) => tracing::warn!("{error:#}\nthe keys of tokens stay as they were"),
+        }
+    }
+}
+
+fn take(file: &Path, verifier: &TokenVerifier) -> Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    verifier.set_jwks(&text).with_context(|| file.display().to_string())
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|meta| meta.modified()).ok()
+}
+
+async fn follow_issuer(issuer: &str, fetcher: &Fetcher, verifier: &TokenVerifier) {
+    let mut told = String::new();
+    loop {
+        let wait = match renew(issuer, fetcher, verifier).await {
+            Ok(()) => {
+                told.clear();
+                FETCH_EVERY
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != told {
+                    tracing::warn!("keys of {issuer}: {error}\nthose of before stay in force");
+                }
+                told = error;
+                RETRY_EVERY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Asks the issuer where its keys are, and for them.
+async fn renew(issuer: &str, fetcher: &Fetcher, verifier: &TokenVerifier) -> Result<()> {
+    let text = fetcher.get(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).await?;
+    let provider: Provider = serde_json::from_str(&text).context("the issuer's configuration")?;
+    // Or one issuer could speak for another (section 4.3).
+    ensure!(provider.issuer == issuer, "its configuration is that of {:?}", provider.issuer);
+    let keys = fetcher.get(&provider.jwks_uri).await?;
+    Ok(verifier.set_jwks(&keys)?)
+}

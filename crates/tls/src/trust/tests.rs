@@ -1,0 +1,87 @@
+use super::*;
+use crate::CertSlot;
+use crate::tests::{Authority, CLIENT, SERVER, handshake, pair};
+use rcgen::{CertificateParams, KeyPair, SanType, SerialNumber};
+use std::time::Duration;
+
+const FOREIGN: &str = "spiffe://foreign.example/ns/default/sa/server";
+const SERIAL: u64 = 7;
+
+/// An identity with these names and the serial number [`SERIAL`].
+fn identity(ca: &Authority, uris: &[&str]) -> crate::Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    params.serial_number = Some(SerialNumber::from(SERIAL));
+    let leaf = params.signed_by(&key, &ca.0).unwrap();
+    crate::Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+}
+
+fn revocations(ca: &Authority, serial: u64) -> String {
+    let now = SystemTime::now();
+    let revoked = rcgen::RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: now.into(),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: now.into(),
+        next_update: (now + Duration::from_secs(3600)).into(),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&ca.0).unwrap().pem().unwrap()
+}
+
+#[test]
+fn what_a_list_revokes_is_refused_as_client_and_as_server() {
+    let ca = Authority::new("root");
+    for (serial, taken) in [(SERIAL, false), (SERIAL + 1, true)] {
+        let list = revocations(&ca, serial);
+        let anchors = || TrustAnchors::from_pem(ca.0.pem().as_bytes(), list.as_bytes()).unwrap();
+        for (server, client) in
+            [(identity(&ca, &[SERVER]), ca.identity(CLIENT)), (ca.identity(SERVER), identity(&ca, &[CLIENT]))]
+        {
+            let (server, client) = pair(CertSlot::new(server), TrustSlot::new(anchors()), CertSlot::new(client));
+            let met = handshake(&server, &client);
+            assert_eq!(met.is_ok(), taken, "{serial}: {met:?}");
+        }
+    }
+}
+
+#[test]
+fn the_roots_of_a_trust_domain_vouch_for_it_alone() {
+    let (own, foreign) = (Authority::new("own"), Authority::new("foreign"));
+    let anchors = own.anchors().federate(&"foreign.example".parse().unwrap(), foreign.anchors());
+    let now = UnixTime::now();
+    for (name, identity, taken) in [
+        ("own by own", own.identity(SERVER), true),
+        ("foreign by foreign", foreign.identity(FOREIGN), true),
+        ("own by foreign", foreign.identity(SERVER), false),
+        ("foreign by own", own.identity(FOREIGN), false),
+        ("a third by foreign", foreign.identity("spiffe://third.example/ns/a/sa/b"), false),
+        ("both by foreign", self::identity(&foreign, &[FOREIGN, SERVER]), false),
+        ("both by own", self::identity(&own, &[SERVER, FOREIGN]), false),
+    ] {
+        let leaf = &identity.chain()[0];
+        assert_eq!(anchors.verify_client(leaf, &[], now).is_ok(), taken, "{name} as a client");
+        assert_eq!(anchors.verify_server(leaf, &[], now).is_ok(), taken, "{name} as a server");
+    }
+}
+
+#[test]
+fn a_chain_is_verified_at_the_time_that_is_asked_for() {
+    let ca = Authority::new("root");
+    let key = KeyPair::generate().unwrap();
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.not_after = (now + Duration::from_secs(60)).into();
+    let leaf = params.signed_by(&key, &ca.0).unwrap().pem();
+    ca.anchors().verify(leaf.as_bytes(), now).unwrap();
+    assert!(ca.anchors().verify(leaf.as_bytes(), now + Duration::from_secs(120)).is_err());
+    assert!(Authority::new("other").anchors().verify(leaf.as_bytes(), now).is_err());
+    assert!(ca.anchors().verify(b"", now).is_err());
+}
