@@ -102,11 +102,8 @@ impl Facts<'_> {
         names.iter().any(|name| matcher.matches(name.as_str()))
     }
 
-    /// Dynamic metadata is kept flat, its path joined by `:`.
     fn metadata(&self, matcher: &MetadataMatcher) -> bool {
-        let key = matcher.path.iter().fold(matcher.filter.to_string(), |key, part| key + ":" + part);
-        let value = self.info.state(&key).map(|text| serde_json::Value::String(text.to_owned()));
-        matcher.value.matches(value.as_ref()) != matcher.invert
+        matcher.value.matches(self.info.found(&matcher.filter, &matcher.path)) != matcher.invert
     }
 
     /// `io.istio.peer_principal` is how Istio names a verified peer.

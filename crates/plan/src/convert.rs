@@ -12,6 +12,7 @@ mod hcm;
 mod header;
 mod health;
 mod istio;
+mod jwt;
 mod lb;
 mod listener;
 mod network;

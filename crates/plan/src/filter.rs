@@ -4,6 +4,7 @@ use crate::access_log::AccessLog;
 use crate::common::Fraction;
 use crate::dynamic_forward::DnsCache;
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
+use crate::jwt::{JwtAuthn, JwtPerRoute};
 use crate::rbac::Rbac;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub enum HttpFilterConfig {
     LocalRateLimit(Arc<LocalRateLimit>),
     HealthCheck(Arc<HealthCheckFilter>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(Arc<JwtAuthn>),
     /// Requests to clusters of this cache wait until the host that they name is resolved.
     DynamicForward(Arc<DnsCache>),
 }
@@ -59,6 +61,7 @@ pub enum FilterOverride {
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(JwtPerRoute),
 }
 
 #[derive(Debug, Clone)]

@@ -20,6 +20,7 @@ pub mod filter;
 pub mod format;
 pub mod hcm;
 pub mod header;
+pub mod jwt;
 pub mod listener;
 pub mod on_demand;
 pub mod rbac;

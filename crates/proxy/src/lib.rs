@@ -8,6 +8,7 @@
 pub mod admin;
 mod anomalies;
 pub mod boot;
+mod call;
 pub mod chain;
 pub mod configurator;
 mod demand;

@@ -50,12 +50,13 @@ impl Rbac {
                 (self.stats.shadow_denied(), "denied")
             };
             counter.inc();
-            let key = |what: &str| format!("envoy.filters.http.rbac:{}{what}", config.shadow_rules_stat_prefix);
-            let policy = verdict.policy.map(str::to_owned);
-            info.set_state(key("shadow_engine_result"), result);
-            if let Some(policy) = policy {
-                info.set_state(key("shadow_effective_policy_id"), policy);
+            let key = |what: &str| format!("{}{what}", config.shadow_rules_stat_prefix);
+            let mut found = serde_json::Map::new();
+            if let Some(policy) = verdict.policy {
+                found.insert(key("shadow_effective_policy_id"), policy.into());
             }
+            found.insert(key("shadow_engine_result"), result.into());
+            info.find_out("envoy.filters.http.rbac", found);
         }
         let Some(rules) = &config.rules else { return Flow::Continue };
         let verdict = rbac::evaluate(rules, Some(head), info);
