@@ -85,6 +85,7 @@ impl JwtAuthn {
     }
 
     pub async fn on_request(&self, name: &str, head: &mut RequestHead, info: &mut StreamInfo) -> Flow {
+        self.everywhere.sanitize(head);
         if self.config.bypass_cors_preflight && is_preflight(head) {
             self.stats.cors_preflight_bypassed().inc();
             self.stats.allowed().inc();
@@ -166,15 +167,16 @@ impl JwtAuthn {
         extractor.sanitize(head);
         let mut tokens = extractor.extract(head);
         if tokens.is_empty() {
-            outcome.failed(Status::Missing, self.blamed(look.provider));
+            outcome.failed(Status::Missing, self.only());
             return overlook(look.leniency, Err(Status::Missing));
         }
         let mut last = Ok(());
+        // Whose failure it is: a token that nobody issued is put down to the issuer of the one before.
+        let mut blamed = look.provider.map(|at| &self.providers[at]);
         while let Some(found) = tokens.pop() {
-            let mut provider = look.provider.map(|at| &self.providers[at]);
-            last = self.accept(&found, &look, &mut provider, head, outcome).await;
+            last = self.accept(&found, &look, &mut blamed, head, outcome).await;
             if let Err(status) = last {
-                outcome.failed(status, provider.map(|provider| &*provider.plan).or(self.blamed(look.provider)));
+                outcome.failed(status, blamed.map(|provider| &*provider.plan).or(self.only()));
                 if look.leniency == Leniency::None {
                     break;
                 }
@@ -188,10 +190,11 @@ impl JwtAuthn {
         &'s self,
         found: &Found,
         look: &Look<'_>,
-        provider: &mut Option<&'s Provider>,
+        blamed: &mut Option<&'s Provider>,
         head: &mut RequestHead,
         outcome: &mut Outcome,
     ) -> Result<(), Status> {
+        let provider = look.provider.map(|at| &self.providers[at]);
         let known = provider.and_then(|provider| provider.known(&found.token));
         let token = match &known {
             Some(token) => token.clone(),
@@ -201,7 +204,7 @@ impl JwtAuthn {
             return Err(Status::UnknownIssuer);
         }
         let owner = provider.or_else(|| self.of_issuer(&token.issuer)).ok_or(Status::UnknownIssuer)?;
-        *provider = Some(owner);
+        *blamed = Some(owner);
         owner.check(&token, look.audiences, now())?;
         if known.is_none() {
             owner.verify(&token).await?;
@@ -219,12 +222,11 @@ impl JwtAuthn {
         of(issuer).or_else(|| of(""))
     }
 
-    /// Whose failure it is where no token says so.
-    fn blamed(&self, provider: Option<usize>) -> Option<&jwt::JwtProvider> {
-        match (provider, &self.providers[..]) {
-            (Some(at), all) => all.get(at).map(|provider| &*provider.plan),
-            (None, [only]) => Some(&only.plan),
-            (None, _) => None,
+    /// Whose failure it is where no token says so: that of the only provider, if there is one.
+    fn only(&self) -> Option<&jwt::JwtProvider> {
+        match &self.providers[..] {
+            [only] => Some(&only.plan),
+            _ => None,
         }
     }
 

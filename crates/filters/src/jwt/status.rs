@@ -70,7 +70,7 @@ impl Status {
             Self::VerificationFailed => (26, "Jwt verification fails"),
             Self::NoValidKeys => (31, "Jwks doesn't have any valid public key"),
             Self::NoMatchingKey => (32, "Jwks doesn't have key to match kid or alg from Jwt"),
-            Self::FetchFailed => (39, "Jwks remote fetch is failed"),
+            Self::FetchFailed => (40, "Jwks remote fetch is failed"),
         }
     }
 

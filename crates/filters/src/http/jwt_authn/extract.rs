@@ -72,6 +72,14 @@ impl Extractor {
         for (place, issuers) in &self.places {
             let mut add = |token: String| found.push(Found { token, place: place.clone(), issuers: issuers.clone() });
             match place {
+                // It stands once in a request, so that a second one is taken for a part of the first.
+                TokenLocation::Header { name, value_prefix } if *name == header::AUTHORIZATION => {
+                    let value = head.headers.joined(name);
+                    let value = value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+                    if let Some(token) = value.and_then(|value| in_header(value, value_prefix)) {
+                        add(token.to_owned());
+                    }
+                }
                 TokenLocation::Header { name, value_prefix } => {
                     let values = head.headers.get_all(name).filter_map(|value| value.to_str().ok());
                     values.filter_map(|value| in_header(value, value_prefix)).for_each(|token| add(token.to_owned()));

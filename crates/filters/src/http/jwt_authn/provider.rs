@@ -65,10 +65,10 @@ impl Provider {
 
     /// Everything but the signature. `audiences` stand for the provider's, unless empty; `now` in seconds since 1970.
     pub fn check(&self, token: &Token, audiences: &[Arc<str>], now: u64) -> Result<(), Status> {
+        token.check_time(now, self.plan.clock_skew.as_secs())?;
         if self.plan.subjects.as_ref().is_some_and(|subjects| !subjects.matches(token.subject.as_str())) {
             return Err(Status::VerificationFailed);
         }
-        token.check_time(now, self.plan.clock_skew.as_secs())?;
         let lives_right = match self.plan.expiry {
             Expiry::Optional => true,
             Expiry::Required => token.expiry != 0,

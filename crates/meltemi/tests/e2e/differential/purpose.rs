@@ -10,6 +10,8 @@
 //!   6.1);
 //! - the end of one direction of a tunnel over HTTP/1: Envoy cannot pass it on, we do;
 //! - `OPTIONS *`: Envoy logs no scheme for it;
+//! - a token without key id, of a set with an Ed25519 key: Envoy refuses signatures of another length, we try the next key;
+//! - a provider whose own JWKS has no usable key: Envoy refuses the listener, we the provider's tokens;
 //! - HEAD with an underscore that is refused: Envoy sends the body (RFC 9110 section 9.3.2 forbids it);
 //! - a 100 Continue for a body of no bytes: Envoy sends it, we do not (RFC 9110 section 10.1.1 lets a server);
 //! - access logs of listeners and of failed handshakes, CORS policies of route and host merged field by field, `grpc-timeout`
