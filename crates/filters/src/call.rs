@@ -14,7 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use meltemi_http::{Frame, Headers, RequestHead, StatusCode};
 
-pub use grpc::{Rpc, RpcError};
+pub use grpc::Rpc;
+#[cfg(test)]
+use grpc::RpcError;
 
 /// A request of a filter's own.
 #[derive(Clone, Debug)]

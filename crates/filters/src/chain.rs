@@ -12,8 +12,8 @@ use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 use crate::call::Around;
 use crate::context::Context;
 use crate::http::{
-    AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, Rbac,
-    StatefulSession,
+    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, Rbac,
+    ResponseEdits, StatefulSession, edit_response,
 };
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
@@ -39,6 +39,7 @@ enum Filter {
     HealthCheck(HealthCheck),
     StatefulSession(StatefulSession),
     JwtAuthn(Box<JwtAuthn>),
+    ExtAuthz(Box<ExtAuthz>),
     DynamicForward(Arc<DnsCache>),
 }
 
@@ -88,7 +89,7 @@ impl FilterChain {
 
     /// The state of a new stream.
     pub fn stream(self: &Arc<Self>) -> StreamFilters {
-        StreamFilters { chain: self.clone(), next: 0, cors: None, delay: None, messages: None }
+        StreamFilters { chain: self.clone(), next: 0, cors: None, delay: None, edits: None, messages: None }
     }
 }
 
@@ -110,6 +111,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
             (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
             (C::JwtAuthn(a), C::JwtAuthn(b)) => Arc::ptr_eq(a, b),
+            (C::ExtAuthz(a), C::ExtAuthz(b)) => Arc::ptr_eq(a, b),
             (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
@@ -139,6 +141,9 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         HttpFilterConfig::JwtAuthn(config) => {
             Filter::JwtAuthn(Box::new(JwtAuthn::new(config.clone(), scope, context)))
         }
+        HttpFilterConfig::ExtAuthz(config) => {
+            Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context)))
+        }
         HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
@@ -151,6 +156,8 @@ pub struct StreamFilters {
     next: usize,
     cors: Option<crate::http::CorsMatch>,
     delay: Option<crate::http::ActiveFault>,
+    /// What authorization services want done to the response, and behind which filter.
+    edits: Option<Box<Vec<(usize, ResponseEdits)>>>,
     messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
 }
 
@@ -175,6 +182,15 @@ impl StreamFilters {
                 Filter::HealthCheck(check) => check.on_request(head, info),
                 // Boxed: only requests that bring tokens pay for what it takes to verify them.
                 Filter::JwtAuthn(tokens) => Box::pin(tokens.on_request(&named.name, head, info)).await,
+                Filter::ExtAuthz(authz) => {
+                    let mut edits = Vec::new();
+                    let asked = authz.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
+                    let flow = Box::pin(asked).await;
+                    if !edits.is_empty() {
+                        self.edits.get_or_insert_default().push((self.next, edits));
+                    }
+                    flow
+                }
                 Filter::Alpn(overrides) => {
                     info.upstream.alpn = Some(overrides.clone());
                     Flow::Continue
@@ -214,7 +230,7 @@ impl StreamFilters {
     /// Runs the response filters, over local replies too.
     pub fn on_response(&mut self, request: &RequestHead, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
-        for named in chain.filters.iter().rev() {
+        for (place, named) in chain.filters.iter().enumerate().rev() {
             if !named.is_on(info) {
                 continue;
             }
@@ -223,6 +239,11 @@ impl StreamFilters {
                     if let Some(matched) = &self.cors {
                         matched.on_response(head);
                     }
+                }
+                Filter::ExtAuthz(_) => {
+                    let edits = self.edits.iter().flat_map(|edits| edits.iter());
+                    let own = edits.filter(|(behind, _)| *behind == place + 1);
+                    own.for_each(|(_, edits)| edit_response(edits, head));
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),

@@ -2,6 +2,7 @@
 
 mod alpn;
 mod cors;
+mod ext_authz;
 mod fault;
 mod grpc;
 mod health_check;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use alpn::AlpnOverrides;
 pub(crate) use cors::{Cors, CorsMatch};
+pub(crate) use ext_authz::{ExtAuthz, ResponseEdits, on_response as edit_response};
 pub(crate) use fault::{ActiveFault, Fault};
 pub(crate) use grpc::GrpcCounter;
 pub(crate) use health_check::HealthCheck;

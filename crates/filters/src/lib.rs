@@ -5,6 +5,7 @@
 //! resolved when configuration is built: a repeated request costs a look-up by a small key and a few thread-local adds.
 
 pub mod access_log;
+pub mod authz;
 mod call;
 mod chain;
 mod context;
@@ -17,6 +18,7 @@ mod info;
 pub mod jwt;
 mod lookup;
 mod peer;
+mod query;
 pub mod rbac;
 mod reply;
 mod stats;

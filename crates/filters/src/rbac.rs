@@ -18,6 +18,15 @@ pub struct Verdict<'a> {
     pub policy: Option<&'a str>,
 }
 
+impl Verdict<'_> {
+    /// As rules in shadow tell it, for those behind them and for logs.
+    pub fn as_metadata(&self, prefix: &str) -> serde_json::Map<String, serde_json::Value> {
+        let result = if self.allowed { "allowed" } else { "denied" };
+        let policy = self.policy.map(|policy| (format!("{prefix}shadow_effective_policy_id"), policy.into()));
+        policy.into_iter().chain([(format!("{prefix}shadow_engine_result"), result.into())]).collect()
+    }
+}
+
 /// Evaluates rules. Without a request, what asks for one does not match.
 pub fn evaluate<'a>(rules: &'a Rbac, request: Option<&RequestHead>, info: &StreamInfo) -> Verdict<'a> {
     let facts = Facts { request, info };

@@ -7,6 +7,7 @@ mod cluster_http;
 mod common;
 mod dynamic_forward;
 mod endpoint;
+mod ext_authz;
 mod filter;
 mod hcm;
 mod header;

@@ -3,6 +3,7 @@
 use crate::access_log::AccessLog;
 use crate::common::Fraction;
 use crate::dynamic_forward::DnsCache;
+use crate::ext_authz::{AuthzPerRoute, ExtAuthz};
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
 use crate::jwt::{JwtAuthn, JwtPerRoute};
 use crate::rbac::Rbac;
@@ -35,6 +36,7 @@ pub enum HttpFilterConfig {
     HealthCheck(Arc<HealthCheckFilter>),
     StatefulSession(Arc<StatefulSession>),
     JwtAuthn(Arc<JwtAuthn>),
+    ExtAuthz(Arc<ExtAuthz>),
     /// Requests to clusters of this cache wait until the host that they name is resolved.
     DynamicForward(Arc<DnsCache>),
 }
@@ -62,6 +64,7 @@ pub enum FilterOverride {
     LocalRateLimit(Arc<LocalRateLimit>),
     StatefulSession(Arc<StatefulSession>),
     JwtAuthn(JwtPerRoute),
+    ExtAuthz(Arc<AuthzPerRoute>),
 }
 
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ mod convert;
 pub mod dynamic_forward;
 pub mod endpoint;
 pub mod error;
+pub mod ext_authz;
 pub mod filter;
 pub mod format;
 pub mod hcm;

@@ -16,6 +16,7 @@ use meltemi_http::{ClientStream, Error, Frame, Headers, ResponseHead};
 use meltemi_upstream::{Cluster, Outcome, PickContext, PickError, RoutingPriority};
 
 use crate::{
+    demand::Need,
     router::{Active, Destination, Failure, Preface, mode, tls_context},
     worker::Worker,
     world::World,
@@ -25,13 +26,22 @@ use crate::{
 pub(crate) struct Calls<'a> {
     pub worker: &'a Rc<Worker>,
     pub world: &'a Arc<World>,
+    /// A cluster that is not there is asked for.
+    pub on_demand: bool,
 }
 
 impl Caller for Calls<'_> {
     fn call(&self, call: Call) -> Calling {
         let cluster = self.world.clusters.get(&call.cluster).cloned();
-        let worker = Rc::clone(self.worker);
-        Box::pin(async move { run(&worker, &cluster.ok_or(CallError::NoCluster)?, call).await })
+        let (worker, on_demand) = (Rc::clone(self.worker), self.on_demand);
+        Box::pin(async move {
+            let cluster = match cluster {
+                Some(cluster) => cluster,
+                None if on_demand => obtain(&worker, &call).await.ok_or(CallError::NoCluster)?,
+                None => return Err(CallError::NoCluster),
+            };
+            run(&worker, &cluster, call).await
+        })
     }
 }
 
@@ -40,8 +50,14 @@ pub(crate) struct CurrentCalls(pub Rc<Worker>);
 
 impl Caller for CurrentCalls {
     fn call(&self, call: Call) -> Calling {
-        Calls { worker: &self.0, world: &self.0.world() }.call(call)
+        Calls { worker: &self.0, world: &self.0.world(), on_demand: false }.call(call)
     }
+}
+
+/// A cluster that has not come yet, if it comes in the time of the call.
+async fn obtain(worker: &Worker, call: &Call) -> Option<Arc<Cluster>> {
+    let world = worker.ask(Need::Cluster(Arc::clone(&call.cluster)), call.timeout).await?;
+    world.clusters.get(&call.cluster).cloned()
 }
 
 async fn run(worker: &Rc<Worker>, cluster: &Arc<Cluster>, call: Call) -> Result<Answer, CallError> {

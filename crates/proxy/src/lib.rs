@@ -6,6 +6,7 @@
 //! Nothing here knows Istio or Kubernetes.
 
 pub mod admin;
+mod admission;
 mod anomalies;
 pub mod boot;
 mod call;

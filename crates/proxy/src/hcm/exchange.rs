@@ -165,7 +165,8 @@ impl Exchange<'_> {
     async fn filter(&mut self) -> Filtered {
         let mut rerouted = None;
         loop {
-            let caller = Calls { worker: &self.context.worker, world: &self.world };
+            let on_demand = self.context.http.plan.on_demand.is_some_and(|waits| waits.clusters);
+            let caller = Calls { worker: &self.context.worker, world: &self.world, on_demand };
             let around = Around { caller: &caller, early: self.early.as_deref() };
             match self.filters.on_request(&mut self.request, &mut self.info, around).await {
                 Flow::Continue => return rerouted.map_or(Filtered::On, Filtered::Rerouted),

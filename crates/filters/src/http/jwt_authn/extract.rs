@@ -1,13 +1,14 @@
 //! Where tokens stand in a request.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::http::header;
-use meltemi_http::{ByteStr, HeaderName, RequestHead};
+use meltemi_http::{HeaderName, RequestHead};
 use meltemi_plan::jwt::{JwtProvider, TokenLocation};
 use meltemi_plan::route::find;
+
+use crate::query::{decoded, without};
 
 /// Issuers whose tokens may stand at a place; an empty one stands for all.
 type Issuers = Arc<[Arc<str>]>;
@@ -122,39 +123,6 @@ fn in_header<'a>(value: &'a str, prefix: &str) -> Option<&'a str> {
     Some(rest.find(of_token).map_or(value, |at| &rest[at..]))
 }
 
-/// `%XX` decoded; what is no such pair of digits stays.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(first);
-                rest = after;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
-}
-
-/// The path without a parameter; the others stay as they are. `None` where it has none.
-fn without(path: &str, name: &str) -> Option<ByteStr> {
-    let (before, query) = path.split_once('?')?;
-    let (query, fragment) = query.find('#').map_or((query, ""), |at| query.split_at(at));
-    let kept: Vec<&str> =
-        query.split('&').filter(|pair| decoded(pair.split('=').next().unwrap_or_default()) != *name).collect();
-    let mark = if kept.is_empty() { "" } else { "?" };
-    Some(ByteStr::from(format!("{before}{mark}{}{fragment}", kept.join("&"))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,18 +138,5 @@ mod tests {
         ] {
             assert_eq!(in_header(value, prefix), expected, "{value}");
         }
-    }
-
-    #[test]
-    fn a_parameter_is_taken_out_and_the_others_stay() {
-        for (path, expected) in [
-            ("/a?access_token=t", Some("/a")),
-            ("/a?b=%26&access_token=t&c=", Some("/a?b=%26&c=")),
-            ("/a?access%5Ftoken=t&access_token=u", Some("/a")),
-            ("/a", None),
-        ] {
-            assert_eq!(without(path, "access_token").as_deref(), expected, "{path}");
-        }
-        assert_eq!(decoded("a%2Eb%2"), "a.b%2");
     }
 }

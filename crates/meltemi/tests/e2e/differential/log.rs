@@ -55,6 +55,7 @@ const OPERATORS: &[&str] = &[
     "DYNAMIC_METADATA(envoy.filters.http.jwt_authn:header:kid)",
     "DYNAMIC_METADATA(envoy.filters.http.jwt_authn:failed:message)",
     "DYNAMIC_METADATA(envoy.filters.http.jwt_authn:failed:code)",
+    "DYNAMIC_METADATA(envoy.filters.http.ext_authz:who)",
     "DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_engine_result)",
     "DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_effective_policy_id)",
     "DOWNSTREAM_PEER_URI_SAN",

@@ -6,6 +6,7 @@
 //! scenario alone with `MELTEMI_DIFF_ONLY=tls`, configurations of failures kept in the folder `MELTEMI_DIFF_KEEP`.
 //! What differs on purpose is in [`purpose`], with the reason.
 
+mod authz;
 mod backend;
 mod balance;
 mod chains;
@@ -59,6 +60,7 @@ const SCENARIOS: &[Scenario] = &[
     ("edge", edge::add),
     ("sessions", sessions::add),
     ("tokens", tokens::add),
+    ("authz", authz::add),
 ];
 
 /// What all seeds share.
