@@ -71,6 +71,7 @@ impl Facts<'_> {
                 local().is_some_and(|a| (*start..*end).contains(&u32::from(a.port())))
             }
             Permission::Metadata(matcher) => self.metadata(matcher),
+            Permission::Template(template) => self.request.is_some_and(|r| template.matches(r.path_only())),
             Permission::ServerName(matcher) => {
                 matcher.matches(self.info.connection.requested_server_name.as_deref().unwrap_or_default())
             }
@@ -127,3 +128,6 @@ impl Facts<'_> {
 fn ip(address: &Address) -> Option<IpAddr> {
     address.socket().map(|a| a.ip())
 }
+
+#[cfg(test)]
+mod tests;

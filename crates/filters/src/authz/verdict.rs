@@ -87,7 +87,7 @@ impl Verdict {
 #[allow(deprecated, reason = "its older place of metadata counts before the newer")]
 fn changes(ok: OkHttpResponse, outer: Map<String, Value>) -> Changes {
     Changes {
-        request: ok.headers.iter().filter_map(edit).collect(),
+        request: ok.headers.iter().filter_map(request_edit).collect(),
         remove: ok.headers_to_remove.iter().filter_map(|name| removable(name)).collect(),
         query_set: ok.query_parameters_to_set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
         query_remove: ok.query_parameters_to_remove,
@@ -111,13 +111,21 @@ pub(crate) fn removable(name: &str) -> Option<HeaderName> {
     HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| *name != ::http::header::HOST)
 }
 
+/// As Envoy does it: a request's header is replaced, or what there is of it is added to; no other action is known.
+#[allow(deprecated, reason = "many services say `append`")]
+fn request_edit(option: &HeaderValueOption) -> Option<Edit> {
+    let joins = option.append.unwrap_or(false);
+    let action = if joins { Action::JoinExisting } else { Action::As(AppendAction::OverwriteIfExistsOrAdd) };
+    edit(option).map(|edit| Edit { action, ..edit })
+}
+
 /// What cannot stand in a header is left out.
 #[allow(deprecated, reason = "many services say `append`")]
 fn edit(option: &HeaderValueOption) -> Option<Edit> {
     let header = option.header.as_ref()?;
     let text = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
     let action = match option.append {
-        Some(true) => Action::JoinExisting,
+        Some(true) => Action::As(AppendAction::AppendIfExistsOrAdd),
         Some(false) => Action::As(AppendAction::OverwriteIfExistsOrAdd),
         None => Action::As(match HeaderAppendAction::try_from(option.append_action).ok()? {
             HeaderAppendAction::AppendIfExistsOrAdd => AppendAction::AppendIfExistsOrAdd,
@@ -146,10 +154,8 @@ impl Edit {
 
     pub fn on_response(&self, head: &mut ResponseHead) {
         let HeaderKey::Name(name) = &self.key else { return };
-        let action = match self.action {
-            Action::As(action) => action,
-            Action::JoinExisting => AppendAction::AppendIfExistsOrAdd,
-        };
-        headers::set(&mut head.headers, name, self.value.clone(), action);
+        if let Action::As(action) = self.action {
+            headers::set(&mut head.headers, name, self.value.clone(), action);
+        }
     }
 }

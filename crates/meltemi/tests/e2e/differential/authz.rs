@@ -123,10 +123,7 @@ pub fn add(plan: &mut Plan<'_>, random: &mut Random) {
     for (name, address) in addresses {
         plan.cluster(cluster(name, &[address], json!({})));
     }
-    let http2 = json!({ "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": { "http2_protocol_options": {} } } } });
-    plan.cluster(cluster("authz-grpc", &[services.grpc], http2));
+    plan.cluster(cluster("authz-grpc", &[services.grpc], manager::http2()));
 }
 
 fn add_listener(plan: &mut Plan<'_>, random: &mut Random) {

@@ -24,10 +24,13 @@ pub fn unserved(lines: &[String]) -> bool {
     !lines.iter().any(|line| served.iter().any(|start| line.starts_with(start)))
 }
 
-/// Without a connection to a host Envoy has read what was there of the request, and we have not begun: so it may keep the
-/// client's connection, and we close it.
+/// Without a connection to a host, or a service's leave, Envoy has read what was there of the request, and we have not begun: so
+/// it may keep the client's connection, and we close it.
 pub fn unread(lines: &mut Vec<String>) {
-    if lines.iter().any(|line| line.starts_with("log RESPONSE_FLAGS=") && line.contains("UF")) {
+    let refused = |line: &String| ["UF", "UAEX", "RL"].iter().any(|flag| line.contains(flag));
+    // The other way round with a body that is too long to be told: we have read enough of it to know.
+    let too_long = |line: &String| line == "log RESPONSE_CODE_DETAILS=request_payload_too_large";
+    if lines.iter().any(|line| line.starts_with("log RESPONSE_FLAGS=") && refused(line) || too_long(line)) {
         let unread = ["closed true", "header connection: close", "log BYTES_RECEIVED=", "log REQUEST_DURATION="];
         lines.retain(|line| !unread.iter().any(|start| line.starts_with(start)));
     }

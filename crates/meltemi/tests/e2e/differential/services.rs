@@ -112,6 +112,11 @@ async fn over_grpc(request: Request<Incoming>) -> Result<Response<Framed>, Infal
     Ok(response.expect("a response"))
 }
 
+fn is_stranger(attributes: &AttributeContext) -> bool {
+    let peer = attributes.source.as_ref().and_then(|source| source.address.as_ref());
+    format!("{peer:?}").contains("127.91.")
+}
+
 /// The answer and the status of the call.
 async fn authorize(attributes: &AttributeContext) -> (Vec<u8>, u32) {
     let http = attributes.request.as_ref().and_then(|request| request.http.clone()).unwrap_or_default();
@@ -128,8 +133,9 @@ async fn authorize(attributes: &AttributeContext) -> (Vec<u8>, u32) {
         http.method, http.host, http.path, http.scheme, http.protocol, http.size, names.join(" "), http.body,
         String::from_utf8_lossy(&http.raw_body), attributes.context_extensions, metadata.filter_metadata.keys().collect::<Vec<_>>(),
     );
-    // Of a connection without a request the client's address decides.
-    let denied = has("deny") || has("login");
+    // Of a connection without a request the client's network decides.
+    let stranger = attributes.request.as_ref().is_none_or(|request| request.http.is_none()) && is_stranger(attributes);
+    let denied = has("deny") || has("login") || stranger;
     let header = |key: &str, value: &str| json!({ "header": { "key": key, "value": value } });
     let with = |key: &str, value: &str, more: Value| {
         let mut option = header(key, value);
