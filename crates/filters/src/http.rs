@@ -2,9 +2,11 @@
 
 mod alpn;
 mod cors;
+mod ext_authz;
 mod fault;
 mod grpc;
 mod health_check;
+mod jwt_authn;
 mod local_ratelimit;
 mod mutation;
 mod peer_exchange;
@@ -15,9 +17,12 @@ mod tests;
 
 pub use alpn::AlpnOverrides;
 pub(crate) use cors::{Cors, CorsMatch};
+pub(crate) use ext_authz::{ExtAuthz, ResponseEdits, on_response as edit_response};
 pub(crate) use fault::{ActiveFault, Fault};
 pub(crate) use grpc::GrpcCounter;
 pub(crate) use health_check::HealthCheck;
+pub use jwt_authn::KeyFetcher;
+pub(crate) use jwt_authn::{JwtAuthn, JwtStats, KeyStore};
 pub(crate) use local_ratelimit::LocalRateLimit;
 pub(crate) use mutation::HeaderMutation;
 pub(crate) use peer_exchange::PeerExchange;

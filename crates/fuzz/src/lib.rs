@@ -40,6 +40,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("spiffe", spiffe),
     ("authority_files", authority_files),
     ("signing_request", signing_request),
+    ("jwt", jwt),
+    ("jwks", jwks),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -302,6 +304,27 @@ pub fn signing_request(data: &[u8]) {
     TrustAnchors::from_pem(issued.root.as_bytes(), &[])
         .and_then(|anchors| anchors.verify(issued.chain.concat().as_bytes(), SystemTime::now()))
         .expect("what is signed verifies");
+}
+
+/// A token, as text: what is accepted is made of its three parts, and no key but the one that signed it verifies it.
+pub fn jwt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(token) = meltemi_filters::jwt::Token::parse(text) else { return };
+    assert_eq!(text.split('.').nth(1), Some(token.encoded_payload()));
+    let keys = meltemi_filters::jwt::KeySet::parse(STRANGER).expect("a key of its own");
+    assert!(keys.verify(&token).is_err(), "a stranger's key verifies");
+}
+
+/// A key whose other half nobody has.
+const STRANGER: &[u8] =
+    br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// A set of keys: whatever is taken verifies no token that it did not sign.
+pub fn jwks(data: &[u8]) {
+    let Ok(keys) = meltemi_filters::jwt::KeySet::parse(data) else { return };
+    let forged = "eyJhbGciOiJFUzI1NiJ9.e30.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let token = meltemi_filters::jwt::Token::parse(forged).expect("a token");
+    assert!(keys.verify(&token).is_err(), "zeros are a signature");
 }
 
 #[cfg(test)]

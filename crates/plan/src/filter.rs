@@ -2,7 +2,9 @@
 
 use crate::common::Fraction;
 use crate::dynamic_forward::DnsCache;
+use crate::ext_authz::{AuthzPerRoute, ExtAuthz};
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
+use crate::jwt::{JwtAuthn, JwtPerRoute};
 use crate::rbac::Rbac;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub enum HttpFilterConfig {
     LocalRateLimit(Arc<LocalRateLimit>),
     HealthCheck(Arc<HealthCheckFilter>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(Arc<JwtAuthn>),
+    ExtAuthz(Arc<ExtAuthz>),
     /// Requests to clusters of this cache wait until the host that they name is resolved.
     DynamicForward(Arc<DnsCache>),
 }
@@ -58,6 +62,8 @@ pub enum FilterOverride {
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(JwtPerRoute),
+    ExtAuthz(Arc<AuthzPerRoute>),
 }
 
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use super::common::{
     runtime_fraction, string_matcher, unknown_type, unpack,
 };
 use super::header::{header_adds, header_matchers, header_mutation};
-use super::{dynamic_forward, istio, rbac, session};
+use super::{dynamic_forward, ext_authz, istio, jwt, rbac, session};
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
@@ -123,6 +123,10 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
         HttpFilterConfig::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
     } else if any.is::<ext::health_check::v3::HealthCheck>() {
         HttpFilterConfig::HealthCheck(Arc::new(health_check(&unpack(any)?)?))
+    } else if any.is::<ext::ext_authz::v3::ExtAuthz>() {
+        HttpFilterConfig::ExtAuthz(Arc::new(ext_authz::ext_authz(&unpack(any)?)?))
+    } else if any.is::<ext::jwt_authn::v3::JwtAuthentication>() {
+        HttpFilterConfig::JwtAuthn(Arc::new(jwt::jwt_authn(&unpack(any)?)?))
     } else if any.is::<ext::dynamic_forward_proxy::v3::FilterConfig>() {
         HttpFilterConfig::DynamicForward(dynamic_forward::http_filter(&unpack(any)?)?)
     } else {
@@ -178,6 +182,10 @@ fn typed_override(any: &Any) -> Result<Option<FilterOverride>> {
         FilterOverride::HeaderMutation(Arc::new(header_mutations(mutations).at("mutations")?))
     } else if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
         FilterOverride::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
+    } else if any.is::<ext::ext_authz::v3::ExtAuthzPerRoute>() {
+        ext_authz::per_route(&unpack(any)?)?
+    } else if any.is::<ext::jwt_authn::v3::PerRouteConfig>() {
+        FilterOverride::JwtAuthn(jwt::per_route(&unpack(any)?)?)
     } else {
         return Ok(None);
     }))

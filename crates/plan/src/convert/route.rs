@@ -261,7 +261,7 @@ fn route_tracing(value: &proto::Tracing) -> Result<RouteTracing> {
     })
 }
 
-fn route_match(value: &proto::RouteMatch) -> Result<RouteMatch> {
+pub(super) fn route_match(value: &proto::RouteMatch) -> Result<RouteMatch> {
     Ok(RouteMatch {
         path: path_rule(value)?,
         headers: header_matchers(&value.headers, "headers")?,

@@ -56,6 +56,11 @@ fn path_for_matching(path: &str, ignore_parameters: bool) -> &str {
 }
 
 impl RouteMatch {
+    /// Whether it holds of a request by itself, outside a route configuration.
+    pub fn holds(&self, request: &RouteRequest<'_>) -> bool {
+        self.matches(request, path_for_matching(request.path, false))
+    }
+
     pub(super) fn matches(&self, request: &RouteRequest<'_>, path: &str) -> bool {
         if !self.path.matches(path, request) {
             return false;
