@@ -1,3 +1,6 @@
+mod meaning;
+mod rbac;
+
 use meltemi_proto::json::{self, Secrets};
 use serde_json::{Value, json};
 
