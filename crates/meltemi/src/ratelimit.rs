@@ -17,11 +17,11 @@ Serves envoy.service.ratelimit.v3.RateLimitService for this binary's proxies and
 seconds; wrong ones leave the limits as they were.
 
 Examples:
-  meltemi ratelimit --config ./limits                       # documents of Envoy's reference server; counts in memory
-  meltemi ratelimit --policies ./manifests                  # the global rules of the mesh's RateLimitPolicies
-  meltemi ratelimit --config ./limits --redis 10.0.0.7:6379 --listen 0.0.0.0:8081   # several servers, one count
+  meltemi ratelimit --config ./limits            # documents of Envoy's reference server
+  meltemi ratelimit --policies ./manifests       # global rules of RateLimitPolicies
+  meltemi ratelimit --config ./limits --redis 10.0.0.7:6379   # one count for several servers
   MELTEMI_REDIS_PASSWORD=user:password meltemi ratelimit --config ./limits --redis localhost:6379
-  curl -s localhost:8082/metrics                            # hits within, near and over each limit
+  curl -s localhost:8082/metrics                 # hits within, near and over each limit
 
 A document:
   domain: shop
