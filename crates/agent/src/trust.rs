@@ -19,12 +19,12 @@ pub async fn follow(options: Options, keeper: Arc<IdentityKeeper>) {
     client.subscribe(SECRET, [ROOT_CA]);
     while let Some(event) = events.next().await {
         let Event::Update(update) = event else { continue };
-        let bundles = update.resources.iter().map(|resource| match resource.body.unpack::<Secret>() {
+        let mut bundles = update.resources.iter().map(|resource| match resource.body.unpack::<Secret>() {
             Ok(secret) => bundle(secret),
             Err(error) => Err(error.to_string()),
         });
         // A control plane that has no such secret says that it is gone; the authority's answer has roots, too.
-        let adopted = bundles.map(|bundle| keeper.adopt(bundle?).map_err(|e| e.to_string())).collect::<Result<(), _>>();
+        let adopted = bundles.try_for_each(|bundle| keeper.adopt(bundle?).map_err(|e| e.to_string()));
         match adopted {
             Ok(()) => update.reply.accept(),
             Err(reason) => {
