@@ -3,6 +3,7 @@
 
 use crate::identity::{IdentityKeeper, TrustBundle};
 use crate::sds::ROOT_CA;
+use crate::upstream::agent_stream;
 use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
@@ -11,10 +12,11 @@ use meltemi_xds::types::SECRET;
 use std::sync::Arc;
 
 /// Follows discovery until dropped.
-pub async fn follow(options: Options, keeper: Arc<IdentityKeeper>) {
+pub async fn follow(mut options: Options, keeper: Arc<IdentityKeeper>) {
     if !keeper.takes_bundles() {
         return;
     }
+    options.node = agent_stream(options.node);
     let (client, mut events) = Client::spawn(options);
     client.subscribe(SECRET, [ROOT_CA]);
     while let Some(event) = events.next().await {

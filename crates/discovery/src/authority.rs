@@ -21,7 +21,7 @@ use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{CertificateVa
 use meltemi_push::ClientStatus;
 use meltemi_tls::{CertError, TrustAnchors, TrustDomain};
 use meltemi_xds::Resource;
-use meltemi_xds::types::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use meltemi_xds::types::SECRET;
 use tokio::sync::watch;
 
 use crate::State;
@@ -77,12 +77,12 @@ fn report(authority: &Authority, stage: Stage) {
     }
 }
 
-/// How many of the connected proxies have acknowledged the bundle that they were sent last. A proxy may have several
-/// streams; that of its agent is the one that asks for secrets and for nothing that only a proxy needs.
+/// How many of the connected proxies have acknowledged the bundle that they were sent last. It is their agents who ask for it,
+/// on streams of their own; gateways ask for other secrets on theirs.
 fn progress(clients: &[ClientStatus]) -> Progress {
     let mut proxies: BTreeMap<&str, bool> = BTreeMap::new();
     for client in clients {
-        let holds = is_agents(client)
+        let holds = client.peer.is_agents()
             && client.types.get(SECRET).is_some_and(|status| {
                 let answered = !status.acked_nonce.is_empty() && status.acked_nonce == status.sent_nonce;
                 answered && !status.outstanding && status.rejection.is_none()
@@ -90,12 +90,6 @@ fn progress(clients: &[ClientStatus]) -> Progress {
         *proxies.entry(&client.peer.node.id).or_default() |= holds;
     }
     Progress { connected: proxies.len(), holding: proxies.values().filter(|holds| **holds).count() }
-}
-
-/// Whether a stream is an agent's, beside that of its proxy.
-pub(crate) fn is_agents(client: &ClientStatus) -> bool {
-    let proxy = [CLUSTER, LISTENER, ROUTE, ENDPOINT].iter().any(|type_url| client.types.contains_key(*type_url));
-    !client.types.is_empty() && !proxy
 }
 
 /// The trust domains whose certificates are taken for the mesh's own (`trustDomainAliases`).

@@ -83,7 +83,9 @@ async fn a_new_root_signs_once_every_agent_has_it_and_the_old_one_stays() {
         options.authority = Arc::new(Authority::plugged(folder.path(), ca).unwrap());
     })
     .await;
-    let mut agent = Proxy::connect(mesh.plain(), node("client"), Variant::Delta);
+    let mut own = node("client");
+    own.metadata = struct_from_value(&json!({ "NAMESPACE": "default", "AGENT_STREAM": "true" }));
+    let mut agent = Proxy::connect(mesh.plain(), own, Variant::Delta);
     agent.client.subscribe(SECRET, [ROOTS]);
     agent.until(|agent| roots(agent).is_some()).await;
     let signer = |status: &Value| status["signer"]["subject"].as_str().unwrap().to_owned();
