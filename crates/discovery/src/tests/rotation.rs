@@ -96,6 +96,9 @@ async fn a_new_root_signs_once_every_agent_has_it_and_the_old_one_stays() {
     let mut deaf = Proxy::connect(mesh.plain(), node("deaf"), Variant::Delta);
     deaf.client.subscribe(CLUSTER, [WILDCARD]);
     deaf.until(|deaf| deaf.has(CLUSTER, ECHO)).await;
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    let counts = metrics.lines().filter_map(|line| line.strip_prefix("pilot_xds{")?.split(' ').next_back());
+    assert_eq!(counts.collect::<Vec<_>>(), ["1"], "an agent's stream counts as no proxy");
     plug(folder.path(), &new);
     let status = until_stage(&mesh, "distributing").await;
     assert_eq!((signer(&status), &status["next"]["subject"]), ("CN=old".to_owned(), &json!("CN=new")));
