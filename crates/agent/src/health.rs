@@ -9,7 +9,7 @@ mod probe;
 
 use crate::identity::WorkloadSecret;
 use crate::status::ProxyState;
-use crate::upstream::ControlPlane;
+use crate::upstream::{ControlPlane, agent_stream};
 use meltemi_base::Backoff;
 use meltemi_proto::envoy::config::core::v3::Node;
 use meltemi_proto::envoy::service::discovery::v3::DiscoveryRequest;
@@ -151,7 +151,7 @@ async fn stream(
     let channel = control_plane.discovery_channel(secret).await.map_err(|e| e.to_string())?;
     let (sender, requests) = mpsc::channel(1);
     let first = health.borrow_and_update().clone();
-    let first = DiscoveryRequest { node: Some(node.clone()), ..request(first) };
+    let first = DiscoveryRequest { node: Some(agent_stream(node.clone())), ..request(first) };
     let request_of_stream =
         control_plane.authorize(tonic::Request::new(ReceiverStream::new(requests))).map_err(|e| e.to_string())?;
     let mut client = AggregatedDiscoveryServiceClient::new(channel);

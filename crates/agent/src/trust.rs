@@ -3,6 +3,7 @@
 
 use crate::identity::{IdentityKeeper, TrustBundle};
 use crate::sds::ROOT_CA;
+use crate::upstream::agent_stream;
 use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
@@ -11,20 +12,21 @@ use meltemi_xds::types::SECRET;
 use std::sync::Arc;
 
 /// Follows discovery until dropped.
-pub async fn follow(options: Options, keeper: Arc<IdentityKeeper>) {
+pub async fn follow(mut options: Options, keeper: Arc<IdentityKeeper>) {
     if !keeper.takes_bundles() {
         return;
     }
+    options.node = agent_stream(options.node);
     let (client, mut events) = Client::spawn(options);
     client.subscribe(SECRET, [ROOT_CA]);
     while let Some(event) = events.next().await {
         let Event::Update(update) = event else { continue };
-        let bundles = update.resources.iter().map(|resource| match resource.body.unpack::<Secret>() {
+        let mut bundles = update.resources.iter().map(|resource| match resource.body.unpack::<Secret>() {
             Ok(secret) => bundle(secret),
             Err(error) => Err(error.to_string()),
         });
         // A control plane that has no such secret says that it is gone; the authority's answer has roots, too.
-        let adopted = bundles.map(|bundle| keeper.adopt(bundle?).map_err(|e| e.to_string())).collect::<Result<(), _>>();
+        let adopted = bundles.try_for_each(|bundle| keeper.adopt(bundle?).map_err(|e| e.to_string()));
         match adopted {
             Ok(()) => update.reply.accept(),
             Err(reason) => {

@@ -3,6 +3,8 @@
 use crate::environment::Settings;
 use crate::identity::WorkloadSecret;
 use hyper_util::rt::TokioIo;
+use meltemi_proto::envoy::config::core::v3::Node;
+use meltemi_proto::prost_types::{Value, value::Kind};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
@@ -116,6 +118,13 @@ impl ControlPlane {
         }
         Ok(request)
     }
+}
+
+/// The node as it is on a stream of the agent's own, so that discovery does not take it for another proxy.
+pub fn agent_stream(mut node: Node) -> Node {
+    let kind = Some(Kind::StringValue("true".to_owned()));
+    node.metadata.get_or_insert_default().fields.insert("AGENT_STREAM".to_owned(), Value { kind });
+    node
 }
 
 /// Dials as tonic does by itself, with the mark set before the connection begins.

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,9 +19,9 @@ use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier}
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret};
 use meltemi_push::ClientStatus;
-use meltemi_tls::TrustDomain;
+use meltemi_tls::{CertError, TrustAnchors, TrustDomain};
 use meltemi_xds::Resource;
-use meltemi_xds::types::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use meltemi_xds::types::SECRET;
 use tokio::sync::watch;
 
 use crate::State;
@@ -77,12 +77,12 @@ fn report(authority: &Authority, stage: Stage) {
     }
 }
 
-/// How many of the connected proxies have acknowledged the bundle that they were sent last. A proxy may have several
-/// streams; that of its agent is the one that asks for secrets and for nothing that only a proxy needs.
+/// How many of the connected proxies have acknowledged the bundle that they were sent last. It is their agents who ask for it,
+/// on streams of their own; gateways ask for other secrets on theirs.
 fn progress(clients: &[ClientStatus]) -> Progress {
     let mut proxies: BTreeMap<&str, bool> = BTreeMap::new();
     for client in clients {
-        let holds = is_agents(client)
+        let holds = client.peer.is_agents()
             && client.types.get(SECRET).is_some_and(|status| {
                 let answered = !status.acked_nonce.is_empty() && status.acked_nonce == status.sent_nonce;
                 answered && !status.outstanding && status.rejection.is_none()
@@ -90,12 +90,6 @@ fn progress(clients: &[ClientStatus]) -> Progress {
         *proxies.entry(&client.peer.node.id).or_default() |= holds;
     }
     Progress { connected: proxies.len(), holding: proxies.values().filter(|holds| **holds).count() }
-}
-
-/// Whether a stream is an agent's, beside that of its proxy.
-pub(crate) fn is_agents(client: &ClientStatus) -> bool {
-    let proxy = [CLUSTER, LISTENER, ROUTE, ENDPOINT].iter().any(|type_url| client.types.contains_key(*type_url));
-    !client.types.is_empty() && !proxy
 }
 
 /// The trust domains whose certificates are taken for the mesh's own (`trustDomainAliases`).
@@ -150,13 +144,42 @@ fn secret(bundle: &TrustBundle, mesh: &MeshConfig) -> Resource {
     Resource { name: ROOT_CA.into(), version, body: Arc::new(meltemi_proto::pack_secret(&secret)) }
 }
 
-/// The roots that MeshConfig's `caCertificates` has for the mesh's own trust domain and its aliases, in PEM.
+/// The roots that MeshConfig's `caCertificates` has for the mesh's own trust domain and its aliases, in PEM. Proxies have one
+/// list for all of them.
 fn federated(mesh: &MeshConfig) -> String {
     let own = |domain: &Arc<str>| mesh.trust_domain == *domain || mesh.trust_domain_aliases.contains(domain);
+    roots_of(mesh, |domains| domains.is_empty() || domains.iter().any(own))
+}
+
+/// What verifies clients of the TLS port: for the mesh's own trust domain the authority's roots with `extra` ones and those
+/// of the mesh configuration, for every other that it names its own alone.
+pub(crate) fn anchors(bundle: &TrustBundle, extra: &[u8], mesh: &MeshConfig) -> Result<TrustAnchors, CertError> {
+    let of = |roots: &[u8]| TrustAnchors::from_pem(roots, bundle.crl.as_bytes());
+    let authority = [bundle.roots.as_bytes(), b"\n", extra, b"\n"].concat();
+    let own = roots_of(mesh, |domains| domains.is_empty() || domains.contains(&mesh.trust_domain));
+    let mut anchors = of(&[&authority, own.as_bytes()].concat())?;
+    let named: BTreeSet<&Arc<str>> = mesh.ca_certificates.iter().flat_map(|data| &data.trust_domains).collect();
+    for domain in named.into_iter().filter(|domain| **domain != mesh.trust_domain) {
+        let mut roots = roots_of(mesh, |domains| domains.contains(domain)).into_bytes();
+        // Under a name that the mesh had before its own authority has issued, too.
+        if mesh.trust_domain_aliases.contains(domain) {
+            roots.extend(&authority);
+        }
+        match domain.parse() {
+            Ok(domain) if !roots.is_empty() => anchors = anchors.federate(&domain, of(&roots)?),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("caCertificates of the mesh configuration: {error}"),
+        }
+    }
+    Ok(anchors)
+}
+
+/// The roots in `caCertificates` whose trust domains are wanted, in PEM.
+fn roots_of(mesh: &MeshConfig, wanted: impl Fn(&[Arc<str>]) -> bool) -> String {
     let mut roots: Vec<CaCertificate> = Vec::new();
     for (place, data) in mesh.ca_certificates.iter().enumerate() {
-        let Some(pem) = &data.pem else { continue };
-        if !data.cert_signers.is_empty() || !data.trust_domains.is_empty() && !data.trust_domains.iter().any(own) {
+        let Some(pem) = data.pem.as_ref().filter(|_| data.cert_signers.is_empty()) else { continue };
+        if !wanted(&data.trust_domains) {
             continue;
         }
         match CaCertificate::all("roots", pem) {

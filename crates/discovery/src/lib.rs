@@ -167,7 +167,7 @@ impl Discovery {
             tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
         }
         if let Some(listener) = self.secure {
-            let tls = secure::SecureListener::new(listener, &state.options, &state.trust_domain)?;
+            let tls = secure::SecureListener::new(listener, state.clone())?;
             tasks.spawn(ads::serve_secure(tls, ads.clone(), certificates, stopped.clone()));
         }
         for listener in [self.http, self.monitoring].into_iter().flatten() {

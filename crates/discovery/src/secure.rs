@@ -10,23 +10,28 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::Stream;
 use meltemi_ca::PeerCertificate;
+use meltemi_config::mesh::MeshConfig;
 use meltemi_tls::{
     CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, SpiffeId, TrustAnchors, TrustDomain, TrustSlot, Validation,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::options::Options;
+use crate::{State, authority};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; more wait in the accept queue.
 const MAX_HANDSHAKES: usize = 512;
 /// Certificates of ours are renewed long before they end.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often the mesh configuration is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A listener that hands out connections whose handshake is done.
 pub(crate) struct SecureListener {
@@ -40,19 +45,19 @@ struct Renewal {
     slot: Option<Arc<CertSlot>>,
     anchors: Arc<TrustSlot>,
     changes: watch::Receiver<u64>,
-    options: Options,
-    trust_domain: TrustDomain,
+    state: Arc<State>,
 }
 
 impl SecureListener {
-    pub(crate) fn new(listener: TcpListener, options: &Options, trust_domain: &TrustDomain) -> Result<Self> {
+    pub(crate) fn new(listener: TcpListener, state: Arc<State>) -> Result<Self> {
+        let options = &state.options;
         let changes = options.authority.subscribe();
         let identity = match &options.certificate {
             Some((chain, key)) => Identity::from_pem(chain, key)?,
-            None => issue(options, trust_domain)?,
+            None => issue(options, &state.trust_domain)?,
         };
         let slot = CertSlot::new(identity);
-        let anchors = TrustSlot::new(anchors(options)?);
+        let anchors = TrustSlot::new(anchors(options, &state.pusher.snapshot().mesh)?);
         let tls = ServerTls::new(ServerOptions {
             certificates: vec![slot.clone()],
             // A workload without a certificate yet proves itself by token.
@@ -62,7 +67,7 @@ impl SecureListener {
             ..ServerOptions::default()
         })?;
         let slot = options.certificate.is_none().then_some(slot);
-        let renewal = Renewal { slot, anchors, changes, options: options.clone(), trust_domain: trust_domain.clone() };
+        let renewal = Renewal { slot, anchors, changes, state };
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
 
@@ -110,21 +115,27 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sender: &mpsc::Sen
     }
 }
 
-/// Renews in time, and whenever the authority signs with another certificate or trusts other roots.
+/// Renews in time, and whenever the authority or the mesh configuration has it otherwise.
 async fn renew(renewal: Renewal) {
-    let Renewal { slot, anchors, mut changes, options, trust_domain } = renewal;
+    let Renewal { slot, anchors, mut changes, state } = renewal;
+    let (mut mesh, mut renewed) = (state.pusher.snapshot().mesh.clone(), Instant::now());
     loop {
-        tokio::select! {
+        let changed = tokio::select! {
             // The sender is in the authority that we hold.
-            _ = changes.changed() => {}
-            () = tokio::time::sleep(RENEW_EVERY) => {}
+            _ = changes.changed() => true,
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+        };
+        let current = state.pusher.snapshot().mesh.clone();
+        if changed || current != mesh {
+            mesh = current;
+            match self::anchors(&state.options, &mesh) {
+                Ok(current) => anchors.set(current),
+                Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
+            }
         }
-        match self::anchors(&options) {
-            Ok(current) => anchors.set(current),
-            Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
-        }
-        let Some(slot) = &slot else { continue };
-        match issue(&options, &trust_domain) {
+        let Some(slot) = slot.as_ref().filter(|_| changed || renewed.elapsed() >= RENEW_EVERY) else { continue };
+        renewed = Instant::now();
+        match issue(&state.options, &state.trust_domain) {
             Ok(identity) => slot.set(identity),
             Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
         }
@@ -132,12 +143,8 @@ async fn renew(renewal: Renewal) {
 }
 
 /// What clients are verified by.
-fn anchors(options: &Options) -> Result<TrustAnchors> {
-    let bundle = options.authority.bundle();
-    let mut roots = bundle.roots.as_bytes().to_vec();
-    roots.push(b'\n');
-    roots.extend(&options.extra_roots);
-    Ok(TrustAnchors::from_pem(&roots, bundle.crl.as_bytes())?)
+fn anchors(options: &Options, mesh: &MeshConfig) -> Result<TrustAnchors> {
+    Ok(authority::anchors(&options.authority.bundle(), &options.extra_roots, mesh)?)
 }
 
 /// A certificate under the names that proxies know us by.

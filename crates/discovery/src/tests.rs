@@ -117,6 +117,10 @@ impl Mesh {
 
     /// A TLS channel to the secure port, with a certificate where there is one.
     async fn channel(&self, identity: Option<Identity>) -> Channel {
+        self.try_channel(identity).await.unwrap()
+    }
+
+    async fn try_channel(&self, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
         let anchors = TrustSlot::new(TrustAnchors::from_pem(self.authority.root_pem().as_bytes(), &[]).unwrap());
         let tls = ClientTls::new(ClientOptions {
             certificate: identity.map(CertSlot::new),
@@ -135,7 +139,7 @@ impl Mesh {
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });
-        Endpoint::from_static("http://istiod.istio-system.svc").connect_with_connector(connector).await.unwrap()
+        Endpoint::from_static("http://istiod.istio-system.svc").connect_with_connector(connector).await
     }
 
     async fn get(&self, address: Option<SocketAddr>, path: &str) -> String {
@@ -624,7 +628,8 @@ async fn identities_are_of_the_meshs_trust_domain_unless_the_flag_gives_another(
 const MESH_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
                         data:\n  mesh: |\n    trustDomain: map.example\n    rootNamespace: roots\n";
 
-async fn until_mesh(mesh: &Mesh, field: &str, expected: &str) {
+async fn until_mesh(mesh: &Mesh, field: &str, expected: impl Into<Value>) {
+    let expected = expected.into();
     let end = tokio::time::Instant::now() + PATIENCE;
     while mesh.json("/debug/mesh").await[field] != expected {
         assert!(tokio::time::Instant::now() < end, "{field} is not {expected}");

@@ -29,6 +29,13 @@ pub struct Peer {
     pub identity: Option<String>,
 }
 
+impl Peer {
+    /// Whether this is a stream of a proxy's agent (for names, roots or reports), which says so in its node's metadata.
+    pub fn is_agents(&self) -> bool {
+        self.node.flag("AGENT_STREAM")
+    }
+}
+
 /// A request of either variant.
 #[derive(Debug, Clone)]
 pub enum Incoming {

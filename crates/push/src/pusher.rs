@@ -291,7 +291,8 @@ fn first_id() -> u64 {
 struct Registration {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
-    gauge: Gauge,
+    /// None: the stream of an agent, beside that of its proxy, which is counted.
+    gauge: Option<Gauge>,
 }
 
 impl Registration {
@@ -299,7 +300,8 @@ impl Registration {
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let place = shared.index.lock().join(&peer.node.ip_addresses);
         let identifier = shared.options.identifier.clone();
-        let gauge = shared.options.stats.connection(peer.node.text("ISTIO_VERSION").unwrap_or_default());
+        let version = peer.node.text("ISTIO_VERSION").unwrap_or_default();
+        let gauge = (!peer.is_agents()).then(|| shared.options.stats.connection(version));
         let connection = Arc::new(Connection::new(id, place, peer, identifier, shared.shelf.clone()));
         shared.connections.lock().insert(place, connection.clone());
         Self { shared, connection, gauge }
@@ -314,6 +316,8 @@ impl Drop for Registration {
         let mut index = self.shared.index.lock();
         index.unwatch(connection.place, session.watch(ENDPOINT).into_iter().flat_map(|watch| watch.names()));
         index.leave(connection.place, &connection.peer.node.ip_addresses);
-        self.gauge.dec();
+        if let Some(gauge) = &self.gauge {
+            gauge.dec();
+        }
     }
 }

@@ -5,10 +5,20 @@ use meltemi_ca::AuthorityOptions;
 use meltemi_model::{Node, NodeDescription};
 use meltemi_push::{Peer, TypeStatus};
 use meltemi_xds::Variant;
+use meltemi_xds::types::{CLUSTER, LISTENER};
 
 fn client(name: &str, types: &[(&str, TypeStatus)]) -> ClientStatus {
+    stream(name, types, "false")
+}
+
+fn agent(name: &str, types: &[(&str, TypeStatus)]) -> ClientStatus {
+    stream(name, types, "true")
+}
+
+fn stream(name: &str, types: &[(&str, TypeStatus)], agents: &str) -> ClientStatus {
     let id = format!("sidecar~10.0.0.1~{name}.default~default.svc.cluster.local");
-    let node = Node::new(NodeDescription { id, ..NodeDescription::default() }).unwrap();
+    let metadata = [("AGENT_STREAM".to_owned(), agents.into())].into_iter().collect();
+    let node = Node::new(NodeDescription { id, metadata, ..NodeDescription::default() }).unwrap();
     let peer = Peer { node: Arc::new(node), variant: Variant::Delta, address: String::new(), identity: None };
     let types = types.iter().map(|(type_url, status)| (Arc::from(*type_url), status.clone())).collect();
     ClientStatus { peer, connected_for: Duration::ZERO, types }
@@ -37,12 +47,12 @@ fn a_proxy_holds_the_bundle_once_its_agent_has_acknowledged_what_was_sent_last()
     for (name, streams, connected, holding) in [
         ("nobody", vec![], 0, 0),
         ("a proxy without an agent", vec![client("a", &[(CLUSTER, answered())])], 1, 0),
-        ("its agent too", vec![client("a", &[(CLUSTER, answered())]), client("a", &[(SECRET, answered())])], 1, 1),
-        ("sent and not answered", vec![client("a", &[(SECRET, sent)])], 1, 0),
-        ("never sent", vec![client("a", &[(SECRET, TypeStatus::default())])], 1, 0),
-        ("rejected", vec![client("a", &[(SECRET, rejected)])], 1, 0),
+        ("its agent too", vec![client("a", &[(CLUSTER, answered())]), agent("a", &[(SECRET, answered())])], 1, 1),
+        ("sent and not answered", vec![agent("a", &[(SECRET, sent)])], 1, 0),
+        ("never sent", vec![agent("a", &[(SECRET, TypeStatus::default())])], 1, 0),
+        ("rejected", vec![agent("a", &[(SECRET, rejected)])], 1, 0),
         ("a gateway's own secrets", vec![client("a", &[(CLUSTER, answered()), (SECRET, answered())])], 1, 0),
-        ("one of two", vec![client("a", &[(SECRET, answered())]), client("b", &[(LISTENER, answered())])], 2, 1),
+        ("one of two", vec![agent("a", &[(SECRET, answered())]), client("b", &[(LISTENER, answered())])], 2, 1),
     ] {
         assert_eq!(progress(&streams), Progress { connected, holding }, "{name}");
     }

@@ -20,14 +20,13 @@ use serde_json::{Value, json};
 
 use super::{dump, registry};
 use crate::State;
-use crate::authority::is_agents;
 
 type Parameters = Query<HashMap<String, String>>;
 
 /// One entry for each proxy: what was sent and what it accepted, by type.
 pub(super) async fn syncz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let clients = sorted_clients(&state);
-    let proxies = clients.iter().filter(|client| !is_agents(client));
+    let proxies = clients.iter().filter(|client| !client.peer.is_agents());
     Json(proxies.map(|client| sync_status(client, &state)).collect())
 }
 

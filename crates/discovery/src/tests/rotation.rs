@@ -67,7 +67,9 @@ async fn identity(mesh: &Mesh) -> Identity {
 async fn renews(mesh: &Mesh, identity: Identity) -> bool {
     let key = KeyPair::generate().unwrap();
     let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
-    let mut client = IstioCertificateServiceClient::new(mesh.channel(Some(identity)).await);
+    // With TLS 1.3 a client learns only after its handshake that it is refused.
+    let Ok(channel) = mesh.try_channel(Some(identity)).await else { return false };
+    let mut client = IstioCertificateServiceClient::new(channel);
     client.create_certificate(IstioCertificateRequest { csr, ..Default::default() }).await.is_ok()
 }
 
@@ -81,7 +83,9 @@ async fn a_new_root_signs_once_every_agent_has_it_and_the_old_one_stays() {
         options.authority = Arc::new(Authority::plugged(folder.path(), ca).unwrap());
     })
     .await;
-    let mut agent = Proxy::connect(mesh.plain(), node("client"), Variant::Delta);
+    let mut own = node("client");
+    own.metadata = struct_from_value(&json!({ "NAMESPACE": "default", "AGENT_STREAM": "true" }));
+    let mut agent = Proxy::connect(mesh.plain(), own, Variant::Delta);
     agent.client.subscribe(SECRET, [ROOTS]);
     agent.until(|agent| roots(agent).is_some()).await;
     let signer = |status: &Value| status["signer"]["subject"].as_str().unwrap().to_owned();
@@ -92,6 +96,9 @@ async fn a_new_root_signs_once_every_agent_has_it_and_the_old_one_stays() {
     let mut deaf = Proxy::connect(mesh.plain(), node("deaf"), Variant::Delta);
     deaf.client.subscribe(CLUSTER, [WILDCARD]);
     deaf.until(|deaf| deaf.has(CLUSTER, ECHO)).await;
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    let counts = metrics.lines().filter_map(|line| line.strip_prefix("pilot_xds{")?.split(' ').next_back());
+    assert_eq!(counts.collect::<Vec<_>>(), ["1"], "an agent's stream counts as no proxy");
     plug(folder.path(), &new);
     let status = until_stage(&mesh, "distributing").await;
     assert_eq!((signer(&status), &status["next"]["subject"]), ("CN=old".to_owned(), &json!("CN=new")));
@@ -169,4 +176,44 @@ async fn tokens_are_judged_by_the_key_set_in_a_file() {
     let arguments = ["--tokenIssuer=me", &format!("--tokenKeySetFile={}", file.display())];
     let error = format!("{:#}", parsed(&arguments).err().unwrap());
     assert!(error.contains("--tokenKeySetFile") && error.contains("no key in it"), "{error}");
+}
+
+/// A certificate of another authority for this name.
+fn foreign(root: &CertifiedIssuer<'static, KeyPair>, uri: &str) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+    let leaf = params.signed_by(&key, root).unwrap();
+    Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_of_the_trust_domain_before_comes_over_with_its_old_certificate() {
+    let (before, other, folder) = (root("before"), root("other"), tempfile::tempdir().unwrap());
+    let file = folder.path().join("mesh.yaml");
+    let mesh = Mesh::start_with(|options| options.mesh_config = Some(file.clone())).await;
+    let old = foreign(&before, "spiffe://old.example/ns/default/sa/client");
+    assert!(!renews(&mesh, old.clone()).await, "nothing is known of it yet");
+    let block = |pem: String| pem.trim().replace('\n', "\n    ");
+    let text = format!(
+        "trustDomainAliases: [old.example]\ncaCertificates:\n- trustDomains: [old.example]\n  pem: |\n    {}\n\
+         - trustDomains: [other.example]\n  pem: |\n    {}\n",
+        block(before.pem()),
+        block(other.pem())
+    );
+    std::fs::write(&file, text).unwrap();
+    until_mesh(&mesh, "trustDomainAliases", json!(["old.example"])).await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !renews(&mesh, old.clone()).await {
+        assert!(tokio::time::Instant::now() < end, "the old certificate is not taken");
+    }
+    for (name, identity) in [
+        ("its roots for our trust domain", foreign(&before, "spiffe://cluster.local/ns/default/sa/client")),
+        ("another's roots for it", foreign(&other, "spiffe://old.example/ns/default/sa/client")),
+        ("a trust domain that is no alias", foreign(&other, "spiffe://other.example/ns/default/sa/client")),
+    ] {
+        assert!(!renews(&mesh, identity).await, "{name}");
+    }
+    assert!(renews(&mesh, identity(&mesh).await).await, "our own as ever");
+    mesh.stop().await;
 }

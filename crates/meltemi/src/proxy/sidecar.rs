@@ -13,7 +13,7 @@ use meltemi_agent::envoy_admin::EnvoyAdmin;
 use meltemi_agent::sds::Secrets;
 use meltemi_agent::status::{self, ProxyState, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
-use meltemi_agent::upstream::ControlPlane;
+use meltemi_agent::upstream::{ControlPlane, agent_stream};
 use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health, trust};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::core::v3::Node;
@@ -140,7 +140,7 @@ async fn names(settings: &Settings, control_plane: &Arc<ControlPlane>, keeper: &
         }),
         Err(error) => tracing::error!(address = settings.dns_address, %error, "DNS: not an address"),
     }
-    let options = control_plane::options(control_plane, keeper, node);
+    let options = control_plane::options(control_plane, keeper, agent_stream(node));
     let namespace = settings.namespace.clone();
     spawn_local(follow_names(options, namespace, table));
 }
