@@ -12,9 +12,10 @@ use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 use crate::call::Around;
 use crate::context::Context;
 use crate::http::{
-    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, Rbac,
-    ResponseEdits, StatefulSession, edit_response,
+    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, RateLimit, Rbac,
+    StatefulSession,
 };
+use crate::edit::ResponseEdits;
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
 use crate::stats::StatsFilter;
@@ -40,6 +41,7 @@ enum Filter {
     StatefulSession(StatefulSession),
     JwtAuthn(Box<JwtAuthn>),
     ExtAuthz(Box<ExtAuthz>),
+    RateLimit(Box<RateLimit>),
     DynamicForward(Arc<DnsCache>),
 }
 
@@ -112,6 +114,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
             (C::JwtAuthn(a), C::JwtAuthn(b)) => Arc::ptr_eq(a, b),
             (C::ExtAuthz(a), C::ExtAuthz(b)) => Arc::ptr_eq(a, b),
+            (C::RateLimit(a), C::RateLimit(b)) => Arc::ptr_eq(a, b),
             (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
@@ -144,6 +147,9 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         HttpFilterConfig::ExtAuthz(config) => {
             Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context)))
         }
+        HttpFilterConfig::RateLimit(config) => {
+            Filter::RateLimit(Box::new(RateLimit::new(config.clone(), scope, context)))
+        }
         HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
@@ -156,7 +162,7 @@ pub struct StreamFilters {
     next: usize,
     cors: Option<crate::http::CorsMatch>,
     delay: Option<crate::http::ActiveFault>,
-    /// What authorization services want done to the response, and behind which filter.
+    /// What services want done to the response, and behind which filter.
     edits: Option<Box<Vec<(usize, ResponseEdits)>>>,
     messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
 }
@@ -186,9 +192,14 @@ impl StreamFilters {
                     let mut edits = Vec::new();
                     let asked = authz.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
                     let flow = Box::pin(asked).await;
-                    if !edits.is_empty() {
-                        self.edits.get_or_insert_default().push((self.next, edits));
-                    }
+                    self.remember(edits);
+                    flow
+                }
+                Filter::RateLimit(limit) => {
+                    let mut edits = Vec::new();
+                    let asked = limit.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
+                    let flow = Box::pin(asked).await;
+                    self.remember(edits);
                     flow
                 }
                 Filter::Alpn(overrides) => {
@@ -227,6 +238,13 @@ impl StreamFilters {
         Flow::Continue
     }
 
+    /// Keeps what a filter wants done to the response.
+    fn remember(&mut self, edits: ResponseEdits) {
+        if !edits.is_empty() {
+            self.edits.get_or_insert_default().push((self.next, edits));
+        }
+    }
+
     /// Runs the response filters, over local replies too.
     pub fn on_response(&mut self, request: &RequestHead, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
@@ -240,10 +258,10 @@ impl StreamFilters {
                         matched.on_response(head);
                     }
                 }
-                Filter::ExtAuthz(_) => {
+                Filter::ExtAuthz(_) | Filter::RateLimit(_) => {
                     let edits = self.edits.iter().flat_map(|edits| edits.iter());
                     let own = edits.filter(|(behind, _)| *behind == place + 1);
-                    own.for_each(|(_, edits)| edit_response(edits, head));
+                    own.flat_map(|(_, edits)| edits).for_each(|edit| edit.on_response(head));
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),

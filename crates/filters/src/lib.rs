@@ -9,6 +9,8 @@ pub mod authz;
 mod call;
 mod chain;
 mod context;
+mod descriptor;
+mod edit;
 pub mod exchange;
 mod flags;
 pub mod format;

@@ -124,6 +124,8 @@ fn forward() -> Forward {
         retry_policy: None,
         mirrors: vec![],
         hash_policy: vec![],
+        rate_limits: vec![],
+        include_host_rate_limits: false,
         high_priority: false,
         upgrades: vec![],
         max_grpc_timeout: None,

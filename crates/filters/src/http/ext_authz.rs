@@ -17,10 +17,11 @@ use meltemi_plan::ext_authz::{AuthzBody, AuthzBodyOverride, AuthzService, ExtAut
 use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
-use crate::authz::{self, Changes, Edit, Peers, Refusal, Verdict};
+use crate::authz::{self, Changes, Peers, Refusal, Verdict};
 use crate::call::{Around, Caller, Early};
 use crate::chain::ChainScope;
 use crate::context::Context;
+use crate::edit::ResponseEdits;
 use crate::flags::ResponseFlags;
 use crate::info::StreamInfo;
 use crate::query;
@@ -53,9 +54,6 @@ struct Told {
     cut: bool,
     pack_as_bytes: bool,
 }
-
-/// What a service wants done to the response.
-pub(crate) type ResponseEdits = Vec<Edit>;
 
 impl ExtAuthz {
     pub fn new(config: Arc<Config>, scope: &ChainScope, context: &Context) -> Self {
@@ -218,11 +216,6 @@ impl ExtAuthz {
         }
         reply.into()
     }
-}
-
-/// Changes the response as the service said.
-pub(crate) fn on_response(edits: &ResponseEdits, head: &mut ResponseHead) {
-    edits.iter().for_each(|edit| edit.on_response(head));
 }
 
 /// Whether the service sees a header. Without a list one over gRPC sees all, one over HTTP these.

@@ -10,8 +10,9 @@ use meltemi_plan::header::AppendAction;
 use serde_json::{Map, Value};
 
 use super::{Caller, Told, sees};
-use crate::authz::{Action, Changes, Edit, Refusal, Verdict, removable};
+use crate::authz::{Changes, Refusal, Verdict, removable};
 use crate::call::{Answer, Call};
+use crate::edit::{Action, Edit};
 
 /// Bytes of an answer.
 const LIMIT: usize = 1024 * 1024;
