@@ -21,7 +21,7 @@ pub(crate) type Descriptor = Vec<(Arc<str>, String)>;
 #[derive(Clone, Copy)]
 pub(crate) struct Counted<'a> {
     pub stage: u32,
-    /// Instead of the route's, unless empty.
+    /// Instead of the route's, unless empty; of any stage.
     pub own: &'a [RateLimitPolicy],
     /// Unless the route includes them.
     pub host: HostPolicies,
@@ -30,15 +30,16 @@ pub(crate) struct Counted<'a> {
 
 /// The descriptors of a request; none where no policy is of the stage.
 pub(crate) fn all(counted: Counted<'_>, head: &RequestHead, info: &StreamInfo) -> Vec<Descriptor> {
+    let descriptor = |policy: &RateLimitPolicy| one(policy, counted.service_cluster, head, info);
+    if !counted.own.is_empty() {
+        return counted.own.iter().filter_map(descriptor).collect();
+    }
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy]| {
         let of_stage = policies.iter().filter(|policy| policy.stage == counted.stage);
-        found.extend(of_stage.filter_map(|policy| one(policy, counted.service_cluster, head, info)));
+        // Of a route, unlike a filter's own, one without entries is none.
+        found.extend(of_stage.filter_map(descriptor).filter(|entries| !entries.is_empty()));
     };
-    if !counted.own.is_empty() {
-        add(counted.own);
-        return found;
-    }
     let forward = info.route.as_deref().and_then(|route| route.forward());
     let of_route = forward.map_or(&[][..], |forward| &forward.rate_limits);
     add(of_route);
@@ -65,7 +66,7 @@ fn one(policy: &RateLimitPolicy, own: &str, head: &RequestHead, info: &StreamInf
             Entry::Nothing => return None,
         }
     }
-    (!entries.is_empty()).then_some(entries)
+    Some(entries)
 }
 
 enum Entry {

@@ -86,7 +86,6 @@ async fn nobody_is_asked_about_what_is_not_counted() {
     let caller = Answering::new(|_| panic!("asked"));
     let around = Around { caller: &caller, early: None };
     let external = filter(json!({ "requestType": "internal" }));
-    let staged = filter(json!({ "stage": 1 }));
     let absent = DescriptorAction::RequestHeader {
         header: HeaderKey::parse("x-absent").unwrap(),
         key: "k".into(),
@@ -94,7 +93,6 @@ async fn nobody_is_asked_about_what_is_not_counted() {
     };
     for (filter, actions) in [
         (external, vec![DescriptorAction::RemoteAddress]),
-        (staged, vec![DescriptorAction::RemoteAddress]),
         (filter(json!({})), vec![absent]),
     ] {
         let (mut head, mut info) = (testing::request(&[]), info(actions));

@@ -58,6 +58,14 @@ fn what_cannot_be_is_refused_with_its_path() {
 }
 
 #[test]
+fn a_filters_own_policies_have_no_stage() {
+    let staged = json!({ "stage": 0, "actions": [{ "remote_address": {} }] });
+    let value = from_value::<proto::RateLimitPerRoute>(&json!({ "rate_limits": [staged] })).unwrap();
+    let error = per_route(&value).unwrap_err().to_string();
+    assert!(error.starts_with("rate_limits[0]: stage"), "{error}");
+}
+
+#[test]
 fn a_service_without_more_is_as_envoy_has_it() {
     let config = service(json!({ "rate_limited_status": { "code": "OK" } })).unwrap();
     assert_eq!((config.status, config.status_on_error, config.service.timeout), (429, 500, Duration::from_millis(20)));
