@@ -37,8 +37,7 @@ pub(crate) fn all(counted: Counted<'_>, head: &RequestHead, info: &StreamInfo) -
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy]| {
         let of_stage = policies.iter().filter(|policy| policy.stage == counted.stage);
-        // Of a route, unlike a filter's own, one without entries is none.
-        found.extend(of_stage.filter_map(descriptor).filter(|entries| !entries.is_empty()));
+        found.extend(of_stage.filter_map(descriptor));
     };
     let forward = info.route.as_deref().and_then(|route| route.forward());
     let of_route = forward.map_or(&[][..], |forward| &forward.rate_limits);
@@ -56,7 +55,7 @@ pub(crate) fn all(counted: Counted<'_>, head: &RequestHead, info: &StreamInfo) -
     found
 }
 
-/// `None`: an action found nothing, so that there is no descriptor.
+/// `None`: an action found nothing, so that there is no descriptor. One whose entries were all left out is one, as in Envoy.
 fn one(policy: &RateLimitPolicy, own: &str, head: &RequestHead, info: &StreamInfo) -> Option<Descriptor> {
     let mut entries = Vec::with_capacity(policy.actions.len());
     for action in &policy.actions {
