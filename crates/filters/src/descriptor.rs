@@ -136,8 +136,6 @@ fn entry(action: &DescriptorAction, own: &str, head: &RequestHead, info: &Stream
 
 /// Whether a request's descriptor is the one that a bucket is for.
 pub(crate) fn is(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
-    let same = |((key, value), (known, expected)): (&(Arc<str>, String), &(Arc<str>, Arc<str>))| {
-        key == known && value.as_str() == &**expected
-    };
-    descriptor.len() == wanted.len() && descriptor.iter().zip(wanted).all(same)
+    let mut pairs = descriptor.iter().zip(wanted);
+    descriptor.len() == wanted.len() && pairs.all(|(have, wanted)| have.0 == wanted.0 && *have.1 == *wanted.1)
 }

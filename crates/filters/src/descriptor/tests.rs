@@ -66,10 +66,8 @@ fn a_stage_has_its_own_policies_and_the_filters_come_before_the_routes() {
     let mut route = (*testing::route(vec![])).clone();
     let RouteAction::Forward(forward) = &mut route.action else { panic!("no forward") };
     let mut settings = (*forward.settings).clone();
-    settings.rate_limits = vec![
-        policy(vec![A::RemoteAddress]),
-        RateLimitPolicy { stage: 1, actions: vec![A::SourceCluster] },
-    ];
+    settings.rate_limits =
+        vec![policy(vec![A::RemoteAddress]), RateLimitPolicy { stage: 1, actions: vec![A::SourceCluster] }];
     forward.settings = settings.into();
     let mut info = testing::info();
     info.route = Some(Arc::new(route));

@@ -49,8 +49,10 @@ async fn ask(filter: &RateLimit, answer: Result<Answer, CallError>) -> (Flow, Re
 #[tokio::test]
 async fn a_service_counts_and_its_limit_holds() {
     let filter = filter(json!({ "enableXRatelimitHeaders": "DRAFT_VERSION_03" }));
-    let status = |remaining: u32, name: &str| json!({ "code": "OK", "limitRemaining": remaining, "durationUntilReset": "7s",
-        "currentLimit": { "requestsPerUnit": remaining + 10, "unit": "MINUTE", "name": name } });
+    let status = |remaining: u32, name: &str| {
+        json!({ "code": "OK", "limitRemaining": remaining, "durationUntilReset": "7s",
+        "currentLimit": { "requestsPerUnit": remaining + 10, "unit": "MINUTE", "name": name } })
+    };
     let statuses = json!([status(5, "a"), status(2, "")]);
     let ok = json!({ "overallCode": "OK", "statuses": statuses, "requestHeadersToAdd": [{ "key": "x-counted", "value": "1" }] });
     let (flow, head, edits, caller) = ask(&filter, says(ok)).await;
@@ -91,10 +93,7 @@ async fn nobody_is_asked_about_what_is_not_counted() {
         key: "k".into(),
         skip_if_absent: false,
     };
-    for (filter, actions) in [
-        (external, vec![DescriptorAction::RemoteAddress]),
-        (filter(json!({})), vec![absent]),
-    ] {
+    for (filter, actions) in [(external, vec![DescriptorAction::RemoteAddress]), (filter(json!({})), vec![absent])] {
         let (mut head, mut info) = (testing::request(&[]), info(actions));
         let flow = filter.on_request("limit", (&mut head, &mut info), around, &mut Vec::new()).await;
         assert!(matches!(flow, Flow::Continue));

@@ -19,12 +19,20 @@ fn action(random: &mut Random) -> Value {
         4 => json!({ "generic_key": { "descriptor_value": "generic", "descriptor_key": random.pick(&["", "own"]) } }),
         5 => json!({ "header_value_match": { "descriptor_value": "matched", "expect_match": random.chance(60),
             "headers": [{ "name": "x-one", "string_match": { "exact": "one" } }] } }),
-        6 => json!({ "query_parameter_value_match": { "descriptor_value": "matched", "query_parameters": [{ "name": "q", "present_match": true }] } }),
-        7 => json!({ "query_parameters": { "query_parameter_name": "q", "descriptor_key": "q", "skip_if_absent": random.chance(50) } }),
-        8 => json!({ "metadata": { "descriptor_key": "m", "source": "ROUTE_ENTRY", "metadata_key": { "key": "one", "path": [{ "key": "two" }] },
-            "default_value": random.pick(&["", "default"]), "skip_if_absent": random.chance(50) } }),
+        6 => {
+            json!({ "query_parameter_value_match": { "descriptor_value": "matched", "query_parameters": [{ "name": "q", "present_match": true }] } })
+        }
+        7 => {
+            json!({ "query_parameters": { "query_parameter_name": "q", "descriptor_key": "q", "skip_if_absent": random.chance(50) } })
+        }
+        8 => {
+            json!({ "metadata": { "descriptor_key": "m", "source": "ROUTE_ENTRY", "metadata_key": { "key": "one", "path": [{ "key": "two" }] },
+            "default_value": random.pick(&["", "default"]), "skip_if_absent": random.chance(50) } })
+        }
         9 => json!({ "request_headers": { "header_name": ":path", "descriptor_key": "path" } }),
-        _ => json!({ "request_headers": { "header_name": "x-want-limit", "descriptor_key": "want", "skip_if_absent": random.chance(50) } }),
+        _ => {
+            json!({ "request_headers": { "header_name": "x-want-limit", "descriptor_key": "want", "skip_if_absent": random.chance(50) } })
+        }
     }
 }
 
@@ -63,7 +71,8 @@ fn service(random: &mut Random) -> Value {
 /// Two requests of each user, then no more.
 fn local(random: &mut Random) -> Value {
     let bucket = |tokens: usize| json!({ "max_tokens": tokens, "fill_interval": "3600s" });
-    let descriptor = |user: usize| json!({ "entries": [{ "key": "user", "value": format!("u{user}") }], "token_bucket": bucket(2) });
+    let descriptor =
+        |user: usize| json!({ "entries": [{ "key": "user", "value": format!("u{user}") }], "token_bucket": bucket(2) });
     let always = json!({ "default_value": { "numerator": 100 } });
     json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "local", "token_bucket": bucket(100_000), "filter_enabled": always, "filter_enforced": always,
@@ -116,8 +125,7 @@ pub fn add(plan: &mut Plan<'_>, random: &mut Random) {
     let manager = manager::manager(hosts, manager::filters(filters), json!({}));
     let listener = plan.listener(manager::listener(manager));
     let (backends, services) = (&plan.setup.backends, &plan.setup.services);
-    let addresses: [(&str, SocketAddr); 2] =
-        [("limits-one", backends.plain[0]), ("limits-refused", backends.refused)];
+    let addresses: [(&str, SocketAddr); 2] = [("limits-one", backends.plain[0]), ("limits-refused", backends.refused)];
     for (name, address) in addresses {
         plan.cluster(cluster(name, &[address], json!({})));
     }

@@ -70,7 +70,8 @@ async fn over_http(request: Request<Incoming>, keys: Arc<str>) -> Result<Respons
     if request.uri().path() == "/keys" {
         return Ok(Response::new(Full::new(Bytes::copy_from_slice(keys.as_bytes()))));
     }
-    let mut names: Vec<_> = request.headers().keys().map(|name| name.as_str().to_owned()).filter(|name| !is_own(name)).collect();
+    let mut names: Vec<_> =
+        request.headers().keys().map(|name| name.as_str().to_owned()).filter(|name| !is_own(name)).collect();
     names.sort();
     let words = text(request.headers().get("x-authz"));
     let partial = text(request.headers().get("x-envoy-auth-partial-body"));
@@ -81,9 +82,18 @@ async fn over_http(request: Request<Incoming>, keys: Arc<str>) -> Result<Respons
     if has("slow") {
         tokio::time::sleep(Duration::from_millis(900)).await;
     }
-    let status = if has("error") { 503 } else if has("deny") { 403 } else if has("login") { 302 } else { 200 };
+    let status = if has("error") {
+        503
+    } else if has("deny") {
+        403
+    } else if has("login") {
+        302
+    } else {
+        200
+    };
     let mut response = Response::builder().status(status).header("x-told", told).header("x-one", "changed");
-    response = response.header("x-up", "up").header("x-down", "down").header("x-both", "both").header("location", "/login");
+    response =
+        response.header("x-up", "up").header("x-down", "down").header("x-both", "both").header("location", "/login");
     if has("remove") {
         response = response.header("x-envoy-auth-headers-to-remove", "x-gone, x-other");
     }
@@ -128,8 +138,10 @@ fn limit(asked: &RateLimitRequest) -> (Vec<u8>, u32) {
     let told: Vec<String> = asked.descriptors.iter().map(entries).collect();
     let told = format!("{} {}", asked.domain, told.join(" "));
     let has = |word: &str| told.contains(&format!("want={word}"));
-    let status = |remaining: u32| json!({ "code": "OK", "limit_remaining": remaining, "duration_until_reset": "7s",
-        "current_limit": { "requests_per_unit": 10, "unit": "MINUTE", "name": if remaining == 3 { "named" } else { "" } } });
+    let status = |remaining: u32| {
+        json!({ "code": "OK", "limit_remaining": remaining, "duration_until_reset": "7s",
+        "current_limit": { "requests_per_unit": 10, "unit": "MINUTE", "name": if remaining == 3 { "named" } else { "" } } })
+    };
     let mut answer = json!({ "overall_code": if has("over") { "OVER_LIMIT" } else { "OK" }, "statuses": [status(5), status(3)],
         "request_headers_to_add": [{ "key": "x-told", "value": told }], "response_headers_to_add": [{ "key": "x-told-limit", "value": told }] });
     if has("over") {
@@ -157,8 +169,17 @@ async fn authorize(attributes: &AttributeContext) -> (Vec<u8>, u32) {
     let metadata = attributes.metadata_context.clone().unwrap_or_default();
     let told = format!(
         "{} {} {} {} {} {} {} {}{} {partial} {:?} {:?}",
-        http.method, http.host, http.path, http.scheme, http.protocol, http.size, names.join(" "), http.body,
-        String::from_utf8_lossy(&http.raw_body), attributes.context_extensions, metadata.filter_metadata.keys().collect::<Vec<_>>(),
+        http.method,
+        http.host,
+        http.path,
+        http.scheme,
+        http.protocol,
+        http.size,
+        names.join(" "),
+        http.body,
+        String::from_utf8_lossy(&http.raw_body),
+        attributes.context_extensions,
+        metadata.filter_metadata.keys().collect::<Vec<_>>(),
     );
     // Of a connection without a request the client's network decides.
     let stranger = attributes.request.as_ref().is_none_or(|request| request.http.is_none()) && is_stranger(attributes);
