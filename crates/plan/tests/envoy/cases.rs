@@ -196,10 +196,11 @@ fn actions() -> Cases {
             Unsupported("internal redirects"),
         ),
         ("priority", with_action("priority: HIGH\ncluster_not_found_response_code: NOT_FOUND"), Accept),
+        ("rate limits", with_action("rate_limits: [{ stage: 1, actions: [{ remote_address: {} }] }]"), Accept),
         (
-            "rate limits",
-            with_action("rate_limits: [{ actions: [{ remote_address: {} }] }]"),
-            Unsupported("rate limiting"),
+            "rate limits that count answers",
+            with_action("rate_limits: [{ actions: [{ remote_address: {} }], apply_on_stream_done: true }]"),
+            Unsupported("apply_on_stream_done"),
         ),
         (
             "unknown cluster",
