@@ -6,8 +6,8 @@ mod verdict;
 use meltemi_plan::ext_authz::{GrpcTarget, NetworkExtAuthz};
 use meltemi_proto::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 
-pub(crate) use attributes::{Peers, peers, request};
-pub(crate) use verdict::{Action, Changes, Edit, Refusal, Verdict, removable};
+pub(crate) use attributes::{Peers, Told, json_map, peers, request};
+pub(crate) use verdict::{Changes, Refusal, Verdict, removable};
 
 use crate::call::{Caller, Rpc};
 use crate::info::StreamInfo;

@@ -17,6 +17,11 @@ impl TokenBucket {
         Self { config, state: Mutex::new((config.max_tokens, now)) }
     }
 
+    /// Tokens a second.
+    pub fn rate(&self) -> f64 {
+        f64::from(self.config.tokens_per_fill) / self.config.fill_interval.as_secs_f64()
+    }
+
     pub fn take(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         let (tokens, filled) = &mut *state;

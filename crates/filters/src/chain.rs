@@ -11,9 +11,10 @@ use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 
 use crate::call::Around;
 use crate::context::Context;
+use crate::edit::ResponseEdits;
 use crate::http::{
     AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit,
-    PeerExchange, Rbac, ResponseEdits, StatefulSession, edit_response,
+    PeerExchange, RateLimit, Rbac, StatefulSession,
 };
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
@@ -40,6 +41,7 @@ enum Filter {
     StatefulSession(StatefulSession),
     JwtAuthn(Box<JwtAuthn>),
     ExtAuthz(Box<ExtAuthz>),
+    RateLimit(Box<RateLimit>),
     DynamicForward(Arc<DnsCache>),
 }
 
@@ -111,6 +113,7 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
             (C::JwtAuthn(a), C::JwtAuthn(b)) => Arc::ptr_eq(a, b),
             (C::ExtAuthz(a), C::ExtAuthz(b)) => Arc::ptr_eq(a, b),
+            (C::RateLimit(a), C::RateLimit(b)) => Arc::ptr_eq(a, b),
             (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
@@ -139,9 +142,16 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         HttpFilterConfig::StatefulSession(config) => Filter::StatefulSession(StatefulSession::new(config.clone())),
         HttpFilterConfig::JwtAuthn(config) => Filter::JwtAuthn(Box::new(JwtAuthn::new(config.clone(), scope, context))),
         HttpFilterConfig::ExtAuthz(config) => Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context))),
+        HttpFilterConfig::RateLimit(config) => {
+            Filter::RateLimit(Box::new(RateLimit::new(config.clone(), scope, context)))
+        }
         HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
+
+/// Changes of a response that is yet to come, and behind which filter.
+#[derive(Debug, Default)]
+struct Kept(Vec<(usize, ResponseEdits)>);
 
 /// One stream's way through a [`FilterChain`].
 #[derive(Debug)]
@@ -151,8 +161,8 @@ pub struct StreamFilters {
     next: usize,
     cors: Option<crate::http::CorsMatch>,
     delay: Option<crate::http::ActiveFault>,
-    /// What authorization services want done to the response, and behind which filter.
-    edits: Option<Box<Vec<(usize, ResponseEdits)>>>,
+    /// What services want done to the response, and behind which filter.
+    edits: Option<Box<Kept>>,
     messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
 }
 
@@ -181,9 +191,14 @@ impl StreamFilters {
                     let mut edits = Vec::new();
                     let asked = authz.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
                     let flow = Box::pin(asked).await;
-                    if !edits.is_empty() {
-                        self.edits.get_or_insert_default().push((self.next, edits));
-                    }
+                    self.remember(edits);
+                    flow
+                }
+                Filter::RateLimit(limit) => {
+                    let mut edits = Vec::new();
+                    let asked = limit.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
+                    let flow = Box::pin(asked).await;
+                    self.remember(edits);
                     flow
                 }
                 Filter::Alpn(overrides) => {
@@ -222,6 +237,13 @@ impl StreamFilters {
         Flow::Continue
     }
 
+    /// Keeps what a filter wants done to the response.
+    fn remember(&mut self, edits: ResponseEdits) {
+        if !edits.is_empty() {
+            self.edits.get_or_insert_default().0.push((self.next, edits));
+        }
+    }
+
     /// Runs the response filters, over local replies too.
     pub fn on_response(&mut self, request: &RequestHead, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
@@ -235,10 +257,10 @@ impl StreamFilters {
                         matched.on_response(head);
                     }
                 }
-                Filter::ExtAuthz(_) => {
-                    let edits = self.edits.iter().flat_map(|edits| edits.iter());
+                Filter::ExtAuthz(_) | Filter::RateLimit(_) => {
+                    let edits = self.edits.iter().flat_map(|kept| &kept.0);
                     let own = edits.filter(|(behind, _)| *behind == place + 1);
-                    own.for_each(|(_, edits)| edit_response(edits, head));
+                    own.flat_map(|(_, edits)| edits).for_each(|edit| edit.on_response(head));
                 }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),

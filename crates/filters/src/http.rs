@@ -10,6 +10,7 @@ mod jwt_authn;
 mod local_ratelimit;
 mod mutation;
 mod peer_exchange;
+mod ratelimit;
 mod rbac;
 mod session;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod tests;
 
 pub use alpn::AlpnOverrides;
 pub(crate) use cors::{Cors, CorsMatch};
-pub(crate) use ext_authz::{ExtAuthz, ResponseEdits, on_response as edit_response};
+pub(crate) use ext_authz::ExtAuthz;
 pub(crate) use fault::{ActiveFault, Fault};
 pub(crate) use grpc::GrpcCounter;
 pub(crate) use health_check::HealthCheck;
@@ -26,6 +27,7 @@ pub(crate) use jwt_authn::{JwtAuthn, JwtStats, KeyStore};
 pub(crate) use local_ratelimit::LocalRateLimit;
 pub(crate) use mutation::HeaderMutation;
 pub(crate) use peer_exchange::PeerExchange;
+pub(crate) use ratelimit::RateLimit;
 pub(crate) use rbac::Rbac;
 pub(crate) use session::StatefulSession;
 pub use session::{Session, Wanted, set_cookie};

@@ -11,6 +11,8 @@ mod call;
 mod chain;
 mod connection_rate;
 mod context;
+mod descriptor;
+mod edit;
 pub mod exchange;
 mod flags;
 pub mod format;

@@ -14,9 +14,11 @@ use meltemi_telemetry::Registry;
 
 use crate::{Answer, Around, Call, CallError, Caller, Calling, ConnectionInfo, Context, LocalNode, StreamInfo};
 
+type Answers = dyn Fn(&Call) -> Result<Answer, CallError>;
+
 /// Answers calls by a function, and remembers them.
 pub(crate) struct Answering {
-    answer: Box<dyn Fn(&Call) -> Result<Answer, CallError>>,
+    answer: Box<Answers>,
     calls: RefCell<Vec<Call>>,
 }
 
@@ -124,6 +126,8 @@ fn forward() -> Forward {
         retry_policy: None,
         mirrors: vec![],
         hash_policy: vec![],
+        rate_limits: vec![],
+        include_host_rate_limits: false,
         high_priority: false,
         upgrades: vec![],
         max_grpc_timeout: None,

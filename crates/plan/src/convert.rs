@@ -18,6 +18,7 @@ mod lb;
 mod listener;
 mod network;
 mod quic;
+mod rate_limit;
 mod rbac;
 mod retry;
 mod route;

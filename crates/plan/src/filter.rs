@@ -5,6 +5,7 @@ use crate::dynamic_forward::DnsCache;
 use crate::ext_authz::{AuthzPerRoute, ExtAuthz};
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
 use crate::jwt::{JwtAuthn, JwtPerRoute};
+use crate::rate_limit::{HostPolicies, LocalDescriptor, RateLimit, RateLimitPerRoute, RateLimitPolicy};
 use crate::rbac::Rbac;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub enum HttpFilterConfig {
     StatefulSession(Arc<StatefulSession>),
     JwtAuthn(Arc<JwtAuthn>),
     ExtAuthz(Arc<ExtAuthz>),
+    RateLimit(Arc<RateLimit>),
     /// Requests to clusters of this cache wait until the host that they name is resolved.
     DynamicForward(Arc<DnsCache>),
 }
@@ -64,6 +66,7 @@ pub enum FilterOverride {
     StatefulSession(Arc<StatefulSession>),
     JwtAuthn(JwtPerRoute),
     ExtAuthz(Arc<AuthzPerRoute>),
+    RateLimit(Arc<RateLimitPerRoute>),
 }
 
 #[derive(Debug, Clone)]
@@ -198,6 +201,14 @@ pub struct LocalRateLimit {
     pub response_headers: Vec<HeaderAdd>,
     pub per_connection: bool,
     pub resource_exhausted: bool,
+    pub descriptors: Vec<LocalDescriptor>,
+    /// Its policies of routes are of this stage.
+    pub stage: u32,
+    pub host_policies: HostPolicies,
+    /// Requests that a descriptor's bucket has counted are counted by the one of all, too.
+    pub always_counts_all: bool,
+    /// Instead of those of routes, unless empty.
+    pub policies: Vec<RateLimitPolicy>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

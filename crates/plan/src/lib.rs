@@ -24,6 +24,7 @@ pub mod header;
 pub mod jwt;
 pub mod listener;
 pub mod on_demand;
+pub mod rate_limit;
 pub mod rbac;
 pub mod route;
 pub mod support;

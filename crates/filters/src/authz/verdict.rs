@@ -1,6 +1,6 @@
 //! What an authorization service answered.
 
-use meltemi_http::{HeaderName, HeaderValue, RequestHead, ResponseHead, StatusCode};
+use meltemi_http::{HeaderName, HeaderValue, StatusCode};
 use meltemi_plan::HeaderKey;
 use meltemi_plan::header::AppendAction;
 use meltemi_proto::envoy::config::core::v3::{HeaderValueOption, header_value_option::HeaderAppendAction};
@@ -8,7 +8,7 @@ use meltemi_proto::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse,
 use serde_json::{Map, Value};
 
 use super::attributes::json_map;
-use crate::headers;
+use crate::edit::{Action, Edit};
 
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -48,20 +48,6 @@ pub(crate) struct Refusal {
     pub headers: Vec<Edit>,
     pub body: String,
     pub metadata: Map<String, Value>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Edit {
-    pub key: HeaderKey,
-    pub value: HeaderValue,
-    pub action: Action,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    As(AppendAction),
-    /// Added to the value of a header that there is.
-    JoinExisting,
 }
 
 impl Verdict {
@@ -135,27 +121,4 @@ fn edit(option: &HeaderValueOption) -> Option<Edit> {
         }),
     };
     Some(Edit { key: HeaderKey::parse(&header.key).ok()?, value: HeaderValue::from_bytes(text).ok()?, action })
-}
-
-impl Edit {
-    pub fn on_request(&self, head: &mut RequestHead) {
-        match (self.action, &self.key) {
-            (Action::As(action), key) => headers::set_on_request(key, self.value.clone(), action, head),
-            (Action::JoinExisting, HeaderKey::Name(name)) => {
-                let Some(before) = head.headers.joined(name) else { return };
-                let joined = [&before[..], b",", self.value.as_bytes()].concat();
-                if let Ok(value) = HeaderValue::from_bytes(&joined) {
-                    head.headers.insert(name.clone(), value);
-                }
-            }
-            (Action::JoinExisting, _) => {}
-        }
-    }
-
-    pub fn on_response(&self, head: &mut ResponseHead) {
-        let HeaderKey::Name(name) = &self.key else { return };
-        if let Action::As(action) = self.action {
-            headers::set(&mut head.headers, name, self.value.clone(), action);
-        }
-    }
 }

@@ -17,10 +17,11 @@ use meltemi_plan::ext_authz::{AuthzBody, AuthzBodyOverride, AuthzService, ExtAut
 use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
-use crate::authz::{self, Changes, Edit, Peers, Refusal, Verdict};
+use crate::authz::{self, Changes, Peers, Refusal, Told, Verdict};
 use crate::call::{Around, Caller, Early};
 use crate::chain::ChainScope;
 use crate::context::Context;
+use crate::edit::ResponseEdits;
 use crate::flags::ResponseFlags;
 use crate::info::StreamInfo;
 use crate::query;
@@ -47,15 +48,12 @@ pub(crate) struct ExtAuthz {
 }
 
 /// What is told of a request's body.
-struct Told {
+struct Body {
     bytes: Vec<u8>,
     /// There was more.
     cut: bool,
     pack_as_bytes: bool,
 }
-
-/// What a service wants done to the response.
-pub(crate) type ResponseEdits = Vec<Edit>;
 
 impl ExtAuthz {
     pub fn new(config: Arc<Config>, scope: &ChainScope, context: &Context) -> Self {
@@ -144,7 +142,7 @@ impl ExtAuthz {
         &self,
         head: &RequestHead,
         info: &StreamInfo,
-        told: Option<Told>,
+        told: Option<Body>,
         extensions: BTreeMap<String, String>,
     ) -> meltemi_proto::envoy::service::auth::v3::AttributeContext {
         let config = &*self.config;
@@ -154,7 +152,7 @@ impl ExtAuthz {
         let cut = told.as_ref().map(|told| [(PARTIAL, if told.cut { "true" } else { "false" })]);
         let more = cut.as_ref().map_or(&[][..], |cut| &cut[..]);
         let sees = |name: &str| sees(config, name, true);
-        let mut request = authz::request(head, info, (&sees, more), config.encode_raw_headers);
+        let mut request = authz::request(head, info, Told { sees: &sees, more }, config.encode_raw_headers);
         if let (Some(told), Some(http)) = (told, &mut request.http) {
             match told.pack_as_bytes {
                 true => http.raw_body = told.bytes.into(),
@@ -221,11 +219,6 @@ impl ExtAuthz {
     }
 }
 
-/// Changes the response as the service said.
-pub(crate) fn on_response(edits: &ResponseEdits, head: &mut ResponseHead) {
-    edits.iter().for_each(|edit| edit.on_response(head));
-}
-
 /// Whether the service sees a header. Without a list one over gRPC sees all, one over HTTP these.
 fn sees(config: &Config, name: &str, all: bool) -> bool {
     let listed = |list: &[meltemi_matchers::StringMatcher]| list.iter().any(|matcher| matcher.matches(name));
@@ -240,7 +233,7 @@ fn may_have_body(head: &RequestHead) -> bool {
 }
 
 /// What is told of the body; more of it has to be read, or it is too long, where there is another flow. `None`: there is none.
-fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Told>, Flow> {
+fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Body>, Flow> {
     // One byte more tells whether there is more.
     let enough = wanted.max_bytes.saturating_add(usize::from(!wanted.allow_partial));
     let Some(early) = early.filter(|early| early.complete || early.byte_size() >= enough) else {
@@ -255,5 +248,5 @@ fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Told>, Flow> 
             LocalReply::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "request_payload_too_large").into()
         );
     }
-    Ok(Some(Told { bytes: early.bytes(wanted.max_bytes), cut, pack_as_bytes: wanted.pack_as_bytes }))
+    Ok(Some(Body { bytes: early.bytes(wanted.max_bytes), cut, pack_as_bytes: wanted.pack_as_bytes }))
 }

@@ -1,4 +1,4 @@
-//! Local rate limiting: one token bucket for all workers.
+//! Local rate limiting: token buckets for all workers, of all requests and of those with a descriptor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::bucket::TokenBucket;
 use crate::context::Context;
+use crate::descriptor::{self, Counted, Descriptor};
 use crate::flags::ResponseFlags;
 use crate::format::Scope as FormatScope;
 use crate::headers;
@@ -30,6 +31,8 @@ stats! {
 struct Limit {
     config: Arc<plan::LocalRateLimit>,
     bucket: Option<TokenBucket>,
+    /// In the order of the configuration's descriptors.
+    by_descriptor: Vec<TokenBucket>,
     stats: LimitStats,
 }
 
@@ -40,8 +43,23 @@ impl Limit {
             prometheus: format!("envoy_{}_http_local_rate_limit_", config.stat_prefix).into(),
             ..Scope::default()
         };
-        let bucket = config.bucket.map(|b| TokenBucket::new(b, Instant::now()));
-        Arc::new(Self { bucket, stats: LimitStats::new(&context.registry, metrics), config })
+        let now = Instant::now();
+        let bucket = config.bucket.map(|b| TokenBucket::new(b, now));
+        let by_descriptor = config.descriptors.iter().map(|own| TokenBucket::new(own.bucket, now)).collect();
+        Arc::new(Self { bucket, by_descriptor, stats: LimitStats::new(&context.registry, metrics), config })
+    }
+
+    /// Whether a request with these descriptors may go on: every bucket that it is of has a token for it.
+    fn admits(&self, descriptors: &[Descriptor], now: Instant) -> bool {
+        let own = self.config.descriptors.iter().zip(&self.by_descriptor);
+        let mut buckets: Vec<&TokenBucket> = own
+            .filter(|(wanted, _)| descriptors.iter().any(|descriptor| descriptor::is(descriptor, &wanted.entries)))
+            .map(|(_, bucket)| bucket)
+            .collect();
+        // The tightest first, so that a request that it refuses costs the others nothing.
+        buckets.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+        let counts_all = buckets.is_empty() || self.config.always_counts_all;
+        buckets.into_iter().chain(self.bucket.iter().filter(|_| counts_all)).all(|bucket| bucket.take(now))
     }
 }
 
@@ -76,14 +94,30 @@ impl LocalRateLimit {
         limit
     }
 
+    fn descriptors(&self, config: &plan::LocalRateLimit, head: &RequestHead, info: &StreamInfo) -> Vec<Descriptor> {
+        if config.descriptors.is_empty() {
+            return Vec::new();
+        }
+        let counted = Counted {
+            stage: config.stage,
+            own: &config.policies,
+            host: config.host_policies,
+            service_cluster: &self.context.node.service_cluster,
+        };
+        descriptor::all(counted, head, info)
+    }
+
     pub fn on_request(&self, filter: &str, head: &mut RequestHead, info: &mut StreamInfo) -> Flow {
         let limit = self.limit(filter, info);
-        let Some(bucket) = &limit.bucket else { return Flow::Continue };
+        if limit.bucket.is_none() && limit.by_descriptor.is_empty() {
+            return Flow::Continue;
+        }
         if !limit.config.enabled.hits(rand::random()) {
             return Flow::Continue;
         }
         limit.stats.enabled().inc();
-        if bucket.take(Instant::now()) {
+        let descriptors = self.descriptors(&limit.config, head, info);
+        if limit.admits(&descriptors, Instant::now()) {
             limit.stats.ok().inc();
             return Flow::Continue;
         }
@@ -102,5 +136,44 @@ impl LocalRateLimit {
         headers::add_to(&limit.config.response_headers, &mut extra, &scope);
         reply.headers.extend(extra);
         reply.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use meltemi_plan::HttpFilterConfig;
+    use serde_json::{Value, json};
+
+    fn filter(always_counts_all: bool) -> LocalRateLimit {
+        let bucket = |tokens: u32| json!({ "maxTokens": tokens, "fillInterval": "3600s" });
+        let always = json!({ "defaultValue": { "numerator": 100 } });
+        let descriptor = |user: &str, tokens: u32| json!({ "entries": [{ "key": "user", "value": user }], "tokenBucket": bucket(tokens) });
+        let by_user: Value =
+            json!([{ "actions": [{ "requestHeaders": { "headerName": "x-user", "descriptorKey": "user" } }] }]);
+        let config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "statPrefix": "local", "tokenBucket": bucket(3), "filterEnabled": always, "filterEnforced": always,
+            "alwaysConsumeDefaultTokenBucket": always_counts_all, "rateLimits": by_user,
+            "descriptors": [descriptor("a", 1), descriptor("b", 100)] });
+        let HttpFilterConfig::LocalRateLimit(plan) = testing::http_filter(config) else { panic!("another filter") };
+        LocalRateLimit::new(plan, &testing::context())
+    }
+
+    /// Which of these users' requests were limited.
+    fn limited(filter: &LocalRateLimit, users: &[&str]) -> Vec<bool> {
+        let ask = |user: &&str| {
+            let flow = filter.on_request("limit", &mut testing::request(&[("x-user", user)]), &mut testing::info());
+            matches!(flow, Flow::Reply(_))
+        };
+        users.iter().map(ask).collect()
+    }
+
+    #[test]
+    fn a_descriptor_has_a_bucket_of_its_own_beside_that_of_all() {
+        let users = ["a", "a", "b", "b", "b", "c"];
+        assert_eq!(limited(&filter(true), &users), [false, true, false, false, true, true]);
+        assert_eq!(limited(&filter(false), &users), [false, true, false, false, false, false]);
     }
 }

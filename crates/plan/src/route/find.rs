@@ -134,7 +134,7 @@ pub fn query_parameters(path: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-fn query_matches(matchers: &[QueryMatcher], path: &str) -> bool {
+pub fn query_matches(matchers: &[QueryMatcher], path: &str) -> bool {
     matchers.iter().all(|matcher| {
         let found = query_parameters(path).find(|(name, _)| *name == &*matcher.name);
         match (found, &matcher.value) {

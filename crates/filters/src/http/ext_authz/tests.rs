@@ -97,7 +97,7 @@ async fn a_service_over_grpc_is_told_and_changes_the_request() {
     assert_eq!((&*asked_for.head.path, headers.contains("authorization")), ("/changed", false));
     assert_eq!(asked_for.info.found(NAMESPACE, &["who"]), Some(&json!("me")));
     let mut response = ResponseHead::new(StatusCode::OK);
-    on_response(&asked_for.edits, &mut response);
+    asked_for.edits.iter().for_each(|edit| edit.on_response(&mut response));
     assert_eq!(response.headers.get_str("x-answer"), Some("a"));
     let told = asked(&asked_for.calls[0]).attributes.unwrap();
     let request = told.request.unwrap().http.unwrap();
