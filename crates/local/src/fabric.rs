@@ -427,11 +427,6 @@ impl Fabric<'_> {
                 let slot = running.slot;
                 self.running.remove(&key);
                 self.slots.release(slot);
-                if self.wanted.contains(&key) {
-                    // An edit that was taken back while it was ending: only now may it begin again.
-                    let objects = std::mem::take(&mut self.objects);
-                    return self.follow(objects);
-                }
                 self.sync()
             }
         }
