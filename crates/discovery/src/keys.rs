@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub(crate) use fetch::HttpFetch;
+pub(crate) use fetch::{DISCOVERY_PATH, HttpFetch};
 pub use guard::ForbiddenAddresses;
 
 /// Istio's `PILOT_JWT_PUB_KEY_REFRESH_INTERVAL`.

@@ -6,6 +6,7 @@
 
 mod ads;
 mod authority;
+mod documents;
 mod follow;
 mod http;
 mod keys;

@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
+use crate::documents::{Documents, Roots};
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
-use crate::tokens::Fetcher;
 
 mod authority;
 mod unused;
@@ -267,7 +267,7 @@ pub enum TokenKeys {
     /// A JSON Web Key Set in a file, which is followed.
     SetFile(PathBuf),
     /// Those that the issuer publishes.
-    Issuer(Fetcher),
+    Issuer(Arc<Documents>),
 }
 
 impl Tokens {
@@ -372,8 +372,13 @@ impl Args {
             (Some(file), _) => key(file)?,
             (None, Some(file)) => TokenKeys::SetFile(file),
             (None, None) => {
-                let roots = self.token_issuer_ca_cert_file.as_deref().map(read).transpose()?;
-                TokenKeys::Issuer(Fetcher::new(roots).context("--tokenIssuerCACertFile")?)
+                let file = self.token_issuer_ca_cert_file.as_deref();
+                let roots = file
+                    .map(|file| roots("--tokenIssuerCACertFile", file))
+                    .transpose()?
+                    .map_or(Roots::SystemAnd(Vec::new()), Roots::Only);
+                let documents = Documents::new(ForbiddenAddresses::default(), roots).without_redirects();
+                TokenKeys::Issuer(Arc::new(documents))
             }
         };
         let tokens = self.token_issuer.filter(|issuer| !issuer.is_empty());
@@ -382,7 +387,8 @@ impl Args {
         if let Some(tokens @ Tokens { keys: TokenKeys::SetFile(file), .. }) = &tokens {
             tokens.verifier().with_context(|| format!("--tokenKeySetFile {}", file.display()))?;
         }
-        let extra_roots = self.ca_cert_file.as_deref().map(roots).transpose()?.unwrap_or_default();
+        let extra_roots =
+            self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
         Ok(Options {
             config_dir: self.config_dir,
             mesh_config,
@@ -444,9 +450,10 @@ fn key(file: &Path) -> Result<TokenKeys> {
     Ok(TokenKeys::Pem(text))
 }
 
-fn roots(path: &Path) -> Result<Vec<u8>> {
+/// PEM roots in the file that a flag names.
+fn roots(flag: &str, path: &Path) -> Result<Vec<u8>> {
     let bytes = read(path)?;
-    TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("--caCertFile {}", path.display()))?;
+    TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("{flag} {}", path.display()))?;
     Ok(bytes)
 }
 
@@ -455,12 +462,7 @@ fn key_roots(named: Option<&Path>) -> Result<Vec<u8>> {
     let default = Path::new(DEFAULT_KEY_ROOTS);
     match named {
         None if !default.exists() => Ok(Vec::new()),
-        named => {
-            let path = named.unwrap_or(default);
-            let bytes = read(path)?;
-            TrustAnchors::from_pem(&bytes, &[]).with_context(|| format!("--jwksCaFile {}", path.display()))?;
-            Ok(bytes)
-        }
+        named => roots("--jwksCaFile", named.unwrap_or(default)),
     }
 }
 

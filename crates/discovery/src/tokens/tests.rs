@@ -6,6 +6,9 @@ use axum::{Json, Router};
 use meltemi_ca::TokenIssuer;
 use serde_json::{Value, json};
 
+use crate::documents::Roots;
+use crate::keys::ForbiddenAddresses;
+
 /// An issuer on loopback, whose documents a test may change.
 struct Issuer {
     url: String,
@@ -31,6 +34,10 @@ impl Issuer {
     }
 }
 
+fn documents() -> Documents {
+    Documents::new(ForbiddenAddresses::default(), Roots::SystemAnd(Vec::new())).without_redirects()
+}
+
 /// The key of an issuer as a set, made from its PEM.
 fn set_of(issuer: &TokenIssuer) -> Value {
     use base64::Engine as _;
@@ -44,15 +51,15 @@ fn set_of(issuer: &TokenIssuer) -> Value {
 #[tokio::test]
 async fn an_issuer_gives_its_keys_and_changes_them() {
     let issuer = Issuer::start().await;
-    let (fetcher, verifier) = (Fetcher::new(None).unwrap(), TokenVerifier::without_keys(&issuer.url));
-    assert!(renew(&issuer.url, &fetcher, &verifier).await.is_err(), "an empty set");
+    let (documents, verifier) = (documents(), TokenVerifier::without_keys(&issuer.url));
+    assert!(renew(&issuer.url, &documents, &verifier).await.is_err(), "an empty set");
     let hour = Duration::from_secs(3600);
     for _ in 0..2 {
         let signing = TokenIssuer::generate(&issuer.url).unwrap();
         let token = signing.issue("shop", "catalog", hour).unwrap();
         assert!(verifier.verify(&token).is_err());
         issuer.documents.lock().unwrap()[1] = set_of(&signing);
-        renew(&issuer.url, &fetcher, &verifier).await.unwrap();
+        renew(&issuer.url, &documents, &verifier).await.unwrap();
         assert_eq!(verifier.verify(&token).unwrap().name, "catalog");
     }
 }
@@ -60,7 +67,7 @@ async fn an_issuer_gives_its_keys_and_changes_them() {
 #[tokio::test]
 async fn what_an_issuer_may_not_do_leaves_the_keys_as_they_were() {
     let issuer = Issuer::start().await;
-    let (fetcher, verifier) = (Fetcher::new(None).unwrap(), TokenVerifier::without_keys(&issuer.url));
+    let (documents, verifier) = (documents(), TokenVerifier::without_keys(&issuer.url));
     let url = |path: &str| format!("{}{path}", issuer.url);
     for (provider, expected) in [
         (json!({ "issuer": "https://other.example", "jwks_uri": url("/keys") }), "that of \"https://other.example\""),
@@ -71,7 +78,7 @@ async fn what_an_issuer_may_not_do_leaves_the_keys_as_they_were() {
         (json!({ "issuer": issuer.url }), "the issuer's configuration"),
     ] {
         issuer.documents.lock().unwrap()[0] = provider;
-        let error = format!("{:#}", renew(&issuer.url, &fetcher, &verifier).await.unwrap_err());
+        let error = format!("{:#}", renew(&issuer.url, &documents, &verifier).await.unwrap_err());
         assert!(error.contains(expected), "{error}");
     }
 }

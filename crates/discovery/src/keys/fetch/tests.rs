@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::documents::{MAX_BODY_BYTES, MAX_REDIRECTS};
 
 /// A server of fixed answers by path, each a status line, headers and a body; it keeps the paths that it was asked for.
 struct Server {
