@@ -117,12 +117,9 @@ pub fn passes(filter: &AccessLogFilter, scope: &Scope<'_>) -> bool {
             statuses.contains(&info.grpc_status.unwrap_or_else(|| grpc_of_http(info.response_code))) != *exclude
         }
         AccessLogFilter::Metadata { matcher, if_missing } => {
-            let key = matcher.path.iter().fold(matcher.filter.to_string(), |key, part| key + ":" + part);
-            match info.state(&key) {
+            match info.found(&matcher.filter, &matcher.path) {
                 None => *if_missing,
-                Some(text) => {
-                    matcher.value.matches(Some(&serde_json::Value::String(text.to_owned()))) != matcher.invert
-                }
+                value => matcher.value.matches(value) != matcher.invert,
             }
         }
         AccessLogFilter::LogType { types, exclude } => types.iter().any(|t| &**t == scope.log_type.name()) != *exclude,

@@ -9,11 +9,13 @@ use meltemi_http::{RequestHead, ResponseHead};
 use meltemi_plan::dynamic_forward::DnsCache;
 use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 
+use crate::call::Around;
 use crate::context::Context;
 use crate::http::{
-    AlpnOverrides, Cors, Fault, GrpcCounter, HeaderMutation, HealthCheck, LocalRateLimit, PeerExchange, Rbac,
+    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, RateLimit, Rbac,
     StatefulSession,
 };
+use crate::edit::ResponseEdits;
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
 use crate::stats::StatsFilter;
@@ -37,6 +39,9 @@ enum Filter {
     LocalRateLimit(LocalRateLimit),
     HealthCheck(HealthCheck),
     StatefulSession(StatefulSession),
+    JwtAuthn(Box<JwtAuthn>),
+    ExtAuthz(Box<ExtAuthz>),
+    RateLimit(Box<RateLimit>),
     DynamicForward(Arc<DnsCache>),
 }
 
@@ -86,7 +91,7 @@ impl FilterChain {
 
     /// The state of a new stream.
     pub fn stream(self: &Arc<Self>) -> StreamFilters {
-        StreamFilters { chain: self.clone(), cors: None, delay: None, messages: None }
+        StreamFilters { chain: self.clone(), next: 0, cors: None, delay: None, edits: None, messages: None }
     }
 }
 
@@ -107,6 +112,9 @@ fn is_same(a: &[HttpFilter], b: &[HttpFilter]) -> bool {
             (C::LocalRateLimit(a), C::LocalRateLimit(b)) => Arc::ptr_eq(a, b),
             (C::HealthCheck(a), C::HealthCheck(b)) => Arc::ptr_eq(a, b),
             (C::StatefulSession(a), C::StatefulSession(b)) => Arc::ptr_eq(a, b),
+            (C::JwtAuthn(a), C::JwtAuthn(b)) => Arc::ptr_eq(a, b),
+            (C::ExtAuthz(a), C::ExtAuthz(b)) => Arc::ptr_eq(a, b),
+            (C::RateLimit(a), C::RateLimit(b)) => Arc::ptr_eq(a, b),
             (C::DynamicForward(a), C::DynamicForward(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
@@ -133,6 +141,15 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
         HttpFilterConfig::StatefulSession(config) => Filter::StatefulSession(StatefulSession::new(config.clone())),
+        HttpFilterConfig::JwtAuthn(config) => {
+            Filter::JwtAuthn(Box::new(JwtAuthn::new(config.clone(), scope, context)))
+        }
+        HttpFilterConfig::ExtAuthz(config) => {
+            Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context)))
+        }
+        HttpFilterConfig::RateLimit(config) => {
+            Filter::RateLimit(Box::new(RateLimit::new(config.clone(), scope, context)))
+        }
         HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
@@ -141,20 +158,25 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
 #[derive(Debug)]
 pub struct StreamFilters {
     chain: Arc<FilterChain>,
+    /// The filter that sees the request next.
+    next: usize,
     cors: Option<crate::http::CorsMatch>,
     delay: Option<crate::http::ActiveFault>,
+    /// What services want done to the response, and behind which filter.
+    edits: Option<Box<Vec<(usize, ResponseEdits)>>>,
     messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
 }
 
 impl StreamFilters {
-    /// Runs the request filters. The route must be in `info`. Waits only for an injected delay; dropping the future then
-    /// ends it.
-    pub async fn on_request(&mut self, head: &mut RequestHead, info: &mut StreamInfo) -> Flow {
+    /// Runs the request filters, or goes on where they stopped for [`Flow::Reroute`] or [`Flow::Body`]. The route must be in
+    /// `info`. Waits only for an injected delay or an answer; dropping the future then ends it.
+    pub async fn on_request(&mut self, head: &mut RequestHead, info: &mut StreamInfo, around: Around<'_>) -> Flow {
         let chain = self.chain.clone();
         if chain.counts_messages && info.is_grpc {
             self.messages = Some(Box::default());
         }
-        for named in &chain.filters {
+        while let Some(named) = chain.filters.get(self.next) {
+            self.next += 1;
             if !named.is_on(info) {
                 continue;
             }
@@ -164,6 +186,22 @@ impl StreamFilters {
                 Filter::Rbac(rbac) => rbac.on_request(&named.name, head, info),
                 Filter::LocalRateLimit(limit) => limit.on_request(&named.name, head, info),
                 Filter::HealthCheck(check) => check.on_request(head, info),
+                // Boxed: only requests that bring tokens pay for what it takes to verify them.
+                Filter::JwtAuthn(tokens) => Box::pin(tokens.on_request(&named.name, head, info)).await,
+                Filter::ExtAuthz(authz) => {
+                    let mut edits = Vec::new();
+                    let asked = authz.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
+                    let flow = Box::pin(asked).await;
+                    self.remember(edits);
+                    flow
+                }
+                Filter::RateLimit(limit) => {
+                    let mut edits = Vec::new();
+                    let asked = limit.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
+                    let flow = Box::pin(asked).await;
+                    self.remember(edits);
+                    flow
+                }
                 Filter::Alpn(overrides) => {
                     info.upstream.alpn = Some(overrides.clone());
                     Flow::Continue
@@ -186,19 +224,31 @@ impl StreamFilters {
                 }
                 Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
             };
-            if let Flow::Reply(reply) = flow {
-                info.flags |= reply.flags;
-                info.set_details(reply.details.clone());
-                return Flow::Reply(reply);
+            match &flow {
+                Flow::Continue => continue,
+                Flow::Reply(reply) => {
+                    info.flags |= reply.flags;
+                    info.set_details(reply.details.clone());
+                }
+                Flow::Reroute => {}
+                Flow::Body(_) => self.next -= 1,
             }
+            return flow;
         }
         Flow::Continue
+    }
+
+    /// Keeps what a filter wants done to the response.
+    fn remember(&mut self, edits: ResponseEdits) {
+        if !edits.is_empty() {
+            self.edits.get_or_insert_default().push((self.next, edits));
+        }
     }
 
     /// Runs the response filters, over local replies too.
     pub fn on_response(&mut self, request: &RequestHead, head: &mut ResponseHead, info: &mut StreamInfo) {
         let chain = self.chain.clone();
-        for named in chain.filters.iter().rev() {
+        for (place, named) in chain.filters.iter().enumerate().rev() {
             if !named.is_on(info) {
                 continue;
             }
@@ -208,6 +258,11 @@ impl StreamFilters {
                         matched.on_response(head);
                     }
                 }
+                Filter::ExtAuthz(_) | Filter::RateLimit(_) => {
+                    let edits = self.edits.iter().flat_map(|edits| edits.iter());
+                    let own = edits.filter(|(behind, _)| *behind == place + 1);
+                    own.flat_map(|(_, edits)| edits).for_each(|edit| edit.on_response(head));
+                }
                 Filter::PeerMetadata(exchange) => exchange.on_response(head, info),
                 Filter::HeaderMutation(mutation) => mutation.on_response(&named.name, (request, head), info),
                 Filter::StatefulSession(_) => StatefulSession::on_response(head, info),
@@ -216,6 +271,7 @@ impl StreamFilters {
                 | Filter::LocalRateLimit(_)
                 | Filter::HealthCheck(_)
                 | Filter::Alpn(_)
+                | Filter::JwtAuthn(_)
                 | Filter::DynamicForward(_)
                 | Filter::Stats(_)
                 | Filter::GrpcStats => {}

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use meltemi_plan::jwt::RemoteKeys;
 use meltemi_plan::tracing::{OtlpTarget, TracingProvider};
 use meltemi_telemetry::Registry;
 use meltemi_telemetry::export::{self, Encoding, Exporter, Limits, SpanSink};
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::LogWriter;
 use crate::chain::FilterChain;
+use crate::http::{JwtStats, KeyFetcher, KeyStore};
 use crate::peer::LocalNode;
 use crate::stats::IstioMetrics;
 
@@ -23,6 +25,7 @@ pub struct Context {
     pub logs: Arc<LogWriter>,
     pub(crate) chains: Mutex<Vec<Weak<FilterChain>>>,
     exporters: Exporters,
+    keys: Keys,
 }
 
 /// Span pipelines by tracing provider, and those that nobody runs yet.
@@ -31,6 +34,20 @@ struct Exporters {
     sinks: Mutex<Vec<(TracingProvider, SpanSink)>>,
     waiting: Mutex<VecDeque<(TracingProvider, Exporter)>>,
     arrived: Notify,
+}
+
+/// Keys that issuers serve, and the fetchers of those that nobody runs yet.
+#[derive(Default)]
+struct Keys {
+    stores: Mutex<Vec<Weak<KeyStore>>>,
+    waiting: Mutex<VecDeque<KeyFetcher>>,
+    arrived: Notify,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("stores", &self.stores.lock().len()).finish_non_exhaustive()
+    }
 }
 
 impl Context {
@@ -42,6 +59,7 @@ impl Context {
             node,
             chains: Mutex::default(),
             exporters: Exporters::default(),
+            keys: Keys::default(),
         })
     }
 
@@ -67,6 +85,30 @@ impl Context {
         self.exporters.waiting.lock().push_back((provider.clone(), exporter));
         self.exporters.arrived.notify_one();
         sink
+    }
+
+    /// The keys that an issuer serves. The first to ask makes their fetcher, for [`Context::next_key_fetcher`] to hand out.
+    pub(crate) fn key_store(&self, plan: &RemoteKeys, stats: &Arc<JwtStats>) -> Arc<KeyStore> {
+        let mut stores = self.keys.stores.lock();
+        stores.retain(|store| store.strong_count() > 0);
+        if let Some(known) = stores.iter().filter_map(Weak::upgrade).find(|store| store.plan() == plan) {
+            return known;
+        }
+        let (store, fetcher) = KeyStore::new(plan.clone(), stats.clone());
+        stores.push(Arc::downgrade(&store));
+        self.keys.waiting.lock().push_back(fetcher);
+        self.keys.arrived.notify_one();
+        store
+    }
+
+    /// Waits for keys that are to be fetched; run what comes beside the requests.
+    pub async fn next_key_fetcher(&self) -> KeyFetcher {
+        loop {
+            if let Some(next) = self.keys.waiting.lock().pop_front() {
+                return next;
+            }
+            self.keys.arrived.notified().await;
+        }
     }
 
     /// Waits for a provider that was not seen before; run its exporter with a transport to the provider's cluster.

@@ -32,20 +32,25 @@ pub fn apply_to_response(
 pub(crate) fn add_to_request(adds: &[HeaderAdd], head: &mut RequestHead, info: &StreamInfo) {
     for add in adds {
         let value = evaluate(add, &Scope { request: Some(head), ..Scope::new(info) });
-        let Some(value) = value else { continue };
-        match &add.key {
-            HeaderKey::Name(name) if name == "host" => set_text(&mut head.authority, &value, add.action),
-            HeaderKey::Name(name) => set(&mut head.headers, name, value, add.action),
-            HeaderKey::Authority => set_text(&mut head.authority, &value, add.action),
-            HeaderKey::Path => set_text(&mut head.path, &value, add.action),
-            HeaderKey::Method => {
-                if let Ok(method) = Method::from_bytes(value.as_bytes()) {
-                    head.method = method;
-                }
-            }
-            // The scheme, protocol and status of a request are not for rules to set.
-            HeaderKey::Scheme | HeaderKey::Protocol | HeaderKey::Status => {}
+        if let Some(value) = value {
+            set_on_request(&add.key, value, add.action, head);
         }
+    }
+}
+
+pub(crate) fn set_on_request(key: &HeaderKey, value: HeaderValue, action: AppendAction, head: &mut RequestHead) {
+    match key {
+        HeaderKey::Name(name) if name == "host" => set_text(&mut head.authority, &value, action),
+        HeaderKey::Name(name) => set(&mut head.headers, name, value, action),
+        HeaderKey::Authority => set_text(&mut head.authority, &value, action),
+        HeaderKey::Path => set_text(&mut head.path, &value, action),
+        HeaderKey::Method => {
+            if let Ok(method) = Method::from_bytes(value.as_bytes()) {
+                head.method = method;
+            }
+        }
+        // The scheme, protocol and status of a request are not for rules to set.
+        HeaderKey::Scheme | HeaderKey::Protocol | HeaderKey::Status => {}
     }
 }
 
@@ -114,7 +119,7 @@ fn evaluate(add: &HeaderAdd, scope: &Scope<'_>) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(value).ok()
 }
 
-fn set(headers: &mut Headers, name: &HeaderName, value: HeaderValue, action: AppendAction) {
+pub(crate) fn set(headers: &mut Headers, name: &HeaderName, value: HeaderValue, action: AppendAction) {
     match (action, headers.contains(name)) {
         (AppendAction::AppendIfExistsOrAdd, _) | (AppendAction::AddIfAbsent, false) => {
             headers.append(name.clone(), value);

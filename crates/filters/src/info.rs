@@ -182,7 +182,9 @@ pub struct StreamInfo {
     pub attempt_span: Option<Box<AttemptSpan>>,
     /// What the proxy at the other end calls this operation.
     pub operation: Option<Box<str>>,
-    /// `%FILTER_STATE(key)%` and `%DYNAMIC_METADATA(namespace:key)%` share this small list.
+    /// Dynamic metadata: what filters have found out, by namespace.
+    pub metadata: Option<Box<meltemi_plan::Metadata>>,
+    /// `%FILTER_STATE(key)%`.
     pub state: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
@@ -224,6 +226,7 @@ impl StreamInfo {
             trace: None,
             attempt_span: None,
             operation: None,
+            metadata: None,
             state: Vec::new(),
         }
     }
@@ -299,6 +302,20 @@ impl StreamInfo {
     pub fn set_details(&mut self, details: impl Into<Cow<'static, str>>) {
         if self.response_code_details.is_none() {
             self.response_code_details = Some(details.into());
+        }
+    }
+
+    /// What a filter has found out, under a namespace and each key of a path.
+    pub fn found<S: AsRef<str>>(&self, namespace: &str, path: &[S]) -> Option<&serde_json::Value> {
+        self.metadata.as_ref()?.value(namespace, path)
+    }
+
+    /// Adds to a namespace of dynamic metadata; what has a key already is replaced.
+    pub fn find_out(&mut self, namespace: &str, fields: serde_json::Map<String, serde_json::Value>) {
+        let metadata = self.metadata.get_or_insert_default();
+        match metadata.filters.get_mut(namespace) {
+            Some(serde_json::Value::Object(known)) => known.extend(fields),
+            _ => drop(metadata.filters.insert(namespace.into(), serde_json::Value::Object(fields))),
         }
     }
 

@@ -18,6 +18,15 @@ pub struct Verdict<'a> {
     pub policy: Option<&'a str>,
 }
 
+impl Verdict<'_> {
+    /// As rules in shadow tell it, for those behind them and for logs.
+    pub fn as_metadata(&self, prefix: &str) -> serde_json::Map<String, serde_json::Value> {
+        let result = if self.allowed { "allowed" } else { "denied" };
+        let policy = self.policy.map(|policy| (format!("{prefix}shadow_effective_policy_id"), policy.into()));
+        policy.into_iter().chain([(format!("{prefix}shadow_engine_result"), result.into())]).collect()
+    }
+}
+
 /// Evaluates rules. Without a request, what asks for one does not match.
 pub fn evaluate<'a>(rules: &'a Rbac, request: Option<&RequestHead>, info: &StreamInfo) -> Verdict<'a> {
     let facts = Facts { request, info };
@@ -62,6 +71,7 @@ impl Facts<'_> {
                 local().is_some_and(|a| (*start..*end).contains(&u32::from(a.port())))
             }
             Permission::Metadata(matcher) => self.metadata(matcher),
+            Permission::Template(template) => self.request.is_some_and(|r| template.matches(r.path_only())),
             Permission::ServerName(matcher) => {
                 matcher.matches(self.info.connection.requested_server_name.as_deref().unwrap_or_default())
             }
@@ -102,11 +112,8 @@ impl Facts<'_> {
         names.iter().any(|name| matcher.matches(name.as_str()))
     }
 
-    /// Dynamic metadata is kept flat, its path joined by `:`.
     fn metadata(&self, matcher: &MetadataMatcher) -> bool {
-        let key = matcher.path.iter().fold(matcher.filter.to_string(), |key, part| key + ":" + part);
-        let value = self.info.state(&key).map(|text| serde_json::Value::String(text.to_owned()));
-        matcher.value.matches(value.as_ref()) != matcher.invert
+        matcher.value.matches(self.info.found(&matcher.filter, &matcher.path)) != matcher.invert
     }
 
     /// `io.istio.peer_principal` is how Istio names a verified peer.
@@ -121,3 +128,6 @@ impl Facts<'_> {
 fn ip(address: &Address) -> Option<IpAddr> {
     address.socket().map(|a| a.ip())
 }
+
+#[cfg(test)]
+mod tests;

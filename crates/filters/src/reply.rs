@@ -64,6 +64,10 @@ impl LocalReply {
 pub enum Flow {
     Continue,
     Reply(Box<LocalReply>),
+    /// The route is to be chosen anew; then the filters go on behind the one that said so.
+    Reroute,
+    /// So many bytes of the body are to be read, or all there are; then the filter that said so is asked again.
+    Body(usize),
 }
 
 impl From<LocalReply> for Flow {

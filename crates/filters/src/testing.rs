@@ -1,5 +1,6 @@
 //! Values for the tests of this crate.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,10 +9,46 @@ use meltemi_plan::filter::{FilterOverride, PerFilter};
 use meltemi_plan::route::{
     ClusterSpec, Forward, ForwardSettings, HostRewrite, PathRewrite, PathRule, RouteMatch, RouteSettings,
 };
-use meltemi_plan::{Cluster, HeaderRules, Route, RouteAction};
+use meltemi_plan::{Cluster, HeaderRules, HttpFilterConfig, NetworkFilter, Route, RouteAction};
 use meltemi_telemetry::Registry;
 
-use crate::{ConnectionInfo, Context, LocalNode, StreamInfo};
+use crate::{Answer, Around, Call, CallError, Caller, Calling, ConnectionInfo, Context, LocalNode, StreamInfo};
+
+/// Answers calls by a function, and remembers them.
+pub(crate) struct Answering {
+    answer: Box<dyn Fn(&Call) -> Result<Answer, CallError>>,
+    calls: RefCell<Vec<Call>>,
+}
+
+impl Answering {
+    pub fn new(answer: impl Fn(&Call) -> Result<Answer, CallError> + 'static) -> Self {
+        Self { answer: Box::new(answer), calls: RefCell::default() }
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.borrow().clone()
+    }
+}
+
+impl Caller for Answering {
+    fn call(&self, call: Call) -> Calling {
+        let answer = (self.answer)(&call);
+        self.calls.borrow_mut().push(call);
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// Whoever knows no cluster.
+struct Alone;
+
+impl Caller for Alone {
+    fn call(&self, _: Call) -> Calling {
+        Box::pin(std::future::ready(Err(CallError::NoCluster)))
+    }
+}
+
+/// Nothing around a filter.
+pub(crate) const ALONE: Around<'static> = Around { caller: &Alone, early: None };
 
 pub(crate) fn context() -> Arc<Context> {
     let metadata = serde_json::json!({
@@ -87,6 +124,8 @@ fn forward() -> Forward {
         retry_policy: None,
         mirrors: vec![],
         hash_policy: vec![],
+        rate_limits: vec![],
+        include_host_rate_limits: false,
         high_priority: false,
         upgrades: vec![],
         max_grpc_timeout: None,
@@ -100,4 +139,20 @@ pub(crate) fn cluster(name: &str, metadata: serde_json::Value) -> Arc<Cluster> {
     let json = serde_json::json!({ "name": name, "connectTimeout": "1s", "metadata": { "filterMetadata": metadata } });
     let proto = meltemi_proto::json::from_value(&json).unwrap();
     Arc::new(meltemi_plan::cluster(&proto).unwrap())
+}
+
+/// From Envoy's JSON of its typed configuration, as the plan reads it.
+pub(crate) fn http_filter(config: serde_json::Value) -> HttpFilterConfig {
+    const KIND: &str = "type.googleapis.com/envoy.extensions.filters";
+    let router = serde_json::json!({ "@type": format!("{KIND}.http.router.v3.Router") });
+    let manager = serde_json::json!({
+        "@type": format!("{KIND}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "statPrefix": "s", "routeConfig": { "name": "r" },
+        "httpFilters": [{ "name": "one", "typedConfig": config }, { "name": "router", "typedConfig": router }] });
+    let address = serde_json::json!({ "socketAddress": { "address": "127.0.0.1", "portValue": 1 } });
+    let json = serde_json::json!({ "name": "l", "address": address,
+        "filterChains": [{ "filters": [{ "name": "http", "typedConfig": manager }] }] });
+    let listener = meltemi_plan::listener(&meltemi_proto::json::from_value(&json).unwrap()).unwrap();
+    let NetworkFilter::HttpConnectionManager(manager) = &listener.chains[0].filters[0] else { panic!("no manager") };
+    manager.http_filters[0].config.clone()
 }

@@ -33,6 +33,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("yaml", yaml),
     ("certificate", certificate),
     ("redis_reply", redis_reply),
+    ("jwt", jwt),
+    ("jwks", jwks),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -255,6 +257,26 @@ pub fn yaml(data: &[u8]) {
 /// A peer's certificate.
 pub fn certificate(data: &[u8]) {
     let _ = meltemi_tls::PeerInfo::from_certificate(data);
+}
+
+/// A token, as text: what is accepted is made of its three parts, and no key but the one that signed it verifies it.
+pub fn jwt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(token) = meltemi_filters::jwt::Token::parse(text) else { return };
+    assert_eq!(text.split('.').nth(1), Some(token.encoded_payload()));
+    let keys = meltemi_filters::jwt::KeySet::parse(STRANGER).expect("a key of its own");
+    assert!(keys.verify(&token).is_err(), "a stranger's key verifies");
+}
+
+/// A key whose other half nobody has.
+const STRANGER: &[u8] = br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// A set of keys: whatever is taken verifies no token that it did not sign.
+pub fn jwks(data: &[u8]) {
+    let Ok(keys) = meltemi_filters::jwt::KeySet::parse(data) else { return };
+    let forged = "eyJhbGciOiJFUzI1NiJ9.e30.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let token = meltemi_filters::jwt::Token::parse(forged).expect("a token");
+    assert!(keys.verify(&token).is_err(), "zeros are a signature");
 }
 
 #[cfg(test)]

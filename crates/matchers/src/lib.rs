@@ -10,9 +10,11 @@ mod domain;
 mod prefix;
 mod regex;
 mod string;
+mod template;
 
 pub use cidr::{CidrMap, CidrSet};
 pub use domain::{DomainError, DomainTrie};
 pub use prefix::{PrefixTree, PrefixesOf};
 pub use regex::{FullRegex, RegexError, RegexRewrite, quoted};
 pub use string::{PathMatcher, StringMatcher, StringPattern};
+pub use template::{PathTemplate, TemplateError};

@@ -66,6 +66,7 @@ macro_rules! from_display {
 from_display!(
     meltemi_matchers::RegexError,
     meltemi_matchers::DomainError,
+    meltemi_matchers::TemplateError,
     meltemi_proto::DecodeError,
     meltemi_proto::json::JsonError,
     http::header::InvalidHeaderName,

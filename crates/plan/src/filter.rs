@@ -3,7 +3,10 @@
 use crate::access_log::AccessLog;
 use crate::common::Fraction;
 use crate::dynamic_forward::DnsCache;
+use crate::ext_authz::{AuthzPerRoute, ExtAuthz};
 use crate::header::{HeaderAdd, HeaderMatcher, HeaderMutation};
+use crate::jwt::{JwtAuthn, JwtPerRoute};
+use crate::rate_limit::{HostPolicies, LocalDescriptor, RateLimit, RateLimitPerRoute, RateLimitPolicy};
 use crate::rbac::Rbac;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
@@ -33,6 +36,9 @@ pub enum HttpFilterConfig {
     LocalRateLimit(Arc<LocalRateLimit>),
     HealthCheck(Arc<HealthCheckFilter>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(Arc<JwtAuthn>),
+    ExtAuthz(Arc<ExtAuthz>),
+    RateLimit(Arc<RateLimit>),
     /// Requests to clusters of this cache wait until the host that they name is resolved.
     DynamicForward(Arc<DnsCache>),
 }
@@ -59,6 +65,9 @@ pub enum FilterOverride {
     HeaderMutation(Arc<HeaderMutationFilter>),
     LocalRateLimit(Arc<LocalRateLimit>),
     StatefulSession(Arc<StatefulSession>),
+    JwtAuthn(JwtPerRoute),
+    ExtAuthz(Arc<AuthzPerRoute>),
+    RateLimit(Arc<RateLimitPerRoute>),
 }
 
 #[derive(Debug, Clone)]
@@ -210,6 +219,14 @@ pub struct LocalRateLimit {
     pub response_headers: Vec<HeaderAdd>,
     pub per_connection: bool,
     pub resource_exhausted: bool,
+    pub descriptors: Vec<LocalDescriptor>,
+    /// Its policies of routes are of this stage.
+    pub stage: u32,
+    pub host_policies: HostPolicies,
+    /// Requests that a descriptor's bucket has counted are counted by the one of all, too.
+    pub always_counts_all: bool,
+    /// Instead of those of routes, unless empty.
+    pub policies: Vec<RateLimitPolicy>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -135,6 +135,7 @@ pub enum NetworkFilter {
     HttpConnectionManager(Arc<Hcm>),
     TcpProxy(Arc<TcpProxy>),
     Rbac(Arc<NetworkRbac>),
+    ExtAuthz(Arc<crate::ext_authz::NetworkExtAuthz>),
     MetadataExchange(Arc<MetadataExchange>),
     IstioStats(Arc<IstioStats>),
     ConnectionRateLimit(Arc<ConnectionRateLimit>),

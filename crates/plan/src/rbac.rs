@@ -3,7 +3,7 @@
 use crate::common::Value;
 use crate::header::HeaderMatcher;
 use ipnet::IpNet;
-use meltemi_matchers::{PathMatcher, StringMatcher};
+use meltemi_matchers::{PathMatcher, PathTemplate, StringMatcher};
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +45,8 @@ pub enum Permission {
     },
     Metadata(MetadataMatcher),
     ServerName(StringMatcher),
+    /// Of the path without query.
+    Template(PathTemplate),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -15,6 +15,7 @@ use crate::format::Format;
 use crate::hcm::BodyFormat;
 use crate::header::{HeaderKey, HeaderLookup, HeaderMatcher, HeaderRules};
 use crate::on_demand::Usage;
+use crate::rate_limit::RateLimitPolicy;
 use meltemi_base::intern::Shared;
 use meltemi_matchers::{DomainTrie, FullRegex, RegexRewrite, StringMatcher};
 use std::num::NonZeroU32;
@@ -80,6 +81,7 @@ pub struct HostSettings {
     pub response_headers: HeaderRules,
     pub retry_policy: Option<Arc<RetryPolicy>>,
     pub mirrors: Vec<Arc<MirrorPolicy>>,
+    pub rate_limits: Vec<RateLimitPolicy>,
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
     pub retry_buffer_limit: Option<u64>,
@@ -231,6 +233,9 @@ pub struct ForwardSettings {
     pub retry_policy: Option<Arc<RetryPolicy>>,
     pub mirrors: Vec<Arc<MirrorPolicy>>,
     pub hash_policy: Vec<HashPolicy>,
+    pub rate_limits: Vec<RateLimitPolicy>,
+    /// Those of the virtual host count as well.
+    pub include_host_rate_limits: bool,
     pub high_priority: bool,
     pub upgrades: Vec<RouteUpgrade>,
     /// `None`: `grpc-timeout` is not looked at.

@@ -7,9 +7,8 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use meltemi_filters::{
-    ConnectionInfo, LogType, Peer, ResponseFlags, Scope, StreamInfo, TlsInfo,
+    ConnectionInfo, Peer, TlsInfo,
     exchange::{self, Exchange},
-    rbac,
 };
 use meltemi_net::{
     Address, Stream, buffers, original_dst,
@@ -20,7 +19,7 @@ use meltemi_plan::{ConnectionFacts, NetworkFilter, TcpProxy, listener::ListenerF
 use meltemi_tls::{Identity, PeerInfo};
 
 use crate::{
-    hcm, tcp_proxy,
+    admission, hcm, tcp_proxy,
     worker::{ConnectionHandle, LiveChain, LiveListener, Worker, live},
 };
 
@@ -323,21 +322,21 @@ async fn run_filters(
     mut info: ConnectionInfo,
     handle: ConnectionHandle,
 ) -> Option<Taken> {
-    let mut rules = Vec::new();
     for filter in &chain.plan.filters {
         match filter {
-            NetworkFilter::Rbac(rbac) => rules.extend(&rbac.rules.rules),
+            // Asked once all is known of the connection.
+            NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_) => {}
             NetworkFilter::MetadataExchange(_) => {
                 let peer = introduce(&mut stream, &chain.tcp.introduction).await.ok()?;
                 info.peer = peer.or(info.peer);
             }
             NetworkFilter::HttpConnectionManager(_) => {
-                let info = admitted(&rules, info, &chain)?;
+                let info = admission::admitted(&worker, info, &chain).await?;
                 let http = Rc::clone(chain.http.as_ref()?);
                 return hcm::Connection::open(worker, http, stream, info, handle).await.map(Taken::Http);
             }
             NetworkFilter::TcpProxy(proxy) => {
-                let info = admitted(&rules, info, &chain)?;
+                let info = admission::admitted(&worker, info, &chain).await?;
                 let proxy = Arc::clone(proxy);
                 return Some(Taken::Tcp(Rc::clone(&chain), proxy, stream, info, handle));
             }
@@ -357,32 +356,6 @@ async fn run_filters(
         }
     }
     None
-}
-
-/// The connection's record, unless a rule refuses it; then it is logged and closed.
-pub(crate) fn admitted(
-    rules: &[&meltemi_plan::Rbac],
-    info: ConnectionInfo,
-    chain: &LiveChain,
-) -> Option<Rc<ConnectionInfo>> {
-    let info = Rc::new(info);
-    if rules.is_empty() {
-        return Some(info);
-    }
-    let mut stream = StreamInfo::new(Rc::clone(&info));
-    for rules in rules {
-        let verdict = rbac::evaluate(rules, None, &stream);
-        if !verdict.allowed {
-            let details = rbac::denial(verdict.policy);
-            tracing::debug!(remote = %info.remote, details, "connection refused");
-            stream.connection_termination_details = Some(details.into());
-            stream.flags |= ResponseFlags::UNAUTHORIZED_EXTERNAL;
-            stream.finish();
-            chain.tcp.logs.log(&Scope { log_type: LogType::TcpConnectionEnd, ..Scope::new(&stream) });
-            return None;
-        }
-    }
-    Some(info)
 }
 
 /// How long a peer may take over its introduction.

@@ -6,8 +6,10 @@
 //! Nothing here knows Istio or Kubernetes.
 
 pub mod admin;
+mod admission;
 mod anomalies;
 pub mod boot;
+mod call;
 pub mod chain;
 pub mod configurator;
 mod demand;

@@ -327,15 +327,12 @@ pub(crate) fn metadata_of<'a>(scope: &Scope<'a>, of: MetadataOf) -> Option<&'a M
         MetadataOf::Route => info.route.as_ref().and_then(|r| r.metadata.as_deref()),
         MetadataOf::VirtualHost => info.virtual_host.as_ref().and_then(|v| v.metadata.as_deref()),
         MetadataOf::UpstreamHost => info.upstream.metadata.as_deref(),
-        MetadataOf::Dynamic | MetadataOf::Listener | MetadataOf::ListenerFilterChain => None,
+        MetadataOf::Dynamic => info.metadata.as_deref(),
+        MetadataOf::Listener | MetadataOf::ListenerFilterChain => None,
     }
 }
 
 fn metadata<S: AsRef<str>>(out: &mut Vec<u8>, scope: &Scope<'_>, of: MetadataOf, namespace: &str, path: &[S]) -> bool {
-    if of == MetadataOf::Dynamic {
-        let key = path.iter().fold(namespace.to_owned(), |key, part| key + ":" + part.as_ref());
-        return text(out, scope.info.state(&key));
-    }
     match metadata_of(scope, of).and_then(|m| m.value(namespace, path)) {
         None | Some(serde_json::Value::Null) => false,
         Some(serde_json::Value::String(value)) => text(out, Some(value)),

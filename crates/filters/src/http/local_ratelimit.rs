@@ -1,4 +1,4 @@
-//! Local rate limiting: one token bucket for all workers.
+//! Local rate limiting: token buckets for all workers, of all requests and of those with a descriptor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use meltemi_telemetry::{Spec, stats};
 use parking_lot::Mutex;
 
 use crate::context::Context;
+use crate::descriptor::{self, Counted, Descriptor};
 use crate::flags::ResponseFlags;
 use crate::format::Scope as FormatScope;
 use crate::headers;
@@ -38,6 +39,11 @@ impl TokenBucket {
         Self { config, state: Mutex::new((config.max_tokens, now)) }
     }
 
+    /// Tokens a second.
+    fn rate(&self) -> f64 {
+        f64::from(self.config.tokens_per_fill) / self.config.fill_interval.as_secs_f64()
+    }
+
     pub fn take(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         let (tokens, filled) = &mut *state;
@@ -60,6 +66,8 @@ impl TokenBucket {
 struct Limit {
     config: Arc<plan::LocalRateLimit>,
     bucket: Option<TokenBucket>,
+    /// In the order of the configuration's descriptors.
+    by_descriptor: Vec<TokenBucket>,
     stats: LimitStats,
 }
 
@@ -70,8 +78,23 @@ impl Limit {
             prometheus: format!("envoy_{}_http_local_rate_limit_", config.stat_prefix).into(),
             ..Scope::default()
         };
-        let bucket = config.bucket.map(|b| TokenBucket::new(b, Instant::now()));
-        Arc::new(Self { bucket, stats: LimitStats::new(&context.registry, metrics), config })
+        let now = Instant::now();
+        let bucket = config.bucket.map(|b| TokenBucket::new(b, now));
+        let by_descriptor = config.descriptors.iter().map(|own| TokenBucket::new(own.bucket, now)).collect();
+        Arc::new(Self { bucket, by_descriptor, stats: LimitStats::new(&context.registry, metrics), config })
+    }
+
+    /// Whether a request with these descriptors may go on: every bucket that it is of has a token for it.
+    fn admits(&self, descriptors: &[Descriptor], now: Instant) -> bool {
+        let own = self.config.descriptors.iter().zip(&self.by_descriptor);
+        let mut buckets: Vec<&TokenBucket> = own
+            .filter(|(wanted, _)| descriptors.iter().any(|descriptor| descriptor::is(descriptor, &wanted.entries)))
+            .map(|(_, bucket)| bucket)
+            .collect();
+        // The tightest first, so that a request that it refuses costs the others nothing.
+        buckets.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+        let counts_all = buckets.is_empty() || self.config.always_counts_all;
+        buckets.into_iter().chain(self.bucket.iter().filter(|_| counts_all)).all(|bucket| bucket.take(now))
     }
 }
 
@@ -106,14 +129,30 @@ impl LocalRateLimit {
         limit
     }
 
+    fn descriptors(&self, config: &plan::LocalRateLimit, head: &RequestHead, info: &StreamInfo) -> Vec<Descriptor> {
+        if config.descriptors.is_empty() {
+            return Vec::new();
+        }
+        let counted = Counted {
+            stage: config.stage,
+            own: &config.policies,
+            host: config.host_policies,
+            service_cluster: &self.context.node.service_cluster,
+        };
+        descriptor::all(counted, head, info)
+    }
+
     pub fn on_request(&self, filter: &str, head: &mut RequestHead, info: &mut StreamInfo) -> Flow {
         let limit = self.limit(filter, info);
-        let Some(bucket) = &limit.bucket else { return Flow::Continue };
+        if limit.bucket.is_none() && limit.by_descriptor.is_empty() {
+            return Flow::Continue;
+        }
         if !limit.config.enabled.hits(rand::random()) {
             return Flow::Continue;
         }
         limit.stats.enabled().inc();
-        if bucket.take(Instant::now()) {
+        let descriptors = self.descriptors(&limit.config, head, info);
+        if limit.admits(&descriptors, Instant::now()) {
             limit.stats.ok().inc();
             return Flow::Continue;
         }

@@ -44,18 +44,10 @@ impl Rbac {
         };
         if let Some(rules) = &config.shadow_rules {
             let verdict = rbac::evaluate(rules, Some(head), info);
-            let (counter, result) = if verdict.allowed {
-                (self.stats.shadow_allowed(), "allowed")
-            } else {
-                (self.stats.shadow_denied(), "denied")
-            };
+            let counter = if verdict.allowed { self.stats.shadow_allowed() } else { self.stats.shadow_denied() };
             counter.inc();
-            let key = |what: &str| format!("envoy.filters.http.rbac:{}{what}", config.shadow_rules_stat_prefix);
-            let policy = verdict.policy.map(str::to_owned);
-            info.set_state(key("shadow_engine_result"), result);
-            if let Some(policy) = policy {
-                info.set_state(key("shadow_effective_policy_id"), policy);
-            }
+            let found = verdict.as_metadata(&config.shadow_rules_stat_prefix);
+            info.find_out("envoy.filters.http.rbac", found);
         }
         let Some(rules) = &config.rules else { return Flow::Continue };
         let verdict = rbac::evaluate(rules, Some(head), info);

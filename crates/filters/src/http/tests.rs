@@ -23,6 +23,7 @@ fn status(flow: &Flow) -> Option<u16> {
     match flow {
         Flow::Continue => None,
         Flow::Reply(reply) => Some(reply.status.as_u16()),
+        Flow::Reroute | Flow::Body(_) => panic!("asks for more"),
     }
 }
 
@@ -48,7 +49,7 @@ async fn faults() {
     let run = async |config: plan::Fault, headers: &[(&str, &str)]| {
         let chain = chain(&context, vec![("f", HttpFilterConfig::Fault(Arc::new(config)))]);
         let mut info = testing::info();
-        let flow = chain.stream().on_request(&mut testing::request(headers), &mut info).await;
+        let flow = chain.stream().on_request(&mut testing::request(headers), &mut info, testing::ALONE).await;
         (status(&flow), info.flags, info.response_code_details.map(|d| d.to_string()))
     };
     let injected = (Some(503), ResponseFlags::FAULT_INJECTED, Some("fault_filter_abort".to_owned()));
@@ -77,7 +78,7 @@ async fn an_abort_without_a_body_of_its_own_says_what_it_is() {
         let mut config = fault(None, abort(FaultAbortBy::Http(418)), None);
         config.abort.as_mut().unwrap().body = own.into();
         let chain = chain(&testing::context(), vec![("f", HttpFilterConfig::Fault(Arc::new(config)))]);
-        let flow = chain.stream().on_request(&mut testing::request(&[]), &mut testing::info()).await;
+        let flow = chain.stream().on_request(&mut testing::request(&[]), &mut testing::info(), testing::ALONE).await;
         let Flow::Reply(reply) = flow else { panic!("not aborted") };
         assert_eq!(reply.body, expected);
     }
@@ -90,7 +91,7 @@ async fn an_active_fault_counts_until_its_stream_ends() {
     let chain = chain(&context, vec![("f", HttpFilterConfig::Fault(Arc::new(config)))]);
     let mut first = chain.stream();
     let run = async |stream: &mut crate::StreamFilters| {
-        status(&stream.on_request(&mut testing::request(&[]), &mut testing::info()).await)
+        status(&stream.on_request(&mut testing::request(&[]), &mut testing::info(), testing::ALONE).await)
     };
     assert_eq!(run(&mut first).await, Some(418));
     assert_eq!(run(&mut chain.stream()).await, None);
@@ -127,7 +128,7 @@ async fn cors_preflights_and_responses() {
         let mut head = testing::request(headers);
         head.method = method.parse().unwrap();
         let mut stream = chain.stream();
-        let flow = stream.on_request(&mut head, &mut info).await;
+        let flow = stream.on_request(&mut head, &mut info, testing::ALONE).await;
         let mut response = ResponseHead::new(StatusCode::OK);
         if let Flow::Reply(reply) = &flow {
             response.headers = reply.headers.clone();
@@ -184,7 +185,7 @@ async fn rbac_denies_with_the_policys_name() {
         };
         let chain = chain(&context, vec![("rbac", HttpFilterConfig::Rbac(Arc::new(config)))]);
         let mut info = testing::info();
-        let flow = chain.stream().on_request(&mut testing::request(&[]), &mut info).await;
+        let flow = chain.stream().on_request(&mut testing::request(&[]), &mut info, testing::ALONE).await;
         (status(&flow), info.response_code_details.map(|d| d.to_string()))
     };
     let port = Permission::DestinationPort(9080);
@@ -215,7 +216,7 @@ async fn peers_introduce_themselves_and_applications_do_not_see_it() {
         let mut info = testing::info();
         let mut head = testing::request(fields);
         let mut stream = chain.stream();
-        assert!(matches!(stream.on_request(&mut head, &mut info).await, Flow::Continue));
+        assert!(matches!(stream.on_request(&mut head, &mut info, testing::ALONE).await, Flow::Continue));
         let mut response = ResponseHead::new(StatusCode::OK);
         stream.on_response(&head, &mut response, &mut info);
         assert!(head.headers.is_empty(), "stripped");
@@ -239,7 +240,7 @@ async fn an_override_switches_a_filter_off_and_another_on() {
     let run = async |overrides| {
         let mut info = testing::info();
         info.route = Some(testing::route(overrides));
-        status(&chain.stream().on_request(&mut testing::request(&[]), &mut info).await)
+        status(&chain.stream().on_request(&mut testing::request(&[]), &mut info, testing::ALONE).await)
     };
     assert_eq!(run(vec![]).await, None);
     assert_eq!(run(vec![("f", FilterOverride::Enabled)]).await, Some(503));

@@ -6,7 +6,7 @@ use super::common::{
     runtime_fraction, string_matcher, unknown_type, unpack,
 };
 use super::header::{header_adds, header_matchers, header_mutation};
-use super::{dynamic_forward, istio, rbac, session};
+use super::{dynamic_forward, ext_authz, istio, jwt, rate_limit, rbac, session};
 use crate::common::{ConfigSource, Fraction};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::{
@@ -126,6 +126,12 @@ fn config(any: &Any) -> Result<Option<HttpFilterConfig>> {
         HttpFilterConfig::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
     } else if any.is::<ext::health_check::v3::HealthCheck>() {
         HttpFilterConfig::HealthCheck(Arc::new(health_check(&unpack(any)?)?))
+    } else if any.is::<ext::ratelimit::v3::RateLimit>() {
+        HttpFilterConfig::RateLimit(Arc::new(rate_limit::filter(&unpack(any)?)?))
+    } else if any.is::<ext::ext_authz::v3::ExtAuthz>() {
+        HttpFilterConfig::ExtAuthz(Arc::new(ext_authz::ext_authz(&unpack(any)?)?))
+    } else if any.is::<ext::jwt_authn::v3::JwtAuthentication>() {
+        HttpFilterConfig::JwtAuthn(Arc::new(jwt::jwt_authn(&unpack(any)?)?))
     } else if any.is::<ext::dynamic_forward_proxy::v3::FilterConfig>() {
         HttpFilterConfig::DynamicForward(dynamic_forward::http_filter(&unpack(any)?)?)
     } else {
@@ -181,6 +187,12 @@ fn typed_override(any: &Any) -> Result<Option<FilterOverride>> {
         FilterOverride::HeaderMutation(Arc::new(header_mutations(mutations).at("mutations")?))
     } else if any.is::<ext::local_ratelimit::v3::LocalRateLimit>() {
         FilterOverride::LocalRateLimit(Arc::new(local_rate_limit(&unpack(any)?)?))
+    } else if any.is::<ext::ratelimit::v3::RateLimitPerRoute>() {
+        FilterOverride::RateLimit(Arc::new(rate_limit::per_route(&unpack(any)?)?))
+    } else if any.is::<ext::ext_authz::v3::ExtAuthzPerRoute>() {
+        ext_authz::per_route(&unpack(any)?)?
+    } else if any.is::<ext::jwt_authn::v3::PerRouteConfig>() {
+        FilterOverride::JwtAuthn(jwt::per_route(&unpack(any)?)?)
     } else {
         return Ok(None);
     }))
@@ -320,6 +332,11 @@ fn local_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<
         response_headers: header_adds(&value.response_headers_to_add, "response_headers_to_add")?,
         per_connection: value.local_rate_limit_per_downstream_connection,
         resource_exhausted: value.rate_limited_as_resource_exhausted,
+        descriptors: list(&value.descriptors, "descriptors", rate_limit::descriptor)?,
+        stage: value.stage,
+        host_policies: rate_limit::host_policies(value.vh_rate_limits).at("vh_rate_limits")?,
+        always_counts_all: value.always_consume_default_token_bucket.unwrap_or(true),
+        policies: rate_limit::policies(&value.rate_limits)?,
     })
 }
 

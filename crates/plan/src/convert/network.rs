@@ -7,7 +7,7 @@ use super::common::{
 };
 use super::filter::on_demand_clusters;
 use super::header::header_adds;
-use super::{dynamic_forward, hcm, istio, rbac};
+use super::{dynamic_forward, ext_authz, hcm, istio, rbac};
 use crate::error::{At, PlanError, Result, refuse};
 use crate::filter::RbacFilter;
 use crate::format::Format;
@@ -50,6 +50,7 @@ fn is_terminal(filter: &NetworkFilter) -> bool {
         | NetworkFilter::MetadataExchange(_)
         | NetworkFilter::IstioStats(_)
         | NetworkFilter::ConnectionRateLimit(_)
+        | NetworkFilter::ExtAuthz(_)
         | NetworkFilter::SetFilterState(_)
         | NetworkFilter::SniDynamicForward(_)
         | NetworkFilter::SniCluster => false,
@@ -74,6 +75,8 @@ fn config(any: &Any) -> Result<NetworkFilter> {
         NetworkFilter::TcpProxy(Arc::new(tcp_proxy(&unpack(any)?)?))
     } else if any.is::<ext::rbac::v3::Rbac>() {
         NetworkFilter::Rbac(Arc::new(network_rbac(&unpack(any)?)?))
+    } else if any.is::<ext::ext_authz::v3::ExtAuthz>() {
+        NetworkFilter::ExtAuthz(Arc::new(ext_authz::network(&unpack(any)?)?))
     } else if any.is::<MetadataExchange>() {
         NetworkFilter::MetadataExchange(Arc::new(istio::metadata_exchange(&unpack(any)?)?))
     } else if any.is::<meltemi_proto::stats::PluginConfig>() {

@@ -1,11 +1,13 @@
 //! RBAC rules, and metadata matchers that they share with routes and access logs.
 
-use super::common::{cidr, enumeration, list, port, required, string_matcher};
+use super::common::{cidr, enumeration, list, port, required, resolve, string_matcher, unknown_type, unpack};
 use super::header::header_matcher;
 use crate::error::{At, Result, refuse};
 use crate::rbac::{MetadataMatcher, Permission, Principal, Rbac, RbacAction, RbacPolicy, ValueMatcher};
-use meltemi_matchers::PathMatcher;
+use meltemi_matchers::{PathMatcher, PathTemplate};
+use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::rbac::v3 as proto;
+use meltemi_proto::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use meltemi_proto::envoy::r#type::matcher::v3 as matcher;
 use std::sync::Arc;
 
@@ -54,8 +56,17 @@ fn permission(value: &proto::Permission) -> Result<Permission> {
         Rule::SourcedMetadata(sourced) => Permission::Metadata(sourced_metadata(sourced).at("sourced_metadata")?),
         Rule::RequestedServerName(name) => Permission::ServerName(string_matcher(name).at("requested_server_name")?),
         Rule::Matcher(_) => return refuse("matcher: is not supported"),
-        Rule::UriTemplate(_) => return refuse("uri_template: is not supported"),
+        Rule::UriTemplate(extension) => Permission::Template(template(extension).at("uri_template")?),
     })
+}
+
+fn template(value: &core::TypedExtensionConfig) -> Result<PathTemplate> {
+    let any = resolve(required(&value.typed_config, "typed_config")?).at("typed_config")?;
+    if !any.is::<UriTemplateMatchConfig>() {
+        return unknown_type(&any).at("typed_config");
+    }
+    let config: UriTemplateMatchConfig = unpack(&any).at("typed_config")?;
+    PathTemplate::new(&config.path_template).at("path_template").at("typed_config")
 }
 
 fn principal(value: &proto::Principal) -> Result<Principal> {

@@ -5,6 +5,7 @@ use super::header::header_matchers;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::route::{RetryOn, RetryPolicy};
 use meltemi_proto::Any;
+use meltemi_proto::envoy::config::core::v3 as core;
 use meltemi_proto::envoy::config::route::v3 as proto;
 use meltemi_proto::envoy::extensions::retry as extension;
 use proto::retry_policy as part;
@@ -40,6 +41,22 @@ pub(crate) fn retry_policy(value: &proto::RetryPolicy) -> Result<RetryPolicy> {
         host_predicate(predicate, &mut policy).at_index("retry_host_predicate", index)?;
     }
     Ok(policy)
+}
+
+/// Of `core.v3.RetryPolicy`: how often again, and the back-off's base and maximum.
+pub(crate) fn core_retry_policy(value: &core::RetryPolicy) -> Result<(u32, Duration, Duration)> {
+    const BASE: Duration = Duration::from_secs(1);
+    let (base, max) = match &value.retry_back_off {
+        None => (BASE, BASE * 10),
+        Some(strategy) => {
+            let own = part::RetryBackOff {
+                base_interval: strategy.base_interval,
+                max_interval: strategy.max_interval,
+            };
+            backoff(Some(&own)).at("retry_back_off")?
+        }
+    };
+    Ok((value.num_retries.unwrap_or(1), base, max))
 }
 
 fn nonzero(value: Option<&meltemi_proto::prost_types::Duration>) -> Result<Option<Duration>> {

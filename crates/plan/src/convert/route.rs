@@ -154,6 +154,7 @@ fn host_settings(value: &proto::VirtualHost) -> Result<HostSettings> {
         )?,
         retry_policy: value.retry_policy.as_ref().map(retry_policy).transpose().at("retry_policy")?.map(Arc::new),
         mirrors: mirrors(&value.request_mirror_policies)?,
+        rate_limits: super::rate_limit::policies(&value.rate_limits)?,
         include_request_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         retry_buffer_limit: buffer_limit(value.per_request_buffer_limit_bytes, value.request_body_buffer_limit),
@@ -268,7 +269,7 @@ fn route_tracing(value: &proto::Tracing) -> Result<RouteTracing> {
     })
 }
 
-fn route_match(value: &proto::RouteMatch) -> Result<RouteMatch> {
+pub(super) fn route_match(value: &proto::RouteMatch) -> Result<RouteMatch> {
     Ok(RouteMatch {
         path: path_rule(value)?,
         headers: header_matchers(&value.headers, "headers")?,
@@ -311,7 +312,7 @@ fn path_rule(value: &proto::RouteMatch) -> Result<PathRule> {
     })
 }
 
-fn query_matcher(value: &proto::QueryParameterMatcher) -> Result<QueryMatcher> {
+pub(super) fn query_matcher(value: &proto::QueryParameterMatcher) -> Result<QueryMatcher> {
     use proto::query_parameter_matcher::QueryParameterMatchSpecifier as Kind;
     if value.name.is_empty() || value.name.len() > 1024 {
         return Err(PlanError::new("must have 1 to 1024 bytes").under("name"));

@@ -65,6 +65,8 @@ fn settings(value: &proto::RouteAction) -> Result<ForwardSettings> {
         retry_policy: value.retry_policy.as_ref().map(retry_policy).transpose().at("retry_policy")?.map(Arc::new),
         mirrors: mirrors(&value.request_mirror_policies)?,
         hash_policy: hash_policies(&value.hash_policy)?,
+        rate_limits: super::rate_limit::policies(&value.rate_limits)?,
+        include_host_rate_limits: value.include_vh_rate_limits.unwrap_or(false),
         high_priority: priority == core::RoutingPriority::High,
         upgrades: upgrades(value)?,
         max_grpc_timeout: optional_duration(value.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,

@@ -56,6 +56,11 @@ fn path_for_matching(path: &str, ignore_parameters: bool) -> &str {
 }
 
 impl RouteMatch {
+    /// Whether it holds of a request by itself, outside a route configuration.
+    pub fn holds(&self, request: &RouteRequest<'_>) -> bool {
+        self.matches(request, path_for_matching(request.path, false))
+    }
+
     pub(super) fn matches(&self, request: &RouteRequest<'_>, path: &str) -> bool {
         if !self.path.matches(path, request) {
             return false;
@@ -129,7 +134,7 @@ pub fn query_parameters(path: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-fn query_matches(matchers: &[QueryMatcher], path: &str) -> bool {
+pub fn query_matches(matchers: &[QueryMatcher], path: &str) -> bool {
     matchers.iter().all(|matcher| {
         let found = query_parameters(path).find(|(name, _)| *name == &*matcher.name);
         match (found, &matcher.value) {

@@ -8,7 +8,7 @@ use std::{
 
 use http::{StatusCode, header};
 use meltemi_filters::{
-    Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo, headers as rules,
+    Around, Early, Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo, headers as rules,
 };
 use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, name};
 use meltemi_net::timer::Deadline;
@@ -19,8 +19,9 @@ use meltemi_plan::{
 };
 use meltemi_upstream::Cluster;
 
-use super::{Context, local_reply, reply, request, response};
+use super::{Context, early, local_reply, reply, request, response};
 use crate::{
+    call::Calls,
     demand::Need,
     router::{self, redirect},
     world::World,
@@ -44,6 +45,18 @@ pub struct Exchange<'a> {
     /// The response's, as they passed.
     pub trailers: Option<Headers>,
     pub filters: StreamFilters,
+    /// Of the request's body, what a filter asked for.
+    pub early: Option<Box<Early>>,
+}
+
+/// How a request came out of its filters.
+enum Filtered {
+    On,
+    /// Another route was chosen on the way, or there is none any more.
+    Rerouted(Result<(Arc<VirtualHost>, Arc<Route>), Box<LocalReply>>),
+    Reply(Box<LocalReply>),
+    /// The client left meanwhile.
+    Gone,
 }
 
 /// What moving the bodies needs, borrowed apart.
@@ -69,6 +82,7 @@ pub(super) async fn run(context: &Context, stream: &mut ServerStream, deadline: 
         cluster: None,
         response: None,
         trailers: None,
+        early: None,
     };
     exchange.info.protocol = Some(exchange.request.protocol);
     exchange.info.request_header_bytes = exchange.request.headers.byte_size() as u64;
@@ -112,11 +126,16 @@ impl Exchange<'_> {
         }
         self.check_upgrade(&route)?;
         self.trace();
-        if let Flow::Reply(mut reply) = self.filters.on_request(&mut self.request, &mut self.info).await {
-            // Envoy has no rules at hand for a filter's reply on a route that goes nowhere.
-            reply.header_rules &= route.forward().is_some();
-            return Err(reply);
-        }
+        let (host, route) = match self.filter().await {
+            Filtered::On => (host, route),
+            Filtered::Rerouted(found) => found?,
+            Filtered::Gone => return router::gone(self),
+            Filtered::Reply(mut reply) => {
+                // Envoy has no rules at hand for a filter's reply on a route that goes nowhere.
+                reply.header_rules &= route.forward().is_some();
+                return Err(reply);
+            }
+        };
         match &route.action {
             RouteAction::Forward(forward) => {
                 let forwarded = router::forward(self, &host, &route, forward).await;
@@ -131,13 +150,47 @@ impl Exchange<'_> {
     /// Filters see a request that goes nowhere too, and may answer it themselves.
     async fn without_route(&mut self, reply: Box<LocalReply>) -> Result<(), Box<LocalReply>> {
         self.trace();
-        match self.filters.on_request(&mut self.request, &mut self.info).await {
-            Flow::Reply(mut earlier) => {
+        match self.filter().await {
+            Filtered::Reply(mut earlier) => {
                 earlier.header_rules = false;
                 Err(earlier)
             }
-            Flow::Continue => Err(reply),
+            Filtered::Gone => router::gone(self),
+            // Where there was no route for a request there is none for its beginning either.
+            Filtered::On | Filtered::Rerouted(_) => Err(reply),
         }
+    }
+
+    /// Runs the request filters, and does for them what they ask for on the way.
+    async fn filter(&mut self) -> Filtered {
+        let mut rerouted = None;
+        loop {
+            let on_demand = self.context.http.plan.on_demand.is_some_and(|waits| waits.clusters);
+            let caller = Calls { worker: &self.context.worker, world: &self.world, on_demand };
+            let around = Around { caller: &caller, early: self.early.as_deref() };
+            match self.filters.on_request(&mut self.request, &mut self.info, around).await {
+                Flow::Continue => return rerouted.map_or(Filtered::On, Filtered::Rerouted),
+                Flow::Reply(reply) => return Filtered::Reply(reply),
+                Flow::Reroute => rerouted = Some(self.reroute()),
+                // Boxed: rare, as above.
+                Flow::Body(most) => match Box::pin(early::read(self, most)).await {
+                    Ok(()) => {}
+                    Err(early::Broken::Gone) => return Filtered::Gone,
+                    Err(early::Broken::Reply(reply)) => return Filtered::Reply(reply),
+                },
+            }
+        }
+    }
+
+    /// Chooses the route once more, by what the request has become.
+    fn reroute(&mut self) -> Result<(Arc<VirtualHost>, Arc<Route>), Box<LocalReply>> {
+        (self.info.route, self.info.virtual_host, self.info.weighted) = (None, None, None);
+        (self.cluster, self.info.upstream.cluster) = (None, None);
+        let (host, route) = self.find_route()?;
+        if let Some(forward) = route.forward() {
+            let _ = router::resolve(self, forward);
+        }
+        Ok((host, route))
     }
 
     /// A reply in a host's stead says as an answer would how often was tried.
@@ -210,7 +263,7 @@ impl Exchange<'_> {
             is_connect: self.request.method == Method::CONNECT && self.request.upgrade.is_none(),
             tls_presented: tls.is_some_and(|tls| tls.peer.is_some()),
             tls_validated: tls.is_some_and(|tls| tls.peer.is_some()),
-            metadata: None,
+            metadata: self.info.metadata.as_deref(),
         };
         let host = routes.find_host(&query).ok_or_else(not_found)?;
         let needs_tls = match host.require_tls {

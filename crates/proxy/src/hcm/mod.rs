@@ -4,6 +4,7 @@
 //! replies, timeouts of connections, drain. An HTTP/1 connection and all its exchanges are one task; an HTTP/2 or HTTP/3 connection
 //! is one task and one for each stream in progress. Must never choose a host.
 
+mod early;
 mod exchange;
 mod http1;
 pub(crate) mod http2;

@@ -22,6 +22,9 @@ pub fn normalize(path: &str, dots: bool, merge: bool, escaped: EscapedSlashes) -
     let end = path.find(['?', '#']).unwrap_or(path.len());
     let (before, query) = path.split_at(end);
     let escapes = escaped != EscapedSlashes::Keep && has_escaped_slash(before);
+    if dots && before.contains("%00") {
+        return Normalized::Rejected;
+    }
     let normal = !(escapes || dots && needs_dots(before) || merge && before.contains("//"));
     if normal {
         return Normalized::Same;

@@ -10,7 +10,9 @@ use std::{
 use http::StatusCode;
 use meltemi_filters::StreamInfo;
 use meltemi_http::{ClientStream, Frame, Method, Protocol, ResponseHead, ServerStream};
-use meltemi_upstream::{ActiveRequest, Cluster, Endpoint, OverrideHost, Permit, PickContext, Resource, TrafficStats};
+use meltemi_upstream::{
+    ActiveRequest, Cluster, Endpoint, OverrideHost, Permit, PickContext, Resource, RoutingPriority, TrafficStats,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -63,7 +65,7 @@ impl Wire {
 }
 
 /// What is counted while a request is with a host.
-pub(super) struct Active {
+pub(crate) struct Active {
     cluster: Arc<Cluster>,
     _request: ActiveRequest,
     _permit: Permit,
@@ -73,19 +75,19 @@ pub(super) struct Active {
 
 impl Active {
     /// `None`: the cluster has as many requests as it may.
-    pub fn begin(target: &Target, endpoint: &Arc<Endpoint>) -> Option<Self> {
-        let traffic = &target.cluster.stats.traffic;
-        let Some(permit) = target.cluster.breakers.acquire(target.priority, Resource::Request) else {
+    pub fn begin(cluster: &Arc<Cluster>, priority: RoutingPriority, endpoint: &Arc<Endpoint>) -> Option<Self> {
+        let traffic = &cluster.stats.traffic;
+        let Some(permit) = cluster.breakers.acquire(priority, Resource::Request) else {
             traffic.upstream_rq_active_overflow().inc();
             return None;
         };
         traffic.upstream_rq_total().inc();
         traffic.upstream_rq_active().inc();
         Some(Self {
-            cluster: Arc::clone(&target.cluster),
+            cluster: Arc::clone(cluster),
             _request: endpoint.begin_request(),
             _permit: permit,
-            started: target.cluster.times_answers().then(std::time::Instant::now),
+            started: cluster.times_answers().then(std::time::Instant::now),
         })
     }
 
@@ -107,8 +109,10 @@ impl Drop for Active {
 pub(super) struct Sending {
     /// All of the request has been received.
     done: bool,
-    /// Frames seen so far, while another attempt may need them.
+    /// Frames seen so far, while this attempt has yet to send them or another may need them.
     replay: Option<Vec<Frame>>,
+    /// Another attempt may be made.
+    keep: bool,
     replayed_bytes: usize,
     buffer: usize,
     tunnel: bool,
@@ -120,13 +124,17 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub fn new(exchange: &Exchange<'_>, keep: bool, buffer: Option<u64>, mirrors: Mirrors) -> Self {
+    pub fn new(exchange: &mut Exchange<'_>, keep: bool, buffer: Option<u64>, mirrors: Mirrors) -> Self {
         let request = &exchange.request;
         let tunnel = request.upgrade.is_some() || request.method == Method::CONNECT;
+        let keep = keep && !tunnel;
+        let early = exchange.early.take().unwrap_or_default();
+        early.frames.iter().for_each(|frame| mirrors.frame(frame));
         Self {
             done: exchange.stream.request_ended() && !tunnel,
-            replay: (keep && !tunnel).then(Vec::new),
-            replayed_bytes: 0,
+            replayed_bytes: early.byte_size(),
+            replay: (keep || !early.frames.is_empty()).then_some(early.frames),
+            keep,
             buffer: buffer.map_or(DEFAULT_BUFFER, |n| usize::try_from(n).unwrap_or(usize::MAX)),
             tunnel,
             upgraded: false,
@@ -258,7 +266,7 @@ pub(super) async fn run(
     }
     timers.begin_try(now);
     let begun = match stream(exchange, target, &endpoint, timers, now).await {
-        Ok(stream) => Active::begin(target, &endpoint).map(|active| (stream, active)),
+        Ok(stream) => Active::begin(&target.cluster, target.priority, &endpoint).map(|active| (stream, active)),
         Err(Attempted::Failed(Failure::Overflow)) => None,
         Err(attempted) => return attempted,
     };
@@ -365,6 +373,9 @@ async fn converse(
     }
     if sending.done && !end {
         upstream.finish();
+    }
+    if !sending.keep {
+        sending.forget();
     }
     let sent = Some(now.into_std());
     exchange.info.upstream.timing.first_byte_sent = sent;

@@ -26,6 +26,7 @@ use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_plan::{Route, VirtualHost, route::Forward};
 use tokio::time::Instant;
 
+pub(crate) use attempt::Active;
 pub use connect::{Destination, open};
 pub(crate) use connect::{mode, tls_context, tls_of};
 pub use failure::Failure;
@@ -102,7 +103,7 @@ pub async fn forward(
 }
 
 /// The client's request turned out to be malformed before a host has answered it.
-fn broken(exchange: &mut Exchange<'_>, details: &'static str) -> Box<LocalReply> {
+pub(crate) fn broken(exchange: &mut Exchange<'_>, details: &'static str) -> Box<LocalReply> {
     exchange.stream.close_after_response();
     let mut reply = LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details);
     reply.late_flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
@@ -110,7 +111,7 @@ fn broken(exchange: &mut Exchange<'_>, details: &'static str) -> Box<LocalReply>
 }
 
 /// The client left before it was answered.
-fn gone(exchange: &mut Exchange<'_>) -> Result<(), Box<LocalReply>> {
+pub(crate) fn gone(exchange: &mut Exchange<'_>) -> Result<(), Box<LocalReply>> {
     exchange.info.flags |= ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
     exchange.info.set_details("downstream_remote_disconnect");
     exchange.stream.abort();

@@ -36,6 +36,7 @@ use tokio::{
 };
 
 use crate::{
+    call::CurrentCalls,
     demand::{Demand, Need},
     router::transport::TransportCache,
     world::World,
@@ -154,6 +155,9 @@ pub async fn run(index: usize, feed: Feed) {
                     Phase::Draining => listeners.drain_all(),
                     Phase::Stopped => return,
                 }
+            }
+            fetcher = worker.filters.next_key_fetcher() => {
+                tokio::task::spawn_local(fetcher.run(CurrentCalls(Rc::clone(&worker))));
             }
             _ = sweep.tick() => {
                 worker.pools.sweep();

@@ -16,11 +16,11 @@ use std::{
 use meltemi_filters::{ConnectionInfo, TlsInfo};
 use meltemi_http::h3::{self, Arrival, Choice, Choose, Endpoint, Established, Handshake, ServerConnection};
 use meltemi_net::{Address, ListenOptions, sniff::ClientHello, stream::unmapped};
-use meltemi_plan::{ConnectionFacts, Hcm, NetworkFilter, listener::Quic};
+use meltemi_plan::{ConnectionFacts, Hcm, listener::Quic};
 use meltemi_tls::{PeerInfo, ServerTls};
 
 use super::{ConnectionHandle, LiveChain, LiveListener, Worker, listeners::Acceptor, live};
-use crate::{chain, hcm, world::ActiveListener};
+use crate::{admission, chain, hcm, world::ActiveListener};
 
 /// Handshakes in progress at which a client must prove its address first.
 const PROOF_FROM: usize = 64;
@@ -142,18 +142,10 @@ async fn prepare(
     let http = Rc::clone(chain.http.as_ref()?);
     limit_heads(&mut options, &http.plan);
     let info = connection_info(&worker, &listener, chain, &established, (remote, local));
-    let rules: Vec<_> = chain.plan.filters.iter().filter_map(rules_of).flatten().collect();
-    let connection = chain::admitted(&rules, info, chain)?;
+    let connection = admission::admitted(&worker, info, chain).await?;
     let start = ServerConnection::start(established, &options);
     let serving = tokio::time::timeout(quic.handshake_timeout, start).await.ok()?.ok()?;
     Some((Rc::new(hcm::Context { worker, http, connection, handle }), serving))
-}
-
-fn rules_of(filter: &NetworkFilter) -> Option<impl Iterator<Item = &meltemi_plan::Rbac>> {
-    match filter {
-        NetworkFilter::Rbac(rbac) => Some(rbac.rules.rules.iter()),
-        _ => None,
-    }
 }
 
 fn local_address(ip: Option<IpAddr>, bound: SocketAddr) -> SocketAddr {

@@ -13,6 +13,7 @@ const PATHS: &[&str] = &[
     "/a/b",
     "/a%2Fb",
     "/a%2fb?x=%2F",
+    "/a%00b",
     "/a%5Cb",
     "/a\\b",
     "/a//b",

@@ -31,8 +31,11 @@ fn cors(random: &mut Random) -> Value {
 }
 
 fn permission(random: &mut Random) -> Value {
-    match random.below(8) {
+    match random.below(9) {
         0 => json!({ "any": true }),
+        8 => json!({ "uri_template": { "name": "template", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+            "path_template": random.pick(&["/*", "/**", "/{x}", "/{x=o*}", "/b", "/*/b", "/**/c"]) } } }),
         1 => json!({ "header": { "name": ":method", "string_match": { "exact": "POST" } } }),
         2 => json!({ "url_path": { "path": { "prefix": random.pick(&["/a", "/b", "/"]) } } }),
         3 => json!({ "destination_port": random.pick(&[&80, &4444]) }),

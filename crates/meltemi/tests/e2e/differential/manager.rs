@@ -53,3 +53,10 @@ pub fn fault(always: Option<bool>) -> Value {
     }
     fault
 }
+
+/// What makes a cluster speak HTTP/2.
+pub fn http2() -> Value {
+    json!({ "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": { "http2_protocol_options": {} } } } })
+}

@@ -6,6 +6,7 @@
 //! scenario alone with `MELTEMI_DIFF_ONLY=tls`, configurations of failures kept in the folder `MELTEMI_DIFF_KEEP`.
 //! What differs on purpose is in [`purpose`], with the reason.
 
+mod authz;
 mod backend;
 mod balance;
 mod chains;
@@ -21,9 +22,11 @@ mod protocols;
 mod purpose;
 mod random;
 mod routes;
+mod services;
 mod sessions;
 mod tcp;
 mod tls;
+mod tokens;
 
 use crate::support::{Process, envoy, free_address, meltemi};
 use backend::Backends;
@@ -31,10 +34,12 @@ use client::Probe;
 use pki::Pki;
 use random::Random;
 use serde_json::{Value, json};
+use services::Services;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tokens::Issuer;
 
 const CI_SEEDS: Range<u64> = 0..4;
 
@@ -54,12 +59,16 @@ const SCENARIOS: &[Scenario] = &[
     ("messages", messages::add),
     ("edge", edge::add),
     ("sessions", sessions::add),
+    ("tokens", tokens::add),
+    ("authz", authz::add),
 ];
 
 /// What all seeds share.
 pub struct Setup {
     pub backends: Backends,
     pub pki: Pki,
+    pub issuer: Issuer,
+    pub services: Services,
 }
 
 /// What both proxies are given. Ports below 1000 stand for listeners: that of listener N is N + 1.
@@ -275,7 +284,9 @@ fn the_same_configuration_gives_the_same_answers_as_envoy() {
         Err(reason) => return println!("{reason}"),
     };
     let pki = Pki::new();
-    let setup = Setup { backends: Backends::start(&pki), pki };
+    let issuer = Issuer::new();
+    let services = Services::start(issuer.keys());
+    let setup = Setup { backends: Backends::start(&pki), pki, issuer, services };
     let (mut differences, mut played) = (Vec::new(), 0);
     let began = std::time::Instant::now();
     for seed in seeds() {

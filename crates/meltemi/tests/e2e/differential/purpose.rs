@@ -10,6 +10,8 @@
 //!   6.1);
 //! - the end of one direction of a tunnel over HTTP/1: Envoy cannot pass it on, we do;
 //! - `OPTIONS *`: Envoy logs no scheme for it;
+//! - a token without key id, of a set with an Ed25519 key: Envoy refuses signatures of another length, we try the next key;
+//! - a provider whose own JWKS has no usable key: Envoy refuses the listener, we the provider's tokens;
 //! - HEAD with an underscore that is refused: Envoy sends the body (RFC 9110 section 9.3.2 forbids it);
 //! - a 100 Continue for a body of no bytes: Envoy sends it, we do not (RFC 9110 section 10.1.1 lets a server);
 //! - access logs of listeners and of failed handshakes, CORS policies of route and host merged field by field, `grpc-timeout`
@@ -22,10 +24,13 @@ pub fn unserved(lines: &[String]) -> bool {
     !lines.iter().any(|line| served.iter().any(|start| line.starts_with(start)))
 }
 
-/// Without a connection to a host Envoy has read what was there of the request, and we have not begun: so it may keep the
-/// client's connection, and we close it.
+/// Without a connection to a host, or a service's leave, Envoy has read what was there of the request, and we have not begun: so
+/// it may keep the client's connection, and we close it.
 pub fn unread(lines: &mut Vec<String>) {
-    if lines.iter().any(|line| line.starts_with("log RESPONSE_FLAGS=") && line.contains("UF")) {
+    let refused = |line: &String| ["UF", "UAEX", "RL"].iter().any(|flag| line.contains(flag));
+    // The other way round with a body that is too long to be told: we have read enough of it to know.
+    let too_long = |line: &String| line == "log RESPONSE_CODE_DETAILS=request_payload_too_large";
+    if lines.iter().any(|line| line.starts_with("log RESPONSE_FLAGS=") && refused(line) || too_long(line)) {
         let unread = ["closed true", "header connection: close", "log BYTES_RECEIVED=", "log REQUEST_DURATION="];
         lines.retain(|line| !unread.iter().any(|start| line.starts_with(start)));
     }

@@ -2,7 +2,7 @@
 
 use super::client::{Action, Probe, Step};
 use super::random::Random;
-use super::{Plan, cluster, log, socket};
+use super::{Plan, cluster, log, manager, socket};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
@@ -56,9 +56,18 @@ fn rbac(random: &mut Random) -> Value {
             "only": { "permissions": [permission], "principals": [principal] } } } } })
 }
 
+/// A service that refuses clients of one network.
+fn authorization(random: &mut Random) -> Value {
+    json!({ "name": "envoy.filters.network.ext_authz", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+        "stat_prefix": "tcp", "transport_api_version": "V3", "failure_mode_allow": random.chance(30),
+        "grpc_service": { "timeout": "2s", "envoy_grpc": { "cluster_name": random.pick(&["tcp-authz", "tcp-authz", "tcp-refused"]) } } } })
+}
+
 /// The listener, and whether rules guard it.
 fn add_listener(plan: &mut Plan<'_>, random: &mut Random) -> (usize, bool) {
-    let mut filters: Vec<Value> = (0..random.below(3)).map(|_| rbac(random)).collect();
+    let guard = |random: &mut Random| if random.chance(70) { rbac(random) } else { authorization(random) };
+    let mut filters: Vec<Value> = (0..random.below(3)).map(|_| guard(random)).collect();
     let guarded = !filters.is_empty();
     filters.push(match if guarded { 0 } else { random.below(10) } {
         0 => json!({ "name": "envoy.filters.network.echo", "typed_config": {
@@ -111,6 +120,7 @@ pub fn add(plan: &mut Plan<'_>, random: &mut Random) {
         cluster("tcp-empty", &[], json!({})),
         cluster("tcp-full", &[backends.tcp[0]], full),
         cluster("tcp-mixed", &[], mixed),
+        cluster("tcp-authz", &[plan.setup.services.grpc], manager::http2()),
     ];
     clusters.into_iter().for_each(|cluster| plan.cluster(cluster));
     for _ in 0..LISTENERS {

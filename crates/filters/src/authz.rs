@@ -1,0 +1,68 @@
+//! External authorization: what a service is asked, and what its answer means. The same for requests and connections.
+
+mod attributes;
+mod verdict;
+
+use meltemi_plan::ext_authz::{GrpcTarget, NetworkExtAuthz};
+use meltemi_proto::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+
+pub(crate) use attributes::{Peers, json_map, peers, request};
+pub(crate) use verdict::{Changes, Refusal, Verdict, removable};
+
+use crate::call::{Caller, Rpc};
+use crate::info::StreamInfo;
+
+const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+/// Asks a gRPC service.
+pub(crate) async fn check(target: &GrpcTarget, attributes: AttributeContext, caller: &dyn Caller) -> Verdict {
+    let rpc = Rpc {
+        cluster: &target.cluster,
+        authority: &target.authority,
+        path: PATH,
+        metadata: &target.metadata,
+        timeout: target.timeout,
+    };
+    let message = meltemi_proto::encode(&CheckRequest { attributes: Some(attributes) });
+    let answer = match rpc.call(caller, &message).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(cluster = %target.cluster, %error, "no authorization");
+            return Verdict::Error(None);
+        }
+    };
+    meltemi_proto::decode::<CheckResponse>(&answer).map_or(Verdict::Error(None), Verdict::of)
+}
+
+/// What became of a connection's authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Allowed,
+    /// The filter was off for it.
+    Unasked,
+    Denied,
+}
+
+/// Asks whether a connection may go on.
+pub async fn admits(config: &NetworkExtAuthz, info: &mut StreamInfo, caller: &dyn Caller) -> Admission {
+    let enabled = config.enabled_metadata.as_ref().is_none_or(|matcher| {
+        matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert
+    });
+    if !enabled {
+        return Admission::Unasked;
+    }
+    let how = Peers { certificate: config.include_peer_certificate, tls_session: config.include_tls_session };
+    let attributes = peers(how, &config.metadata_namespaces, None, info);
+    match check(&config.service, attributes, caller).await {
+        Verdict::Ok(changes) => {
+            info.find_out("envoy.filters.network.ext_authz", changes.metadata);
+            Admission::Allowed
+        }
+        Verdict::Denied(refusal) => {
+            info.find_out("envoy.filters.network.ext_authz", refusal.metadata);
+            Admission::Denied
+        }
+        Verdict::Error(_) if config.failure_mode_allow => Admission::Allowed,
+        Verdict::Error(_) => Admission::Denied,
+    }
+}
