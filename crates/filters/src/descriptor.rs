@@ -134,6 +134,14 @@ fn entry(action: &DescriptorAction, own: &str, head: &RequestHead, info: &Stream
     }
 }
 
+/// Whether a request's descriptor has these keys, and these values where there are any.
+pub(crate) fn fits(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
+    let fits = |((key, value), (known, expected)): (&(Arc<str>, String), &(Arc<str>, Arc<str>))| {
+        key == known && (expected.is_empty() || value.as_str() == &**expected)
+    };
+    descriptor.len() == wanted.len() && descriptor.iter().zip(wanted).all(fits)
+}
+
 /// Whether a request's descriptor is the one that a bucket is for.
 pub(crate) fn is(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
     let same = |((key, value), (known, expected)): (&(Arc<str>, String), &(Arc<str>, Arc<str>))| {

@@ -269,7 +269,8 @@ pub fn jwt(data: &[u8]) {
 }
 
 /// A key whose other half nobody has.
-const STRANGER: &[u8] = br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+const STRANGER: &[u8] =
+    br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// A set of keys: whatever is taken verifies no token that it did not sign.
 pub fn jwks(data: &[u8]) {
