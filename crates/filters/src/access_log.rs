@@ -116,12 +116,10 @@ pub fn passes(filter: &AccessLogFilter, scope: &Scope<'_>) -> bool {
         AccessLogFilter::GrpcStatus { statuses, exclude } => {
             statuses.contains(&info.grpc_status.unwrap_or_else(|| grpc_of_http(info.response_code))) != *exclude
         }
-        AccessLogFilter::Metadata { matcher, if_missing } => {
-            match info.found(&matcher.filter, &matcher.path) {
-                None => *if_missing,
-                value => matcher.value.matches(value) != matcher.invert,
-            }
-        }
+        AccessLogFilter::Metadata { matcher, if_missing } => match info.found(&matcher.filter, &matcher.path) {
+            None => *if_missing,
+            value => matcher.value.matches(value) != matcher.invert,
+        },
         AccessLogFilter::LogType { types, exclude } => types.iter().any(|t| &**t == scope.log_type.name()) != *exclude,
     }
 }

@@ -6,7 +6,7 @@ mod verdict;
 use meltemi_plan::ext_authz::{GrpcTarget, NetworkExtAuthz};
 use meltemi_proto::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 
-pub(crate) use attributes::{Peers, json_map, peers, request};
+pub(crate) use attributes::{Peers, Told, json_map, peers, request};
 pub(crate) use verdict::{Changes, Refusal, Verdict, removable};
 
 use crate::call::{Caller, Rpc};
@@ -45,9 +45,10 @@ pub enum Admission {
 
 /// Asks whether a connection may go on.
 pub async fn admits(config: &NetworkExtAuthz, info: &mut StreamInfo, caller: &dyn Caller) -> Admission {
-    let enabled = config.enabled_metadata.as_ref().is_none_or(|matcher| {
-        matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert
-    });
+    let enabled = config
+        .enabled_metadata
+        .as_ref()
+        .is_none_or(|matcher| matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert);
     if !enabled {
         return Admission::Unasked;
     }

@@ -11,11 +11,11 @@ use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
 
 use crate::call::Around;
 use crate::context::Context;
-use crate::http::{
-    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit, PeerExchange, RateLimit, Rbac,
-    StatefulSession,
-};
 use crate::edit::ResponseEdits;
+use crate::http::{
+    AlpnOverrides, Cors, ExtAuthz, Fault, GrpcCounter, HeaderMutation, HealthCheck, JwtAuthn, LocalRateLimit,
+    PeerExchange, RateLimit, Rbac, StatefulSession,
+};
 use crate::info::{Direction, StreamInfo};
 use crate::reply::Flow;
 use crate::stats::StatsFilter;
@@ -141,18 +141,18 @@ fn build(config: &HttpFilterConfig, scope: &ChainScope, context: &Arc<Context>) 
         }
         HttpFilterConfig::HealthCheck(config) => Filter::HealthCheck(HealthCheck(config.clone())),
         HttpFilterConfig::StatefulSession(config) => Filter::StatefulSession(StatefulSession::new(config.clone())),
-        HttpFilterConfig::JwtAuthn(config) => {
-            Filter::JwtAuthn(Box::new(JwtAuthn::new(config.clone(), scope, context)))
-        }
-        HttpFilterConfig::ExtAuthz(config) => {
-            Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context)))
-        }
+        HttpFilterConfig::JwtAuthn(config) => Filter::JwtAuthn(Box::new(JwtAuthn::new(config.clone(), scope, context))),
+        HttpFilterConfig::ExtAuthz(config) => Filter::ExtAuthz(Box::new(ExtAuthz::new(config.clone(), scope, context))),
         HttpFilterConfig::RateLimit(config) => {
             Filter::RateLimit(Box::new(RateLimit::new(config.clone(), scope, context)))
         }
         HttpFilterConfig::DynamicForward(cache) => Filter::DynamicForward(cache.clone()),
     })
 }
+
+/// Changes of a response that is yet to come, and behind which filter.
+#[derive(Debug, Default)]
+struct Kept(Vec<(usize, ResponseEdits)>);
 
 /// One stream's way through a [`FilterChain`].
 #[derive(Debug)]
@@ -163,7 +163,7 @@ pub struct StreamFilters {
     cors: Option<crate::http::CorsMatch>,
     delay: Option<crate::http::ActiveFault>,
     /// What services want done to the response, and behind which filter.
-    edits: Option<Box<Vec<(usize, ResponseEdits)>>>,
+    edits: Option<Box<Kept>>,
     messages: Option<Box<(GrpcCounter, GrpcCounter)>>,
 }
 
@@ -241,7 +241,7 @@ impl StreamFilters {
     /// Keeps what a filter wants done to the response.
     fn remember(&mut self, edits: ResponseEdits) {
         if !edits.is_empty() {
-            self.edits.get_or_insert_default().push((self.next, edits));
+            self.edits.get_or_insert_default().0.push((self.next, edits));
         }
     }
 
@@ -259,7 +259,7 @@ impl StreamFilters {
                     }
                 }
                 Filter::ExtAuthz(_) | Filter::RateLimit(_) => {
-                    let edits = self.edits.iter().flat_map(|edits| edits.iter());
+                    let edits = self.edits.iter().flat_map(|kept| &kept.0);
                     let own = edits.filter(|(behind, _)| *behind == place + 1);
                     own.flat_map(|(_, edits)| edits).for_each(|edit| edit.on_response(head));
                 }

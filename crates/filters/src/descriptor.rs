@@ -21,7 +21,7 @@ pub(crate) type Descriptor = Vec<(Arc<str>, String)>;
 #[derive(Clone, Copy)]
 pub(crate) struct Counted<'a> {
     pub stage: u32,
-    /// Instead of the route's, unless empty.
+    /// Instead of the route's, unless empty; of any stage.
     pub own: &'a [RateLimitPolicy],
     /// Unless the route includes them.
     pub host: HostPolicies,
@@ -30,15 +30,15 @@ pub(crate) struct Counted<'a> {
 
 /// The descriptors of a request; none where no policy is of the stage.
 pub(crate) fn all(counted: Counted<'_>, head: &RequestHead, info: &StreamInfo) -> Vec<Descriptor> {
+    let descriptor = |policy: &RateLimitPolicy| one(policy, counted.service_cluster, head, info);
+    if !counted.own.is_empty() {
+        return counted.own.iter().filter_map(descriptor).collect();
+    }
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy]| {
         let of_stage = policies.iter().filter(|policy| policy.stage == counted.stage);
-        found.extend(of_stage.filter_map(|policy| one(policy, counted.service_cluster, head, info)));
+        found.extend(of_stage.filter_map(descriptor));
     };
-    if !counted.own.is_empty() {
-        add(counted.own);
-        return found;
-    }
     let forward = info.route.as_deref().and_then(|route| route.forward());
     let of_route = forward.map_or(&[][..], |forward| &forward.rate_limits);
     add(of_route);
@@ -55,7 +55,7 @@ pub(crate) fn all(counted: Counted<'_>, head: &RequestHead, info: &StreamInfo) -
     found
 }
 
-/// `None`: an action found nothing, so that there is no descriptor.
+/// `None`: an action found nothing, so that there is no descriptor. One whose entries were all left out is one, as in Envoy.
 fn one(policy: &RateLimitPolicy, own: &str, head: &RequestHead, info: &StreamInfo) -> Option<Descriptor> {
     let mut entries = Vec::with_capacity(policy.actions.len());
     for action in &policy.actions {
@@ -65,7 +65,7 @@ fn one(policy: &RateLimitPolicy, own: &str, head: &RequestHead, info: &StreamInf
             Entry::Nothing => return None,
         }
     }
-    (!entries.is_empty()).then_some(entries)
+    Some(entries)
 }
 
 enum Entry {
@@ -144,8 +144,6 @@ pub(crate) fn fits(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> 
 
 /// Whether a request's descriptor is the one that a bucket is for.
 pub(crate) fn is(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
-    let same = |((key, value), (known, expected)): (&(Arc<str>, String), &(Arc<str>, Arc<str>))| {
-        key == known && value.as_str() == &**expected
-    };
-    descriptor.len() == wanted.len() && descriptor.iter().zip(wanted).all(same)
+    let mut pairs = descriptor.iter().zip(wanted);
+    descriptor.len() == wanted.len() && pairs.all(|(have, wanted)| have.0 == wanted.0 && *have.1 == *wanted.1)
 }

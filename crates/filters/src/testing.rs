@@ -14,9 +14,11 @@ use meltemi_telemetry::Registry;
 
 use crate::{Answer, Around, Call, CallError, Caller, Calling, ConnectionInfo, Context, LocalNode, StreamInfo};
 
+type Answers = dyn Fn(&Call) -> Result<Answer, CallError>;
+
 /// Answers calls by a function, and remembers them.
 pub(crate) struct Answering {
-    answer: Box<dyn Fn(&Call) -> Result<Answer, CallError>>,
+    answer: Box<Answers>,
     calls: RefCell<Vec<Call>>,
 }
 

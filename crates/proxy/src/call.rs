@@ -83,7 +83,9 @@ async fn run(worker: &Rc<Worker>, cluster: &Arc<Cluster>, call: Call) -> Result<
         }
         Err(CallError::Reset) => cluster.report(&endpoint, Outcome::Reset),
         // A connection that failed was reported where it did.
-        Err(CallError::Connect | CallError::Overflow | CallError::NoCluster | CallError::NoHost | CallError::TooLarge) => {}
+        Err(
+            CallError::Connect | CallError::Overflow | CallError::NoCluster | CallError::NoHost | CallError::TooLarge,
+        ) => {}
     }
     answer
 }

@@ -61,13 +61,15 @@ pub(crate) fn peers(
     }
 }
 
-/// The request, with the headers that may be seen. `more` are told beside them.
-pub(crate) fn request(
-    head: &RequestHead,
-    info: &StreamInfo,
-    (sees, more): (&dyn Fn(&str) -> bool, &[(&str, &str)]),
-    raw: bool,
-) -> Request {
+/// Which headers are told.
+pub(crate) struct Told<'a> {
+    pub sees: &'a dyn Fn(&str) -> bool,
+    /// Beside those of the request.
+    pub more: &'a [(&'a str, &'a str)],
+}
+
+/// The request, with the headers that may be seen.
+pub(crate) fn request(head: &RequestHead, info: &StreamInfo, Told { sees, more }: Told<'_>, raw: bool) -> Request {
     let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
     let pseudo = [
         (":authority", head.authority.as_bytes()),
@@ -86,7 +88,8 @@ pub(crate) fn request(
             None => headers.push((name.to_owned(), value.to_vec())),
         }
     }
-    let (headers, header_map) = if raw { (BTreeMap::new(), Some(raw_headers(headers))) } else { (texts(headers), None) };
+    let (headers, header_map) =
+        if raw { (BTreeMap::new(), Some(raw_headers(headers))) } else { (texts(headers), None) };
     let since = info.start_time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let http = HttpRequest {
         id: rand::random::<u64>().to_string(),
@@ -209,11 +212,11 @@ mod tests {
         head.path = "/a?b".into();
         let info = testing::info();
         let sees = |name: &str| name != "x-secret";
-        let told = request(&head, &info, (&sees, &[("x-more", "m")]), false).http.unwrap();
+        let told = request(&head, &info, Told { sees: &sees, more: &[("x-more", "m")] }, false).http.unwrap();
         assert_eq!((told.headers["x-one"].as_str(), told.headers[":path"].as_str()), ("1,2", "/a?b"));
         assert_eq!((told.headers["x-more"].as_str(), told.size), ("m", 0));
         assert!(!told.headers.contains_key("x-secret"));
-        let raw = request(&head, &info, (&sees, &[]), true).http.unwrap();
+        let raw = request(&head, &info, Told { sees: &sees, more: &[] }, true).http.unwrap();
         assert!(raw.headers.is_empty());
         assert!(raw.header_map.unwrap().headers.iter().any(|header| header.key == "x-one"));
     }

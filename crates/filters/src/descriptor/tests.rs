@@ -45,7 +45,7 @@ fn each_action_finds_its_entry() {
         (header("x-one", false), Some("x-one=1")),
         (header(":path", false), Some(":path=/a?u=v")),
         (header("x-two", false), None),
-        (header("x-two", true), None),
+        (header("x-two", true), Some("")),
         (param, Some("user=v")),
         (metadata("sub", ""), Some("claim=me")),
         (metadata("other", "nobody"), Some("claim=nobody")),
@@ -66,10 +66,8 @@ fn a_stage_has_its_own_policies_and_the_filters_come_before_the_routes() {
     let mut route = (*testing::route(vec![])).clone();
     let RouteAction::Forward(forward) = &mut route.action else { panic!("no forward") };
     let mut settings = (*forward.settings).clone();
-    settings.rate_limits = vec![
-        policy(vec![A::RemoteAddress]),
-        RateLimitPolicy { stage: 1, actions: vec![A::SourceCluster] },
-    ];
+    settings.rate_limits =
+        vec![policy(vec![A::RemoteAddress]), RateLimitPolicy { stage: 1, actions: vec![A::SourceCluster] }];
     forward.settings = settings.into();
     let mut info = testing::info();
     info.route = Some(Arc::new(route));

@@ -17,7 +17,7 @@ use meltemi_plan::ext_authz::{AuthzBody, AuthzBodyOverride, AuthzService, ExtAut
 use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
-use crate::authz::{self, Changes, Peers, Refusal, Verdict};
+use crate::authz::{self, Changes, Peers, Refusal, Told, Verdict};
 use crate::call::{Around, Caller, Early};
 use crate::chain::ChainScope;
 use crate::context::Context;
@@ -48,7 +48,7 @@ pub(crate) struct ExtAuthz {
 }
 
 /// What is told of a request's body.
-struct Told {
+struct Body {
     bytes: Vec<u8>,
     /// There was more.
     cut: bool,
@@ -114,9 +114,10 @@ impl ExtAuthz {
     }
 
     fn is_enabled(&self, info: &StreamInfo) -> bool {
-        let by_metadata = self.config.enabled_metadata.as_ref().is_none_or(|matcher| {
-            matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert
-        });
+        let by_metadata =
+            self.config.enabled_metadata.as_ref().is_none_or(|matcher| {
+                matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert
+            });
         by_metadata && self.config.enabled.hits(rand::random())
     }
 
@@ -141,7 +142,7 @@ impl ExtAuthz {
         &self,
         head: &RequestHead,
         info: &StreamInfo,
-        told: Option<Told>,
+        told: Option<Body>,
         extensions: BTreeMap<String, String>,
     ) -> meltemi_proto::envoy::service::auth::v3::AttributeContext {
         let config = &*self.config;
@@ -151,7 +152,7 @@ impl ExtAuthz {
         let cut = told.as_ref().map(|told| [(PARTIAL, if told.cut { "true" } else { "false" })]);
         let more = cut.as_ref().map_or(&[][..], |cut| &cut[..]);
         let sees = |name: &str| sees(config, name, true);
-        let mut request = authz::request(head, info, (&sees, more), config.encode_raw_headers);
+        let mut request = authz::request(head, info, Told { sees: &sees, more }, config.encode_raw_headers);
         if let (Some(told), Some(http)) = (told, &mut request.http) {
             match told.pack_as_bytes {
                 true => http.raw_body = told.bytes.into(),
@@ -232,7 +233,7 @@ fn may_have_body(head: &RequestHead) -> bool {
 }
 
 /// What is told of the body; more of it has to be read, or it is too long, where there is another flow. `None`: there is none.
-fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Told>, Flow> {
+fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Body>, Flow> {
     // One byte more tells whether there is more.
     let enough = wanted.max_bytes.saturating_add(usize::from(!wanted.allow_partial));
     let Some(early) = early.filter(|early| early.complete || early.byte_size() >= enough) else {
@@ -243,7 +244,9 @@ fn tell(wanted: AuthzBody, early: Option<&Early>) -> Result<Option<Told>, Flow> 
     }
     let cut = early.byte_size() > wanted.max_bytes;
     if cut && !wanted.allow_partial {
-        return Err(LocalReply::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "request_payload_too_large").into());
+        return Err(
+            LocalReply::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "request_payload_too_large").into()
+        );
     }
-    Ok(Some(Told { bytes: early.bytes(wanted.max_bytes), cut, pack_as_bytes: wanted.pack_as_bytes }))
+    Ok(Some(Body { bytes: early.bytes(wanted.max_bytes), cut, pack_as_bytes: wanted.pack_as_bytes }))
 }

@@ -157,12 +157,7 @@ impl JwtAuthn {
     }
 
     /// Verifies all tokens that stand where they are looked for, the last first.
-    async fn authenticate(
-        &self,
-        look: Look<'_>,
-        head: &mut RequestHead,
-        outcome: &mut Outcome,
-    ) -> Result<(), Status> {
+    async fn authenticate(&self, look: Look<'_>, head: &mut RequestHead, outcome: &mut Outcome) -> Result<(), Status> {
         let extractor = look.provider.map_or(&self.everywhere, |at| &self.providers[at].extractor);
         extractor.sanitize(head);
         let mut tokens = extractor.extract(head);
@@ -232,8 +227,7 @@ impl JwtAuthn {
 
     fn refuse(&self, status: Status, uri: &str) -> Flow {
         self.stats.denied().inc();
-        let code =
-            if status == Status::AudienceNotAllowed { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+        let code = if status == Status::AudienceNotAllowed { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
         if self.config.strip_failure_response {
             return LocalReply::new(code, "", details(status.text())).into();
         }

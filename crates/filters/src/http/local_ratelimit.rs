@@ -190,3 +190,42 @@ impl LocalRateLimit {
         reply.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use meltemi_plan::HttpFilterConfig;
+    use serde_json::{Value, json};
+
+    fn filter(always_counts_all: bool) -> LocalRateLimit {
+        let bucket = |tokens: u32| json!({ "maxTokens": tokens, "fillInterval": "3600s" });
+        let always = json!({ "defaultValue": { "numerator": 100 } });
+        let descriptor = |user: &str, tokens: u32| json!({ "entries": [{ "key": "user", "value": user }], "tokenBucket": bucket(tokens) });
+        let by_user: Value =
+            json!([{ "actions": [{ "requestHeaders": { "headerName": "x-user", "descriptorKey": "user" } }] }]);
+        let config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "statPrefix": "local", "tokenBucket": bucket(3), "filterEnabled": always, "filterEnforced": always,
+            "alwaysConsumeDefaultTokenBucket": always_counts_all, "rateLimits": by_user,
+            "descriptors": [descriptor("a", 1), descriptor("b", 100)] });
+        let HttpFilterConfig::LocalRateLimit(plan) = testing::http_filter(config) else { panic!("another filter") };
+        LocalRateLimit::new(plan, &testing::context())
+    }
+
+    /// Which of these users' requests were limited.
+    fn limited(filter: &LocalRateLimit, users: &[&str]) -> Vec<bool> {
+        let ask = |user: &&str| {
+            let flow = filter.on_request("limit", &mut testing::request(&[("x-user", user)]), &mut testing::info());
+            matches!(flow, Flow::Reply(_))
+        };
+        users.iter().map(ask).collect()
+    }
+
+    #[test]
+    fn a_descriptor_has_a_bucket_of_its_own_beside_that_of_all() {
+        let users = ["a", "a", "b", "b", "b", "c"];
+        assert_eq!(limited(&filter(true), &users), [false, true, false, false, true, true]);
+        assert_eq!(limited(&filter(false), &users), [false, true, false, false, false, false]);
+    }
+}

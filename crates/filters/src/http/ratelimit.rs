@@ -122,7 +122,8 @@ impl RateLimit {
             timeout: target.timeout,
         };
         let answer = rpc.call(caller, &meltemi_proto::encode(&request)).await;
-        let answer = answer.map_err(|error| tracing::debug!(cluster = %target.cluster, %error, "no rate limit")).ok()?;
+        let answer =
+            answer.map_err(|error| tracing::debug!(cluster = %target.cluster, %error, "no rate limit")).ok()?;
         meltemi_proto::decode::<RateLimitResponse>(&answer)
             .ok()
             .filter(|answer| matches!(Code::try_from(answer.overall_code), Ok(Code::Ok | Code::OverLimit)))

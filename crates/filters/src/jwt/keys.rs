@@ -153,9 +153,7 @@ impl Material {
             (Self::Rsa(key), algorithm) => {
                 algorithm.rsa().is_some_and(|parameters| key.verify(parameters, signed, signature).is_ok())
             }
-            (Self::Ec(curve, key), Algorithm::Es(used)) => {
-                used == *curve && key.verify_sig(signed, signature).is_ok()
-            }
+            (Self::Ec(curve, key), Algorithm::Es(used)) => used == *curve && key.verify_sig(signed, signature).is_ok(),
             (Self::Ed25519(_), Algorithm::EdDsa) if signature.len() != ED25519_SIGNATURE_BYTES => {
                 return Err(Status::Ed25519SignatureLength);
             }

@@ -43,9 +43,7 @@ impl Status {
             Self::Missing => (1, "Jwt is missing"),
             Self::NotYetValid => (2, "Jwt not yet valid"),
             Self::Expired => (3, "Jwt is expired"),
-            Self::BadFormat => {
-                (4, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections")
-            }
+            Self::BadFormat => (4, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
             Self::HeaderBadBase64 => (5, "Jwt header is an invalid Base64url encoded"),
             Self::HeaderBadJson => (6, "Jwt header is an invalid JSON"),
             Self::HeaderBadAlgorithm => (7, "Jwt header [alg] field is required and must be a string"),

@@ -123,7 +123,11 @@ fn every_algorithm_verifies_what_it_signed_and_nothing_else() {
             bytes[5] ^= 1;
             let forged = format!("{signed}.{}", encode(&bytes));
             assert_eq!(verify(&set, &forged), Err(Status::VerificationFailed), "{algorithm}");
-            let other = format!("{}.{}.{signature}", encode(json!({ "alg": algorithm }).to_string()), encode("{\"iss\":\"j\"}"));
+            let other = format!(
+                "{}.{}.{signature}",
+                encode(json!({ "alg": algorithm }).to_string()),
+                encode("{\"iss\":\"j\"}")
+            );
             assert_eq!(verify(&set, &other), Err(Status::VerificationFailed), "{algorithm}");
         }
     }

@@ -36,7 +36,10 @@ pub struct Token {
 /// Without anything that could be used as a token.
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("algorithm", &self.algorithm).field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("algorithm", &self.algorithm)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,9 +4,9 @@
 use super::*;
 use crate::testing;
 use meltemi_http::Method;
+use meltemi_matchers::{PathMatcher, PathTemplate, StringMatcher, StringPattern};
 use meltemi_plan::HeaderKey;
 use meltemi_plan::header::HeaderTest;
-use meltemi_matchers::{PathMatcher, PathTemplate, StringMatcher, StringPattern};
 use meltemi_plan::rbac::ValueMatcher;
 use proptest::prelude::*;
 use serde_json::json;
@@ -72,8 +72,7 @@ fn permission() -> impl Strategy<Value = Permission> {
         prop::sample::select(TEMPLATES).prop_map(|template| Permission::Template(PathTemplate::new(template).unwrap())),
         net().prop_map(Permission::DestinationIp),
         prop::sample::select(&[80u16, 9080][..]).prop_map(Permission::DestinationPort),
-        (0u32..9081, 1u32..100)
-            .prop_map(|(start, more)| Permission::DestinationPortRange { start, end: start + more }),
+        (0u32..9081, 1u32..100).prop_map(|(start, more)| Permission::DestinationPortRange { start, end: start + more }),
         metadata().prop_map(Permission::Metadata),
         text().prop_map(Permission::ServerName),
     ];
@@ -144,17 +143,8 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let connection = (address(), address(), address(), word(), prop::collection::vec(word(), 0..3), any::<bool>());
     let request = (prop::sample::select(PATHS), prop::option::of(word()), claim, prop::option::of(word()));
-    (connection, request).prop_map(|((remote, local, trusted, sni, uri_sans, tls), (path, header, claim, state))| Case {
-        path,
-        header,
-        remote,
-        local,
-        trusted,
-        sni,
-        uri_sans,
-        tls,
-        claim,
-        state,
+    (connection, request).prop_map(|((remote, local, trusted, sni, uri_sans, tls), (path, header, claim, state))| {
+        Case { path, header, remote, local, trusted, sni, uri_sans, tls, claim, state }
     })
 }
 
@@ -190,7 +180,9 @@ impl Case {
         match &matcher.pattern {
             StringPattern::Exact(text) => value == fold(text),
             StringPattern::Prefix(text) => value.find(&fold(text)) == Some(0),
-            StringPattern::Suffix(text) => value.chars().rev().collect::<String>().starts_with(&fold(text).chars().rev().collect::<String>()),
+            StringPattern::Suffix(text) => {
+                value.chars().rev().collect::<String>().starts_with(&fold(text).chars().rev().collect::<String>())
+            }
             StringPattern::Contains(text) => value.split(&fold(text)).count() > 1,
             StringPattern::Regex(_) => unreachable!("not generated"),
         }

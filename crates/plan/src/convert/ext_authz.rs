@@ -1,6 +1,8 @@
 //! External authorization.
 
-use super::common::{duration, duration_or, grpc_cluster, list, names, positive, required, runtime_fraction, string_matcher};
+use super::common::{
+    duration, duration_or, grpc_cluster, list, names, positive, required, runtime_fraction, string_matcher,
+};
 use super::header::header_name;
 use super::jwt;
 use super::rbac::metadata_matcher;

@@ -344,7 +344,7 @@ fn local_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<
         stage: value.stage,
         host_policies: rate_limit::host_policies(value.vh_rate_limits).at("vh_rate_limits")?,
         always_counts_all: value.always_consume_default_token_bucket.unwrap_or(true),
-        policies: rate_limit::policies(&value.rate_limits)?,
+        policies: rate_limit::own_policies(&value.rate_limits)?,
     })
 }
 

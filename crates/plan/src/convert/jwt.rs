@@ -32,9 +32,8 @@ const MOST_CACHED_TOKEN_BYTES: u32 = 64 * 1024;
 const MOST_DEPTH: usize = 16;
 
 pub(super) fn jwt_authn(value: &proto::JwtAuthentication) -> Result<JwtAuthn> {
-    let provider = |(name, value): (&String, _)| {
-        provider(name, value).at(&format!("providers[{name:?}]")).map(Arc::new)
-    };
+    let provider =
+        |(name, value): (&String, _)| provider(name, value).at(&format!("providers[{name:?}]")).map(Arc::new);
     let providers: Vec<_> = value.providers.iter().map(provider).collect::<Result<_>>()?;
     let named = |(name, value): (&String, _)| {
         let requirement = requirement(value, &providers, 0).at(&format!("requirement_map[{name:?}]"))?;

@@ -34,6 +34,14 @@ pub(super) fn policies(values: &[route::RateLimit]) -> Result<Vec<RateLimitPolic
     })
 }
 
+/// A filter's own, which know no stages.
+pub(super) fn own_policies(values: &[route::RateLimit]) -> Result<Vec<RateLimitPolicy>> {
+    match values.iter().position(|value| value.stage.is_some() || !value.disable_key.is_empty()) {
+        Some(index) => refuse("stage and disable_key are of routes alone").at_index("rate_limits", index),
+        None => policies(values),
+    }
+}
+
 fn stage(value: u32) -> Result<u32> {
     if value > MOST_STAGE { refuse(format!("stage: must not be more than {MOST_STAGE}")) } else { Ok(value) }
 }
@@ -206,7 +214,7 @@ pub(super) fn per_route(value: &proto::RateLimitPerRoute) -> Result<RateLimitPer
             Options::Include => HostPolicies::Include,
             Options::Ignore => HostPolicies::Ignore,
         },
-        policies: policies(&value.rate_limits)?,
+        policies: own_policies(&value.rate_limits)?,
         domain: value.domain.as_str().into(),
     })
 }

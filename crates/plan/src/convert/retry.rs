@@ -49,10 +49,7 @@ pub(crate) fn core_retry_policy(value: &core::RetryPolicy) -> Result<(u32, Durat
     let (base, max) = match &value.retry_back_off {
         None => (BASE, BASE * 10),
         Some(strategy) => {
-            let own = part::RetryBackOff {
-                base_interval: strategy.base_interval,
-                max_interval: strategy.max_interval,
-            };
+            let own = part::RetryBackOff { base_interval: strategy.base_interval, max_interval: strategy.max_interval };
             backoff(Some(&own)).at("retry_back_off")?
         }
     };

@@ -196,10 +196,11 @@ fn actions() -> Cases {
             Unsupported("internal redirects"),
         ),
         ("priority", with_action("priority: HIGH\ncluster_not_found_response_code: NOT_FOUND"), Accept),
+        ("rate limits", with_action("rate_limits: [{ stage: 1, actions: [{ remote_address: {} }] }]"), Accept),
         (
-            "rate limits",
-            with_action("rate_limits: [{ actions: [{ remote_address: {} }] }]"),
-            Unsupported("rate limiting"),
+            "rate limits that count answers",
+            with_action("rate_limits: [{ actions: [{ remote_address: {} }], apply_on_stream_done: true }]"),
+            Unsupported("apply_on_stream_done"),
         ),
         (
             "unknown cluster",
@@ -487,6 +488,78 @@ fn filters() -> Cases {
                 ", rules: { policies: { p: { permissions: [{ any: false }], principals: [{ any: true }] } } }",
             ),
             Refuse("any"),
+        ),
+        (
+            "jwt",
+            typed(
+                "jwt",
+                "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                ", providers: { p: { issuer: i, remote_jwks: { http_uri: { uri: 'https://i/keys', cluster: one, timeout: 1s }, async_fetch: { fast_listener: true } }, claim_to_headers: [{ header_name: x-a, claim_name: a }], payload_in_metadata: payload } }, rules: [{ match: { prefix: / }, requires: { requires_any: { requirements: [{ provider_name: p }, { allow_missing: {} }] } } }]",
+            ),
+            Accept,
+        ),
+        (
+            "jwt of an unknown provider",
+            typed(
+                "jwt",
+                "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                ", rules: [{ match: { prefix: / }, requires: { provider_name: q } }]",
+            ),
+            Refuse("provider_name"),
+        ),
+        (
+            "external authorization",
+            typed(
+                "authz",
+                "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+                ", transport_api_version: V3, grpc_service: { envoy_grpc: { cluster_name: one }, timeout: 1s }, with_request_body: { max_request_bytes: 10, allow_partial_message: true }, status_on_error: { code: ServiceUnavailable }, failure_mode_allow: true",
+            ),
+            Accept,
+        ),
+        (
+            "external authorization of a body of no bytes",
+            typed(
+                "authz",
+                "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+                ", transport_api_version: V3, grpc_service: { envoy_grpc: { cluster_name: one } }, with_request_body: { max_request_bytes: 0 }",
+            ),
+            Refuse("max_request_bytes"),
+        ),
+        (
+            "global rate limit",
+            typed(
+                "limit",
+                "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+                ", domain: d, rate_limit_service: { transport_api_version: V3, grpc_service: { envoy_grpc: { cluster_name: one } } }, enable_x_ratelimit_headers: DRAFT_VERSION_03",
+            ),
+            Accept,
+        ),
+        (
+            "global rate limit without domain",
+            typed(
+                "limit",
+                "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+                ", rate_limit_service: { transport_api_version: V3, grpc_service: { envoy_grpc: { cluster_name: one } } }",
+            ),
+            Refuse("domain"),
+        ),
+        (
+            "rbac with a path template",
+            typed(
+                "rbac",
+                "envoy.extensions.filters.http.rbac.v3.RBAC",
+                ", rules: { policies: { p: { permissions: [{ uri_template: { name: t, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/a/{b}/**' } } }], principals: [{ any: true }] } } }",
+            ),
+            Accept,
+        ),
+        (
+            "rbac with a template that is none",
+            typed(
+                "rbac",
+                "envoy.extensions.filters.http.rbac.v3.RBAC",
+                ", rules: { policies: { p: { permissions: [{ uri_template: { name: t, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/a/**/*' } } }], principals: [{ any: true }] } } }",
+            ),
+            Refuse("path_template"),
         ),
         (
             "local rate limit",

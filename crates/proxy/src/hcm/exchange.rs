@@ -8,7 +8,8 @@ use std::{
 
 use http::{StatusCode, header};
 use meltemi_filters::{
-    Around, Early, Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo, headers as rules,
+    Around, Early, Flow, LocalReply, LogType, RequestFields, ResponseFlags, Scope, StreamFilters, StreamInfo,
+    headers as rules,
 };
 use meltemi_http::{Headers, Method, RequestHead, ResponseHead, ServerStream, name};
 use meltemi_net::timer::Deadline;

@@ -43,7 +43,8 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         traffic.upstream_cx_overflow().inc();
         return Err(fail(Failure::Overflow));
     };
-    let _active = attempt::Active::begin(&target.cluster, target.priority, &endpoint).ok_or_else(|| fail(Failure::Overflow))?;
+    let _active =
+        attempt::Active::begin(&target.cluster, target.priority, &endpoint).ok_or_else(|| fail(Failure::Overflow))?;
     exchange.info.upstream.host = Some(endpoint.address.clone());
     let mode = meltemi_http::pool::Mode::Http1;
     let authority = exchange.request.authority.clone();

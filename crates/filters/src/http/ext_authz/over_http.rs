@@ -9,7 +9,7 @@ use meltemi_plan::ext_authz::{ExtAuthz as Config, HttpAuthz};
 use meltemi_plan::header::AppendAction;
 use serde_json::{Map, Value};
 
-use super::{Caller, Told, sees};
+use super::{Body, Caller, sees};
 use crate::authz::{Changes, Refusal, Verdict, removable};
 use crate::call::{Answer, Call};
 use crate::edit::{Action, Edit};
@@ -22,7 +22,7 @@ const PARTIAL: HeaderName = HeaderName::from_static(super::PARTIAL);
 pub(super) async fn check(
     config: &Config,
     service: &HttpAuthz,
-    (head, told): (&RequestHead, Option<&Told>),
+    (head, told): (&RequestHead, Option<&Body>),
     caller: &dyn Caller,
 ) -> Verdict {
     let body = told.map(|told| Bytes::copy_from_slice(&told.bytes)).unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) async fn check(
     }
 }
 
-fn question(config: &Config, service: &HttpAuthz, head: &RequestHead, told: Option<&Told>) -> RequestHead {
+fn question(config: &Config, service: &HttpAuthz, head: &RequestHead, told: Option<&Body>) -> RequestHead {
     let path = match &service.path_override {
         Some(path) => ByteStr::from(&**path),
         None if service.path_prefix.is_empty() => head.path.clone(),
@@ -81,9 +81,8 @@ fn verdict(service: &HttpAuthz, mut answer: Answer) -> Verdict {
         return Verdict::Denied(Refusal { status: Some(answer.status), headers, body, metadata });
     }
     let among = |list: &[StringMatcher], name: &HeaderName| list.iter().any(|matcher| matcher.matches(name.as_str()));
-    let mut request = edits(&answer.headers, AppendAction::OverwriteIfExistsOrAdd, |name| {
-        among(&service.upstream_headers, name)
-    });
+    let mut request =
+        edits(&answer.headers, AppendAction::OverwriteIfExistsOrAdd, |name| among(&service.upstream_headers, name));
     request.extend(edits(&answer.headers, AppendAction::AppendIfExistsOrAdd, |name| {
         among(&service.upstream_headers_to_append, name)
     }));

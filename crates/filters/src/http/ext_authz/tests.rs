@@ -40,7 +40,12 @@ fn says(message: Value) -> Result<Answer, CallError> {
 
 fn answers(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, CallError> {
     let status = StatusCode::from_u16(status).unwrap();
-    Ok(Answer { status, headers: testing::headers(headers), body: Bytes::copy_from_slice(body), trailers: Headers::new() })
+    Ok(Answer {
+        status,
+        headers: testing::headers(headers),
+        body: Bytes::copy_from_slice(body),
+        trailers: Headers::new(),
+    })
 }
 
 /// The request that was asked about.
@@ -78,7 +83,8 @@ async fn ask(filter: &ExtAuthz, answer: Result<Answer, CallError>, early: Option
 
 #[tokio::test]
 async fn a_service_over_grpc_is_told_and_changes_the_request() {
-    let filter = grpc(json!({ "clearRouteCache": true, "disallowedHeaders": { "patterns": [{ "exact": "authorization" }] } }));
+    let filter =
+        grpc(json!({ "clearRouteCache": true, "disallowedHeaders": { "patterns": [{ "exact": "authorization" }] } }));
     let ok = json!({ "dynamicMetadata": { "who": "me" }, "okResponse": {
         "headers": [{ "header": { "key": "x-new", "value": "n" } }, { "header": { "key": "x-one", "value": "2" }, "append": true },
             { "header": { "key": ":path", "value": "/changed" }, "append": false }],
@@ -144,7 +150,8 @@ async fn a_service_over_http_sees_what_it_may_and_decides_what_passes() {
     let told = &call.head.headers;
     assert_eq!((told.get_str("authorization"), told.get_str("x-one")), (Some("secret"), None));
     assert_eq!((told.get_str("x-added"), told.get_str("content-length")), (Some("a"), Some("0")));
-    let denied = ask(&filter, answers(302, &[("location", "/login"), ("x-up", "u"), ("x-down", "d")], b"go"), None).await;
+    let denied =
+        ask(&filter, answers(302, &[("location", "/login"), ("x-up", "u"), ("x-down", "d")], b"go"), None).await;
     assert_eq!(denied.refusal(), (302, "go", "ext_authz_denied"));
     let Flow::Reply(reply) = &denied.flow else { panic!("went on") };
     assert_eq!((reply.headers.get_str("location"), reply.headers.get_str("x-up")), (Some("/login"), None));
@@ -182,14 +189,17 @@ async fn metadata_turns_it_on() {
         assert_eq!(matches!(flow, Flow::Continue), fine, "{id}");
     }
     assert_eq!(caller.calls().len(), 1);
-    let deny = grpc(json!({ "filterEnabled": { "defaultValue": {} }, "denyAtDisable": { "runtimeKey": "k", "defaultValue": true } }));
+    let deny = grpc(
+        json!({ "filterEnabled": { "defaultValue": {} }, "denyAtDisable": { "runtimeKey": "k", "defaultValue": true } }),
+    );
     assert_eq!(ask(&deny, says(json!({})), None).await.refusal(), (403, "", "ext_authz_error"));
 }
 
 #[tokio::test]
 async fn a_route_adds_what_the_service_is_told() {
     let filter = grpc(json!({}));
-    let own = AuthzPerRoute { context_extensions: [("a".to_owned(), "b".to_owned())].into(), ..AuthzPerRoute::default() };
+    let own =
+        AuthzPerRoute { context_extensions: [("a".to_owned(), "b".to_owned())].into(), ..AuthzPerRoute::default() };
     let mut info = testing::info();
     info.route = Some(testing::route(vec![("authz", FilterOverride::ExtAuthz(Arc::new(own)))]));
     let caller = Answering::new(|_| says(json!({})));

@@ -47,7 +47,7 @@ impl Found {
 
 impl Extractor {
     pub fn new<'a>(providers: impl Iterator<Item = &'a JwtProvider>) -> Self {
-        let mut places: BTreeMap<(u8, String), (TokenLocation, Vec<Arc<str>>)> = BTreeMap::new();
+        let mut places: BTreeMap<_, (TokenLocation, Vec<Arc<str>>)> = BTreeMap::new();
         let mut own_headers = Vec::new();
         for provider in providers {
             for place in &provider.locations {

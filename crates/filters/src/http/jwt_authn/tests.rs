@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 /// The filter of a configuration as Envoy has it, with one provider `p` of `keys`, and the context that it lives in.
 fn filter(signer: &Signer, provider: Value, rest: Value) -> (JwtAuthn, Arc<Context>) {
-    let mut p = json!({ "issuer": "i", "localJwks": { "inlineString": json!({ "keys": [signer.jwk("k")] }).to_string() } });
+    let mut p =
+        json!({ "issuer": "i", "localJwks": { "inlineString": json!({ "keys": [signer.jwk("k")] }).to_string() } });
     merge(&mut p, provider);
     let mut config = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
         "providers": { "p": p }, "rules": [{ "match": { "prefix": "/" }, "requires": { "providerName": "p" } }] });
@@ -129,7 +130,8 @@ async fn what_is_asked_of_a_subject_and_a_lifetime_holds() {
 async fn requirements_combine() {
     let signer = Signer::ec("P-256");
     let good = sign(&signer, claims());
-    let any = |leniency: &str| json!({ "requiresAny": { "requirements": [{ "providerName": "p" }, { leniency: {} }] } });
+    let any =
+        |leniency: &str| json!({ "requiresAny": { "requirements": [{ "providerName": "p" }, { leniency: {} }] } });
     let p = json!({ "providerName": "p" });
     let foreign = json!({ "providerAndAudiences": { "providerName": "p", "audiences": ["z"] } });
     let cases = [
@@ -161,7 +163,8 @@ async fn of_two_tokens_both_must_be_good() {
     let provider = json!({ "fromHeaders": [{ "name": "x-token" }], "fromParams": ["t"], "fromCookies": ["c"] });
     let (filter, _) = filter(&signer, provider, json!({}));
     let good = sign(&signer, claims());
-    let request = |header: &str, cookie: &str| testing::request(&[("x-token", header), ("cookie", &format!("c={cookie}"))]);
+    let request =
+        |header: &str, cookie: &str| testing::request(&[("x-token", header), ("cookie", &format!("c={cookie}"))]);
     for (mut head, fine) in
         [(request(&good, &good), true), (request(&good, "bad"), false), (request("bad", &good), false)]
     {
@@ -225,16 +228,16 @@ async fn a_token_is_remembered_within_bounds_and_not_beyond_its_time() {
     let signer = Signer::ec("P-256");
     let provider = json!({ "jwtCacheConfig": { "jwtCacheSize": 2 }, "forward": true });
     let (filter, _) = filter(&signer, provider, json!({}));
-    let tokens: Vec<String> = (0..3).map(|n| sign(&signer, json!({ "iss": "i", "n": n, "exp": now() + 600 }))).collect();
+    let tokens: Vec<String> =
+        (0..3).map(|n| sign(&signer, json!({ "iss": "i", "n": n, "exp": now() + 600 }))).collect();
     let misses = || filter.stats.jwt_cache_miss().value();
     for (token, expected) in [(0, 1), (0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4)] {
         assert_eq!(text(&filter, &tokens[token]).await, "");
         assert_eq!(misses(), expected, "token {token}");
     }
     let mut short = cache::TokenCache::new(meltemi_plan::jwt::JwtCache { entries: 4, max_token_bytes: 4096 });
-    let keys = Arc::new(
-        crate::jwt::KeySet::parse(json!({ "keys": [signer.jwk("k")] }).to_string().as_bytes()).unwrap(),
-    );
+    let keys =
+        Arc::new(crate::jwt::KeySet::parse(json!({ "keys": [signer.jwk("k")] }).to_string().as_bytes()).unwrap());
     let token = Arc::new(Token::parse(&tokens[0]).unwrap());
     short.insert(token, keys.clone());
     assert!(short.find(&tokens[0], &keys, now(), 60).is_some());

@@ -49,8 +49,10 @@ async fn ask(filter: &RateLimit, answer: Result<Answer, CallError>) -> (Flow, Re
 #[tokio::test]
 async fn a_service_counts_and_its_limit_holds() {
     let filter = filter(json!({ "enableXRatelimitHeaders": "DRAFT_VERSION_03" }));
-    let status = |remaining: u32, name: &str| json!({ "code": "OK", "limitRemaining": remaining, "durationUntilReset": "7s",
-        "currentLimit": { "requestsPerUnit": remaining + 10, "unit": "MINUTE", "name": name } });
+    let status = |remaining: u32, name: &str| {
+        json!({ "code": "OK", "limitRemaining": remaining, "durationUntilReset": "7s",
+        "currentLimit": { "requestsPerUnit": remaining + 10, "unit": "MINUTE", "name": name } })
+    };
     let statuses = json!([status(5, "a"), status(2, "")]);
     let ok = json!({ "overallCode": "OK", "statuses": statuses, "requestHeadersToAdd": [{ "key": "x-counted", "value": "1" }] });
     let (flow, head, edits, caller) = ask(&filter, says(ok)).await;
@@ -86,17 +88,12 @@ async fn nobody_is_asked_about_what_is_not_counted() {
     let caller = Answering::new(|_| panic!("asked"));
     let around = Around { caller: &caller, early: None };
     let external = filter(json!({ "requestType": "internal" }));
-    let staged = filter(json!({ "stage": 1 }));
     let absent = DescriptorAction::RequestHeader {
         header: HeaderKey::parse("x-absent").unwrap(),
         key: "k".into(),
         skip_if_absent: false,
     };
-    for (filter, actions) in [
-        (external, vec![DescriptorAction::RemoteAddress]),
-        (staged, vec![DescriptorAction::RemoteAddress]),
-        (filter(json!({})), vec![absent]),
-    ] {
+    for (filter, actions) in [(external, vec![DescriptorAction::RemoteAddress]), (filter(json!({})), vec![absent])] {
         let (mut head, mut info) = (testing::request(&[]), info(actions));
         let flow = filter.on_request("limit", (&mut head, &mut info), around, &mut Vec::new()).await;
         assert!(matches!(flow, Flow::Continue));

@@ -80,7 +80,9 @@ fn enabled(config: &mut Value) {
 fn per_route(random: &mut Random) -> Value {
     let mut own = match random.below(3) {
         0 => json!({ "disabled": true }),
-        1 => json!({ "check_settings": { "context_extensions": { "route": "c" }, "disable_request_body_buffering": true } }),
+        1 => {
+            json!({ "check_settings": { "context_extensions": { "route": "c" }, "disable_request_body_buffering": true } })
+        }
         _ => json!({ "check_settings": { "context_extensions": { "route": "c" } } }),
     };
     own["@type"] = json!(format!("{KIND}.ExtAuthzPerRoute"));
@@ -95,14 +97,26 @@ fn request(random: &mut Random) -> String {
     if random.chance(3) {
         chosen += ",slow";
     }
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: authz.example\r\nx-test-id: @ID@\r\nx-authz: {chosen}\r\n");
-    for line in ["x-one: one", "x-two: two", "x-three: three", "x-four: four", "x-gone: gone", "x-secret: s", "authorization: Basic eA==", "content-type: application/grpc"] {
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nhost: authz.example\r\nx-test-id: @ID@\r\nx-authz: {chosen}\r\n");
+    for line in [
+        "x-one: one",
+        "x-two: two",
+        "x-three: three",
+        "x-four: four",
+        "x-gone: gone",
+        "x-secret: s",
+        "authorization: Basic eA==",
+        "content-type: application/grpc",
+    ] {
         if random.chance(30) {
             text += &format!("{line}\r\n");
         }
     }
     match method {
-        "POST" if random.chance(30) => text + "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+        "POST" if random.chance(30) => {
+            text + "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+        }
         "POST" if random.chance(50) => text + "content-length: 5\r\n\r\nhello",
         "POST" => text + "content-length: 11\r\n\r\nhello world",
         _ => text + "\r\n",

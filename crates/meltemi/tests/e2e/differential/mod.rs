@@ -14,6 +14,7 @@ mod client;
 mod compare;
 mod edge;
 mod filters;
+mod limits;
 mod log;
 mod manager;
 mod messages;
@@ -61,6 +62,7 @@ const SCENARIOS: &[Scenario] = &[
     ("sessions", sessions::add),
     ("tokens", tokens::add),
     ("authz", authz::add),
+    ("limits", limits::add),
 ];
 
 /// What all seeds share.

@@ -1,4 +1,4 @@
-//! What filters of both proxies ask: an issuer's keys, and authorization, over HTTP/1 and over gRPC.
+//! What filters of both proxies ask: an issuer's keys, authorization over HTTP/1 and over gRPC, and rate limits.
 //!
 //! What an authorization service answers is in the header `x-authz` of the request that it is asked about, as words separated by
 //! commas; what it was told it puts into the header `x-told`.
@@ -10,7 +10,9 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use meltemi_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use meltemi_proto::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use meltemi_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,7 +70,8 @@ async fn over_http(request: Request<Incoming>, keys: Arc<str>) -> Result<Respons
     if request.uri().path() == "/keys" {
         return Ok(Response::new(Full::new(Bytes::copy_from_slice(keys.as_bytes()))));
     }
-    let mut names: Vec<_> = request.headers().keys().map(|name| name.as_str().to_owned()).filter(|name| !is_own(name)).collect();
+    let mut names: Vec<_> =
+        request.headers().keys().map(|name| name.as_str().to_owned()).filter(|name| !is_own(name)).collect();
     names.sort();
     let words = text(request.headers().get("x-authz"));
     let partial = text(request.headers().get("x-envoy-auth-partial-body"));
@@ -79,9 +82,18 @@ async fn over_http(request: Request<Incoming>, keys: Arc<str>) -> Result<Respons
     if has("slow") {
         tokio::time::sleep(Duration::from_millis(900)).await;
     }
-    let status = if has("error") { 503 } else if has("deny") { 403 } else if has("login") { 302 } else { 200 };
+    let status = if has("error") {
+        503
+    } else if has("deny") {
+        403
+    } else if has("login") {
+        302
+    } else {
+        200
+    };
     let mut response = Response::builder().status(status).header("x-told", told).header("x-one", "changed");
-    response = response.header("x-up", "up").header("x-down", "down").header("x-both", "both").header("location", "/login");
+    response =
+        response.header("x-up", "up").header("x-down", "down").header("x-both", "both").header("location", "/login");
     if has("remove") {
         response = response.header("x-envoy-auth-headers-to-remove", "x-gone, x-other");
     }
@@ -96,10 +108,15 @@ fn text(value: Option<&HeaderValue>) -> String {
 type Framed = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
 async fn over_grpc(request: Request<Incoming>) -> Result<Response<Framed>, Infallible> {
+    let limits = request.uri().path().ends_with("ShouldRateLimit");
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let asked: CheckRequest = meltemi_proto::decode(body.get(5..).unwrap_or_default()).expect("a request");
-    let attributes = asked.attributes.unwrap_or_default();
-    let (message, status) = authorize(&attributes).await;
+    let asked = body.get(5..).unwrap_or_default();
+    let (message, status) = if limits {
+        limit(&meltemi_proto::decode(asked).expect("a request"))
+    } else {
+        let asked: CheckRequest = meltemi_proto::decode(asked).expect("a request");
+        authorize(&asked.attributes.unwrap_or_default()).await
+    };
     let mut framed = BytesMut::new();
     if status == 0 {
         framed.put_u8(0);
@@ -110,6 +127,28 @@ async fn over_grpc(request: Request<Incoming>) -> Result<Response<Framed>, Infal
     let body = Full::new(framed.freeze()).with_trailers(async move { Some(Ok(trailers)) });
     let response = Response::builder().header("content-type", "application/grpc").body(body.boxed());
     Ok(response.expect("a response"))
+}
+
+/// Whether it is too many, by what the descriptors say; the answer and the status of the call.
+fn limit(asked: &RateLimitRequest) -> (Vec<u8>, u32) {
+    let entries = |descriptor: &RateLimitDescriptor| {
+        let pairs = descriptor.entries.iter().map(|entry| format!("{}={}", entry.key, entry.value));
+        pairs.collect::<Vec<_>>().join(",")
+    };
+    let told: Vec<String> = asked.descriptors.iter().map(entries).collect();
+    let told = format!("{} {}", asked.domain, told.join(" "));
+    let has = |word: &str| told.contains(&format!("want={word}"));
+    let status = |remaining: u32| {
+        json!({ "code": "OK", "limit_remaining": remaining, "duration_until_reset": "7s",
+        "current_limit": { "requests_per_unit": 10, "unit": "MINUTE", "name": if remaining == 3 { "named" } else { "" } } })
+    };
+    let mut answer = json!({ "overall_code": if has("over") { "OVER_LIMIT" } else { "OK" }, "statuses": [status(5), status(3)],
+        "request_headers_to_add": [{ "key": "x-told", "value": told }], "response_headers_to_add": [{ "key": "x-told-limit", "value": told }] });
+    if has("over") {
+        answer["raw_body"] = json!("c2xvd2x5");
+    }
+    let message: RateLimitResponse = meltemi_proto::json::from_value(&answer).expect("an answer");
+    (meltemi_proto::encode(&message).to_vec(), if has("error") { 14 } else { 0 })
 }
 
 fn is_stranger(attributes: &AttributeContext) -> bool {
@@ -130,8 +169,17 @@ async fn authorize(attributes: &AttributeContext) -> (Vec<u8>, u32) {
     let metadata = attributes.metadata_context.clone().unwrap_or_default();
     let told = format!(
         "{} {} {} {} {} {} {} {}{} {partial} {:?} {:?}",
-        http.method, http.host, http.path, http.scheme, http.protocol, http.size, names.join(" "), http.body,
-        String::from_utf8_lossy(&http.raw_body), attributes.context_extensions, metadata.filter_metadata.keys().collect::<Vec<_>>(),
+        http.method,
+        http.host,
+        http.path,
+        http.scheme,
+        http.protocol,
+        http.size,
+        names.join(" "),
+        http.body,
+        String::from_utf8_lossy(&http.raw_body),
+        attributes.context_extensions,
+        metadata.filter_metadata.keys().collect::<Vec<_>>(),
     );
     // Of a connection without a request the client's network decides.
     let stranger = attributes.request.as_ref().is_none_or(|request| request.http.is_none()) && is_stranger(attributes);

@@ -102,18 +102,25 @@ fn provider(random: &mut Random, single: bool, issuer: &str, keys: Value) -> Val
     maybe(20, json!({ "subjects": { "prefix": "sub" } }));
     maybe(20, json!({ "clock_skew_seconds": 5 }));
     maybe(30, json!({ "jwt_cache_config": { "jwt_cache_size": 3 } }));
-    maybe(30, json!({ "from_headers": [{ "name": "x-token" }, { "name": "authorization", "value_prefix": "Bearer " }] }));
+    maybe(
+        30,
+        json!({ "from_headers": [{ "name": "x-token" }, { "name": "authorization", "value_prefix": "Bearer " }] }),
+    );
     maybe(20, json!({ "from_params": ["token"] }));
     maybe(20, json!({ "from_cookies": ["token"] }));
-    maybe(40, json!({ "claim_to_headers": [
+    maybe(
+        40,
+        json!({ "claim_to_headers": [
         { "header_name": "x-claim-sub", "claim_name": "sub" }, { "header_name": "x-claim-deep", "claim_name": "deep.er" },
-        { "header_name": "x-claim-list", "claim_name": "list" }, { "header_name": "x-claim-true", "claim_name": "true" }] }));
+        { "header_name": "x-claim-list", "claim_name": "list" }, { "header_name": "x-claim-true", "claim_name": "true" }] }),
+    );
     maybe(if single { 50 } else { 0 }, json!({ "clear_route_cache": true }));
     provider
 }
 
 fn remote(random: &mut Random, cluster: &str) -> Value {
-    let mut remote = json!({ "http_uri": { "uri": "https://issuer.example/keys", "cluster": cluster, "timeout": "2s" } });
+    let mut remote =
+        json!({ "http_uri": { "uri": "https://issuer.example/keys", "cluster": cluster, "timeout": "2s" } });
     if random.chance(30) {
         remote["async_fetch"] = json!({ "fast_listener": random.chance(50) });
     }
@@ -136,7 +143,9 @@ fn requirement(random: &mut Random, depth: usize) -> Value {
             let second = if random.chance(50) { lenient } else { requirement(random, depth - 1) };
             json!({ "requires_any": { "requirements": [requirement(random, depth - 1), second] } })
         }
-        _ => json!({ "requires_all": { "requirements": [requirement(random, depth - 1), requirement(random, depth - 1)] } }),
+        _ => {
+            json!({ "requires_all": { "requirements": [requirement(random, depth - 1), requirement(random, depth - 1)] } })
+        }
     }
 }
 
@@ -144,7 +153,8 @@ fn authentication(random: &mut Random, single: bool, issuer: &Issuer) -> Value {
     let local = json!({ "local_jwks": { "inline_string": issuer.keys() } });
     let far = remote(random, "tokens-keys");
     let gone = remote(random, "tokens-refused");
-    let match_b = if random.chance(50) { json!({ "path": "/b" }) } else { json!({ "prefix": "/b", "case_sensitive": false }) };
+    let match_b =
+        if random.chance(50) { json!({ "path": "/b" }) } else { json!({ "prefix": "/b", "case_sensitive": false }) };
     let mut config = json!({
         "@type": format!("{KIND}.JwtAuthentication"),
         "providers": {
@@ -184,7 +194,8 @@ fn per_route(random: &mut Random) -> Value {
 /// A token, good or bad in one way.
 fn token(random: &mut Random, issuer: &Issuer) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (algorithm, id) = [("ES256", "ec"), ("RS256", "rsa"), ("PS384", "rsa"), ("EdDSA", "ed"), ("HS256", "secret")][random.below(5)];
+    let (algorithm, id) =
+        [("ES256", "ec"), ("RS256", "rsa"), ("PS384", "rsa"), ("EdDSA", "ed"), ("HS256", "secret")][random.below(5)];
     let mut header = json!({ "alg": algorithm, "kid": id });
     let mut payload = json!({ "iss": random.pick(&["one.example", "one.example", "two.example", "far.example", "gone.example"]),
         "sub": random.pick(&["subject", "other"]), "aud": "one", "exp": now + 600, "scope": "read  write",
@@ -199,7 +210,9 @@ fn token(random: &mut Random, issuer: &Issuer) -> String {
         6 => drop(payload.as_object_mut().expect("an object").remove("exp")),
         7 => drop(payload.as_object_mut().expect("an object").remove("iss")),
         8 => header["kid"] = json!("unknown"),
-        9 if algorithm != "EdDSA" && algorithm != "HS256" => drop(header.as_object_mut().expect("an object").remove("kid")),
+        9 if algorithm != "EdDSA" && algorithm != "HS256" => {
+            drop(header.as_object_mut().expect("an object").remove("kid"))
+        }
         10 => payload["iat"] = json!("yesterday"),
         11 => payload["sub"] = json!(["list"]),
         12 => return ["nonsense", "a.b.c", "e30.e30.AA", "!!.??.AA"][random.below(4)].to_owned(),
@@ -228,9 +241,13 @@ fn request(random: &mut Random, single: bool, issuer: &Issuer) -> String {
             _ => path += &format!("?{}={token}", random.pick(&["token", "access_token"])),
         }
     }
-    for line in
-        ["x-one: one", "origin: http://a", "access-control-request-method: GET", "x-payload: forged", "content-type: application/grpc"]
-    {
+    for line in [
+        "x-one: one",
+        "origin: http://a",
+        "access-control-request-method: GET",
+        "x-payload: forged",
+        "content-type: application/grpc",
+    ] {
         if random.chance(25) {
             lines += &format!("{line}\r\n");
         }
@@ -259,10 +276,13 @@ pub fn add(plan: &mut Plan<'_>, random: &mut Random) {
     if random.chance(40) {
         let list = json!({ "filter": "envoy.filters.http.jwt_authn", "path": [{ "key": "payload" }, { "key": "list" }],
             "value": { "list_match": { "one_of": { "string_match": { "exact": "a" } } } } });
-        filters.push(("rbac", json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+        filters.push((
+            "rbac",
+            json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
             "rules": { "action": random.pick(&["ALLOW", "DENY"]), "policies": { "ns[a]-policy[b]-rule[0]": {
                 "permissions": [{ "any": true }], "principals": [{ "and_ids": { "ids": [
-                    { "metadata": claim("sub", "subject") }, { "not_id": { "metadata": list } }] } }] } } } })));
+                    { "metadata": claim("sub", "subject") }, { "not_id": { "metadata": list } }] } }] } } } }),
+        ));
     }
     let hosts = json!([{ "name": "all", "domains": ["*"], "routes": routes }]);
     let manager = manager::manager(hosts, manager::filters(filters), json!({}));

@@ -56,10 +56,16 @@ fn what_cannot_be_is_refused_with_its_path() {
         (json!({ "transport_api_version": "V3" }), "grpc_service"),
         (grpc(json!({ "transport_api_version": "V2" })), "transport_api_version"),
         (grpc(json!({ "with_request_body": {} })), "with_request_body: max_request_bytes"),
-        (grpc(json!({ "with_request_body": { "max_request_bytes": 1_000_000_000 } })), "with_request_body: max_request_bytes"),
+        (
+            grpc(json!({ "with_request_body": { "max_request_bytes": 1_000_000_000 } })),
+            "with_request_body: max_request_bytes",
+        ),
         (grpc(json!({ "status_on_error": { "code": "Empty" } })), "status_on_error"),
         (plain(http(json!({ "path_prefix": "check" }))), "http_service: path_prefix"),
-        (plain(http(json!({ "server_uri": { "uri": "http://a", "cluster": "c" } }))), "http_service.server_uri.timeout"),
+        (
+            plain(http(json!({ "server_uri": { "uri": "http://a", "cluster": "c" } }))),
+            "http_service.server_uri.timeout",
+        ),
     ];
     for (config, path) in cases {
         let error = read(config).unwrap_err().to_string();
@@ -71,7 +77,8 @@ fn what_cannot_be_is_refused_with_its_path() {
 fn a_route_has_its_own_settings_or_none() {
     let read = |value: Value| per_route(&from_value::<proto::ExtAuthzPerRoute>(&value).unwrap());
     assert!(matches!(read(json!({ "disabled": true })), Ok(FilterOverride::Disabled)));
-    let own = json!({ "check_settings": { "context_extensions": { "a": "b" }, "disable_request_body_buffering": true } });
+    let own =
+        json!({ "check_settings": { "context_extensions": { "a": "b" }, "disable_request_body_buffering": true } });
     let Ok(FilterOverride::ExtAuthz(own)) = read(own) else { panic!("refused") };
     assert_eq!((own.context_extensions["a"].as_str(), own.body), ("b", AuthzBodyOverride::Never));
     let both = json!({ "check_settings": { "with_request_body": { "max_request_bytes": 1 }, "disable_request_body_buffering": true } });

@@ -21,8 +21,12 @@ fn actions_have_envoys_default_keys() {
         { "masked_remote_address": { "v4_prefix_mask_len": 24 } },
         { "request_headers": { "header_name": ":path", "descriptor_key": "path", "skip_if_absent": true } }]);
     let policy = read(actions).unwrap().remove(0);
-    let [DescriptorAction::GenericKey { key, .. }, DescriptorAction::HeaderMatch { key: other, expect: true, .. }, masked, path] =
-        &policy.actions[..]
+    let [
+        DescriptorAction::GenericKey { key, .. },
+        DescriptorAction::HeaderMatch { key: other, expect: true, .. },
+        masked,
+        path,
+    ] = &policy.actions[..]
     else {
         panic!("{policy:?}")
     };
@@ -37,9 +41,18 @@ fn what_cannot_be_is_refused_with_its_path() {
         (json!([]), "rate_limits[0]: actions"),
         (json!([{}]), "rate_limits[0].actions[0].action_specifier"),
         (json!([{ "generic_key": {} }]), "rate_limits[0].actions[0].generic_key: descriptor_value"),
-        (json!([{ "generic_key": { "descriptor_value": "%REQ(a)%" } }]), "rate_limits[0].actions[0].generic_key: descriptor_value"),
-        (json!([{ "request_headers": { "header_name": "a b", "descriptor_key": "k" } }]), "rate_limits[0].actions[0].request_headers.header_name"),
-        (json!([{ "masked_remote_address": { "v4_prefix_mask_len": 33 } }]), "rate_limits[0].actions[0].masked_remote_address.v4_prefix_mask_len"),
+        (
+            json!([{ "generic_key": { "descriptor_value": "%REQ(a)%" } }]),
+            "rate_limits[0].actions[0].generic_key: descriptor_value",
+        ),
+        (
+            json!([{ "request_headers": { "header_name": "a b", "descriptor_key": "k" } }]),
+            "rate_limits[0].actions[0].request_headers.header_name",
+        ),
+        (
+            json!([{ "masked_remote_address": { "v4_prefix_mask_len": 33 } }]),
+            "rate_limits[0].actions[0].masked_remote_address.v4_prefix_mask_len",
+        ),
     ];
     for (actions, path) in cases {
         let error = read(actions).unwrap_err().to_string();
@@ -55,6 +68,14 @@ fn what_cannot_be_is_refused_with_its_path() {
         let error = service(rest).unwrap_err().to_string();
         assert!(error.starts_with(path), "{error}");
     }
+}
+
+#[test]
+fn a_filters_own_policies_have_no_stage() {
+    let staged = json!({ "stage": 0, "actions": [{ "remote_address": {} }] });
+    let value = from_value::<proto::RateLimitPerRoute>(&json!({ "rate_limits": [staged] })).unwrap();
+    let error = per_route(&value).unwrap_err().to_string();
+    assert!(error.starts_with("rate_limits[0]: stage"), "{error}");
 }
 
 #[test]
