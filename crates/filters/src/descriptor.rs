@@ -134,6 +134,14 @@ fn entry(action: &DescriptorAction, own: &str, head: &RequestHead, info: &Stream
     }
 }
 
+/// Whether a request's descriptor has these keys, and these values where there are any.
+pub(crate) fn fits(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
+    descriptor.len() == wanted.len()
+        && descriptor.iter().zip(wanted).all(|((key, value), (known, expected))| {
+            key == known && (expected.is_empty() || value.as_str() == &**expected)
+        })
+}
+
 /// Whether a request's descriptor is the one that a bucket is for.
 pub(crate) fn is(descriptor: &Descriptor, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
     let mut pairs = descriptor.iter().zip(wanted);

@@ -202,6 +202,8 @@ pub struct LocalRateLimit {
     pub per_connection: bool,
     pub resource_exhausted: bool,
     pub descriptors: Vec<LocalDescriptor>,
+    /// Of a descriptor that stands for each value: how many have a bucket, the most recently used.
+    pub most_values: u32,
     /// Its policies of routes are of this stage.
     pub stage: u32,
     pub host_policies: HostPolicies,

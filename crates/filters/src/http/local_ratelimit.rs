@@ -1,5 +1,7 @@
 //! Local rate limiting: token buckets for all workers, of all requests and of those with a descriptor.
 
+mod values;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +20,7 @@ use crate::format::Scope as FormatScope;
 use crate::headers;
 use crate::info::StreamInfo;
 use crate::reply::{Flow, LocalReply};
+use values::Buckets;
 
 stats! {
     struct LimitStats {
@@ -32,7 +35,7 @@ struct Limit {
     config: Arc<plan::LocalRateLimit>,
     bucket: Option<TokenBucket>,
     /// In the order of the configuration's descriptors.
-    by_descriptor: Vec<TokenBucket>,
+    by_descriptor: Vec<Buckets>,
     stats: LimitStats,
 }
 
@@ -45,21 +48,35 @@ impl Limit {
         };
         let now = Instant::now();
         let bucket = config.bucket.map(|b| TokenBucket::new(b, now));
-        let by_descriptor = config.descriptors.iter().map(|own| TokenBucket::new(own.bucket, now)).collect();
+        let most = usize::try_from(config.most_values).unwrap_or(usize::MAX);
+        let by_descriptor = config.descriptors.iter().map(|own| Buckets::new(own, most, now)).collect();
         Arc::new(Self { bucket, by_descriptor, stats: LimitStats::new(&context.registry, metrics), config })
     }
 
     /// Whether a request with these descriptors may go on: every bucket that it is of has a token for it.
     fn admits(&self, descriptors: &[Descriptor], now: Instant) -> bool {
-        let own = self.config.descriptors.iter().zip(&self.by_descriptor);
-        let mut buckets: Vec<&TokenBucket> = own
-            .filter(|(wanted, _)| descriptors.iter().any(|descriptor| descriptor::is(descriptor, &wanted.entries)))
-            .map(|(_, bucket)| bucket)
-            .collect();
+        let mut buckets: Vec<_> = descriptors.iter().filter_map(|own| self.bucket_of(own, now)).collect();
         // The tightest first, so that a request that it refuses costs the others nothing.
         buckets.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
         let counts_all = buckets.is_empty() || self.config.always_counts_all;
-        buckets.into_iter().chain(self.bucket.iter().filter(|_| counts_all)).all(|bucket| bucket.take(now))
+        buckets.iter().map(|bucket| &**bucket).chain(self.bucket.iter().filter(|_| counts_all)).all(|own| own.take(now))
+    }
+
+    /// That of the descriptor itself, else of the first that stands for each value.
+    fn bucket_of(&self, descriptor: &Descriptor, now: Instant) -> Option<Arc<TokenBucket>> {
+        let own = || self.config.descriptors.iter().zip(&self.by_descriptor);
+        let exact = own().find_map(|(wanted, buckets)| match buckets {
+            Buckets::One(bucket) if descriptor::is(descriptor, &wanted.entries) => Some(bucket.clone()),
+            _ => None,
+        });
+        exact.or_else(|| {
+            own().find_map(|(wanted, buckets)| match buckets {
+                Buckets::ForEach(values) => {
+                    descriptor::fits(descriptor, &wanted.entries).then(|| values.bucket(descriptor, wanted.bucket, now))
+                }
+                Buckets::One(_) => None,
+            })
+        })
     }
 }
 

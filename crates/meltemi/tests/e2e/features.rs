@@ -72,6 +72,39 @@ fn by_method(t: &Town) -> Outcome {
     check(share(&counts, "web-v1") + share(&counts, "503") == 60, || format!("POST: {counts:?}"))
 }
 
+/// Two requests of each user, from who proves an identity.
+const LIMITS: &str = "apiVersion: meltemi.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: users, namespace: app}
+spec:
+  selector: {matchLabels: {app: web}}
+  rules: [{by: [{header: x-user}, {sourcePrincipal: true}], limit: {requests: 2, unit: DAY}}]
+---
+";
+
+/// The same in Mixer's words, by user alone.
+const MIXER_LIMITS: &str = "apiVersion: config.istio.io/v1alpha2
+kind: memquota
+metadata: {name: handler, namespace: app}
+spec: {quotas: [{name: users.quota, maxAmount: 1000, validDuration: 24h, overrides: [{dimensions: {destination: web}, maxAmount: 2}]}]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: quota
+metadata: {name: users, namespace: app}
+spec: {dimensions: {user: 'request.headers[\"x-user\"]', destination: 'destination.labels[\"app\"] | \"unknown\"'}}
+---
+";
+
+/// Of one endpoint's ten requests two are served; a user for each time that it is tried.
+fn limited(t: &Town) -> Outcome {
+    static USERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let user = USERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let counts = t.counts(&format!("-H x-user:u{user} 'http://web:8080/?n=[1-10]'"))?;
+    check(share(&counts, "web-v1") == 2 && share(&counts, "429") == 8, || format!("{counts:?}"))?;
+    let counts = t.counts("'http://web:8080/?n=[1-10]'")?;
+    check(share(&counts, "web-v1") == 10, || format!("without the header: {counts:?}"))
+}
+
 /// Routes of a host at the gateway's port 80.
 fn ingress(host: &str, http: &str) -> String {
     let spec = format!("hosts: [{host}]\ngateways: [town]\nhttp:\n{http}");
@@ -418,6 +451,16 @@ fn routing() -> Vec<Case> {
             by_method,
         ),
         case("the same as Telemetry of networking", resilience("networking.istio.io/v1alpha3", "Telemetry"), by_method),
+        case(
+            "rate limits by header and proven identity",
+            LIMITS.to_owned() + &routes("- route: [{destination: {host: web, subset: v1}}]"),
+            limited,
+        ),
+        case(
+            "the same as memquota of Mixer",
+            MIXER_LIMITS.to_owned() + &routes("- route: [{destination: {host: web, subset: v1}}]"),
+            limited,
+        ),
         case(
             "fault: abort and delay, by percentage and by header",
             routes(

@@ -234,6 +234,11 @@ fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
 }
 
 #[test]
+fn our_proxy_enforces_policies_of_our_discovery() {
+    policies_are_enforced(Gateway::Ours).expect("our proxy is always there");
+}
+
+#[test]
 fn envoy_enforces_policies_of_our_discovery() {
     if let Err(reason) = policies_are_enforced(Gateway::Envoy("DELTA_GRPC")) {
         println!("{reason}");

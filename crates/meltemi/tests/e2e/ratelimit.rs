@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::control_plane::{Discovery, eventually, gateway, service, start_envoy_gateway};
+use crate::control_plane::{Discovery, eventually, gateway, service, start_envoy_gateway, start_own_gateway};
 use crate::support::{Answer, Backend, Process, cache, exchange, free_address, get, meltemi};
 
 const LIMITS: &str = "
@@ -232,4 +232,9 @@ fn envoy_limits_as_the_policy_says() {
     if let Err(skipped) = a_gateway_limits_as_the_policy_says(start_envoy_gateway) {
         println!("{skipped}");
     }
+}
+
+#[test]
+fn our_proxy_limits_as_the_policy_says() {
+    a_gateway_limits_as_the_policy_says(|discovery, dir| Ok(start_own_gateway(discovery, dir))).expect("it is there");
 }

@@ -288,6 +288,9 @@ fn header_mutations(value: &ext::header_mutation::v3::Mutations) -> Result<Heade
     })
 }
 
+/// Envoy's default.
+const DYNAMIC_DESCRIPTORS: u32 = 20;
+
 fn local_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<LocalRateLimit> {
     let gate = |gate: &Option<_>| gate.as_ref().map_or(Ok(Fraction::NEVER), runtime_fraction);
     if value.stat_prefix.is_empty() {
@@ -311,6 +314,11 @@ fn local_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<
         per_connection: value.local_rate_limit_per_downstream_connection,
         resource_exhausted: value.rate_limited_as_resource_exhausted,
         descriptors: list(&value.descriptors, "descriptors", rate_limit::descriptor)?,
+        most_values: match value.max_dynamic_descriptors {
+            None => DYNAMIC_DESCRIPTORS,
+            Some(0) => return refuse("max_dynamic_descriptors: must be at least 1"),
+            Some(most) => most,
+        },
         stage: value.stage,
         host_policies: rate_limit::host_policies(value.vh_rate_limits).at("vh_rate_limits")?,
         always_counts_all: value.always_consume_default_token_bucket.unwrap_or(true),

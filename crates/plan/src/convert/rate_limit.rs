@@ -148,12 +148,7 @@ pub(super) fn descriptor(value: &common::LocalRateLimitDescriptor) -> Result<Loc
     if value.entries.is_empty() {
         return refuse("entries: at least one is needed");
     }
-    let entries = list(&value.entries, "entries", |entry| {
-        if entry.value.is_empty() {
-            return refuse("value: descriptors for each value are not supported");
-        }
-        Ok((needed(&entry.key, "key")?, intern(&entry.value)))
-    })?;
+    let entries = list(&value.entries, "entries", |entry| Ok((needed(&entry.key, "key")?, intern(&entry.value))))?;
     let bucket = token_bucket(required(&value.token_bucket, "token_bucket")?).at("token_bucket")?;
     Ok(LocalDescriptor { entries, bucket })
 }

@@ -255,6 +255,7 @@ fn manager(snapshot: &Snapshot, node: &Node, listener: &str, chain: &str) -> Val
     let (_, input) =
         Listeners::all(snapshot, node).into_iter().find(|(name, _)| **name == *listener).expect("the listener");
     let listener: Listener = meltemi_proto::unpack_listener(&Listeners::build(&input)).unwrap();
+    meltemi_plan::listener(&listener).unwrap_or_else(|error| panic!("our proxy refuses it: {error}"));
     let value = json::to_value(&listener, Secrets::Shown);
     let chains = value["filter_chains"].as_array().unwrap();
     let chain = chains.iter().find(|own| own["name"] == chain || chains.len() == 1).expect("the chain");
@@ -263,6 +264,23 @@ fn manager(snapshot: &Snapshot, node: &Node, listener: &str, chain: &str) -> Val
 }
 
 const LIMIT: &str = "{limit: {requests: 5, unit: SECOND}}";
+
+#[test]
+fn our_proxy_takes_everything_that_a_policy_can_say() {
+    let everything = "{name: all, match: {hosts: ['*.example.com'], methods: [GET], paths: [/a/*], headers: {x: {regex: v.*}}}, \
+        limit: {requests: 5, interval: 100ms, burst: 9}, dryRun: true, response: {status: 503, headers: {x-limited: 'yes'}}, \
+        by: [{header: x-user}, {claim: '[realm][group]'}, {path: true}, {method: true}, {host: true}, \
+             {remoteAddress: true}, {sourcePrincipal: true}, {value: gold}]}";
+    let global = everything
+        .replace(
+            "name: all",
+            "name: global, scope: GLOBAL, provider: {address: 'ratelimit.infra:8081', failOpen: false}",
+        )
+        .replace("interval: 100ms, burst: 9", "unit: DAY");
+    let snapshot = with(&rules(&format!("{everything}, {global}")));
+    let manager = manager(&snapshot, &web(), "virtualInbound", "0.0.0.0_8080");
+    assert_eq!(manager["route_config"]["virtual_hosts"][0]["rate_limits"].as_array().map(Vec::len), Some(2));
+}
 
 #[test]
 fn a_workload_is_limited_after_it_is_authorized() {
@@ -285,6 +303,8 @@ fn a_gateways_routes_say_what_to_count() {
     let routes = |node: &Node| {
         let built = RouteConfigurations::all(&snapshot, node).into_iter().map(|(_, input)| {
             let routes = meltemi_proto::unpack_route_configuration(&RouteConfigurations::build(&input)).unwrap();
+            meltemi_plan::route_configuration(&routes)
+                .unwrap_or_else(|error| panic!("our proxy refuses them: {error}"));
             routes.virtual_hosts.iter().map(|host| host.rate_limits.len()).collect::<Vec<_>>()
         });
         built.flatten().collect::<Vec<_>>()

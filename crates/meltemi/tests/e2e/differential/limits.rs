@@ -73,12 +73,17 @@ fn local(random: &mut Random) -> Value {
     let bucket = |tokens: usize| json!({ "max_tokens": tokens, "fill_interval": "3600s" });
     let descriptor =
         |user: usize| json!({ "entries": [{ "key": "user", "value": format!("u{user}") }], "token_bucket": bucket(2) });
+    // One that stands for each user, or one for each.
+    let descriptors: Vec<Value> = match random.chance(50) {
+        true => vec![json!({ "entries": [{ "key": "user" }], "token_bucket": bucket(2) })],
+        false => (0..USERS).map(descriptor).collect(),
+    };
     let always = json!({ "default_value": { "numerator": 100 } });
     json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "local", "token_bucket": bucket(100_000), "filter_enabled": always, "filter_enforced": always,
         "always_consume_default_token_bucket": random.chance(50),
         "rate_limits": [{ "actions": [{ "request_headers": { "header_name": "x-user", "descriptor_key": "user" } }] }],
-        "descriptors": (0..USERS).map(descriptor).collect::<Vec<_>>() })
+        "max_dynamic_descriptors": USERS, "descriptors": descriptors })
 }
 
 fn per_route(random: &mut Random) -> Value {
