@@ -206,6 +206,7 @@ macro_rules! local_test {
     };
 }
 
+mod calls;
 mod counting;
 mod drain;
 mod preface;
