@@ -189,15 +189,13 @@ impl StreamFilters {
                 Filter::JwtAuthn(tokens) => Box::pin(tokens.on_request(&named.name, head, info)).await,
                 Filter::ExtAuthz(authz) => {
                     let mut edits = Vec::new();
-                    let asked = authz.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
-                    let flow = Box::pin(asked).await;
+                    let flow = Box::pin(authz.on_request(&named.name, (head, info), around, &mut edits)).await;
                     self.remember(edits);
                     flow
                 }
                 Filter::RateLimit(limit) => {
                     let mut edits = Vec::new();
-                    let asked = limit.on_request(&named.name, (&mut *head, &mut *info), around, &mut edits);
-                    let flow = Box::pin(asked).await;
+                    let flow = Box::pin(limit.on_request(&named.name, (head, info), around, &mut edits)).await;
                     self.remember(edits);
                     flow
                 }

@@ -36,6 +36,8 @@ pub struct LocalReply {
     pub header_rules: bool,
     /// `local_reply_config` applies, and the form that gRPC has for it.
     pub customizable: bool,
+    /// The route is chosen anew first, as it is told by the reply's headers and the log.
+    pub reroute: bool,
 }
 
 impl LocalReply {
@@ -50,6 +52,7 @@ impl LocalReply {
             grpc_status: None,
             header_rules: true,
             customizable: true,
+            reroute: false,
         }
     }
 

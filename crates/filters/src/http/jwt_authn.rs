@@ -115,7 +115,12 @@ impl JwtAuthn {
                 self.stats.allowed().inc();
                 if outcome.reroute { Flow::Reroute } else { Flow::Continue }
             }
-            Err(status) => self.refuse(status, &uri),
+            Err(status) => {
+                // Envoy has chosen another route by then, whatever came after the token that led there.
+                let mut reply = self.refusal(status, &uri);
+                reply.reroute = outcome.reroute;
+                reply.into()
+            }
         }
     }
 
@@ -225,18 +230,18 @@ impl JwtAuthn {
         }
     }
 
-    fn refuse(&self, status: Status, uri: &str) -> Flow {
+    fn refusal(&self, status: Status, uri: &str) -> LocalReply {
         self.stats.denied().inc();
         let code = if status == Status::AudienceNotAllowed { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
         if self.config.strip_failure_response {
-            return LocalReply::new(code, "", details(status.text())).into();
+            return LocalReply::new(code, "", details(status.text()));
         }
         let mut reply = LocalReply::new(code, status.text(), details(status.text()));
         let error = if status == Status::Missing { "" } else { ", error=\"invalid_token\"" };
         if let Ok(value) = HeaderValue::from_str(&format!("Bearer realm=\"{uri}\"{error}")) {
             reply.headers.insert(header::WWW_AUTHENTICATE, value);
         }
-        reply.into()
+        reply
     }
 
     fn refuse_route(&self, wanted: &str) -> Flow {

@@ -173,7 +173,12 @@ impl Exchange<'_> {
             let around = Around { caller: &caller, early: self.early.as_deref() };
             match self.filters.on_request(&mut self.request, &mut self.info, around).await {
                 Flow::Continue => return rerouted.map_or(Filtered::On, Filtered::Rerouted),
-                Flow::Reply(reply) => return Filtered::Reply(reply),
+                Flow::Reply(reply) => {
+                    if reply.reroute {
+                        let _ = self.reroute();
+                    }
+                    return Filtered::Reply(reply);
+                }
                 Flow::Reroute => rerouted = Some(self.reroute()),
                 // Boxed: rare, as above.
                 Flow::Body(most) => match Box::pin(early::read(self, most)).await {

@@ -208,6 +208,7 @@ macro_rules! local_test {
     };
 }
 
+mod calls;
 mod counting;
 mod drain;
 mod preface;

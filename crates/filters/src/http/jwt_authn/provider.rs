@@ -66,6 +66,11 @@ impl Provider {
     /// Everything but the signature. `audiences` stand for the provider's, unless empty; `now` in seconds since 1970.
     pub fn check(&self, token: &Token, audiences: &[Arc<str>], now: u64) -> Result<(), Status> {
         token.check_time(now, self.plan.clock_skew.as_secs())?;
+        let wanted = if audiences.is_empty() { &self.plan.audiences[..] } else { audiences };
+        let of_us = |audience: &String| wanted.iter().any(|wanted| bare(wanted) == bare(audience));
+        if !wanted.is_empty() && !token.audiences.iter().any(of_us) {
+            return Err(Status::AudienceNotAllowed);
+        }
         if self.plan.subjects.as_ref().is_some_and(|subjects| !subjects.matches(token.subject.as_str())) {
             return Err(Status::VerificationFailed);
         }
@@ -74,12 +79,7 @@ impl Provider {
             Expiry::Required => token.expiry != 0,
             Expiry::Within(limit) => token.expiry != 0 && token.expiry.saturating_sub(now) < limit.as_secs(),
         };
-        if !lives_right {
-            return Err(Status::VerificationFailed);
-        }
-        let wanted = if audiences.is_empty() { &self.plan.audiences[..] } else { audiences };
-        let of_us = |audience: &String| wanted.iter().any(|wanted| bare(wanted) == bare(audience));
-        if wanted.is_empty() || token.audiences.iter().any(of_us) { Ok(()) } else { Err(Status::AudienceNotAllowed) }
+        if lives_right { Ok(()) } else { Err(Status::VerificationFailed) }
     }
 
     /// The signature; waits where the keys are still on their way.

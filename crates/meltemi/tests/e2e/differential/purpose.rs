@@ -11,6 +11,7 @@
 //! - the end of one direction of a tunnel over HTTP/1: Envoy cannot pass it on, we do;
 //! - `OPTIONS *`: Envoy logs no scheme for it;
 //! - a token without key id, of a set with an Ed25519 key: Envoy refuses signatures of another length, we try the next key;
+//! - tokens of two issuers in one request, the keys of both yet to be fetched: Envoy takes those of the first for the second's;
 //! - a provider whose own JWKS has no usable key: Envoy refuses the listener, we the provider's tokens;
 //! - HEAD with an underscore that is refused: Envoy sends the body (RFC 9110 section 9.3.2 forbids it);
 //! - a 100 Continue for a body of no bytes: Envoy sends it, we do not (RFC 9110 section 10.1.1 lets a server);

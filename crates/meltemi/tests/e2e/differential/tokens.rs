@@ -78,8 +78,7 @@ impl Issuer {
     }
 }
 
-/// `single`: a request has one token, so that none is refused after another has led to a route.
-fn provider(random: &mut Random, single: bool, issuer: &str, keys: Value) -> Value {
+fn provider(random: &mut Random, issuer: &str, keys: Value) -> Value {
     let mut provider = keys;
     if !issuer.is_empty() {
         provider["issuer"] = json!(issuer);
@@ -114,7 +113,7 @@ fn provider(random: &mut Random, single: bool, issuer: &str, keys: Value) -> Val
         { "header_name": "x-claim-sub", "claim_name": "sub" }, { "header_name": "x-claim-deep", "claim_name": "deep.er" },
         { "header_name": "x-claim-list", "claim_name": "list" }, { "header_name": "x-claim-true", "claim_name": "true" }] }),
     );
-    maybe(if single { 50 } else { 0 }, json!({ "clear_route_cache": true }));
+    maybe(50, json!({ "clear_route_cache": true }));
     provider
 }
 
@@ -149,7 +148,7 @@ fn requirement(random: &mut Random, depth: usize) -> Value {
     }
 }
 
-fn authentication(random: &mut Random, single: bool, issuer: &Issuer) -> Value {
+fn authentication(random: &mut Random, issuer: &Issuer) -> Value {
     let local = json!({ "local_jwks": { "inline_string": issuer.keys() } });
     let far = remote(random, "tokens-keys");
     let gone = remote(random, "tokens-refused");
@@ -158,11 +157,11 @@ fn authentication(random: &mut Random, single: bool, issuer: &Issuer) -> Value {
     let mut config = json!({
         "@type": format!("{KIND}.JwtAuthentication"),
         "providers": {
-            "any": provider(random, single, "", local.clone()),
-            "far": provider(random, single, "far.example", far),
-            "gone": provider(random, single, "gone.example", gone),
-            "one": provider(random, single, "one.example", local.clone()),
-            "two": provider(random, single, "two.example", local),
+            "any": provider(random, "", local.clone()),
+            "far": provider(random, "far.example", far),
+            "gone": provider(random, "gone.example", gone),
+            "one": provider(random, "one.example", local.clone()),
+            "two": provider(random, "two.example", local),
         },
         "requirement_map": { "named": requirement(random, MOST_DEPTH) },
         "rules": [
@@ -191,13 +190,15 @@ fn per_route(random: &mut Random) -> Value {
     json!({ "envoy.filters.http.jwt_authn": own })
 }
 
-/// A token, good or bad in one way.
-fn token(random: &mut Random, issuer: &Issuer) -> String {
+/// A token, good or bad in one way. `single`: its request has no other, so that it may be of an issuer who is gone.
+fn token(random: &mut Random, single: bool, issuer: &Issuer) -> String {
+    let issuers: &[&str] = &["one.example", "one.example", "two.example", "far.example", "gone.example"];
+    let issuers = if single { issuers } else { &issuers[..4] };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let (algorithm, id) =
         [("ES256", "ec"), ("RS256", "rsa"), ("PS384", "rsa"), ("EdDSA", "ed"), ("HS256", "secret")][random.below(5)];
     let mut header = json!({ "alg": algorithm, "kid": id });
-    let mut payload = json!({ "iss": random.pick(&["one.example", "one.example", "two.example", "far.example", "gone.example"]),
+    let mut payload = json!({ "iss": random.pick(issuers),
         "sub": random.pick(&["subject", "other"]), "aud": "one", "exp": now + 600, "scope": "read  write",
         "deep": { "er": 7 }, "list": ["a"], "true": true });
     match random.below(20) {
@@ -231,7 +232,7 @@ fn request(random: &mut Random, single: bool, issuer: &Issuer) -> String {
     let mut path = random.pick(&["/a", "/b", "/c", "/d", "/free"]).to_owned();
     let mut lines = String::new();
     for _ in 0..random.below(if single { 2 } else { 3 }) {
-        let token = token(random, issuer);
+        let token = token(random, single, issuer);
         match random.below(5) {
             // Envoy makes one field of two.
             0 | 1 if !lines.contains("authorization:") => lines += &format!("authorization: Bearer {token}\r\n"),
@@ -272,7 +273,7 @@ pub fn add(plan: &mut Plan<'_>, random: &mut Random) {
     routes.push(d);
     routes.push(json!({ "name": "rest", "match": { "prefix": "/" }, "route": { "cluster": "tokens-one" } }));
     let single = random.chance(50);
-    let mut filters = vec![("jwt_authn", authentication(random, single, issuer))];
+    let mut filters = vec![("jwt_authn", authentication(random, issuer))];
     if random.chance(40) {
         let list = json!({ "filter": "envoy.filters.http.jwt_authn", "path": [{ "key": "payload" }, { "key": "list" }],
             "value": { "list_match": { "one_of": { "string_match": { "exact": "a" } } } } });
