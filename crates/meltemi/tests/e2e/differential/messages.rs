@@ -40,7 +40,6 @@ const HOSTS: &[&str] = &[
     "Host: messages.example:8080",
     "HOST:messages.example",
     "host: a b",
-    "host: user@messages.example",
     "host: [::1]:80",
     "",
 ];

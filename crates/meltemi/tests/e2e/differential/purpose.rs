@@ -8,6 +8,8 @@
 //! - network RBAC before a TCP proxy: Envoy applies it to the first bytes and has connected upstream by then, we at once;
 //! - HTTP/0.9, HTTP/1.2, an absolute target without Host, chunks in HTTP/1.0: Envoy serves them, we refuse (RFC 9112 sections 2.3, 3.2,
 //!   6.1);
+//! - user information in an HTTP/1 host, two `Host` fields, dot segments whose dots are encoded and that have parameters: Envoy serves
+//!   them, we refuse or resolve them (`bulletins.rs`);
 //! - the end of one direction of a tunnel over HTTP/1: Envoy cannot pass it on, we do;
 //! - `OPTIONS *`: Envoy logs no scheme for it;
 //! - a token without key id, of a set with an Ed25519 key: Envoy refuses signatures of another length, we try the next key;
