@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use meltemi_http::{RequestHead, ResponseHead};
 use meltemi_plan::dynamic_forward::DnsCache;
 use meltemi_plan::{ClusterKind, FilterOverride, HttpFilter, HttpFilterConfig};
+use meltemi_telemetry::metrics::{Prefix, Scope};
 
 use crate::call::Around;
 use crate::context::Context;
@@ -25,6 +26,24 @@ use crate::stats::StatsFilter;
 pub struct ChainScope {
     pub stat_prefix: Arc<str>,
     pub direction: Direction,
+}
+
+impl ChainScope {
+    /// How a filter's statistics are named: `http.<stat_prefix>.<part><own>`, with the part in both texts.
+    pub(crate) fn metrics(&self, (part, prometheus): (&'static str, &'static str), own: &str) -> Scope {
+        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &self.stat_prefix);
+        metrics.prefix = match own {
+            "" => Prefix::Tagged { kind: "http", part },
+            own => Prefix::Plain(format!("{}{part}{own}", metrics.text()).into()),
+        };
+        metrics.prometheus = prometheus.into();
+        metrics
+    }
+}
+
+/// A filter's own stat prefix as a part of a name.
+pub(crate) fn dotted(stat_prefix: &str) -> String {
+    if stat_prefix.is_empty() { String::new() } else { format!("{stat_prefix}.") }
 }
 
 enum Filter {

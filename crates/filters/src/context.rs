@@ -52,6 +52,13 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// `OTEL_RESOURCE_ATTRIBUTES`: `key=value` with commas between them. What is no pair is left out.
+fn attributes(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    let trimmed = pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+    trimmed.filter(|(key, _)| !key.is_empty()).collect()
+}
+
 impl Context {
     pub fn new(registry: &Registry, node: LocalNode) -> Arc<Self> {
         Arc::new(Self {
@@ -80,7 +87,9 @@ impl Context {
                     OtlpTarget::Http { .. } => Encoding::OtlpHttp,
                 };
                 let pairs = otel.resource_attributes.iter().map(|(k, v)| (k.to_string(), v.to_string()));
-                ("opentelemetry", encoding, pairs.collect())
+                let named = otel.detect_environment.then(|| std::env::var("OTEL_RESOURCE_ATTRIBUTES").ok()).flatten();
+                let detected = attributes(named.as_deref().unwrap_or_default());
+                ("opentelemetry", encoding, detected.into_iter().chain(pairs).collect())
             }
         };
         let (sink, exporter) = export::pipeline(&self.registry, name, encoding, resource, Limits::default());
@@ -122,5 +131,18 @@ impl Context {
             }
             self.exporters.arrived.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attributes;
+
+    #[test]
+    fn attributes_of_the_environment_are_pairs() {
+        let found = attributes("deployment.environment=prod, team = web,broken,=x,empty=");
+        let found: Vec<_> = found.iter().map(|(key, value)| (&**key, &**value)).collect();
+        assert_eq!(found, [("deployment.environment", "prod"), ("team", "web"), ("empty", "")]);
+        assert!(attributes("").is_empty());
     }
 }

@@ -199,7 +199,6 @@ pub struct LocalRateLimit {
     pub enforced: Fraction,
     pub request_headers_when_not_enforced: Vec<HeaderAdd>,
     pub response_headers: Vec<HeaderAdd>,
-    pub per_connection: bool,
     pub resource_exhausted: bool,
     pub descriptors: Vec<LocalDescriptor>,
     /// Of a descriptor that stands for each value: how many have a bucket, the most recently used.

@@ -60,8 +60,9 @@ pub struct OpenTelemetry {
     pub target: OtlpTarget,
     pub timeout: Duration,
     pub headers: Vec<(Arc<str>, Arc<str>)>,
-    /// Detected resource attributes (`OTEL_RESOURCE_ATTRIBUTES` and static ones).
+    /// Those that the configuration gives.
     pub resource_attributes: Vec<(Arc<str>, Arc<str>)>,
+    /// Those of `OTEL_RESOURCE_ATTRIBUTES` come before them.
     pub detect_environment: bool,
     pub sampler: OtlpSampler,
 }

@@ -6,7 +6,6 @@ use ::http::header;
 use meltemi_http::{HeaderName, HeaderValue, Method, RequestHead, ResponseHead, StatusCode};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter::CorsPolicy;
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::chain::ChainScope;
@@ -37,9 +36,7 @@ pub(crate) struct CorsMatch {
 
 impl Cors {
     pub fn new(scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        metrics.prefix = Prefix::Tagged { kind: "http", part: "cors." };
-        metrics.prometheus = "envoy_http_cors_".into();
+        let metrics = scope.metrics(("cors.", "envoy_http_cors_"), "");
         Self { stats: CorsStats::new(&context.registry, metrics) }
     }
 

@@ -14,12 +14,11 @@ use std::time::Instant;
 use meltemi_http::{HeaderName, HeaderValue, Method, RequestHead, ResponseHead, StatusCode, name};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::ext_authz::{AuthzBody, AuthzBodyOverride, AuthzService, ExtAuthz as Config};
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::authz::{self, Changes, Peers, Refusal, Told, Verdict};
 use crate::call::{Around, Caller, Early};
-use crate::chain::ChainScope;
+use crate::chain::{ChainScope, dotted};
 use crate::context::Context;
 use crate::edit::ResponseEdits;
 use crate::flags::ResponseFlags;
@@ -57,10 +56,7 @@ struct Body {
 
 impl ExtAuthz {
     pub fn new(config: Arc<Config>, scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        let own = if config.stat_prefix.is_empty() { String::new() } else { format!("{}.", config.stat_prefix) };
-        metrics.prefix = Prefix::Plain(format!("{}ext_authz.{own}", metrics.text()).into());
-        metrics.prometheus = "envoy_http_ext_authz_".into();
+        let metrics = scope.metrics(("ext_authz.", "envoy_http_ext_authz_"), &dotted(&config.stat_prefix));
         Self { stats: AuthzStats::new(&context.registry, metrics), config }
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use meltemi_http::{HeaderName, Headers, RequestHead, StatusCode, name};
 use meltemi_plan::filter::{self as plan, FaultAbortBy, FaultDelayBy};
 use meltemi_plan::{FilterOverride, Fraction, HeaderMatcher};
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::chain::ChainScope;
@@ -68,9 +67,7 @@ enum Abort {
 
 impl Fault {
     pub fn new(config: Arc<plan::Fault>, scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        metrics.prefix = Prefix::Tagged { kind: "http", part: "fault." };
-        metrics.prometheus = "envoy_http_fault_".into();
+        let metrics = scope.metrics(("fault.", "envoy_http_fault_"), "");
         let stats = FaultStats::new(&context.registry, metrics);
         Self { config, shared: Arc::new(Shared { active: AtomicU32::new(0), stats }) }
     }

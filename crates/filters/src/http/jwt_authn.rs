@@ -21,10 +21,9 @@ use meltemi_http::{Method, RequestHead, StatusCode, name};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::jwt::{JwtAuthn as Config, JwtPerRoute, Leniency, Requirement};
 use meltemi_plan::{RouteRequest, jwt};
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
-use crate::chain::ChainScope;
+use crate::chain::{ChainScope, dotted};
 use crate::context::Context;
 use crate::info::StreamInfo;
 use crate::jwt::{Status, Token};
@@ -74,10 +73,7 @@ struct Look<'a> {
 
 impl JwtAuthn {
     pub fn new(config: Arc<Config>, scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        let own = if config.stat_prefix.is_empty() { String::new() } else { format!("{}.", config.stat_prefix) };
-        metrics.prefix = Prefix::Plain(format!("{}jwt_authn.{own}", metrics.text()).into());
-        metrics.prometheus = "envoy_http_jwt_authn_".into();
+        let metrics = scope.metrics(("jwt_authn.", "envoy_http_jwt_authn_"), &dotted(&config.stat_prefix));
         let stats = Arc::new(JwtStats::new(&context.registry, metrics));
         let providers = config.providers.iter().map(|plan| Provider::new(plan.clone(), &stats, context)).collect();
         let everywhere = Extractor::new(config.providers.iter().map(|provider| &**provider));

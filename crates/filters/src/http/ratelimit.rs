@@ -14,12 +14,11 @@ use meltemi_proto::envoy::config::core::v3::HeaderValue as ProtoHeader;
 use meltemi_proto::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
 use meltemi_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus, rate_limit::Unit};
 use meltemi_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::authz::json_map;
 use crate::call::{Around, Caller, Rpc};
-use crate::chain::ChainScope;
+use crate::chain::{ChainScope, dotted};
 use crate::context::Context;
 use crate::descriptor::{self, Counted, Descriptor};
 use crate::edit::{Action, Edit, ResponseEdits};
@@ -55,10 +54,7 @@ pub(crate) struct RateLimit {
 
 impl RateLimit {
     pub fn new(config: Arc<Config>, scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        let own = if config.stat_prefix.is_empty() { String::new() } else { format!("{}.", config.stat_prefix) };
-        metrics.prefix = Prefix::Plain(format!("{}ratelimit.{own}", metrics.text()).into());
-        metrics.prometheus = "envoy_http_ratelimit_".into();
+        let metrics = scope.metrics(("ratelimit.", "envoy_http_ratelimit_"), &dotted(&config.stat_prefix));
         let service_cluster = context.node.service_cluster.clone();
         Self { stats: LimitStats::new(&context.registry, metrics), service_cluster, config }
     }

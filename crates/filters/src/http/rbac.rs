@@ -5,7 +5,6 @@ use std::sync::Arc;
 use meltemi_http::{RequestHead, StatusCode};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter::RbacFilter;
-use meltemi_telemetry::metrics::{Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::chain::ChainScope;
@@ -30,9 +29,7 @@ pub(crate) struct Rbac {
 
 impl Rbac {
     pub fn new(config: Arc<RbacFilter>, scope: &ChainScope, context: &Context) -> Self {
-        let mut metrics = Scope::envoy("http", "envoy_http_conn_manager_prefix", &scope.stat_prefix);
-        metrics.prefix = Prefix::Plain(format!("{}rbac.{}", metrics.text(), config.rules_stat_prefix).into());
-        metrics.prometheus = "envoy_http_rbac_".into();
+        let metrics = scope.metrics(("rbac.", "envoy_http_rbac_"), &config.rules_stat_prefix);
         Self { stats: RbacStats::new(&context.registry, metrics), config }
     }
 

@@ -311,7 +311,6 @@ fn local_rate_limit(value: &ext::local_ratelimit::v3::LocalRateLimit) -> Result<
             "request_headers_to_add_when_not_enforced",
         )?,
         response_headers: header_adds(&value.response_headers_to_add, "response_headers_to_add")?,
-        per_connection: value.local_rate_limit_per_downstream_connection,
         resource_exhausted: value.rate_limited_as_resource_exhausted,
         descriptors: list(&value.descriptors, "descriptors", rate_limit::descriptor)?,
         most_values: match value.max_dynamic_descriptors {

@@ -1,10 +1,8 @@
 //! A connection manager's statistics, under Envoy's names.
 
-use std::sync::{Arc, LazyLock};
-
 use meltemi_filters::{ResponseFlags, StreamInfo};
 use meltemi_http::Protocol;
-use meltemi_telemetry::metrics::{Labels, Prefix, Scope};
+use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Registry, Spec, stats};
 
 stats! {
@@ -45,14 +43,8 @@ stats! {
 }
 
 /// The statistics of a prefix, which every connection manager of that prefix shares.
-pub(super) fn of_prefix(registry: &Registry, prefix: &Arc<str>) -> HttpStats {
-    static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "envoy_http_conn_manager_prefix".into());
-    let scope = Scope {
-        prefix: Prefix::Tagged { kind: "http", part: "" },
-        prometheus: "envoy_http_".into(),
-        labels: Labels::new([(LABEL.clone(), prefix.clone())]),
-    };
-    HttpStats::new(registry, scope)
+pub(super) fn of_prefix(registry: &Registry, prefix: &str) -> HttpStats {
+    HttpStats::new(registry, Scope::envoy("http", "envoy_http_conn_manager_prefix", prefix))
 }
 
 /// Counts a connection while it is open.

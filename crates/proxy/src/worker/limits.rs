@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 
 use meltemi_plan::Listener;
 use meltemi_plan::bootstrap::ConnectionLimits;
-use meltemi_telemetry::metrics::{Labels, Prefix, Scope};
+use meltemi_telemetry::metrics::Scope;
 use meltemi_telemetry::{Registry, Spec, stats};
 use parking_lot::Mutex;
 
@@ -72,14 +72,8 @@ impl Limits {
 }
 
 fn scope(listener: &Listener) -> Scope {
-    static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "envoy_listener_address".into());
     // What a statistic's name is made of has no colons.
-    let address: Arc<str> = listener.stat_prefix.replace(':', "_").into();
-    Scope {
-        prefix: Prefix::Tagged { kind: "listener", part: "" },
-        prometheus: "envoy_listener_".into(),
-        labels: Labels::new([(LABEL.clone(), address)]),
-    }
+    Scope::envoy("listener", "envoy_listener_address", &listener.stat_prefix.replace(':', "_"))
 }
 
 /// A listener's way in.

@@ -292,7 +292,7 @@ async fn accept(acceptor: Acceptor, socket: Listener) {
             }
         }
         burst += 1;
-        if burst >= acceptor.listener().plan.max_accepts_per_event.unwrap_or(ACCEPTS_PER_TURN) {
+        if burst >= acceptor.current.borrow().plan.max_accepts_per_event.unwrap_or(ACCEPTS_PER_TURN) {
             burst = 0;
             tokio::task::yield_now().await;
         }
