@@ -15,7 +15,7 @@ fn list(names: &[&str]) -> Value {
 }
 
 fn grpc(random: &mut Random) -> Value {
-    let mut config = json!({ "grpc_service": { "timeout": "0.500s", "envoy_grpc": { "cluster_name": random.pick(&["authz-grpc", "authz-grpc", "authz-grpc", "authz-refused", "authz-absent"]) } } });
+    let mut config = json!({ "grpc_service": { "timeout": "2s", "envoy_grpc": { "cluster_name": random.pick(&["authz-grpc", "authz-grpc", "authz-grpc", "authz-refused", "authz-absent"]) } } });
     if random.chance(30) {
         config["disallowed_headers"] = list(&["x-secret"]);
     }
@@ -27,7 +27,7 @@ fn grpc(random: &mut Random) -> Value {
 
 fn http(random: &mut Random) -> Value {
     let mut service = json!({
-        "server_uri": { "uri": "http://authz.example", "timeout": "0.500s", "cluster": random.pick(&["authz-http", "authz-http", "authz-http", "authz-refused"]) },
+        "server_uri": { "uri": "http://authz.example", "timeout": "2s", "cluster": random.pick(&["authz-http", "authz-http", "authz-http", "authz-refused"]) },
         "authorization_response": { "allowed_client_headers": list(&["x-down", "x-told"]) } });
     let mut maybe = |percent: usize, more: Value| {
         if random.chance(percent) {

@@ -50,7 +50,7 @@ fn policies(random: &mut Random, staged: bool) -> Value {
 
 fn service(random: &mut Random) -> Value {
     let mut config = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
-        "domain": "domain", "timeout": "0.500s",
+        "domain": "domain", "timeout": "5s",
         "rate_limit_service": { "transport_api_version": "V3", "grpc_service": { "envoy_grpc": {
             "cluster_name": random.pick(&["limits-grpc", "limits-grpc", "limits-grpc", "limits-refused"]) } } } });
     let mut maybe = |percent: usize, more: Value| {

@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
+/// How long a service takes that is to be too slow: twice what the filters give it, which is far more than any other answer takes.
+const SLOW: Duration = Duration::from_secs(4);
+
 pub struct Services {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
@@ -80,7 +83,7 @@ async fn over_http(request: Request<Incoming>, keys: Arc<str>) -> Result<Respons
     let told = format!("{told} {}", String::from_utf8_lossy(&body));
     let has = |word: &str| words.split(',').any(|have| have == word);
     if has("slow") {
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        tokio::time::sleep(SLOW).await;
     }
     let status = if has("error") {
         503
@@ -162,7 +165,7 @@ async fn authorize(attributes: &AttributeContext) -> (Vec<u8>, u32) {
     let words = http.headers.get("x-authz").cloned().unwrap_or_default();
     let has = |word: &str| words.split(',').any(|have| have == word);
     if has("slow") {
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        tokio::time::sleep(SLOW).await;
     }
     let names: Vec<&str> = http.headers.keys().map(String::as_str).filter(|name| !is_own(name)).collect();
     let partial = http.headers.get("x-envoy-auth-partial-body").cloned().unwrap_or_default();
