@@ -1,0 +1,1 @@
+//! What an API server asks before it stores an object: injection of the proxy into pods, and validation.
