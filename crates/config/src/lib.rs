@@ -4,6 +4,7 @@
 //! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
 //! over the text and one over the tree; validation is linear in the document.
 
+pub mod extensions;
 pub mod gateway_api;
 mod kind;
 pub mod kube;
@@ -18,6 +19,7 @@ mod problem;
 pub mod rate_limit;
 pub mod resilience;
 pub mod security;
+mod shape;
 pub mod support;
 pub mod telemetry;
 mod validate;
