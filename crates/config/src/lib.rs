@@ -9,6 +9,7 @@ pub mod extensions;
 pub mod gateway_api;
 mod kind;
 pub mod kube;
+pub mod legacy;
 pub mod mesh;
 pub mod mixer;
 pub mod names;
@@ -33,5 +34,7 @@ pub use parse::{
     parse_part, parse_proxy_config, parse_rate_limit_configuration, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
-pub use validate::{Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate};
+pub use validate::{
+    ALWAYS_REJECT, Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate,
+};
 pub use wire::{Double, IntOrString, Str, format_duration, parse_duration};

@@ -26,6 +26,7 @@ mod virtual_service;
 
 use std::fmt::Display;
 
+pub use self::kube::ALWAYS_REJECT;
 pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;
 pub(crate) use self::rate_limit::rate_limit_configuration;

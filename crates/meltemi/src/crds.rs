@@ -28,10 +28,15 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let all = meltemi_config::crd::custom_resource_definitions();
-    let chosen: Vec<_> = all.iter().filter(|one| arguments.name.as_deref().is_none_or(|name| is_named(one, name))).collect();
+    let chosen: Vec<_> =
+        all.iter().filter(|one| arguments.name.as_deref().is_none_or(|name| is_named(one, name))).collect();
     if chosen.is_empty() {
         let names: Vec<_> = all.iter().filter_map(|one| one["metadata"]["name"].as_str()).collect();
-        eprintln!("error: no definition {:?}; there are {}", arguments.name.as_deref().unwrap_or_default(), names.join(", "));
+        eprintln!(
+            "error: no definition {:?}; there are {}",
+            arguments.name.as_deref().unwrap_or_default(),
+            names.join(", ")
+        );
         return Ok(ExitCode::from(USAGE));
     }
     let text = if arguments.output == "json" { json_list(&chosen)? } else { yaml_stream(&chosen)? };

@@ -74,7 +74,8 @@ fn istios() -> Vec<Case> {
 }
 
 fn cases_of(folder: &Path) -> Vec<Case> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
     files.sort();
     let mut cases = Vec::new();
     for file in files {
@@ -119,7 +120,10 @@ fn ours() -> Vec<Case> {
             json!({"targetRefs": [gateway], "selector": {"matchLabels": {"a": "b"}}}),
             Some("only one of targetRefs or selector can be set"),
         ),
-        resilience(json!({"automaticRetries": {"maxAttempts": 3}, "adaptiveLoadBalancing": {"windowSize": "30s"}}), None),
+        resilience(
+            json!({"automaticRetries": {"maxAttempts": 3}, "adaptiveLoadBalancing": {"windowSize": "30s"}}),
+            None,
+        ),
         resilience(json!({"adaptiveLoadBalancing": {"windowSize": "2h"}}), Some("must be between 1s and 1h")),
         resilience(json!({"automaticRetries": {"maxAttempts": 11}}), Some("should be less than or equal to 10")),
         resilience(json!({"anomalyDetection": {"sensitivity": "LOW"}}), Some("Unsupported value: \"LOW\"")),
@@ -136,10 +140,8 @@ const OTHERWISE: &[(&str, &str)] = &[
 
 /// True if the answer says what is wanted. Older servers named the type of a wrong value, newer ones show the value.
 fn says(answer: &str, wanted: &str) -> bool {
-    let (before, after) = wanted
-        .split_once("\"object\": ")
-        .or_else(|| wanted.split_once("\"integer\": "))
-        .unwrap_or((wanted, ""));
+    let (before, after) =
+        wanted.split_once("\"object\": ").or_else(|| wanted.split_once("\"integer\": ")).unwrap_or((wanted, ""));
     answer.contains(before) && answer.contains(after)
 }
 

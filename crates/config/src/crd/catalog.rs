@@ -56,10 +56,7 @@ pub(super) static SERVED: &[Served] = &[
         columns: &[text("Host", ".spec.host"), AGE],
         ..served(Kind::DestinationRule, "v1", "How a destination is called once a route has chosen it.")
     },
-    Served {
-        short: &["gw"],
-        ..served(Kind::Gateway, "v1", "What proxies at the edge of the mesh listen on.")
-    },
+    Served { short: &["gw"], ..served(Kind::Gateway, "v1", "What proxies at the edge of the mesh listen on.") },
     Served {
         short: &["se"],
         needs_spec: true,

@@ -106,8 +106,10 @@ static ONE_TARGET: Cel = cel(
 );
 static TARGETS_OR_SELECTOR: Cel =
     cel("!has(self.selector) || !has(self.targetRefs)", "only one of targetRefs or selector can be set");
-static TARGETS_OR_WORKLOADS: Cel =
-    cel("!has(self.workloadSelector) || !has(self.targetRefs)", "only one of targetRefs or workloadSelector can be set");
+static TARGETS_OR_WORKLOADS: Cel = cel(
+    "!has(self.workloadSelector) || !has(self.targetRefs)",
+    "only one of targetRefs or workloadSelector can be set",
+);
 
 static NAMES_OR_CERTIFICATES: Cel = cel(
     "!has(self.tlsCertificates) || !has(self.credentialNames)",
@@ -118,10 +120,8 @@ static NAME_OR_NAMES: Cel = cel(
     "only one of credentialName or credentialNames can be set",
 );
 
-static SELECTOR_OR_ENDPOINTS: Cel = cel(
-    "!has(self.workloadSelector) || !has(self.endpoints)",
-    "only one of WorkloadSelector or Endpoints can be set",
-);
+static SELECTOR_OR_ENDPOINTS: Cel =
+    cel("!has(self.workloadSelector) || !has(self.endpoints)", "only one of WorkloadSelector or Endpoints can be set");
 static NO_CIDR: Cel = cel(
     "!has(self.addresses) || !has(self.resolution) || self.resolution in ['NONE', 'STATIC'] || \
      self.addresses.all(address, !address.contains('/'))",
@@ -140,10 +140,8 @@ static PORT_ONCE: Cel =
     cel("self.all(one, self.exists_one(other, one.number == other.number))", "port number cannot be duplicated");
 
 static ADDRESS_OR_NETWORK: Cel = cel("has(self.address) || has(self.network)", "Address is required");
-static SOCKET_WITHOUT_PORTS: Cel = cel(
-    "!has(self.address) || !self.address.startsWith('unix://') || !has(self.ports)",
-    "UDS may not include ports",
-);
+static SOCKET_WITHOUT_PORTS: Cel =
+    cel("!has(self.address) || !self.address.startsWith('unix://') || !has(self.ports)", "UDS may not include ports");
 static SOCKET_IS_ABSOLUTE: Cel = cel(
     "!self.startsWith('unix://') || self.substring(7, 8) in ['/', '@']",
     "UDS must be an absolute path or abstract socket",
@@ -170,14 +168,12 @@ static PORTS_NEED_SELECTOR: Cel = cel(
      self.selector.matchLabels.size() > 0)",
     "portLevelMtls requires selector",
 );
-static PORT_KEYS: Cel =
-    cel("self.all(key, 0 < int(key) && int(key) <= 65535)", "port must be between 1-65535");
+static PORT_KEYS: Cel = cel("self.all(key, 0 < int(key) && int(key) <= 65535)", "port must be between 1-65535");
 static ONE_KEY_SET: Cel = cel(
     "[has(self.jwksUri), has(self.jwks_uri), has(self.jwks)].filter(set, set).size() <= 1",
     "only one of jwks or jwksUri can be set",
 );
-static HTTP_URL: Cel =
-    cel("url(self).getScheme() in ['http', 'https']", "url must have scheme http:// or https://");
+static HTTP_URL: Cel = cel("url(self).getScheme() in ['http', 'https']", "url must have scheme http:// or https://");
 
 static VALUE_TO_UPSERT: Cel = cel(
     "!has(self.operation) || self.operation != 'UPSERT' || (has(self.value) && self.value != '')",
@@ -198,10 +194,8 @@ static VALUE_OF_HOST: Cel = cel(
 );
 static WASM_OR_LUA: Cel = cel("has(self.wasm) != has(self.lua)", "exactly one of wasm or lua must be set");
 
-static WINDOW: Cel = cel(
-    "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
-    "must be between 1s and 1h",
-);
+static WINDOW: Cel =
+    cel("duration(self) >= duration('1s') && duration(self) <= duration('1h')", "must be between 1s and 1h");
 static GLOBAL_PROVIDER: Cel = cel(
     "has(self.provider) == (has(self.scope) && self.scope == 'GLOBAL')",
     "scope GLOBAL needs a provider, and LOCAL has none",
@@ -245,10 +239,7 @@ pub(super) static ROWS: &[Row] = &[
     field(
         "PolicyTargetReference",
         "group",
-        &[
-            Rule::MaxLength(253),
-            Rule::Pattern(r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
-        ],
+        &[Rule::MaxLength(253), Rule::Pattern(r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")],
     ),
     field(
         "PolicyTargetReference",
@@ -363,10 +354,7 @@ pub(super) static ROWS: &[Row] = &[
     field("EnvoyFilter", "targetRefs", TARGETS),
     of(
         "EnvoyConfigObjectMatch",
-        &[
-            Rule::AtMostOne(&["listener", "routeConfiguration", "cluster", "waypoint"]),
-            Rule::Cel(&WAYPOINT),
-        ],
+        &[Rule::AtMostOne(&["listener", "routeConfiguration", "cluster", "waypoint"]), Rule::Cel(&WAYPOINT)],
     ),
     field("WaypointMatch", "portNumber", PORT_NUMBER),
     field("ProxyConfigResource", "concurrency", NOT_NEGATIVE),

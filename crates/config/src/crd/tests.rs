@@ -137,8 +137,14 @@ fn each_kind_has_one_storage_version_among_those_it_serves() {
 fn types_become_what_an_api_server_knows() {
     let route = served(Kind::VirtualService);
     let http = &spec_schema(&route, 0)["properties"]["http"]["items"]["properties"];
-    assert_eq!(http["match"]["items"]["properties"]["port"], json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}));
-    assert_eq!(http["directResponse"]["properties"]["body"]["properties"]["bytes"], json!({"type": "string", "format": "byte"}));
+    assert_eq!(
+        http["match"]["items"]["properties"]["port"],
+        json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})
+    );
+    assert_eq!(
+        http["directResponse"]["properties"]["body"]["properties"]["bytes"],
+        json!({"type": "string", "format": "byte"})
+    );
     assert_eq!(http["mirror_percent"], http["mirrorPercent"]);
     assert_eq!(http["mirrorPercent"]["nullable"], true);
     assert_eq!(http["redirect"]["properties"]["port"].get("nullable"), None, "a choice is made by being there");
@@ -167,7 +173,8 @@ fn flatten(schema: &Value, path: &str, out: &mut BTreeMap<String, BTreeSet<Strin
             ("additionalProperties", Value::Object(_)) => {}
             ("x-kubernetes-validations", Value::Array(rules)) => {
                 // Two rules that say the same are proven to mean the same by documents (`tests/cluster`).
-                facts.extend(rules.iter().map(|rule| format!("rule: {}", rule["message"].as_str().unwrap_or_default())));
+                facts
+                    .extend(rules.iter().map(|rule| format!("rule: {}", rule["message"].as_str().unwrap_or_default())));
             }
             ("required" | "enum" | "oneOf" | "allOf", Value::Array(list)) => {
                 let mut list: Vec<_> = list.iter().map(Value::to_string).collect();
@@ -198,7 +205,8 @@ fn facts(definition: &Value) -> BTreeMap<String, BTreeSet<String>> {
     for version in definition["spec"]["versions"].as_array().expect("versions") {
         let name = version["name"].as_str().expect("a name");
         let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten();
-        let mut about: Vec<_> = columns.map(|c| format!("column: {} {} {}", c["name"], c["jsonPath"], c["type"])).collect();
+        let mut about: Vec<_> =
+            columns.map(|c| format!("column: {} {} {}", c["name"], c["jsonPath"], c["type"])).collect();
         for key in ["served", "storage", "subresources"] {
             about.push(format!("{key}: {}", version[key]));
         }
@@ -234,13 +242,15 @@ fn the_definitions_differ_from_istios_only_where_it_is_written_down() {
         let Ok(theirs) = serde_saphyr::from_str::<Value>(part) else { continue };
         let Some(name) = theirs["metadata"]["name"].as_str() else { continue };
         let all = custom_resource_definitions();
-        let ours = all.iter().find(|one| one["metadata"]["name"] == name).unwrap_or_else(|| panic!("{name} is not there"));
+        let ours =
+            all.iter().find(|one| one["metadata"]["name"] == name).unwrap_or_else(|| panic!("{name} is not there"));
         compared += 1;
         let (ours, theirs) = (facts(ours), facts(&theirs));
         let none = BTreeSet::new();
         for path in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
             let (our, their) = (ours.get(path).unwrap_or(&none), theirs.get(path).unwrap_or(&none));
-            let both = our.difference(their).map(|f| format!("+ {f}")).chain(their.difference(our).map(|f| format!("- {f}")));
+            let both =
+                our.difference(their).map(|f| format!("+ {f}")).chain(their.difference(our).map(|f| format!("- {f}")));
             for fact in both {
                 match DIFFERENCES.iter().position(|(end, known, _)| path.ends_with(end) && fact == *known) {
                     Some(position) => drop(used.insert(position)),
@@ -250,6 +260,10 @@ fn the_definitions_differ_from_istios_only_where_it_is_written_down() {
         }
     }
     let stale: Vec<_> = (0..DIFFERENCES.len()).filter(|i| !used.contains(i)).map(|i| DIFFERENCES[i]).collect();
-    assert!(found.is_empty() && stale.is_empty(), "{}\nno longer different: {stale:?}", Vec::from_iter(found).join("\n"));
+    assert!(
+        found.is_empty() && stale.is_empty(),
+        "{}\nno longer different: {stale:?}",
+        Vec::from_iter(found).join("\n")
+    );
     assert_eq!(compared, 15);
 }

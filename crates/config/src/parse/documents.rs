@@ -3,6 +3,7 @@
 use super::de::{Context, Finding};
 use super::tree::{Entry, Node, Value};
 use crate::kind::{Kind, MELTEMI, MIXER};
+use crate::legacy;
 use crate::problem::{Severity, nearest};
 
 /// Documents of one file, `List` items counted.
@@ -105,6 +106,9 @@ fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String
         let message =
             format!("{name} was removed from Istio with Mixer; a memquota limits its namespace without it; skipped");
         return (Severity::Warning, message, None);
+    }
+    if let Some(instead) = legacy::replacement(group, name) {
+        return (Severity::Error, format!("{name} of {api_version} was removed from Istio; {instead}"), None);
     }
     let here = || Kind::all().filter(|k| k.info().group == group).map(Kind::as_str);
     if group.ends_with(".istio.io") || group == MELTEMI {
