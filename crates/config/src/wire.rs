@@ -295,6 +295,17 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// `#[serde(deserialize_with = "crate::wire::not_empty")]` for a map that is left out rather than written empty.
+pub(crate) fn not_empty<'de, D, K, V>(deserializer: D) -> Result<std::collections::BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+    V: Deserialize<'de>,
+{
+    let map = std::collections::BTreeMap::deserialize(deserializer)?;
+    if map.is_empty() { Err(de::Error::custom("must have at least one element if it is there")) } else { Ok(map) }
+}
+
 /// `#[serde(with = "crate::wire::duration")]` for `Option<Duration>`.
 pub(crate) mod duration {
     use super::*;

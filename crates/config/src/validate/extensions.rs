@@ -81,7 +81,8 @@ fn module_url(url: &str) -> Result<(), String> {
     let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-    let port = host.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit());
+    let bare = host.matches(':').count() < 2 && port.bytes().all(|b| b.is_ascii_digit());
+    let port = bare || (host.starts_with('[') && host.ends_with(']')) || host.contains("]:");
     let readable =
         !url.contains(char::is_control) && !authority.contains([' ', '<', '>', '"', '^', '`', '{', '|', '}']);
     if port && readable && escapes_are_whole(url) { Ok(()) } else { Err(failed()) }
