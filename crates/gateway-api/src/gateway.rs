@@ -68,7 +68,7 @@ pub fn all<'a>(catalogue: &'a Catalogue, domain: &str) -> Vec<Outcome<'a>> {
     let of_one = |(meta, spec): (&'a Meta, &'a KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         let mut outcome = outcome(catalogue, domain, (meta, spec), controller);
-        if controller == Controller::Gateway {
+        if controller != Controller::Remote {
             listeners(catalogue, &mut outcome);
         }
         Some(outcome)
@@ -82,7 +82,7 @@ fn outcome<'a>(
     (meta, spec): (&'a Meta, &'a KubernetesGateway),
     controller: Controller,
 ) -> Outcome<'a> {
-    let (services, problem) = services(domain, meta, spec);
+    let (services, problem) = services(domain, meta, (spec, controller));
     let owner = Owner { catalogue, kind: GATEWAY, meta };
     let parameters = || if services.is_empty() { None } else { parameters(catalogue, meta, spec) };
     Outcome {
@@ -107,15 +107,19 @@ fn is_managed(spec: &KubernetesGateway) -> bool {
     }
 }
 
-fn default_name(meta: &Meta, spec: &KubernetesGateway) -> String {
-    format!("{}-{}", meta.name, spec.gateway_class_name)
+fn default_name(meta: &Meta, (spec, controller): (&KubernetesGateway, Controller)) -> String {
+    if controller.has_suffix() { format!("{}-{}", meta.name, spec.gateway_class_name) } else { meta.name.to_string() }
 }
 
 /// The host names of the Gateway's services, and what is wrong with its addresses.
-fn services(domain: &str, meta: &Meta, spec: &KubernetesGateway) -> (Vec<String>, Option<Problem>) {
+fn services(
+    domain: &str,
+    meta: &Meta,
+    (spec, controller): (&KubernetesGateway, Controller),
+) -> (Vec<String>, Option<Problem>) {
     if is_managed(spec) {
         let own = meta.annotations.get(NAME_OVERRIDE).map(ToString::to_string);
-        let name = own.unwrap_or_else(|| default_name(meta, spec));
+        let name = own.unwrap_or_else(|| default_name(meta, (spec, controller)));
         return (vec![format!("{name}.{}.svc.{domain}", meta.namespace)], None);
     }
     let (mut services, mut skipped) = (Vec::new(), Vec::new());
@@ -207,6 +211,11 @@ fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached
     let mut sets: Vec<_> = catalogue.all::<ListenerSet>().filter(names).collect();
     sets.sort_by_key(|(meta, _)| config::creation(meta));
     let refusal = |meta: &Meta| {
+        if !outcome.controller.takes_sets() {
+            let message =
+                format!("The {:?} GatewayClass does not support ListenerSet", outcome.spec.gateway_class_name);
+            return Some(Problem::new("NotAllowed", message));
+        }
         let message = "The parent Gateway does not allow this reference; check the 'spec.allowedRoutes'";
         let allowed = allows(catalogue, outcome.spec.allowed_listeners.as_ref(), parent, meta);
         (!allowed).then(|| Problem::new("NotAllowed", message))
@@ -248,18 +257,34 @@ fn report(
 ) -> Report {
     match lost.get(&((kind, key.clone()), listener.name.clone())) {
         Some(reason) => listener::conflicted(owner, listener, reason),
-        None => listener::convert(owner, listener, outcome.spec.tls.as_ref(), kind == ParentKind::ListenerSet),
+        None => {
+            let place = listener::Place {
+                tls: outcome.spec.tls.as_ref(),
+                controller: outcome.controller,
+                set: kind == ParentKind::ListenerSet,
+            };
+            listener::convert(owner, listener, place)
+        }
+    }
+}
+
+/// Whether routes of the listener become rules of a proxy: those of HBONE are the ambient mesh's.
+fn takes_routes(controller: Controller, listener: &Listener) -> bool {
+    match controller {
+        Controller::Gateway => true,
+        Controller::EastWest => listener.port != listener::HBONE_PORT,
+        Controller::Waypoint | Controller::Remote => false,
     }
 }
 
 /// A listener's server as a Gateway of Istio's.
 fn made(owner: Owner<'_>, outcome: &Outcome<'_>, listener: &Listener, report: &Report) -> Option<Made> {
-    let server: &Server = report.server.as_ref()?;
+    let server: &Server = report.server.as_ref().filter(|_| takes_routes(outcome.controller, listener))?;
     let meta = owner.meta;
     let set = owner.kind == LISTENER_SET;
     let account = is_managed(outcome.spec).then(|| match outcome.meta.annotations.get(SERVICE_ACCOUNT) {
         Some(name) => name.to_string(),
-        None => default_name(outcome.meta, outcome.spec),
+        None => default_name(outcome.meta, (outcome.spec, outcome.controller)),
     });
     let parents = format!("{}/{}/{}.{}", owner.kind.kind, meta.name, listener.name, meta.namespace);
     let mut annotations = vec![

@@ -5,6 +5,7 @@
 //! knows the Gateway API. A conversion costs all of the API's objects, and nothing where there are none.
 
 mod backend;
+pub mod case;
 mod catalogue;
 mod class;
 mod conflict;
@@ -20,18 +21,22 @@ mod l4;
 mod listener;
 mod merge;
 mod parent;
+mod policy;
 mod reference;
 mod report;
 mod route;
 pub mod status;
+mod waypoint;
+mod written;
 
 pub use catalogue::Catalogue;
 pub use instances::{GatewayService, Services};
 pub use report::statuses;
+pub use written::written;
 
 use meltemi_config::gateway_api::{GrpcRoute, HttpRoute};
 use meltemi_config::kube::Secret;
-use meltemi_config::networking::{Gateway, VirtualService};
+use meltemi_config::networking::{DestinationRule, Gateway, VirtualService};
 use meltemi_model::{Changes, ConfigRef, ObjectKey, Shared, Update};
 use std::collections::BTreeMap;
 
@@ -41,7 +46,9 @@ pub struct Converted {
     /// One for each listener that is in order, in the place of the object with the listener.
     pub gateways: BTreeMap<ObjectKey, ConfigRef<Gateway>>,
     pub virtual_services: BTreeMap<ObjectKey, ConfigRef<VirtualService>>,
-    /// Roots for clients' certificates that are in ConfigMaps, under names that no Secret has.
+    /// One for each host of what has a policy.
+    pub destination_rules: BTreeMap<ObjectKey, ConfigRef<DestinationRule>>,
+    /// Roots for peers' certificates that are in ConfigMaps, under names that no Secret has.
     pub roots: BTreeMap<ObjectKey, ConfigRef<Secret>>,
 }
 
@@ -49,6 +56,7 @@ impl Converted {
     /// Adds to `update` what is to change where `before` was in force.
     pub fn changes_since(&self, before: &Self, update: &mut Update) {
         update.gateways.extend(changes(&before.gateways, &self.gateways));
+        update.destination_rules.extend(changes(&before.destination_rules, &self.destination_rules));
         update.secrets.extend(changes(&before.roots, &self.roots));
         update.virtual_services.extend(changes(&before.virtual_services, &self.virtual_services));
     }
@@ -74,8 +82,12 @@ pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
     virtual_services.extend(l4::routes(&context).into_iter().map(|config| (config.key(), Shared::new(config))));
     let valid = || made().filter(|made| made.valid);
     let servers = valid().flat_map(|made| made.config.spec.servers.iter());
+    let gateways_of = policy::of_routes(catalogue);
+    let policies = policy::all(&policy::Context { catalogue, domain, gateways: &gateways_of });
+    let of_rules = policies.rules.values().flat_map(|rule| credential::rule_roots(catalogue, &rule.spec));
     Converted {
-        roots: servers.filter_map(|server| credential::roots(catalogue, server)).collect(),
+        roots: servers.filter_map(|server| credential::roots(catalogue, server)).chain(of_rules).collect(),
+        destination_rules: policies.rules.clone(),
         gateways: valid().map(|made| (made.config.key(), Shared::new(made.config.clone()))).collect(),
         virtual_services,
     }

@@ -12,7 +12,7 @@ use crate::status::{
     Address, ClassStatus, Condition, Draft, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteParentStatus,
     RouteStatus, Status,
 };
-use crate::{gateway, l4};
+use crate::{gateway, l4, policy};
 use meltemi_config::gateway_api::{
     FrontendValidationMode, GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ParentReference, TcpRoute, TlsRoute,
 };
@@ -43,8 +43,8 @@ pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) ->
     }
     for outcome in &gateways {
         let status = match outcome.controller {
-            Controller::Gateway => gateway_status(outcome, services, &attached),
             Controller::Remote => remote_status(outcome),
+            _ => gateway_status(outcome, services, &attached),
         };
         all.insert(key(Kind::KubernetesGateway, outcome.meta), Status::Gateway(status));
         for set in &outcome.sets {
@@ -52,6 +52,8 @@ pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) ->
             all.insert(key(Kind::ListenerSet, set.meta), Status::ListenerSet(status));
         }
     }
+    let gateways_of = policy::of_routes(catalogue);
+    all.extend(policy::all(&policy::Context { catalogue, domain, gateways: &gateways_of }).statuses);
     all
 }
 
@@ -167,7 +169,7 @@ fn gateway_status(outcome: &Outcome<'_>, services: &dyn Services, attached: &Att
     let valid = outcome.listeners.iter().filter(|report| report.valid).count();
     if let Some(problem) = &outcome.problem {
         accepted.problem = Some(problem.clone());
-    } else if valid == 0 {
+    } else if valid == 0 && !outcome.spec.listeners.is_empty() {
         accepted.problem = Some(Problem::new("ListenersNotValid", "None of the Gateway's listeners are valid"));
     } else if valid < outcome.spec.listeners.len() {
         accepted = Draft::new("ListenersNotValid", "One or more of the Gateway's listeners are invalid");
@@ -187,7 +189,8 @@ fn gateway_status(outcome: &Outcome<'_>, services: &dyn Services, attached: &Att
     .into_iter()
     .flatten()
     .collect();
-    let by_annotation = meta.annotations.get(ADDRESS_TYPE).map_or("Hostname", |kind| kind);
+    let usual = if outcome.controller.has_suffix() { "Hostname" } else { "" };
+    let by_annotation = meta.annotations.get(ADDRESS_TYPE).map_or(usual, |kind| kind);
     let only_addresses = match by_annotation {
         "Hostname" => Some(false),
         "IPAddress" => Some(true),

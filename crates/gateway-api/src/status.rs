@@ -119,6 +119,26 @@ pub struct RouteParentStatus {
     pub parent_ref: ParentReference,
 }
 
+/// Of a policy: one entry for each target, and for each Gateway that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyStatus {
+    pub ancestors: Vec<AncestorStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorStatus {
+    pub ancestor_ref: ParentReference,
+    pub conditions: Vec<Condition>,
+    pub controller_name: &'static str,
+}
+
+/// Of an XBackend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendStatus {
+    pub parents: Vec<RouteParentStatus>,
+}
+
 /// The `status` of an object, as its document has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -127,4 +147,6 @@ pub enum Status {
     Gateway(GatewayStatus),
     ListenerSet(ListenerSetStatus),
     Route(RouteStatus),
+    Policy(PolicyStatus),
+    Backend(BackendStatus),
 }

@@ -6,6 +6,7 @@ mod authz_case;
 mod diff;
 mod echo;
 mod explain;
+mod gateway_case;
 mod inspect;
 mod iptables;
 mod memory;
@@ -93,6 +94,8 @@ enum Experimental {
     Support(support::Arguments),
     /// Check what becomes of authorization policies against a case's expectations
     AuthzCase(authz_case::Arguments),
+    /// Check what becomes of the Gateway API's objects against a case's expectations
+    GatewayCase(gateway_case::Arguments),
 }
 
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
@@ -157,6 +160,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
+        Command::X(Experimental::GatewayCase(arguments)) => return gateway_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
         Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
     }
