@@ -5,8 +5,9 @@
 
 mod compare;
 
-use crate::{Catalogue, Converted, GatewayService, Services, convert, statuses, written};
+use crate::{Catalogue, Converted, GatewayService, Services, Settings, convert, statuses, written};
 use compare::{conversion, document_key, written_rule};
+use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Document, Key, Kind, parse_documents, split_documents};
 use meltemi_model::ObjectKey;
 use serde_json::{Value, json};
@@ -109,6 +110,10 @@ impl Services for Surroundings {
     }
 }
 
+fn settings() -> Settings {
+    Settings::new(&DOMAIN.into(), &MeshConfig::default())
+}
+
 /// The documents of a text as plain values.
 fn values(text: &str, what: &str) -> Result<Vec<Value>, CaseError> {
     split_documents(text).into_iter().map(|(_, part)| serde_saphyr::from_str(part).map_err(wrong(what))).collect()
@@ -116,7 +121,7 @@ fn values(text: &str, what: &str) -> Result<Vec<Value>, CaseError> {
 
 /// How the statuses of a case's objects differ from the expected ones.
 pub fn status_differences(around: &Surroundings, input: &str, expected: &str) -> Result<Vec<String>, CaseError> {
-    let found = statuses(&around.catalogue(input), DOMAIN, around);
+    let found = statuses(&around.catalogue(input), &settings(), around);
     let given = values(input, "input")?.into_iter();
     let given: BTreeMap<Key, Value> =
         given.filter_map(|document| Some((document_key(&document)?, document["status"].clone()))).collect();
@@ -157,7 +162,7 @@ fn timeless(mut value: Value) -> Value {
 /// How what a case's objects become differs from the expected objects.
 pub fn conversion_differences(around: &Surroundings, input: &str, expected: &str) -> Result<Vec<String>, CaseError> {
     let expected = values(expected, "expected")?;
-    Ok(conversion(&objects(&convert(&around.catalogue(input), DOMAIN)), &expected))
+    Ok(conversion(&objects(&convert(&around.catalogue(input), &settings())), &expected))
 }
 
 fn objects(converted: &Converted) -> BTreeMap<(Kind, ObjectKey), Value> {

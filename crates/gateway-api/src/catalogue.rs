@@ -10,8 +10,8 @@ use meltemi_config::networking::ServiceEntry;
 use meltemi_config::{Key, Kind, Meta, Object, Resource};
 use std::collections::BTreeMap;
 
-/// Kinds of the API itself: without any of these there is nothing to convert.
-const OWN: [Kind; 12] = [
+/// Kinds of the API itself, and Ingress: without any of these there is nothing to convert.
+const OWN: [Kind; 13] = [
     Kind::GatewayClass,
     Kind::KubernetesGateway,
     Kind::ListenerSet,
@@ -24,9 +24,11 @@ const OWN: [Kind; 12] = [
     Kind::XBackendTrafficPolicy,
     Kind::XBackend,
     Kind::InferencePool,
+    Kind::Ingress,
 ];
 /// Kinds that references name.
-const NAMED: [Kind; 5] = [Kind::Service, Kind::ServiceEntry, Kind::Namespace, Kind::Secret, Kind::ConfigMap];
+const NAMED: [Kind; 6] =
+    [Kind::Service, Kind::ServiceEntry, Kind::Namespace, Kind::Secret, Kind::ConfigMap, Kind::IngressClass];
 
 /// What a ReferenceGrant can be from, and to; other kinds in it are for others.
 const GRANTED_FROM: [GroupKind<'static>; 6] = [GATEWAY, LISTENER_SET, HTTP_ROUTE, GRPC_ROUTE, TCP_ROUTE, TLS_ROUTE];

@@ -1,4 +1,4 @@
-//! Kubernetes' Gateway API as the Gateways, VirtualServices and DestinationRules that istiod makes of it, under istiod's names.
+//! Kubernetes' Gateway API and Ingress as the Gateways, VirtualServices and DestinationRules that istiod makes of it, under istiod's names.
 //!
 //! Owns the conversion, as a function of the objects it was shown. Never does I/O and never looks at a clock; what is made
 //! differs in nothing from what users write but in annotations (`internal.istio.io/…`), so that nothing after this crate
@@ -16,6 +16,7 @@ mod gateway;
 mod grpc;
 mod hostname;
 mod http;
+mod ingress;
 mod instances;
 mod l4;
 mod listener;
@@ -30,15 +31,18 @@ mod waypoint;
 mod written;
 
 pub use catalogue::Catalogue;
+pub use ingress::IngressSettings;
 pub use instances::{GatewayService, Services};
 pub use report::statuses;
 pub use written::written;
 
 use meltemi_config::gateway_api::{GrpcRoute, HttpRoute};
 use meltemi_config::kube::Secret;
+use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{DestinationRule, Gateway, VirtualService};
 use meltemi_model::{Changes, ConfigRef, ObjectKey, Shared, Update};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What the objects of the Gateway API mean, in Istio's own kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,8 +75,23 @@ fn changes<T: PartialEq>(
     gone.chain(new.map(|(key, config)| (key.clone(), Some(config.clone())))).collect()
 }
 
-/// Converts everything. `domain` completes the names of Services: `cluster.local`.
-pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
+/// What of the mesh's settings a conversion depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Completes the names of Services: `cluster.local`.
+    pub domain: Arc<str>,
+    pub ingress: IngressSettings,
+}
+
+impl Settings {
+    pub fn new(domain: &Arc<str>, mesh: &MeshConfig) -> Self {
+        Self { domain: domain.clone(), ingress: IngressSettings::of(mesh) }
+    }
+}
+
+/// Converts everything.
+pub fn convert(catalogue: &Catalogue, settings: &Settings) -> Converted {
+    let (domain, ingress) = (&*settings.domain, &settings.ingress);
     let gateways = gateway::all(catalogue, domain);
     let made = || gateways.iter().flat_map(|gateway| &gateway.made);
     let context = route::Context { catalogue, domain, parents: parent::Parents::of(made()) };
@@ -80,6 +99,8 @@ pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
     http.extend(route::all_http_services::<GrpcRoute>(&context));
     let mut virtual_services = merge::merged(http);
     virtual_services.extend(l4::routes(&context).into_iter().map(|config| (config.key(), Shared::new(config))));
+    let of_ingress = ingress::virtual_services(catalogue, domain, ingress);
+    virtual_services.extend(of_ingress.into_iter().map(|config| (config.key(), Shared::new(config))));
     let valid = || made().filter(|made| made.valid);
     let servers = valid().flat_map(|made| made.config.spec.servers.iter());
     let gateways_of = policy::of_routes(catalogue);
@@ -88,7 +109,11 @@ pub fn convert(catalogue: &Catalogue, domain: &str) -> Converted {
     Converted {
         roots: servers.filter_map(|server| credential::roots(catalogue, server)).chain(of_rules).collect(),
         destination_rules: policies.rules.clone(),
-        gateways: valid().map(|made| (made.config.key(), Shared::new(made.config.clone()))).collect(),
+        gateways: valid()
+            .map(|made| made.config.clone())
+            .chain(ingress::gateways(catalogue, ingress))
+            .map(|config| (config.key(), Shared::new(config)))
+            .collect(),
         virtual_services,
     }
 }

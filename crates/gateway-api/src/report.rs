@@ -12,7 +12,7 @@ use crate::status::{
     Address, ClassStatus, Condition, Draft, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteParentStatus,
     RouteStatus, Status,
 };
-use crate::{gateway, l4, policy};
+use crate::{Settings, gateway, ingress, l4, policy};
 use meltemi_config::gateway_api::{
     FrontendValidationMode, GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ParentReference, TcpRoute, TlsRoute,
 };
@@ -26,8 +26,9 @@ const ADDRESS_TYPE: &str = "networking.istio.io/address-type";
 /// How many routes are attached to a listener.
 type Attached = BTreeMap<(Key, Str), u32>;
 
-/// The status of every object that is ours. `services` are those of the mesh, `domain` completes the names of Services.
-pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) -> BTreeMap<Key, Status> {
+/// The status of every object that is ours. `services` are those of the mesh.
+pub fn statuses(catalogue: &Catalogue, settings: &Settings, services: &dyn Services) -> BTreeMap<Key, Status> {
+    let domain = &*settings.domain;
     let gateways = gateway::all(catalogue, domain);
     let made = gateways.iter().flat_map(|gateway| &gateway.made);
     let context = Context { catalogue, domain, parents: crate::parent::Parents::of(made) };
@@ -54,6 +55,7 @@ pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) ->
     }
     let gateways_of = policy::of_routes(catalogue);
     all.extend(policy::all(&policy::Context { catalogue, domain, gateways: &gateways_of }).statuses);
+    all.extend(ingress::statuses(catalogue, &settings.ingress));
     all
 }
 

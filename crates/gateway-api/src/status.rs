@@ -139,6 +139,28 @@ pub struct BackendStatus {
     pub parents: Vec<RouteParentStatus>,
 }
 
+/// Of an Ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressStatus {
+    pub load_balancer: LoadBalancerAddresses,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadBalancerAddresses {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<LoadBalancerAddress>,
+}
+
+/// One of both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LoadBalancerAddress {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub hostname: Str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub ip: Str,
+}
+
 /// The `status` of an object, as its document has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -149,4 +171,5 @@ pub enum Status {
     Route(RouteStatus),
     Policy(PolicyStatus),
     Backend(BackendStatus),
+    Ingress(IngressStatus),
 }

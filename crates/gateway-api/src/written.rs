@@ -41,6 +41,7 @@ pub fn written(existing: &Value, own: &Status, namespace: &str, now: &str) -> Va
             }
         }
         Status::GatewayClass(_) | Status::ListenerSet(_) => whole(existing, &mut new, now),
+        Status::Ingress(_) => {}
     }
     new
 }

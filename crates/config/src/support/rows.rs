@@ -100,10 +100,6 @@ pub(super) static ROWS: &[Row] = &[
 
 pub(super) static MESH_ROWS: &[Row] = &[
     mesh("configSources"),
-    mesh("ingressClass"),
-    mesh("ingressService"),
-    mesh("ingressControllerMode"),
-    mesh("ingressSelector"),
     mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
     mesh("caCertificates[].spiffeBundleUrl"),
