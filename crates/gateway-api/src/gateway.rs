@@ -8,7 +8,7 @@ use crate::error::{Problem, reason};
 use crate::listener::{self, Report, named_labels, supported_kinds};
 use crate::parent::{Parent, ParentKind};
 use crate::reference::{GATEWAY, GroupKind, LISTENER_SET};
-use meltemi_config::gateway_api::{AllowedListeners, FromNamespaces, KubernetesGateway, Listener, ListenerSet};
+use meltemi_config::gateway_api::{FromNamespaces, KubernetesGateway, Listener, ListenerSet};
 use meltemi_config::kube::ConfigMap;
 use meltemi_config::networking::{Gateway, Server};
 use meltemi_config::{Meta, Str};
@@ -16,11 +16,11 @@ use meltemi_model::{Config, ObjectKey, config, semantics};
 use std::sync::Arc;
 
 /// On a Gateway: the name of its Service, where that is not made of its own and its class's.
-const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+pub const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 /// On a Gateway: the service account of its pods.
-const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
+pub const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// On a Gateway, of old: the type of its Service.
-const SERVICE_TYPE: &str = "networking.istio.io/service-type";
+pub const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 
 /// A listener's Gateway in Istio's form, and what routes see of it.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ fn outcome<'a>(
 }
 
 /// Whether pods are deployed for the Gateway. A host name as address says that it is served by what is there.
-fn is_managed(spec: &KubernetesGateway) -> bool {
+pub fn is_managed(spec: &KubernetesGateway) -> bool {
     match spec.addresses.as_slice() {
         [] => true,
         [only] => only.address_type.as_deref().is_none_or(|kind| kind == "IPAddress"),
@@ -107,7 +107,7 @@ fn is_managed(spec: &KubernetesGateway) -> bool {
     }
 }
 
-fn default_name(meta: &Meta, (spec, controller): (&KubernetesGateway, Controller)) -> String {
+pub fn default_name(meta: &Meta, (spec, controller): (&KubernetesGateway, Controller)) -> String {
     if controller.has_suffix() { format!("{}-{}", meta.name, spec.gateway_class_name) } else { meta.name.to_string() }
 }
 
@@ -145,7 +145,8 @@ fn services(
     (services, problem)
 }
 
-fn parameters(catalogue: &Catalogue, meta: &Meta, spec: &KubernetesGateway) -> Option<Problem> {
+/// What is wrong with the ConfigMap that is laid over what is deployed.
+pub fn parameters(catalogue: &Catalogue, meta: &Meta, spec: &KubernetesGateway) -> Option<Problem> {
     let reference = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
     let (group, kind, name) = (&reference.group, &reference.kind, &reference.name);
     let message = if !group.is_empty() || &**kind != "ConfigMap" {
@@ -199,9 +200,8 @@ fn key_of(meta: &Meta) -> ObjectKey {
 
 type Attached<'a> = (&'a Meta, &'a ListenerSet, Option<Problem>);
 
-/// The sets that name the Gateway, the oldest first, and why it does not take one.
-fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached<'a>> {
-    let parent = outcome.meta;
+/// The sets that name the Gateway, the oldest first.
+pub fn sets<'a>(catalogue: &'a Catalogue, parent: &Meta) -> Vec<(&'a Meta, &'a ListenerSet)> {
     let names = |(meta, spec): &(&Meta, &ListenerSet)| {
         let reference = &spec.parent_ref;
         GroupKind::of(reference.group.as_ref(), reference.kind.as_ref(), GATEWAY) == GATEWAY
@@ -210,6 +210,11 @@ fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached
     };
     let mut sets: Vec<_> = catalogue.all::<ListenerSet>().filter(names).collect();
     sets.sort_by_key(|(meta, _)| config::creation(meta));
+    sets
+}
+
+/// The sets that name the Gateway, and why it does not take one.
+fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached<'a>> {
     let refusal = |meta: &Meta| {
         if !outcome.controller.takes_sets() {
             let message =
@@ -217,13 +222,15 @@ fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached
             return Some(Problem::new("NotAllowed", message));
         }
         let message = "The parent Gateway does not allow this reference; check the 'spec.allowedRoutes'";
-        let allowed = allows(catalogue, outcome.spec.allowed_listeners.as_ref(), parent, meta);
+        let allowed = allows(catalogue, outcome.spec, outcome.meta, meta);
         (!allowed).then(|| Problem::new("NotAllowed", message))
     };
-    sets.into_iter().map(|(meta, spec)| (meta, spec, refusal(meta))).collect()
+    sets(catalogue, outcome.meta).into_iter().map(|(meta, spec)| (meta, spec, refusal(meta))).collect()
 }
 
-fn allows(catalogue: &Catalogue, allowed: Option<&AllowedListeners>, parent: &Meta, set: &Meta) -> bool {
+/// Whether the Gateway takes a set.
+pub fn allows(catalogue: &Catalogue, spec: &KubernetesGateway, parent: &Meta, set: &Meta) -> bool {
+    let allowed = spec.allowed_listeners.as_ref();
     let Some(namespaces) = allowed.and_then(|allowed| allowed.namespaces.as_ref()) else { return false };
     match namespaces.from.unwrap_or(FromNamespaces::Selector) {
         FromNamespaces::All => true,

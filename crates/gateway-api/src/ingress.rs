@@ -127,21 +127,21 @@ pub fn statuses(catalogue: &Catalogue, settings: &IngressSettings) -> BTreeMap<K
 /// The addresses of `ingressService`, in one order.
 fn addresses(catalogue: &Catalogue, settings: &IngressSettings) -> Vec<LoadBalancerAddress> {
     let service = catalogue.service(&settings.namespace, &settings.service).map(|(_, service)| service);
-    let all = service.map(external_addresses).unwrap_or_default();
+    let all = service.map(|service| match service.spec.service_type {
+        ServiceType::ExternalName => vec![service.spec.external_name.clone()],
+        _ => external_addresses(service),
+    });
     let one = |address: Str| match address.parse::<IpAddr>() {
         Ok(_) => LoadBalancerAddress { hostname: "".into(), ip: address },
         Err(_) => LoadBalancerAddress { hostname: address, ip: "".into() },
     };
-    let mut all: Vec<_> = all.into_iter().map(one).collect();
+    let mut all: Vec<_> = all.unwrap_or_default().into_iter().map(one).collect();
     all.sort();
     all
 }
 
 /// How a Service is reached from outside.
 pub fn external_addresses(service: &KubeService) -> Vec<Str> {
-    if service.spec.service_type == ServiceType::ExternalName {
-        return vec![service.spec.external_name.clone()];
-    }
     let given = service.status.load_balancer.ingress.iter();
     let given = given.map(|own| if own.ip.is_empty() { own.hostname.clone() } else { own.ip.clone() });
     given.chain(service.spec.external_ips.iter().cloned()).filter(|address| !address.is_empty()).collect()

@@ -10,6 +10,7 @@ mod catalogue;
 mod class;
 mod conflict;
 mod credential;
+mod deployment;
 mod error;
 mod filter;
 mod gateway;
@@ -31,6 +32,8 @@ mod waypoint;
 mod written;
 
 pub use catalogue::Catalogue;
+pub use deployment::{Deployed, DeploymentValues, deployments, over};
+pub use error::Problem;
 pub use ingress::IngressSettings;
 pub use instances::{GatewayService, Services};
 pub use report::statuses;

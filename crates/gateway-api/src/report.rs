@@ -4,7 +4,7 @@ use crate::catalogue::Catalogue;
 use crate::class::{Controller, GATEWAY_CONTROLLER};
 use crate::error::{Problem, reason};
 use crate::gateway::{Outcome, SetOutcome};
-use crate::instances::{Reach, Services};
+use crate::instances::{Addressed, Reach, Services};
 use crate::listener::Report;
 use crate::parent::{Bound, ParentKind, text};
 use crate::route::{self, Context, Rules};
@@ -29,6 +29,7 @@ type Attached = BTreeMap<(Key, Str), u32>;
 /// The status of every object that is ours. `services` are those of the mesh.
 pub fn statuses(catalogue: &Catalogue, settings: &Settings, services: &dyn Services) -> BTreeMap<Key, Status> {
     let domain = &*settings.domain;
+    let services: &dyn Services = &Addressed { services, catalogue, domain };
     let gateways = gateway::all(catalogue, domain);
     let made = gateways.iter().flat_map(|gateway| &gateway.made);
     let context = Context { catalogue, domain, parents: crate::parent::Parents::of(made) };
