@@ -38,6 +38,12 @@ pub enum Kind {
     TcpRoute,
     TlsRoute,
     ReferenceGrant,
+    BackendTlsPolicy,
+    XBackendTrafficPolicy,
+    XBackend,
+    InferencePool,
+    Ingress,
+    IngressClass,
     Service,
     Endpoints,
     EndpointSlice,
@@ -79,6 +85,9 @@ pub struct KindInfo {
 const NETWORKING: &str = "networking.istio.io";
 /// The Gateway API's.
 pub(crate) const GATEWAY_API: &str = crate::gateway_api::GROUP;
+const EXPERIMENTAL: &str = crate::gateway_api::EXPERIMENTAL_GROUP;
+const INFERENCE: &str = crate::gateway_api::INFERENCE_GROUP;
+const KUBERNETES_NETWORKING: &str = "networking.k8s.io";
 /// Our own group.
 pub(crate) const MELTEMI: &str = "meltemi.io";
 /// Gone from Istio.
@@ -86,6 +95,7 @@ pub(crate) const MIXER: &str = "config.istio.io";
 const SECURITY: &str = "security.istio.io";
 const EXTENSIONS: &str = "extensions.istio.io";
 const V1: &[&str] = &["v1"];
+const V1_ALPHA: &[&str] = &["v1alpha1"];
 const V1_BETA: &[&str] = &["v1", "v1beta1"];
 const NETWORKING_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
@@ -103,7 +113,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 42] = [
+static TABLE: [KindInfo; 48] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -132,6 +142,12 @@ static TABLE: [KindInfo; 42] = [
     istio(Kind::TcpRoute, "TCPRoute", GATEWAY_API, &["v1", "v1alpha2"], "tcproutes"),
     istio(Kind::TlsRoute, "TLSRoute", GATEWAY_API, &["v1", "v1alpha3", "v1alpha2"], "tlsroutes"),
     istio(Kind::ReferenceGrant, "ReferenceGrant", GATEWAY_API, V1_BETA, "referencegrants"),
+    istio(Kind::BackendTlsPolicy, "BackendTLSPolicy", GATEWAY_API, &["v1", "v1alpha3"], "backendtlspolicies"),
+    istio(Kind::XBackendTrafficPolicy, "XBackendTrafficPolicy", EXPERIMENTAL, V1_ALPHA, "xbackendtrafficpolicies"),
+    istio(Kind::XBackend, "XBackend", EXPERIMENTAL, V1_ALPHA, "xbackends"),
+    istio(Kind::InferencePool, "InferencePool", INFERENCE, V1, "inferencepools"),
+    kube(Kind::Ingress, "Ingress", KUBERNETES_NETWORKING, "ingresses", true),
+    kube(Kind::IngressClass, "IngressClass", KUBERNETES_NETWORKING, "ingressclasses", false),
     kube(Kind::Service, "Service", "", "services", true),
     kube(Kind::Endpoints, "Endpoints", "", "endpoints", true),
     kube(Kind::EndpointSlice, "EndpointSlice", "discovery.k8s.io", "endpointslices", true),

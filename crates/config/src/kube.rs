@@ -4,9 +4,11 @@
 //! is an error, as `kubectl --validate=strict` has it.
 
 mod core;
+mod ingress;
 mod pod;
 mod workload;
 
 pub use self::core::*;
+pub use ingress::*;
 pub use pod::*;
 pub use workload::*;

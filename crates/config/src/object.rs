@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::extensions::{TrafficExtension, WasmPlugin};
 use crate::gateway_api::{
-    GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ListenerSet, ReferenceGrant, TcpRoute, TlsRoute,
+    BackendTlsPolicy, GatewayClass, GrpcRoute, HttpRoute, InferencePool, KubernetesGateway, ListenerSet,
+    ReferenceGrant, TcpRoute, TlsRoute, XBackend, XBackendTrafficPolicy,
 };
 use crate::kind::Kind;
 use crate::kube::{
-    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, KubeNode, KubeService, Namespace, Pod, ReplicaSet,
-    Secret, ServiceAccount, StatefulSet,
+    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Ingress, IngressClass, Job, KubeNode, KubeService,
+    Namespace, Pod, ReplicaSet, Secret, ServiceAccount, StatefulSet,
 };
 use crate::mixer::{MemQuota, Quota};
 use crate::networking::{
@@ -165,6 +166,12 @@ specs! {
     TcpRoute(TcpRoute),
     TlsRoute(TlsRoute),
     ReferenceGrant(ReferenceGrant),
+    BackendTlsPolicy(BackendTlsPolicy),
+    XBackendTrafficPolicy(XBackendTrafficPolicy),
+    XBackend(XBackend),
+    InferencePool(InferencePool),
+    Ingress(Ingress),
+    IngressClass(IngressClass),
     Service(KubeService),
     Endpoints(Endpoints),
     EndpointSlice(EndpointSlice),

@@ -10,6 +10,7 @@ mod extensions;
 mod gateway;
 mod gateway_api;
 mod http;
+mod ingress;
 mod kube;
 mod load_balancer;
 mod mesh;
@@ -108,6 +109,12 @@ pub fn validate(object: &Object) -> Validation {
         Spec::TcpRoute(spec) => gateway_api::tcp_route(spec, at, v),
         Spec::TlsRoute(spec) => gateway_api::tls_route(spec, at, v),
         Spec::ReferenceGrant(spec) => gateway_api::reference_grant(spec, at, v),
+        Spec::BackendTlsPolicy(spec) => gateway_api::backend_tls_policy(spec, at, v),
+        Spec::XBackendTrafficPolicy(spec) => gateway_api::backend_traffic_policy(spec, at, v),
+        Spec::XBackend(spec) => gateway_api::backend_resource(spec, at, v),
+        Spec::InferencePool(spec) => gateway_api::inference_pool(spec, at, v),
+        Spec::Ingress(spec) => ingress::ingress(spec, v),
+        Spec::IngressClass(spec) => ingress::ingress_class(spec, v),
         Spec::Service(spec) => kube::service(spec, v),
         Spec::EndpointSlice(spec) => kube::endpoint_slice(spec, v),
         Spec::Endpoints(spec) => kube::endpoints(spec, v),

@@ -1,10 +1,11 @@
 //! Where a route sends to: references to backends as Istio's destinations.
 
 use crate::error::{Problem, reason};
-use crate::reference::{GroupKind, HOSTNAME, SERVICE, SERVICE_IMPORT};
+use crate::policy;
+use crate::reference::{BACKEND, GroupKind, HOSTNAME, INFERENCE_POOL, SERVICE, SERVICE_IMPORT};
 use crate::route::Context;
 use meltemi_config::Str;
-use meltemi_config::gateway_api::{BackendRef, FilteredBackend};
+use meltemi_config::gateway_api::{BackendRef, FilteredBackend, InferencePool, XBackend, XBackendTlsMode};
 use meltemi_config::networking::{Destination, Headers, HttpDirectResponse, HttpRouteDestination, PortSelector};
 
 /// Who names a backend.
@@ -36,6 +37,12 @@ pub fn destination(context: &Context<'_>, from: From<'_>, to: &BackendRef) -> Re
         }
     }
     let invalid = |message: &str| Err(Problem::new(reason::INVALID_DESTINATION, message));
+    if kind == BACKEND {
+        return Ok(external(context, namespace, to).unwrap_or_else(|problem| (Destination::default(), Some(problem))));
+    }
+    if kind == INFERENCE_POOL {
+        return pool(context, namespace, to);
+    }
     let (host, found): (Str, bool) = match kind {
         SERVICE if to.name.contains('.') => {
             return invalid("service name invalid; the name of the Service must be used, not the hostname.");
@@ -56,6 +63,63 @@ pub fn destination(context: &Context<'_>, from: From<'_>, to: &BackendRef) -> Re
     let missing = || Problem::new(reason::BACKEND_NOT_FOUND, format!("backend({host}) not found"));
     let problem = (!found).then(missing);
     Ok((Destination { host, port: Some(PortSelector { number }), ..Destination::default() }, problem))
+}
+
+/// The destination of an InferencePool: the service that its controller makes of it, under a name that its own decides.
+fn pool(context: &Context<'_>, namespace: &str, to: &BackendRef) -> Result<Resolved, Problem> {
+    if to.name.contains('.') {
+        let message = "InferencePool.Name invalid; the name of the InferencePool must be used, not the hostname.";
+        return Err(Problem::new(reason::INVALID_DESTINATION, message));
+    }
+    let missing = |what: &str| {
+        let problem = Problem::new(reason::BACKEND_NOT_FOUND, format!("backend({what}) not found"));
+        Ok((Destination::default(), Some(problem)))
+    };
+    if context.catalogue.get::<InferencePool>(namespace, &to.name).is_none() {
+        return missing(&to.name);
+    }
+    let host = format!("{}.{namespace}.svc.{}", pool_service(&to.name), context.domain);
+    match context.catalogue.first_port(&host, namespace, context.domain) {
+        None => missing(&host),
+        Some(number) => {
+            let port = Some(PortSelector { number });
+            Ok((Destination { host: host.into(), port, ..Destination::default() }, None))
+        }
+    }
+}
+
+/// The name of a pool's service, as istiod makes it: at most 63 characters, the last of them of a digest of the pool's name.
+fn pool_service(pool: &str) -> String {
+    const SEPARATOR: &str = "-ip-";
+    const DIGEST_BYTES: usize = 4;
+    const MAX_LENGTH: usize = 63;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pool.as_bytes());
+    let hash: String = digest.as_ref().iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    let room = MAX_LENGTH - SEPARATOR.len() - hash.len();
+    let base: String = pool.chars().take(room).collect();
+    format!("{base}{SEPARATOR}{hash}")
+}
+
+/// The destination of an XBackend, which says its port itself.
+fn external(context: &Context<'_>, namespace: &str, to: &BackendRef) -> Result<Resolved, Problem> {
+    let missing = |what: &str| Problem::new(reason::BACKEND_NOT_FOUND, format!("backend({what}) not found"));
+    let (_, backend) = context.catalogue.get::<XBackend>(namespace, &to.name).ok_or_else(|| missing(&to.name))?;
+    let Some(host) = policy::external(backend) else {
+        let message = format!("backend({}) type: expected ExternalHostname, got {}", to.name, backend.backend_type);
+        return Err(Problem::new(reason::INVALID_KIND, message));
+    };
+    let number = backend.port.port;
+    if let Some(other) = to.port.filter(|port| *port != number) {
+        let message = format!("backend({}) does not expose port {other}, expected {number}", to.name);
+        return Err(Problem::new(reason::BACKEND_NOT_FOUND, message));
+    }
+    if backend.tls.as_ref().is_some_and(|tls| tls.mode == XBackendTlsMode::ClientAndServer) {
+        // Its policy is refused; without it requests would leave in the clear.
+        return Err(Problem::new(reason::INVALID_DESTINATION, format!("backend({}) is not accepted", to.name)));
+    }
+    let found = context.catalogue.has_host(host, namespace, context.domain);
+    let destination = Destination { host: host.clone(), port: Some(PortSelector { number }), ..Destination::default() };
+    Ok((destination, (!found).then(|| missing(host))))
 }
 
 /// The weights of those that have one; a single one has all and needs none.

@@ -1,16 +1,17 @@
 //! The objects that a conversion reads, and what they say of each other.
 
 use crate::reference::{
-    CONFIG_MAP, GATEWAY, GRPC_ROUTE, GroupKind, HTTP_ROUTE, LISTENER_SET, SECRET, SERVICE, TCP_ROUTE, TLS_ROUTE,
+    BACKEND, CONFIG_MAP, GATEWAY, GRPC_ROUTE, GroupKind, HTTP_ROUTE, INFERENCE_POOL, LISTENER_SET, SECRET, SERVICE,
+    TCP_ROUTE, TLS_ROUTE,
 };
 use meltemi_config::gateway_api::{ReferenceGrant, ReferenceGrantFrom, ReferenceGrantTo};
-use meltemi_config::kube::{KubeService, Namespace};
+use meltemi_config::kube::{ConfigMap, KubeService, Namespace};
 use meltemi_config::networking::ServiceEntry;
 use meltemi_config::{Key, Kind, Meta, Object, Resource};
 use std::collections::BTreeMap;
 
-/// Kinds of the API itself: without any of these there is nothing to convert.
-const OWN: [Kind; 8] = [
+/// Kinds of the API itself, and Ingress: without any of these there is nothing to convert.
+const OWN: [Kind; 13] = [
     Kind::GatewayClass,
     Kind::KubernetesGateway,
     Kind::ListenerSet,
@@ -19,13 +20,19 @@ const OWN: [Kind; 8] = [
     Kind::TcpRoute,
     Kind::TlsRoute,
     Kind::ReferenceGrant,
+    Kind::BackendTlsPolicy,
+    Kind::XBackendTrafficPolicy,
+    Kind::XBackend,
+    Kind::InferencePool,
+    Kind::Ingress,
 ];
 /// Kinds that references name.
-const NAMED: [Kind; 5] = [Kind::Service, Kind::ServiceEntry, Kind::Namespace, Kind::Secret, Kind::ConfigMap];
+const NAMED: [Kind; 6] =
+    [Kind::Service, Kind::ServiceEntry, Kind::Namespace, Kind::Secret, Kind::ConfigMap, Kind::IngressClass];
 
 /// What a ReferenceGrant can be from, and to; other kinds in it are for others.
 const GRANTED_FROM: [GroupKind<'static>; 6] = [GATEWAY, LISTENER_SET, HTTP_ROUTE, GRPC_ROUTE, TCP_ROUTE, TLS_ROUTE];
-const GRANTED_TO: [GroupKind<'static>; 3] = [SERVICE, SECRET, CONFIG_MAP];
+const GRANTED_TO: [GroupKind<'static>; 5] = [SERVICE, SECRET, CONFIG_MAP, BACKEND, INFERENCE_POOL];
 
 /// Every object that counts, as it was last seen.
 #[derive(Debug, Default)]
@@ -71,18 +78,33 @@ impl Catalogue {
         self.get(namespace, name)
     }
 
+    pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<(&Meta, &ConfigMap)> {
+        self.get(namespace, name)
+    }
+
     pub(crate) fn namespace(&self, name: &str) -> Option<&Meta> {
         self.get::<Namespace>("", name).map(|(meta, _)| meta)
     }
 
     /// Whether a namespace's hosts include this one: its Services', and those of its ServiceEntries.
     pub(crate) fn has_host(&self, host: &str, namespace: &str, domain: &str) -> bool {
-        let of_service = || {
-            let name = host.strip_suffix(domain)?.strip_suffix(".svc.")?.strip_suffix(namespace)?.strip_suffix('.')?;
-            self.service(namespace, name)
-        };
         let mut entries = self.all::<ServiceEntry>().filter(|(meta, _)| *meta.namespace == *namespace);
-        of_service().is_some() || entries.any(|(_, entry)| entry.hosts.iter().any(|own| **own == *host))
+        self.service_of(host, namespace, domain).is_some()
+            || entries.any(|(_, entry)| entry.hosts.iter().any(|own| **own == *host))
+    }
+
+    /// The first port of the service of a host, in one namespace; a ServiceEntry for the very host comes first.
+    pub(crate) fn first_port(&self, host: &str, namespace: &str, domain: &str) -> Option<u32> {
+        let mut entries = self.all::<ServiceEntry>().filter(|(meta, _)| *meta.namespace == *namespace);
+        let entry = entries.find(|(_, entry)| entry.hosts.iter().any(|own| **own == *host));
+        let of_entry = entry.and_then(|(_, entry)| entry.ports.first()).map(|port| port.number);
+        of_entry.or_else(|| self.service_of(host, namespace, domain)?.spec.ports.first().map(|port| port.port))
+    }
+
+    /// The Service whose host this is, in its own namespace.
+    pub(crate) fn service_of(&self, host: &str, namespace: &str, domain: &str) -> Option<&KubeService> {
+        let name = host.strip_suffix(domain)?.strip_suffix(".svc.")?.strip_suffix(namespace)?.strip_suffix('.')?;
+        self.service(namespace, name).map(|(_, service)| service)
     }
 
     /// Whether an object of `from` may name one in another namespace.

@@ -3,25 +3,43 @@
 use crate::catalogue::Catalogue;
 use meltemi_config::gateway_api::GatewayClass;
 
-/// The controllers that we stand for, as far as their Gateways become listeners.
+/// The controllers that we stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Controller {
     /// `istio.io/gateway-controller`.
     Gateway,
+    /// `istio.io/mesh-controller`: a waypoint, which routes do not become listeners of.
+    Waypoint,
+    /// `istio.io/eastwest-controller`: between networks of an ambient mesh.
+    EastWest,
     /// `istio.io/unmanaged-gateway`: a gateway of another cluster, of which only the address counts.
     Remote,
 }
 
 pub const GATEWAY_CONTROLLER: &str = "istio.io/gateway-controller";
+pub const MESH_CONTROLLER: &str = "istio.io/mesh-controller";
+const EAST_WEST_CONTROLLER: &str = "istio.io/eastwest-controller";
 const REMOTE_CONTROLLER: &str = "istio.io/unmanaged-gateway";
 
 impl Controller {
     pub fn of_name(name: &str) -> Option<Self> {
         match name {
             GATEWAY_CONTROLLER => Some(Self::Gateway),
+            MESH_CONTROLLER => Some(Self::Waypoint),
+            EAST_WEST_CONTROLLER => Some(Self::EastWest),
             REMOTE_CONTROLLER => Some(Self::Remote),
             _ => None,
         }
+    }
+
+    /// Whether the names of what is deployed end in the class's.
+    pub fn has_suffix(self) -> bool {
+        matches!(self, Self::Gateway | Self::Remote)
+    }
+
+    /// Whether others may add listeners.
+    pub fn takes_sets(self) -> bool {
+        self == Self::Gateway
     }
 
     /// The controller of a class: of one that is there, or of a built-in one.
@@ -31,6 +49,8 @@ impl Controller {
             Some(controller) => Self::of_name(controller),
             None => match class {
                 "istio" => Some(Self::Gateway),
+                "istio-waypoint" => Some(Self::Waypoint),
+                "istio-east-west" => Some(Self::EastWest),
                 "istio-remote" => Some(Self::Remote),
                 _ => None,
             },

@@ -7,7 +7,7 @@ use meltemi_config::gateway_api::{
     FrontendTls, FrontendValidationMode, GatewayTls, ListenerTls, ObjectReference, SecretReference, TlsMode,
 };
 use meltemi_config::kube::{ConfigMap, Secret};
-use meltemi_config::networking::{Server, ServerTlsMode, ServerTlsSettings};
+use meltemi_config::networking::{DestinationRule, Server, ServerTlsMode, ServerTlsSettings};
 use meltemi_config::wire::Base64Bytes;
 use meltemi_config::{Meta, Str, is_cipher_suite};
 use meltemi_model::{Config, ConfigRef, ObjectKey, Shared, semantics};
@@ -205,7 +205,7 @@ fn authority_name(owner: Owner<'_>, reference: &ObjectReference) -> Result<Str, 
 }
 
 /// The roots in a ConfigMap; else what is wrong with it.
-fn config_map_root(catalogue: &Catalogue, namespace: &str, name: &str) -> Result<Vec<u8>, String> {
+pub fn config_map_root(catalogue: &Catalogue, namespace: &str, name: &str) -> Result<Vec<u8>, String> {
     let Some((_, map)) = catalogue.get::<ConfigMap>(namespace, name) else {
         return Err(format!("configmap {namespace}/{name} not found"));
     };
@@ -225,8 +225,20 @@ fn secret_root(catalogue: &Catalogue, namespace: &str, name: &str) -> Result<Vec
 
 /// The roots of a server that are in a ConfigMap, as the Secret that discovery serves them from.
 pub fn roots(catalogue: &Catalogue, server: &Server) -> Option<(ObjectKey, ConfigRef<Secret>)> {
-    let name = server.tls.as_ref()?.ca_cert_credential_name.strip_prefix("configmap://")?.strip_suffix(CA_SUFFIX)?;
-    let (namespace, name) = name.split_once('/')?;
+    served(catalogue, server.tls.as_ref()?.ca_cert_credential_name.strip_suffix(CA_SUFFIX)?)
+}
+
+/// Those of a rule for backends.
+pub fn rule_roots(catalogue: &Catalogue, rule: &DestinationRule) -> Vec<(ObjectKey, ConfigRef<Secret>)> {
+    let policy = rule.traffic_policy.iter();
+    let settings = policy.flat_map(|policy| {
+        policy.tls.iter().chain(policy.port_level_settings.iter().filter_map(|port| port.tls.as_ref()))
+    });
+    settings.filter_map(|tls| served(catalogue, &tls.credential_name)).collect()
+}
+
+fn served(catalogue: &Catalogue, credential: &str) -> Option<(ObjectKey, ConfigRef<Secret>)> {
+    let (namespace, name) = credential.strip_prefix("configmap://")?.split_once('/')?;
     let root = config_map_root(catalogue, namespace, name).ok()?;
     let data = [(Str::from("ca.crt"), Base64Bytes(root.into()))];
     let config = Config {

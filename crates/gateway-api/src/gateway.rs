@@ -8,7 +8,7 @@ use crate::error::{Problem, reason};
 use crate::listener::{self, Report, named_labels, supported_kinds};
 use crate::parent::{Parent, ParentKind};
 use crate::reference::{GATEWAY, GroupKind, LISTENER_SET};
-use meltemi_config::gateway_api::{AllowedListeners, FromNamespaces, KubernetesGateway, Listener, ListenerSet};
+use meltemi_config::gateway_api::{FromNamespaces, KubernetesGateway, Listener, ListenerSet};
 use meltemi_config::kube::ConfigMap;
 use meltemi_config::networking::{Gateway, Server};
 use meltemi_config::{Meta, Str};
@@ -16,11 +16,11 @@ use meltemi_model::{Config, ObjectKey, config, semantics};
 use std::sync::Arc;
 
 /// On a Gateway: the name of its Service, where that is not made of its own and its class's.
-const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+pub const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 /// On a Gateway: the service account of its pods.
-const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
+pub const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// On a Gateway, of old: the type of its Service.
-const SERVICE_TYPE: &str = "networking.istio.io/service-type";
+pub const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 
 /// A listener's Gateway in Istio's form, and what routes see of it.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub fn all<'a>(catalogue: &'a Catalogue, domain: &str) -> Vec<Outcome<'a>> {
     let of_one = |(meta, spec): (&'a Meta, &'a KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         let mut outcome = outcome(catalogue, domain, (meta, spec), controller);
-        if controller == Controller::Gateway {
+        if controller != Controller::Remote {
             listeners(catalogue, &mut outcome);
         }
         Some(outcome)
@@ -82,7 +82,7 @@ fn outcome<'a>(
     (meta, spec): (&'a Meta, &'a KubernetesGateway),
     controller: Controller,
 ) -> Outcome<'a> {
-    let (services, problem) = services(domain, meta, spec);
+    let (services, problem) = services(domain, meta, (spec, controller));
     let owner = Owner { catalogue, kind: GATEWAY, meta };
     let parameters = || if services.is_empty() { None } else { parameters(catalogue, meta, spec) };
     Outcome {
@@ -99,7 +99,7 @@ fn outcome<'a>(
 }
 
 /// Whether pods are deployed for the Gateway. A host name as address says that it is served by what is there.
-fn is_managed(spec: &KubernetesGateway) -> bool {
+pub fn is_managed(spec: &KubernetesGateway) -> bool {
     match spec.addresses.as_slice() {
         [] => true,
         [only] => only.address_type.as_deref().is_none_or(|kind| kind == "IPAddress"),
@@ -107,15 +107,19 @@ fn is_managed(spec: &KubernetesGateway) -> bool {
     }
 }
 
-fn default_name(meta: &Meta, spec: &KubernetesGateway) -> String {
-    format!("{}-{}", meta.name, spec.gateway_class_name)
+pub fn default_name(meta: &Meta, (spec, controller): (&KubernetesGateway, Controller)) -> String {
+    if controller.has_suffix() { format!("{}-{}", meta.name, spec.gateway_class_name) } else { meta.name.to_string() }
 }
 
 /// The host names of the Gateway's services, and what is wrong with its addresses.
-fn services(domain: &str, meta: &Meta, spec: &KubernetesGateway) -> (Vec<String>, Option<Problem>) {
+fn services(
+    domain: &str,
+    meta: &Meta,
+    (spec, controller): (&KubernetesGateway, Controller),
+) -> (Vec<String>, Option<Problem>) {
     if is_managed(spec) {
         let own = meta.annotations.get(NAME_OVERRIDE).map(ToString::to_string);
-        let name = own.unwrap_or_else(|| default_name(meta, spec));
+        let name = own.unwrap_or_else(|| default_name(meta, (spec, controller)));
         return (vec![format!("{name}.{}.svc.{domain}", meta.namespace)], None);
     }
     let (mut services, mut skipped) = (Vec::new(), Vec::new());
@@ -141,7 +145,8 @@ fn services(domain: &str, meta: &Meta, spec: &KubernetesGateway) -> (Vec<String>
     (services, problem)
 }
 
-fn parameters(catalogue: &Catalogue, meta: &Meta, spec: &KubernetesGateway) -> Option<Problem> {
+/// What is wrong with the ConfigMap that is laid over what is deployed.
+pub fn parameters(catalogue: &Catalogue, meta: &Meta, spec: &KubernetesGateway) -> Option<Problem> {
     let reference = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
     let (group, kind, name) = (&reference.group, &reference.kind, &reference.name);
     let message = if !group.is_empty() || &**kind != "ConfigMap" {
@@ -195,9 +200,8 @@ fn key_of(meta: &Meta) -> ObjectKey {
 
 type Attached<'a> = (&'a Meta, &'a ListenerSet, Option<Problem>);
 
-/// The sets that name the Gateway, the oldest first, and why it does not take one.
-fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached<'a>> {
-    let parent = outcome.meta;
+/// The sets that name the Gateway, the oldest first.
+pub fn sets<'a>(catalogue: &'a Catalogue, parent: &Meta) -> Vec<(&'a Meta, &'a ListenerSet)> {
     let names = |(meta, spec): &(&Meta, &ListenerSet)| {
         let reference = &spec.parent_ref;
         GroupKind::of(reference.group.as_ref(), reference.kind.as_ref(), GATEWAY) == GATEWAY
@@ -206,15 +210,27 @@ fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached
     };
     let mut sets: Vec<_> = catalogue.all::<ListenerSet>().filter(names).collect();
     sets.sort_by_key(|(meta, _)| config::creation(meta));
-    let refusal = |meta: &Meta| {
-        let message = "The parent Gateway does not allow this reference; check the 'spec.allowedRoutes'";
-        let allowed = allows(catalogue, outcome.spec.allowed_listeners.as_ref(), parent, meta);
-        (!allowed).then(|| Problem::new("NotAllowed", message))
-    };
-    sets.into_iter().map(|(meta, spec)| (meta, spec, refusal(meta))).collect()
+    sets
 }
 
-fn allows(catalogue: &Catalogue, allowed: Option<&AllowedListeners>, parent: &Meta, set: &Meta) -> bool {
+/// The sets that name the Gateway, and why it does not take one.
+fn attached<'a>(catalogue: &'a Catalogue, outcome: &Outcome<'a>) -> Vec<Attached<'a>> {
+    let refusal = |meta: &Meta| {
+        if !outcome.controller.takes_sets() {
+            let message =
+                format!("The {:?} GatewayClass does not support ListenerSet", outcome.spec.gateway_class_name);
+            return Some(Problem::new("NotAllowed", message));
+        }
+        let message = "The parent Gateway does not allow this reference; check the 'spec.allowedRoutes'";
+        let allowed = allows(catalogue, outcome.spec, outcome.meta, meta);
+        (!allowed).then(|| Problem::new("NotAllowed", message))
+    };
+    sets(catalogue, outcome.meta).into_iter().map(|(meta, spec)| (meta, spec, refusal(meta))).collect()
+}
+
+/// Whether the Gateway takes a set.
+pub fn allows(catalogue: &Catalogue, spec: &KubernetesGateway, parent: &Meta, set: &Meta) -> bool {
+    let allowed = spec.allowed_listeners.as_ref();
     let Some(namespaces) = allowed.and_then(|allowed| allowed.namespaces.as_ref()) else { return false };
     match namespaces.from.unwrap_or(FromNamespaces::Selector) {
         FromNamespaces::All => true,
@@ -248,18 +264,34 @@ fn report(
 ) -> Report {
     match lost.get(&((kind, key.clone()), listener.name.clone())) {
         Some(reason) => listener::conflicted(owner, listener, reason),
-        None => listener::convert(owner, listener, outcome.spec.tls.as_ref(), kind == ParentKind::ListenerSet),
+        None => {
+            let place = listener::Place {
+                tls: outcome.spec.tls.as_ref(),
+                controller: outcome.controller,
+                set: kind == ParentKind::ListenerSet,
+            };
+            listener::convert(owner, listener, place)
+        }
+    }
+}
+
+/// Whether routes of the listener become rules of a proxy: those of HBONE are the ambient mesh's.
+fn takes_routes(controller: Controller, listener: &Listener) -> bool {
+    match controller {
+        Controller::Gateway => true,
+        Controller::EastWest => listener.port != listener::HBONE_PORT,
+        Controller::Waypoint | Controller::Remote => false,
     }
 }
 
 /// A listener's server as a Gateway of Istio's.
 fn made(owner: Owner<'_>, outcome: &Outcome<'_>, listener: &Listener, report: &Report) -> Option<Made> {
-    let server: &Server = report.server.as_ref()?;
+    let server: &Server = report.server.as_ref().filter(|_| takes_routes(outcome.controller, listener))?;
     let meta = owner.meta;
     let set = owner.kind == LISTENER_SET;
     let account = is_managed(outcome.spec).then(|| match outcome.meta.annotations.get(SERVICE_ACCOUNT) {
         Some(name) => name.to_string(),
-        None => default_name(outcome.meta, outcome.spec),
+        None => default_name(outcome.meta, (outcome.spec, outcome.controller)),
     });
     let parents = format!("{}/{}/{}.{}", owner.kind.kind, meta.name, listener.name, meta.namespace);
     let mut annotations = vec![

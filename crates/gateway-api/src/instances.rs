@@ -1,7 +1,10 @@
 //! Whether the services of a Gateway lead anywhere: istiod's reading of addresses and of what is wrong with them.
 
+use crate::catalogue::Catalogue;
 use crate::error::{Problem, reason};
+use crate::ingress::external_addresses;
 use crate::status::Draft;
+use meltemi_config::kube::ServiceType;
 use meltemi_model::{ServiceKey, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +50,29 @@ impl Services for Snapshot {
 
     fn namespaces(&self, hostname: &str) -> Vec<String> {
         self.services.with_hostname(hostname).map(|service| service.namespace.to_string()).collect()
+    }
+}
+
+/// The services of the mesh, with what their documents say of addresses outside.
+pub struct Addressed<'a> {
+    pub services: &'a dyn Services,
+    pub catalogue: &'a Catalogue,
+    /// Completes the names of Services.
+    pub domain: &'a str,
+}
+
+impl Services for Addressed<'_> {
+    fn find(&self, namespace: &str, hostname: &str) -> Option<GatewayService> {
+        let mut found = self.services.find(namespace, hostname)?;
+        if let Some(service) = self.catalogue.service_of(hostname, namespace, self.domain) {
+            found.external.extend(external_addresses(service).iter().map(ToString::to_string));
+            found.is_load_balancer |= service.spec.service_type == ServiceType::LoadBalancer;
+        }
+        Some(found)
+    }
+
+    fn namespaces(&self, hostname: &str) -> Vec<String> {
+        self.services.namespaces(hostname)
     }
 }
 

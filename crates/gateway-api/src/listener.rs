@@ -1,6 +1,7 @@
 //! A listener as the server of an Istio Gateway, with what its status says.
 
 use crate::catalogue::Catalogue;
+use crate::class::Controller;
 use crate::credential::{Owner, server_tls};
 use crate::error::{Problem, reason};
 use crate::reference::{GRPC_ROUTE, GroupKind, HTTP_ROUTE, TCP_ROUTE, TLS_ROUTE};
@@ -20,6 +21,9 @@ const LISTENER_MODE: &str = "gateway.istio.io/listener-protocol";
 const NETWORK: &str = "topology.istio.io/network";
 /// On a Gateway: the port on which it leads there.
 const GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
+const HBONE: &str = "HBONE";
+/// Where an ambient mesh's proxies are reached.
+pub const HBONE_PORT: u32 = 15008;
 /// Names are needed, and there is one server in each Gateway.
 const PORT_NAME: &str = "default";
 
@@ -76,8 +80,20 @@ pub fn conflicted(owner: Owner<'_>, listener: &Listener, reason: &'static str) -
     report(owner, listener, None, false, drafts)
 }
 
-/// Converts a listener. `tls` is the Gateway's own, `set` says that the listener is a ListenerSet's.
-pub fn convert(owner: Owner<'_>, listener: &Listener, tls: Option<&GatewayTls>, set: bool) -> Report {
+/// Where a listener belongs.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The Gateway's own.
+    pub tls: Option<&'a GatewayTls>,
+    /// The Gateway's.
+    pub controller: Controller,
+    /// The listener is a ListenerSet's.
+    pub set: bool,
+}
+
+/// Converts a listener.
+pub fn convert(owner: Owner<'_>, listener: &Listener, place: Place<'_>) -> Report {
+    let Place { tls, controller, set } = place;
     let mut drafts = Drafts::new();
     let mut valid = true;
     let frontend = frontend(listener.port, tls);
@@ -102,9 +118,12 @@ pub fn convert(owner: Owner<'_>, listener: &Listener, tls: Option<&GatewayTls>, 
         drafts.accepted.problem = refused(format!("protocol {protocol} requires a port to be set"));
         valid = false;
     }
-    if let Some(message) = unsupported(protocol) {
+    if let Some(message) = unsupported(protocol, controller) {
         drafts.accepted.problem = refused(message);
         valid = false;
+    }
+    if let Some(message) = unexpected(listener, controller) {
+        drafts.accepted.problem = refused(message.to_owned());
     }
     let placeholder = settings.is_none() && matches!(protocol, "HTTPS" | "TLS");
     if placeholder && set {
@@ -116,7 +135,7 @@ pub fn convert(owner: Owner<'_>, listener: &Listener, tls: Option<&GatewayTls>, 
         port: Some(Port {
             name: PORT_NAME.into(),
             number: listener.port,
-            protocol: if unsupported(protocol).is_some() { "".into() } else { listener.protocol.clone() },
+            protocol: if unsupported(protocol, controller).is_some() { "".into() } else { listener.protocol.clone() },
             ..Port::default()
         }),
         hosts: hosts(owner, listener),
@@ -149,15 +168,36 @@ fn is_auto_passthrough(labels: &Labels, listener: &Listener, tls: &ListenerTls) 
     labels.contains_key(NETWORK) && listener.port.to_string() == port
 }
 
-fn unsupported(protocol: &str) -> Option<String> {
+/// What a waypoint or a gateway between networks cannot have; said of the listener, which counts as valid as in istiod.
+fn unexpected(listener: &Listener, controller: Controller) -> Option<&'static str> {
+    let hbone = listener.port == HBONE_PORT && &*listener.protocol == HBONE;
+    let mode = listener.tls.as_ref().map(|tls| tls.mode.unwrap_or_default());
+    let fits = match controller {
+        Controller::Waypoint => hbone,
+        Controller::EastWest if listener.port == HBONE_PORT => hbone && mode == Some(TlsMode::Terminate),
+        Controller::EastWest => &*listener.protocol == "TLS" && mode == Some(TlsMode::Passthrough),
+        Controller::Gateway | Controller::Remote => true,
+    };
+    match controller {
+        _ if fits => None,
+        Controller::EastWest => Some(
+            "East-west gateway listeners must be either port 15008 with protocol \"HBONE\" and TLS.Mode == Terminate, or \
+             TLS with TLS.Mode == Passthrough",
+        ),
+        _ => Some("Expected a single listener on port 15008 with protocol \"HBONE\""),
+    }
+}
+
+fn unsupported(protocol: &str, controller: Controller) -> Option<String> {
     const SUPPORTED: [&str; 4] = ["HTTP", "HTTPS", "TLS", "TCP"];
-    if SUPPORTED.contains(&protocol) {
+    let ambient = matches!(controller, Controller::Waypoint | Controller::EastWest);
+    if SUPPORTED.contains(&protocol) || ambient && protocol == HBONE {
         return None;
     }
     let upper = protocol.to_uppercase();
     Some(match protocol {
-        "HBONE" => "protocol \"HBONE\" is only supported for waypoint proxies".to_owned(),
-        _ if SUPPORTED.contains(&&*upper) || upper == "HBONE" => {
+        HBONE => "protocol \"HBONE\" is only supported for waypoint proxies".to_owned(),
+        _ if SUPPORTED.contains(&&*upper) || upper == HBONE => {
             format!("protocol {protocol:?} is unsupported. hint: {upper:?} (uppercase) may be supported")
         }
         _ => format!("protocol {protocol:?} is unsupported"),

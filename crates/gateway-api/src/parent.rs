@@ -7,6 +7,7 @@ use crate::reference::{
     GATEWAY, GRPC_ROUTE, GroupKind, HTTP_ROUTE, LISTENER_SET, SERVICE, SERVICE_ENTRY, TCP_ROUTE, TLS_ROUTE,
 };
 use crate::route::Route;
+use crate::waypoint::is_of_others;
 use meltemi_config::Str;
 use meltemi_config::gateway_api::ParentReference;
 use meltemi_model::ObjectKey;
@@ -134,6 +135,9 @@ pub fn bound<'a>(catalogue: &Catalogue, parents: &'a Parents, route: &Route<'a>)
     let mut found = Vec::new();
     for reference in route.parents {
         let Some(key) = key_of(reference, route.namespace()) else { continue };
+        if is_of_others(catalogue, key) {
+            continue;
+        }
         let candidates = parents.fetch(key);
         for parent in candidates {
             let others = candidates.iter().filter(|other| {

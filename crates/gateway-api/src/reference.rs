@@ -1,7 +1,7 @@
 //! Group and kind, as references name them.
 
 use meltemi_config::Str;
-use meltemi_config::gateway_api::GROUP;
+use meltemi_config::gateway_api::{EXPERIMENTAL_GROUP, GROUP, INFERENCE_GROUP};
 use std::fmt;
 
 /// A kind that a reference can name.
@@ -17,6 +17,8 @@ pub const GRPC_ROUTE: GroupKind<'static> = GroupKind { group: GROUP, kind: "GRPC
 pub const TCP_ROUTE: GroupKind<'static> = GroupKind { group: GROUP, kind: "TCPRoute" };
 pub const TLS_ROUTE: GroupKind<'static> = GroupKind { group: GROUP, kind: "TLSRoute" };
 pub const LISTENER_SET: GroupKind<'static> = GroupKind { group: GROUP, kind: "ListenerSet" };
+pub const BACKEND: GroupKind<'static> = GroupKind { group: EXPERIMENTAL_GROUP, kind: "XBackend" };
+pub const INFERENCE_POOL: GroupKind<'static> = GroupKind { group: INFERENCE_GROUP, kind: "InferencePool" };
 pub const SECRET: GroupKind<'static> = GroupKind { group: "", kind: "Secret" };
 pub const CONFIG_MAP: GroupKind<'static> = GroupKind { group: "", kind: "ConfigMap" };
 pub const SERVICE: GroupKind<'static> = GroupKind { group: "", kind: "Service" };

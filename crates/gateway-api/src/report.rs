@@ -4,7 +4,7 @@ use crate::catalogue::Catalogue;
 use crate::class::{Controller, GATEWAY_CONTROLLER};
 use crate::error::{Problem, reason};
 use crate::gateway::{Outcome, SetOutcome};
-use crate::instances::{Reach, Services};
+use crate::instances::{Addressed, Reach, Services};
 use crate::listener::Report;
 use crate::parent::{Bound, ParentKind, text};
 use crate::route::{self, Context, Rules};
@@ -12,7 +12,7 @@ use crate::status::{
     Address, ClassStatus, Condition, Draft, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteParentStatus,
     RouteStatus, Status,
 };
-use crate::{gateway, l4};
+use crate::{Settings, gateway, ingress, l4, policy};
 use meltemi_config::gateway_api::{
     FrontendValidationMode, GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ParentReference, TcpRoute, TlsRoute,
 };
@@ -26,8 +26,10 @@ const ADDRESS_TYPE: &str = "networking.istio.io/address-type";
 /// How many routes are attached to a listener.
 type Attached = BTreeMap<(Key, Str), u32>;
 
-/// The status of every object that is ours. `services` are those of the mesh, `domain` completes the names of Services.
-pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) -> BTreeMap<Key, Status> {
+/// The status of every object that is ours. `services` are those of the mesh.
+pub fn statuses(catalogue: &Catalogue, settings: &Settings, services: &dyn Services) -> BTreeMap<Key, Status> {
+    let domain = &*settings.domain;
+    let services: &dyn Services = &Addressed { services, catalogue, domain };
     let gateways = gateway::all(catalogue, domain);
     let made = gateways.iter().flat_map(|gateway| &gateway.made);
     let context = Context { catalogue, domain, parents: crate::parent::Parents::of(made) };
@@ -43,8 +45,8 @@ pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) ->
     }
     for outcome in &gateways {
         let status = match outcome.controller {
-            Controller::Gateway => gateway_status(outcome, services, &attached),
             Controller::Remote => remote_status(outcome),
+            _ => gateway_status(outcome, services, &attached),
         };
         all.insert(key(Kind::KubernetesGateway, outcome.meta), Status::Gateway(status));
         for set in &outcome.sets {
@@ -52,6 +54,9 @@ pub fn statuses(catalogue: &Catalogue, domain: &str, services: &dyn Services) ->
             all.insert(key(Kind::ListenerSet, set.meta), Status::ListenerSet(status));
         }
     }
+    let gateways_of = policy::of_routes(catalogue);
+    all.extend(policy::all(&policy::Context { catalogue, domain, gateways: &gateways_of }).statuses);
+    all.extend(ingress::statuses(catalogue, &settings.ingress));
     all
 }
 
@@ -167,7 +172,7 @@ fn gateway_status(outcome: &Outcome<'_>, services: &dyn Services, attached: &Att
     let valid = outcome.listeners.iter().filter(|report| report.valid).count();
     if let Some(problem) = &outcome.problem {
         accepted.problem = Some(problem.clone());
-    } else if valid == 0 {
+    } else if valid == 0 && !outcome.spec.listeners.is_empty() {
         accepted.problem = Some(Problem::new("ListenersNotValid", "None of the Gateway's listeners are valid"));
     } else if valid < outcome.spec.listeners.len() {
         accepted = Draft::new("ListenersNotValid", "One or more of the Gateway's listeners are invalid");
@@ -187,7 +192,8 @@ fn gateway_status(outcome: &Outcome<'_>, services: &dyn Services, attached: &Att
     .into_iter()
     .flatten()
     .collect();
-    let by_annotation = meta.annotations.get(ADDRESS_TYPE).map_or("Hostname", |kind| kind);
+    let usual = if outcome.controller.has_suffix() { "Hostname" } else { "" };
+    let by_annotation = meta.annotations.get(ADDRESS_TYPE).map_or(usual, |kind| kind);
     let only_addresses = match by_annotation {
         "Hostname" => Some(false),
         "IPAddress" => Some(true),

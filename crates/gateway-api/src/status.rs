@@ -119,6 +119,48 @@ pub struct RouteParentStatus {
     pub parent_ref: ParentReference,
 }
 
+/// Of a policy: one entry for each target, and for each Gateway that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyStatus {
+    pub ancestors: Vec<AncestorStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorStatus {
+    pub ancestor_ref: ParentReference,
+    pub conditions: Vec<Condition>,
+    pub controller_name: &'static str,
+}
+
+/// Of an XBackend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendStatus {
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// Of an Ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressStatus {
+    pub load_balancer: LoadBalancerAddresses,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadBalancerAddresses {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<LoadBalancerAddress>,
+}
+
+/// One of both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LoadBalancerAddress {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub hostname: Str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub ip: Str,
+}
+
 /// The `status` of an object, as its document has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -127,4 +169,7 @@ pub enum Status {
     Gateway(GatewayStatus),
     ListenerSet(ListenerSetStatus),
     Route(RouteStatus),
+    Policy(PolicyStatus),
+    Backend(BackendStatus),
+    Ingress(IngressStatus),
 }

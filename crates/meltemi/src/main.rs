@@ -7,6 +7,7 @@ mod crds;
 mod diff;
 mod echo;
 mod explain;
+mod gateway_case;
 mod inspect;
 mod iptables;
 mod memory;
@@ -96,6 +97,8 @@ enum Experimental {
     Crds(crds::Arguments),
     /// Check what becomes of authorization policies against a case's expectations
     AuthzCase(authz_case::Arguments),
+    /// Check what becomes of the Gateway API's objects against a case's expectations
+    GatewayCase(gateway_case::Arguments),
 }
 
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
@@ -161,6 +164,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::X(Experimental::Crds(arguments)) => return crds::run(arguments),
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
+        Command::X(Experimental::GatewayCase(arguments)) => return gateway_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
         Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
     }

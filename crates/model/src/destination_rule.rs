@@ -1,14 +1,15 @@
 //! Which DestinationRule a client uses for a service.
 //!
-//! Owns lookup (client's namespace, then the service's, then the root namespace), the merging of rules for one host, and the
-//! rule that a port's settings replace the rule's. A change rebuilds only its own namespace.
+//! Owns lookup (client's namespace, then the service's, then the root namespace), the merging of rules for one host (those made of policies for
+//! backends beneath the users' own), and the rule that a port's settings replace the rule's. A change rebuilds only its own namespace.
 
 use crate::config::{Config, ConfigRef, ObjectKey};
 use crate::host;
 use crate::labels::{Labels, selects};
+use crate::semantics;
 use crate::service::{Service, Visibility};
 use crate::shared::Shared;
-use meltemi_config::networking::{DestinationRule, Subset, TrafficPolicy};
+use meltemi_config::networking::{DestinationRule, PortTrafficPolicy, Subset, TrafficPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,6 +55,44 @@ impl MergedRule {
         self.rule.spec = Arc::new(spec);
         self.from.push(other.key());
     }
+
+    /// Takes in a rule that was made of policies for backends: it says what this one leaves unsaid.
+    fn underlie(&mut self, made: &ConfigRef<DestinationRule>) {
+        let Some(under) = &made.spec.traffic_policy else { return };
+        let mut spec = (*self.rule.spec).clone();
+        spec.traffic_policy = Some(match &spec.traffic_policy {
+            Some(own) => beneath(own, under),
+            None => under.clone(),
+        });
+        self.rule.spec = Arc::new(spec);
+        self.from.push(made.key());
+    }
+}
+
+/// A policy with what another says beneath it, field by field. A port's entry inherits nothing, so one from beneath gets what
+/// the policy says for all ports.
+fn beneath(own: &TrafficPolicy, under: &TrafficPolicy) -> TrafficPolicy {
+    let mut out = own.clone();
+    macro_rules! fill {
+        ($into:expr, $from:expr, $($field:ident),*) => {
+            $( if $into.$field.is_none() { $into.$field.clone_from(&$from.$field); } )*
+        };
+    }
+    fill!(out, under, load_balancer, connection_pool, outlier_detection, tls, tunnel, proxy_protocol, retry_budget);
+    for entry in &under.port_level_settings {
+        match out.port_level_settings.iter_mut().find(|own| own.port == entry.port) {
+            Some(port) => {
+                fill!(port, entry, load_balancer, connection_pool, outlier_detection, tls);
+            }
+            None => {
+                let mut port = PortTrafficPolicy { port: entry.port.clone(), ..PortTrafficPolicy::default() };
+                fill!(port, own, load_balancer, connection_pool, outlier_detection, tls);
+                fill!(port, entry, load_balancer, connection_pool, outlier_detection, tls);
+                out.port_level_settings.push(port);
+            }
+        }
+    }
+    out
 }
 
 /// The policy for a port: its entry in `portLevelSettings` replaces load balancer, pool, outlier detection and TLS.
@@ -101,6 +140,10 @@ impl ByHost {
         let mut merged: BTreeMap<Arc<str>, Vec<MergedRule>> = BTreeMap::new();
         for (host, rule, visibility) in rules {
             let found = merged.entry(host).or_default();
+            if semantics::is_made(&rule) {
+                underlay(found, rule, visibility);
+                continue;
+            }
             let same = found.iter_mut().find(|own| {
                 own.visibility == visibility && own.rule.spec.workload_selector == rule.spec.workload_selector
             });
@@ -127,6 +170,19 @@ impl ByHost {
             return Some(rules);
         }
         self.wildcard.iter().find(|(pattern, _)| host::covers(pattern, hostname)).map(|(_, rules)| &**rules)
+    }
+}
+
+/// Puts a made rule beneath the users' own for the host; where none of those is for the same clients, also beside them.
+fn underlay(found: &mut Vec<MergedRule>, made: ConfigRef<DestinationRule>, visibility: Visibility) {
+    let mut placed = false;
+    for own in found.iter_mut().filter(|own| !own.has_selector()) {
+        own.underlie(&made);
+        placed |= own.visibility == visibility;
+    }
+    if !placed {
+        // Of several the last counts, which is to be a user's.
+        found.insert(0, MergedRule { from: vec![made.key()], rule: (*made).clone(), visibility });
     }
 }
 
@@ -241,7 +297,9 @@ impl NamespaceRules {
                 (host, rule.clone(), Visibility::parse(export_to, namespace, default))
             })
             .collect();
-        rules.sort_by(|(_, a, _), (_, b, _)| a.by_age(b));
+        // What was made comes after what users wrote, whatever its age.
+        let rank = |rule: &ConfigRef<DestinationRule>| semantics::is_made(rule);
+        rules.sort_by(|(_, a, _), (_, b, _)| rank(a).cmp(&rank(b)).then_with(|| a.by_age(b)));
         let local = ByHost::of(rules.iter().cloned());
         let (private, exported): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|(_, _, visibility)| visibility.is_private_to(namespace));

@@ -10,6 +10,8 @@ pub const ROUTE: &str = "internal.istio.io/route-semantics";
 pub const GATEWAY: &str = "internal.istio.io/gateway-semantics";
 /// The value of [`ROUTE`] and [`GATEWAY`].
 pub const GATEWAY_VALUE: &str = "gateway";
+/// The value of [`ROUTE`] on what was made of an Ingress.
+pub const INGRESS_VALUE: &str = "ingress";
 /// On a Gateway: its services, with commas between them; only proxies behind one of them serve it.
 pub const GATEWAY_SERVICE: &str = "internal.istio.io/gateway-service";
 /// On a Gateway: the namespace of the one that it belongs to, where that is another.
@@ -40,6 +42,11 @@ pub fn gateway_services<T>(config: &Config<T>) -> Option<(impl Iterator<Item = &
 /// not widened to services, and a client's own namespace comes before the service's.
 pub fn is_route<T>(config: &Config<T>) -> bool {
     config.annotations.get(ROUTE).is_some_and(|value| &**value == GATEWAY_VALUE)
+}
+
+/// True where prefixes are of whole path segments: of routes of the Gateway API and of Ingresses.
+pub fn has_whole_segments<T>(config: &Config<T>) -> bool {
+    is_route(config) || config.annotations.get(ROUTE).is_some_and(|value| &**value == INGRESS_VALUE)
 }
 
 /// The Gateway of the Gateway API, of the same namespace, from one of whose listeners this was made.

@@ -11,7 +11,7 @@ mod world;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Key, Object, Spec};
-use meltemi_gateway_api::{Catalogue, Converted};
+use meltemi_gateway_api::{Catalogue, Converted, IngressSettings, Settings};
 use meltemi_model::config::Config;
 use meltemi_model::snapshot::default_visibility;
 use meltemi_model::{
@@ -53,6 +53,7 @@ pub struct Registry {
     trust_domain: Arc<str>,
     known: BTreeSet<ServiceKey>,
     gateway_api: Catalogue,
+    ingress: IngressSettings,
     /// What the Gateway API's objects mean, as it was handed on last.
     converted: Converted,
 }
@@ -72,18 +73,24 @@ impl Registry {
             trust_domain: MeshConfig::default().trust_domain,
             known: BTreeSet::new(),
             gateway_api: Catalogue::default(),
+            ingress: IngressSettings::default(),
             converted: Converted::default(),
         }
     }
 
     /// Takes a new MeshConfig; services are derived anew where its default `exportTo` or trust domain
-    /// differs.
+    /// differs, and Ingresses where what it says of them does.
     pub fn set_mesh(&mut self, mesh: &Shared<MeshConfig>) -> Update {
         let visibility = default_visibility(&mesh.default_service_export_to);
         let same = visibility == self.visibility && mesh.trust_domain == self.trust_domain;
         self.visibility = visibility;
         self.trust_domain = mesh.trust_domain.clone();
         let mut update = if same { Update::default() } else { self.derive(self.known.clone()) };
+        let ingress = IngressSettings::of(mesh);
+        if ingress != self.ingress {
+            self.ingress = ingress;
+            self.convert(&mut update);
+        }
         update.mesh = Some(mesh.clone());
         update
     }
@@ -116,7 +123,8 @@ impl Registry {
 
     /// Adds what the objects of the Gateway API mean now, where that differs.
     fn convert(&mut self, update: &mut Update) {
-        let converted = meltemi_gateway_api::convert(&self.gateway_api, &self.options.domain);
+        let settings = Settings { domain: self.options.domain.clone(), ingress: self.ingress.clone() };
+        let converted = meltemi_gateway_api::convert(&self.gateway_api, &settings);
         converted.changes_since(&self.converted, update);
         self.converted = converted;
     }

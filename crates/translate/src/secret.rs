@@ -1,8 +1,9 @@
 //! Secrets (SDS) that discovery itself serves: the credentials of gateway servers, and of rules that originate TLS.
 //!
 //! Owns who may have which: a proxy gets a credential only if a Gateway that it serves, or a DestinationRule meant for it,
-//! names it, and only from its own namespace (or, for a Gateway of the Gateway API, from one that grants it). Whether the proxy is who it says is for the transport to prove; serve these on
-//! authenticated streams only. Keys are never logged.
+//! names it, and only from its own namespace (or, for a Gateway of the Gateway API, from one that grants it). The roots
+//! that a policy for a backend names are for everybody. Whether the proxy is who it says is for the transport to prove; serve
+//! these on authenticated streams only. Keys are never logged.
 
 use crate::generator::Generator;
 use meltemi_config::kube::Secret as KubeSecret;
@@ -114,6 +115,11 @@ fn allowed(snapshot: &Snapshot, node: &Node) -> BTreeSet<ObjectKey> {
             let settings = gateway.spec.servers.iter().filter_map(|server| server.tls.as_ref());
             settings.for_each(|tls| of_server(tls, own));
         }
+    }
+    // Roots for backends are no secret, and whoever calls a backend checks by them.
+    for rule in snapshot.destination_rules.iter().filter(|rule| semantics::is_made(rule)) {
+        let roots = settings(&rule.spec).filter(|tls| tls.credential_name.starts_with(CONFIG_MAP));
+        granted.extend(roots.map(|tls| format!("{}{ROOT_SUFFIX}", tls.credential_name).into()));
     }
     for rule in snapshot.destination_rules.iter().filter(|rule| *rule.namespace == *node.namespace) {
         if is_for(&rule.spec, node) {

@@ -8,7 +8,24 @@ message! {
     /// `v1` Service.
     struct KubeService {
         spec: ServiceSpec,
-        status: Ignored,
+        status: ServiceStatus,
+    }
+
+    struct ServiceStatus {
+        load_balancer: LoadBalancerStatus,
+        conditions: Ignored,
+    }
+
+    struct LoadBalancerStatus {
+        ingress: Vec<LoadBalancerIngress>,
+    }
+
+    /// One address by which a Service or an Ingress is reached from outside: an address or a name.
+    struct LoadBalancerIngress {
+        ip: Str,
+        hostname: Str,
+        ip_mode: Ignored,
+        ports: Ignored,
     }
 
     struct ServiceSpec {

@@ -37,11 +37,6 @@ fn push<'a>(parts: &mut Vec<(u32, &'a str)>, line: u32, part: &'a str) {
 
 /// Kinds that are not supported yet: skipped with a warning, since something was expected of them.
 static NOT_YET: &[(&str, &str)] = &[
-    ("gateway.networking.k8s.io", "BackendTLSPolicy"),
-    ("gateway.networking.x-k8s.io", "XBackend"),
-    ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy"),
-    ("networking.k8s.io", "Ingress"),
-    ("networking.k8s.io", "IngressClass"),
     ("install.istio.io", "IstioOperator"),
     ("multicluster.x-k8s.io", "ServiceExport"),
     ("multicluster.x-k8s.io", "ServiceImport"),

@@ -96,8 +96,8 @@ fn each_malformed_envelope_is_explained() {
         &["f.yaml:2: notice: kind: autoscaling/v2 HorizontalPodAutoscaler means nothing to a mesh; skipped"],
     );
     check(
-        "apiVersion: networking.k8s.io/v1\nkind: Ingress",
-        &["f.yaml:2: warning: kind: Ingress of networking.k8s.io/v1 is not supported yet; skipped"],
+        "apiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceExport",
+        &["f.yaml:2: warning: kind: ServiceExport of multicluster.x-k8s.io/v1alpha1 is not supported yet; skipped"],
     );
     check(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports:\n  - prt: 80",

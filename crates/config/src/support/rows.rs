@@ -52,6 +52,10 @@ const ONE_ROOT: &str = "clients are validated by the caCertificates beside tlsCe
 const NO_SIGNERS: &str = "there is one authority; roots for a signer are not used";
 const OWN_DOMAIN: &str = "only roots for the mesh's own trust domain or an alias of it are used";
 
+const TRAFFIC_POLICY: &[Kind] = &[Kind::XBackendTrafficPolicy];
+const BACKEND: &[Kind] = &[Kind::XBackend];
+const NO_CLIENT_CERTIFICATE: &str = "it is checked, and shown to no backend";
+const REFUSED_BACKEND: &str = "the backend is refused, and its status says so";
 const NO_PODS: &str = "pods are not deployed for a Gateway; name a Service in spec.addresses";
 const UNSUPPORTED_FILTERS: &[&str] = &["ExternalAuth", "ExtensionRef"];
 const NO_FILTER: &str = "the route is then not in force, and its status says so";
@@ -68,9 +72,20 @@ pub(super) static ROWS: &[Row] = &[
     inert(SIDECAR, "spec.ingress[].tls.tlsCertificates[].caCertificates", ONE_ROOT),
     values(KUBERNETES_GATEWAY, "spec.gatewayClassName", &["istio-waypoint", "istio-east-west"]),
     inert(KUBERNETES_GATEWAY, "spec.defaultScope", "routes name their Gateway in parentRefs"),
-    Row { note: "BackendTLSPolicy is not read yet", ..field(KUBERNETES_GATEWAY, "spec.tls.backend") },
+    Row { note: NO_CLIENT_CERTIFICATE, ..field(KUBERNETES_GATEWAY, "spec.tls.backend") },
     Row { note: NO_PODS, ..field(KUBERNETES_GATEWAY, "spec.infrastructure") },
     inert(CLASS, "spec.parametersRef", ""),
+    inert(&[Kind::BackendTlsPolicy], "spec.options", ""),
+    inert(TRAFFIC_POLICY, "spec.sessionPersistence", "the policy's status says so"),
+    inert(TRAFFIC_POLICY, "spec.retryConstraint.minRetryRate.interval", "count is how many may be in flight"),
+    inert(BACKEND, "spec.port.name", ""),
+    inert(BACKEND, "spec.protocol", "the protocol is the ServiceEntry's"),
+    Row { note: REFUSED_BACKEND, inert: true, ..values(BACKEND, "spec.tls.mode", &["ClientAndServer"]) },
+    inert(BACKEND, "spec.tls.clientCertificateRef", REFUSED_BACKEND),
+    kind(
+        &[Kind::InferencePool],
+        "no endpoint picker is asked; routes to it are refused unless a Service stands for it",
+    ),
     inert(ROUTES, "spec.useDefaultGateways", "name the Gateway in parentRefs"),
     inert(&[Kind::HttpRoute, Kind::GrpcRoute], "spec.rules[].sessionPersistence", ""),
     Row {
@@ -85,10 +100,6 @@ pub(super) static ROWS: &[Row] = &[
 
 pub(super) static MESH_ROWS: &[Row] = &[
     mesh("configSources"),
-    mesh("ingressClass"),
-    mesh("ingressService"),
-    mesh("ingressControllerMode"),
-    mesh("ingressSelector"),
     mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
     mesh("caCertificates[].spiffeBundleUrl"),

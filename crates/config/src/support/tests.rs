@@ -129,8 +129,8 @@ fn what_is_set_and_not_enforced_is_a_warning_at_its_line() {
 fn a_mesh_config_is_warned_about_what_it_sets_not_about_defaults() {
     let read = |text: &str| unsupported_mesh(&parse_mesh_config("m", text).expect("valid").value);
     assert_eq!(read(""), []);
-    assert_eq!(read("ingressClass: istio"), []);
-    let found = read("ingressClass: other\nserviceScopeConfigs: [{scope: GLOBAL}]");
+    assert_eq!(read("ingressClass: other"), []);
+    let found = read("ca: {address: a}\nserviceScopeConfigs: [{scope: GLOBAL}]");
     let paths: Vec<_> = found.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!(paths, ["ingressClass", "serviceScopeConfigs"]);
+    assert_eq!(paths, ["ca.address", "serviceScopeConfigs"]);
 }

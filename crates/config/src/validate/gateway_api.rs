@@ -5,12 +5,14 @@ mod gateway;
 mod grpc;
 mod http;
 mod l4;
+mod policy;
 mod rule;
 
 pub(super) use gateway::{gateway, gateway_class, listener_set};
 pub(super) use grpc::grpc_route;
 pub(super) use http::http_route;
 pub(super) use l4::{tcp_route, tls_route};
+pub(super) use policy::{backend_resource, backend_tls_policy, backend_traffic_policy, inference_pool};
 
 use super::Validation;
 use crate::gateway_api::{BackendRef, ParentReference, ReferenceGrant};

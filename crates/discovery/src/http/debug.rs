@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use meltemi_ca::CaCertificate;
 use meltemi_config::{Key, Kind, Object, OwnerReference, gateway_api};
-use meltemi_gateway_api::Catalogue;
 use meltemi_gateway_api::status::Status;
+use meltemi_gateway_api::{Catalogue, Settings};
 use meltemi_push::{ClientStatus, TypeStatus};
 use meltemi_store::ConfigSet;
 use meltemi_xds::Variant;
@@ -158,7 +158,9 @@ fn statuses(state: &State, set: &ConfigSet) -> BTreeMap<Key, Status> {
     for object in set.iter() {
         catalogue.take(&object.key(), Some(object));
     }
-    meltemi_gateway_api::statuses(&catalogue, &state.options.domain, &*state.pusher.snapshot())
+    let snapshot = state.pusher.snapshot();
+    let settings = Settings::new(&state.options.domain, &snapshot.mesh);
+    meltemi_gateway_api::statuses(&catalogue, &settings, &*snapshot)
 }
 
 fn config_object(object: &Object, whole: bool) -> Value {

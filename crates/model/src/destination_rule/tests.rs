@@ -92,3 +92,56 @@ spec:
     assert_eq!(eighty.load_balancer.unwrap().simple.unwrap().as_str(), "RANDOM");
     assert_eq!(eighty.connection_pool.unwrap().tcp.unwrap().max_connections, 2);
 }
+
+/// A rule as a policy for a backend becomes one, but for its annotation.
+fn made(spec: &str) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: made, namespace: a}}
+spec: {{host: web.a.svc.cluster.local, {spec}}}
+"
+    )
+}
+
+#[test]
+fn what_policies_for_backends_say_is_beneath_the_users_own_rule() {
+    let user = "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: z, namespace: a, creationTimestamp: '2030-01-01T00:00:00Z'}
+spec:
+  host: web
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}
+";
+    let tls = "trafficPolicy: {retryBudget: {percent: 30}, portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE, sni: x.y}}]}";
+    let lookup = |yaml: &str| {
+        let mut update = crate::testing::update(yaml);
+        for (_, rule) in update.destination_rules.iter_mut().filter(|(key, _)| &*key.name == "made") {
+            let mut marked = (**rule.as_ref().unwrap()).clone();
+            marked.annotations.insert(semantics::PARENTS.into(), "BackendTLSPolicy/a.p".into());
+            *rule = Some(Shared::new(marked));
+        }
+        let snapshot = crate::Snapshot::build(crate::Options::default(), &update);
+        snapshot.destination_rules.lookup("d", "istio-system", &service("a/web.a.svc.cluster.local"), None).unwrap()
+    };
+    let merged = lookup(&format!("{}{user}", made(tls)));
+    assert_eq!(merged.from.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a/z", "a/made"]);
+    let policy = merged.spec().traffic_policy.as_ref().unwrap();
+    assert!(policy.retry_budget.is_some());
+    // The port's entry inherits nothing later, so it has the user's pool now.
+    let port = for_port(Some(policy), 443).unwrap();
+    assert_eq!(port.tls.as_ref().map(|tls| &*tls.sni), Some("x.y"));
+    assert_eq!(port.connection_pool, policy.connection_pool);
+    // A user's own TLS stays, and a private rule hides nothing from others.
+    let own = lookup(&format!(
+        "{}{}",
+        made(tls),
+        user.replace("connectionPool: {tcp: {maxConnections: 7}}", "tls: {mode: DISABLE}")
+    ));
+    let port = for_port(own.spec().traffic_policy.as_ref(), 443).unwrap();
+    assert_eq!(port.tls.map(|tls| tls.mode), Some(meltemi_config::networking::ClientTlsMode::Disable));
+    let private = lookup(&format!("{}{}", made(tls), user.replace("host: web", "host: web\n  exportTo: ['.']")));
+    assert_eq!(private.from.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a/made"]);
+}

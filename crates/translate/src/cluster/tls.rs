@@ -227,11 +227,9 @@ fn mesh_alpn(dialect: Dialect, protocol: Protocol, options: &Options) -> Vec<Str
 /// TLS as the user asks for it, to servers that know nothing of the mesh. `None` where it cannot be had.
 fn origination(whose: &Whose<'_>, settings: &ClientTlsSettings, options: &mut Options) -> Option<UpstreamTlsContext> {
     let sidecar = whose.common.class == super::ProxyClass::Sidecar;
-    if !settings.credential_name.is_empty()
-        && sidecar
-        && !whose.selected
-        && !settings.credential_name.starts_with("configmap://")
-    {
+    // Roots alone, or what nobody gets: connections are then to fail, not to be in the clear.
+    let is_public = ["configmap://", "invalid://"].iter().any(|kind| settings.credential_name.starts_with(kind));
+    if !settings.credential_name.is_empty() && sidecar && !whose.selected && !is_public {
         // A rule for everyone would hand one workload's credential to all.
         return None;
     }

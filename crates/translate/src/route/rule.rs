@@ -40,7 +40,7 @@ fn one(rule: &RuleRoutes, selected: &Selected, policy: &Policy) -> Option<Route>
     let matches = selected.matches.and_then(|index| http.matches.get(index));
     let mut out = Route {
         name: route_name(http, matches),
-        r#match: Some(matching::route_match(matches, semantics::is_route(&rule.rule))),
+        r#match: Some(matching::route_match(matches, semantics::has_whole_segments(&rule.rule))),
         metadata: Some(wire::origin_metadata(&tcp::origin(&rule.rule))),
         stat_prefix: matches.map(|m| m.stat_prefix.to_string()).unwrap_or_default(),
         typed_per_filter_config: per_filter(http, selected),

@@ -126,3 +126,43 @@ subsets: [{addresses: [{ip: 10.9.9.9}], ports: [{name: https, port: 8443}]}]
         }
     }
 }
+
+#[test]
+fn everybody_gets_the_roots_that_a_policy_for_a_backend_names_and_nothing_else_of_a_config_map() {
+    let pem = "\"-----BEGIN CERTIFICATE-----\\nx\\n-----END CERTIFICATE-----\\n\"";
+    let text = format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: api, namespace: back}}
+spec: {{selector: {{app: api}}, ports: [{{name: https, port: 443}}]}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: roots, namespace: back}}
+data: {{ca.crt: {pem}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: others, namespace: back}}
+data: {{ca.crt: {pem}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: api, namespace: back}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: api}}]
+  validation: {{hostname: api.example.com, caCertificateRefs: [{{group: '', kind: ConfigMap, name: roots}}]}}
+"
+    );
+    let snapshot = mesh(&text);
+    for node in [sidecar("10.0.0.7", "elsewhere"), gateway("edge")] {
+        let found = |name| Secrets::inputs(&snapshot, &node, name).is_some();
+        assert!(found("configmap://back/roots-cacert"));
+        assert!(!found("configmap://back/others-cacert"));
+    }
+    let rule = snapshot.destination_rules.iter().next().unwrap();
+    let tls = rule.spec.traffic_policy.as_ref().unwrap().tls.as_ref().unwrap();
+    // Istio asks for the name and takes a certificate for any.
+    assert_eq!((&*tls.sni, &*tls.subject_alt_names[0]), ("api.example.com", "api.example.com"));
+}

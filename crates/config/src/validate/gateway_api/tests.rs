@@ -133,3 +133,79 @@ fn names_are_written_as_kubernetes_writes_them() {
         "UDPRoute of gateway.networking.k8s.io/v1alpha2 has no effect, as in Istio; skipped"
     );
 }
+
+/// As [`errors`], of any kind.
+fn errors_of(api_version: &str, kind: &str, body: &str) -> Vec<String> {
+    let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: b}}\n{body}\n");
+    let problems = parse_documents("f", &text).into_iter().flat_map(|document| document.check());
+    let errors = problems.filter(|problem| problem.severity == Severity::Error);
+    errors.map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+}
+
+#[test]
+fn policies_for_backends_are_what_their_crds_demand() {
+    let target = "targetRefs: [{group: '', kind: Service, name: s}]";
+    let tls = |rest: &str| format!("{target}, validation: {{{rest}}}");
+    accepted("BackendTLSPolicy", &tls("hostname: a.b, wellKnownCACertificates: System"));
+    let (system, reference) =
+        ("wellKnownCACertificates: System", "caCertificateRefs: [{group: '', kind: ConfigMap, name: c}]");
+    accepted(
+        "BackendTLSPolicy",
+        &tls(&format!("hostname: a.b, {reference}, subjectAltNames: [{{type: URI, uri: 'spiffe://a/b'}}]")),
+    );
+    for (rest, path, words) in [
+        (format!("{system}"), "hostname", "required"),
+        ("hostname: a.b".to_owned(), "", "must specify either"),
+        (format!("hostname: a.b, {system}, {reference}"), "", "must not contain both"),
+        (format!("hostname: '*.b', {system}"), "hostname", "not a host name"),
+        (
+            format!("hostname: a.b, {system}, subjectAltNames: [{{type: URI, hostname: x.y, uri: 'a://b'}}]"),
+            "subjectAltNames[0]",
+            "must not contain Hostname",
+        ),
+        (
+            format!("hostname: a.b, {system}, subjectAltNames: [{{type: Hostname}}]"),
+            "subjectAltNames[0]",
+            "must contain Hostname",
+        ),
+        (
+            format!("hostname: a.b, {system}, subjectAltNames: [{{hostname: x.y}}]"),
+            "subjectAltNames[0].type",
+            "required",
+        ),
+    ] {
+        let path = if path.is_empty() { "spec.validation".to_owned() } else { format!("spec.validation.{path}") };
+        refused("BackendTLSPolicy", &tls(&rest), &path, words);
+    }
+    let two = "targetRefs: [{group: '', kind: Service, name: s}, {group: '', kind: Service, name: s, sectionName: p}]";
+    refused(
+        "BackendTLSPolicy",
+        &format!("{two}, validation: {{hostname: a.b, {system}}}"),
+        "spec.targetRefs[1]",
+        "sectionName",
+    );
+    let experimental = "gateway.networking.x-k8s.io/v1alpha1";
+    let budget = |rest: &str| {
+        errors_of(experimental, "XBackendTrafficPolicy", &format!("spec: {{{target}, retryConstraint: {{{rest}}}}}"))
+    };
+    assert_eq!(budget("budget: {percent: 20, interval: 10s}, minRetryRate: {count: 3, interval: 1s}"), [""; 0]);
+    assert_eq!(budget("budget: {percent: 101}").len(), 1);
+    assert_eq!(budget("budget: {interval: 100ms}").len(), 1);
+    assert_eq!(budget("minRetryRate: {count: 0}").len(), 1);
+    let backend =
+        |rest: &str| errors_of(experimental, "XBackend", &format!("spec: {{type: ExternalHostname, {rest}}}"));
+    let host = "externalHostname: {hostname: a.b}, port: {port: 443}";
+    assert_eq!(backend(&format!("{host}, tls: {{mode: ServerOnly}}")), [""; 0]);
+    assert_eq!(backend(&format!("{host}, tls: {{mode: ClientAndServer}}")).len(), 1);
+    assert_eq!(backend("externalHostname: {hostname: a.svc.cluster.local}, port: {port: 443}").len(), 1);
+    assert_eq!(backend(&format!("{host}, protocol: FTP")).len(), 1);
+    let pool = |rest: &str| {
+        errors_of(
+            "inference.networking.k8s.io/v1",
+            "InferencePool",
+            &format!("spec: {{selector: {{matchLabels: {{app: x}}}}, {rest}}}"),
+        )
+    };
+    assert_eq!(pool("targetPorts: [{number: 80}], endpointPickerRef: {name: e, port: {number: 9002}}"), [""; 0]);
+    assert_eq!(pool("targetPorts: [], endpointPickerRef: {name: e}").len(), 2);
+}
