@@ -25,6 +25,8 @@ mod shape;
 mod status;
 mod template;
 mod templates;
+#[cfg(test)]
+mod testing;
 pub mod values;
 
 use std::collections::BTreeMap;

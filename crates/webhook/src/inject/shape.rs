@@ -74,7 +74,8 @@ fn is_left_out(value: &Value, field: &Field) -> bool {
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
-        Value::Array(items) => return items.is_empty(),
+        // Go writes a list that is always there as empty, if it has been made.
+        Value::Array(items) => return items.is_empty() && field.always.is_none(),
         Value::Object(map) => return map.is_empty() && matches!(field.kind, Type::Map | Type::Quantities),
     };
     is_zero && !field.pointer && field.always.is_none()

@@ -1,7 +1,7 @@
 //! The table itself. A field is `name`, then marks, then its type:
 //!
-//! `*` a pointer in Go, so that zero is kept; `!` always there, as `{}`; `!0` always there, as the quantity 0; `!null` and
-//! `![]` there in JSON text alone; `=Name` the name of the Go field where it is not the JSON name with a capital;
+//! `*` a pointer in Go, so that zero is kept; `!` always there, as `{}`; `!0`, `!zero` and `!false` always there, as the
+//! quantity 0, the number 0 and false; `!null` there in JSON text alone; `=Name` the name of the Go field where it is not the JSON name with a capital;
 //! `:Type` a struct; `:[Type]` a list of it; `@key` how a list merges, `@+` for a list of scalars that merges as a set;
 //! `:{}` a map; `:{q}` a map of quantities; `:q` a quantity; `:[]` a list of what the table does not know.
 
@@ -33,6 +33,7 @@ pub enum Always {
     EmptyObject,
     ZeroQuantity,
     Zero,
+    False,
     Null,
 }
 
@@ -47,6 +48,7 @@ impl Always {
             Self::EmptyObject => json!({}),
             Self::ZeroQuantity => json!("0"),
             Self::Zero => json!(0),
+            Self::False => json!(false),
             Self::Null => Value::Null,
         }
     }
@@ -139,6 +141,7 @@ impl Field {
             "null" => Always::Null,
             "0" => Always::ZeroQuantity,
             "zero" => Always::Zero,
+            "false" => Always::False,
             _ => Always::EmptyObject,
         });
         let go_name = go.unwrap_or_else(|| go_name(name));
@@ -327,7 +330,7 @@ const TABLE: &[(&str, &str)] = &[
     ("DeploymentConfig", "kind apiVersion metadata!:ObjectMeta spec!:DeploymentConfigSpec status!:DeploymentConfigStatus"),
     (
         "DeploymentConfigSpec",
-        "strategy!:DeploymentConfigStrategy minReadySeconds triggers:[] replicas!zero revisionHistoryLimit* test* paused \
+        "strategy!:DeploymentConfigStrategy minReadySeconds triggers:[] replicas!zero revisionHistoryLimit* test!false paused \
          selector:{} template:PodTemplate",
     ),
     (
