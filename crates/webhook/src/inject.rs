@@ -168,7 +168,7 @@ impl Injector {
             let template = self.templates.get(&name).ok_or_else(|| self.unknown(&name))?;
             let wrong = |reason: String| InjectError::Template { name: name.clone(), reason };
             let text = template.render(&data).map_err(wrong)?;
-            let overlay = document::value(&text).map_err(wrong)?;
+            let overlay = document::value(&text).map_err(|error| wrong(format!("what it makes is no YAML: {error}")))?;
             let lay = |base: &Value| match strategic_merge(base, &overlay, Shape::pod()) {
                 Ok(merged) => Ok(canonical(&merged, Shape::pod())),
                 Err(error) => Err(InjectError::Overlay { name: name.clone(), error }),

@@ -51,7 +51,7 @@ pub fn play(folder: &Path) -> Result<Vec<String>, String> {
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let text = read("case.yaml")?;
-    let case: Case = serde_saphyr::from_str(&text).map_err(|error| format!("case.yaml: {error}"))?;
+    let case: Case = document::read(&text).map_err(|error| format!("case.yaml: {error}"))?;
     let operator = match &case.operator_file {
         Some(name) => document::value(&read(name)?).map_err(|error| format!("{name}: {error}"))?,
         None => json!({}),
@@ -196,7 +196,7 @@ impl Cluster for CaseCluster {
 
 fn documents(text: &str) -> Result<Vec<Value>, String> {
     let parts = split_documents(text).into_iter();
-    let values = parts.map(|(line, part)| document::value(part).map_err(|error| format!("line {line}: {error}")));
+    let values = parts.map(|(line, part)| document::value(part).map_err(|error| format!("document at line {line}: {error}")));
     let values = values.collect::<Result<Vec<_>, _>>()?;
     Ok(values.into_iter().filter(|value| value.as_object().is_none_or(|map| !map.is_empty())).map(without_nulls).collect())
 }
@@ -276,6 +276,14 @@ fn wrong_maps(pod: &Value) -> Vec<String> {
         serde_json::from_str::<BTreeMap<String, String>>(text).is_err()
     });
     wrong.map(|variable| format!("webhook: {} is no map of texts", variable["name"])).collect()
+}
+
+/// In what two documents differ, by path.
+#[cfg(test)]
+pub(super) fn differences(ours: &Value, theirs: &Value) -> Vec<String> {
+    let mut differences = Vec::new();
+    compare("", ours, theirs, &mut differences);
+    differences
 }
 
 fn compare_all(way: &str, ours: &[Value], theirs: &[Value], problems: &mut Vec<String>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::templates;
+use super::{document, templates};
 
 pub const SIDECAR: &str = "sidecar";
 
@@ -117,7 +117,7 @@ impl InjectorConfig {
     /// # Errors
     /// When it is no YAML, or has a field or value that means nothing.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut config: Self = document::read(text).map_err(|error| error.to_string())?;
         if config.default_templates.is_empty() {
             config.default_templates = default_templates();
         }

@@ -24,7 +24,7 @@ const KINDS: [(&str, &str); 10] = [
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("line {line}: {reason}")]
-    Document { line: u32, reason: String },
+    Document { line: u64, reason: String },
     #[error("{object}: {error}")]
     Inject { object: String, error: InjectError },
     #[error("{object}: spec.template is required")]
@@ -52,14 +52,17 @@ impl Injector {
     pub fn inject_documents(&self, text: &str, nodes: &Nodes) -> Result<Injected, ManifestError> {
         let mut injected = Injected::default();
         for (line, part) in split_documents(text) {
-            let wrong = |reason: String| ManifestError::Document { line, reason };
-            let value = document::value(part).map_err(wrong)?;
+            let value = document::value(part).map_err(|error| ManifestError::Document {
+                line: u64::from(line) + error.line - 1,
+                reason: error.message,
+            })?;
             if is_injectable(&value) {
                 let mut job = Job { injector: self, nodes, warnings: &mut injected.warnings };
                 let value = job.document(&value)?;
-                injected.text.push_str(&document::yaml(&sorted(&value)).map_err(wrong)?);
+                let text = document::yaml(&sorted(&value));
+                injected.text.push_str(&text.map_err(|reason| ManifestError::Document { line: u64::from(line), reason })?);
             } else {
-                injected.text.push_str(part);
+                injected.text.push_str(part.strip_prefix('\n').unwrap_or(part));
             }
             if !injected.text.is_empty() && !injected.text.ends_with('\n') {
                 injected.text.push('\n');

@@ -5,6 +5,7 @@ use meltemi_config::mesh::{MeshConfig, ProxyConfig};
 use meltemi_config::{Problem, parse_mesh_config, parse_proxy_config};
 use serde_json::{Map, Value, json};
 
+use super::document;
 use super::values::merge_patch;
 
 /// Fields of ProxyConfig that take one another's place.
@@ -52,8 +53,8 @@ pub fn overlaid(base: &ProxyConfig, text: &str) -> Result<ProxyConfig, MeshError
     let wrong = |problems: Vec<Problem>| MeshError::new("proxy config", &problems);
     // For its own errors, with its own paths.
     parse_proxy_config("proxy config", text).map_err(wrong)?;
-    let overlay: Option<Map<String, Value>> = serde_saphyr::from_str(text)
-        .map_err(|error| MeshError { what: "proxy config", problems: error.to_string() })?;
+    let overlay: Option<Map<String, Value>> =
+        document::read(text).map_err(|error| MeshError { what: "proxy config", problems: error.to_string() })?;
     let Value::Object(mut merged) = without_nulls(&json!(base)) else { return Ok(base.clone()) };
     for (name, value) in overlay.into_iter().flatten() {
         lay(&mut merged, camel_case(&name), value);

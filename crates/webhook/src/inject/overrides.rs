@@ -54,10 +54,10 @@ pub fn reapply(merged: &mut Value, original: &Value, template: &Value) -> Result
         let mut own_containers = Vec::new();
         for container in pod::list(template, kind) {
             let name = pod::name_of(container);
-            if status.list(kind).iter().any(|injected| injected == name) {
-                continue;
-            }
+            // What is there may be what an earlier injection has made of it.
+            let is_ours = status.list(kind).iter().any(|injected| injected == name);
             let own = || match kind {
+                _ if is_ours => None,
                 "containers" => pod::find(pod::list(original, kind), name),
                 // The proxy of users is an ordinary container even where ours is not.
                 _ => pod::container(original, name),

@@ -312,7 +312,7 @@ fn scalar(text: &str) -> Value {
 /// When the text is no map.
 pub fn parse(text: &str) -> Result<Value, ValuesError> {
     let values: Option<Map<String, Value>> =
-        serde_saphyr::from_str(text).map_err(|error| ValuesError::Syntax(error.to_string()))?;
+        super::document::read(text).map_err(|error| ValuesError::Syntax(error.to_string()))?;
     Ok(Value::Object(values.unwrap_or_default()))
 }
 
