@@ -35,12 +35,14 @@ use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig, ProxyConfig};
 use serde_json::{Value, json};
 
 pub use config::InjectorConfig;
-pub use mesh::{MeshError, mesh_config};
+pub use mesh::{MeshError, mesh_config, patched as patched_mesh};
 pub use native::{NativeSidecars, Node};
 pub use openshift::ProxyIds;
 pub use owner::Workload;
 pub use review::{Cluster, Outcome, Platform};
 pub use template::Environment;
+
+pub use templates::built_in as built_in_templates;
 
 use merge::{MergeError, strategic_merge};
 use shape::{Shape, canonical};
