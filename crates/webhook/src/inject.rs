@@ -69,6 +69,8 @@ pub enum InjectError {
     Mesh(#[from] MeshError),
     #[error("invalid prometheus scrape {0}")]
     Prometheus(String),
+    #[error("there is no injector: {0}")]
+    NoInjector(String),
 }
 
 /// What an injector is made of.
@@ -170,7 +172,8 @@ impl Injector {
             let template = self.templates.get(&name).ok_or_else(|| self.unknown(&name))?;
             let wrong = |reason: String| InjectError::Template { name: name.clone(), reason };
             let text = template.render(&data).map_err(wrong)?;
-            let overlay = document::value(&text).map_err(|error| wrong(format!("what it makes is no YAML: {error}")))?;
+            let overlay =
+                document::value(&text).map_err(|error| wrong(format!("what it makes is no YAML: {error}")))?;
             let lay = |base: &Value| match strategic_merge(base, &overlay, Shape::pod()) {
                 Ok(merged) => Ok(canonical(&merged, Shape::pod())),
                 Err(error) => Err(InjectError::Overlay { name: name.clone(), error }),
@@ -227,7 +230,13 @@ impl Injector {
     }
 
     /// What no template can say: it depends on what has come of all of them.
-    fn finish(&self, pod: &mut Value, original: &Value, template: &Value, context: &Context) -> Result<(), InjectError> {
+    fn finish(
+        &self,
+        pod: &mut Value,
+        original: &Value,
+        template: &Value,
+        context: &Context,
+    ) -> Result<(), InjectError> {
         set_variables(pod, &context.variables);
         prometheus::merge(pod, &context.mesh)?;
         prometheus::announce_secure_port(pod);
@@ -287,7 +296,8 @@ fn image(global: &Value, key: &str, kind: &str) -> String {
     let hub = given(&global["hub"]).unwrap_or_default();
     let tag = given(&global["tag"]).unwrap_or_default();
     let kind = if kind.is_empty() { given(&global["variant"]).unwrap_or_default() } else { kind.to_owned() };
-    let known = |tag: &str| IMAGE_TYPES.iter().find_map(|known| tag.strip_suffix(known)?.strip_suffix('-').map(str::to_owned));
+    let known =
+        |tag: &str| IMAGE_TYPES.iter().find_map(|known| tag.strip_suffix(known)?.strip_suffix('-').map(str::to_owned));
     let tag = match kind.as_str() {
         "" => tag,
         "default" => known(&tag).unwrap_or(tag),

@@ -35,7 +35,10 @@ fn refused(content: &str, line: &[&str]) -> String {
 
 #[test]
 fn files_flags_and_the_revision_are_obeyed() {
-    let text = injected("", &["-f", "-", "--revision", "canary", "--set", "values.global.hub=h", "--set", "values.global.tag=t"]);
+    let text = injected(
+        "",
+        &["-f", "-", "--revision", "canary", "--set", "values.global.hub=h", "--set", "values.global.tag=t"],
+    );
     assert!(text.contains("image: h/proxy:t"), "{text}");
     assert!(text.contains("istiod-canary.istio-system.svc:15012"), "{text}");
     assert!(text.contains("istio.io/rev: canary"), "{text}");

@@ -16,7 +16,9 @@ type Check = fn(&str) -> Result<(), String>;
 /// Istio's `AnnotationValidation`.
 const CHECKS: &[(&str, Check)] = &[
     (names::INTERCEPTION_MODE, interception_mode),
-    ("status.sidecar.istio.io/port", |value| port(value).map_err(|error| format!("excludeInboundPorts invalid: {error}"))),
+    ("status.sidecar.istio.io/port", |value| {
+        port(value).map_err(|error| format!("excludeInboundPorts invalid: {error}"))
+    }),
     ("readiness.status.sidecar.istio.io/initialDelaySeconds", unsigned),
     ("readiness.status.sidecar.istio.io/periodSeconds", unsigned),
     ("readiness.status.sidecar.istio.io/failureThreshold", unsigned),
@@ -127,7 +129,8 @@ fn interfaces(list: &str) -> Result<(), String> {
 
 fn proxy_config(text: &str) -> Result<(), String> {
     let Err(problems) = parse_proxy_config(names::PROXY_CONFIG, text) else { return Ok(()) };
-    let problems: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+    let problems: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
     Err(format!("failed to apply proxy config: {}", problems.join("; ")))
 }
 

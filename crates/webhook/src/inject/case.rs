@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::manifest::{Nodes, is_injectable};
 use super::values::{Installation, lay_over};
-use super::{Cluster, InjectorConfig, Injector, NativeSidecars, Node, Outcome, Platform, Settings};
+use super::{Cluster, Injector, InjectorConfig, NativeSidecars, Node, Outcome, Platform, Settings};
 use super::{document, mesh, names};
 use crate::admission::AdmissionRequest;
 
@@ -66,7 +66,10 @@ impl Case {
         let native_sidecars =
             NativeSidecars::parse(self.features.get("ENABLE_NATIVE_SIDECARS").map_or("auto", String::as_str))?;
         let versions = self.node_kubelet_versions.iter().zip(1..);
-        let node = |(version, number): (&String, i32)| Node { name: format!("node-{number}"), kubelet_version: version.clone() };
+        let node = |(version, number): (&String, i32)| Node {
+            name: format!("node-{number}"),
+            kubelet_version: version.clone(),
+        };
         let nodes = Nodes { native_sidecars, nodes: versions.map(node).collect() };
         let mut problems = Vec::new();
         if !self.skip_kube_inject {
@@ -105,7 +108,13 @@ impl Case {
         Injector::new(settings).map_err(|error| error.to_string())
     }
 
-    fn play_command(&self, operator: &Value, input: &str, expected: Option<&str>, nodes: &Nodes) -> Result<Vec<String>, String> {
+    fn play_command(
+        &self,
+        operator: &Value,
+        input: &str,
+        expected: Option<&str>,
+        nodes: &Nodes,
+    ) -> Result<Vec<String>, String> {
         let injected = match self.injector(operator, "")?.inject_documents(input, nodes) {
             Ok(injected) => injected,
             Err(error) => {
@@ -170,7 +179,8 @@ fn webhook(
         Ok(Outcome::Skipped) => Ok(pod),
         Ok(Outcome::Injected(patch)) => {
             let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|error| error.to_string())?;
-            json_patch::patch(&mut pod, &patch).map_err(|error| format!("webhook: the patch does not apply: {error}"))?;
+            json_patch::patch(&mut pod, &patch)
+                .map_err(|error| format!("webhook: the patch does not apply: {error}"))?;
             Ok(pod)
         }
         Err(error) => Err(format!("webhook: {error}")),
@@ -189,16 +199,21 @@ impl Cluster for CaseCluster {
         (namespace == NAMESPACE).then(|| names.map(|name| (name.to_owned(), RANGE.to_owned())).into())
     }
 
-    fn proxy_configs(&self, _: &str, _: &BTreeMap<String, String>) -> Vec<String> {
+    fn proxy_configs(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Vec<String> {
         Vec::new()
     }
 }
 
 fn documents(text: &str) -> Result<Vec<Value>, String> {
     let parts = split_documents(text).into_iter();
-    let values = parts.map(|(line, part)| document::value(part).map_err(|error| format!("document at line {line}: {error}")));
+    let values =
+        parts.map(|(line, part)| document::value(part).map_err(|error| format!("document at line {line}: {error}")));
     let values = values.collect::<Result<Vec<_>, _>>()?;
-    Ok(values.into_iter().filter(|value| value.as_object().is_none_or(|map| !map.is_empty())).map(without_nulls).collect())
+    Ok(values
+        .into_iter()
+        .filter(|value| value.as_object().is_none_or(|map| !map.is_empty()))
+        .map(without_nulls)
+        .collect())
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -228,7 +243,11 @@ fn pod_of(document: &Value) -> Value {
     if kind == "Pod" {
         return without_kind(document);
     }
-    let template = if kind == "CronJob" { &document["spec"]["jobTemplate"]["spec"]["template"] } else { &document["spec"]["template"] };
+    let template = if kind == "CronJob" {
+        &document["spec"]["jobTemplate"]["spec"]["template"]
+    } else {
+        &document["spec"]["template"]
+    };
     let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
     let (api_version, kind, owner) = match kind {
         "Deployment" => {
@@ -270,7 +289,8 @@ fn comparable(pod: Value) -> Value {
 fn wrong_maps(pod: &Value) -> Vec<String> {
     let containers = super::pod::LISTS.iter().flat_map(|list| super::pod::list(pod, list));
     let variables = containers.flat_map(|container| container["env"].as_array().into_iter().flatten());
-    let maps = variables.filter(|variable| variable["name"].as_str().is_some_and(|name| name.starts_with("ISTIO_METAJSON_")));
+    let maps =
+        variables.filter(|variable| variable["name"].as_str().is_some_and(|name| name.starts_with("ISTIO_METAJSON_")));
     let wrong = maps.filter(|variable| {
         let text = variable["value"].as_str().unwrap_or_default();
         serde_json::from_str::<BTreeMap<String, String>>(text).is_err()
@@ -311,7 +331,8 @@ fn compare(path: &str, ours: &Value, theirs: &Value, differences: &mut Vec<Strin
                 }
             }
             let missing = theirs.iter().filter(|(name, _)| !ours.contains_key(*name));
-            differences.extend(missing.map(|(name, value)| format!("{path}.{name}: missing, where {value} is expected")));
+            differences
+                .extend(missing.map(|(name, value)| format!("{path}.{name}: missing, where {value} is expected")));
         }
         (Value::Array(ours), Value::Array(theirs)) if ours.len() == theirs.len() => {
             for (position, (value, other)) in ours.iter().zip(theirs).enumerate() {

@@ -48,7 +48,9 @@ fn default_templates() -> Vec<String> {
 }
 
 /// Charts write an empty map as nothing at all.
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -82,7 +84,9 @@ impl LabelSelector {
     pub fn selects(&self, labels: &dyn Fn(&str) -> Option<String>) -> bool {
         let is_empty = self.match_labels.is_empty() && self.match_expressions.is_empty();
         let has_all = self.match_labels.iter().all(|(key, value)| labels(key).as_ref() == Some(value));
-        !is_empty && has_all && self.match_expressions.iter().all(|requirement| requirement.holds(labels(&requirement.key)))
+        !is_empty
+            && has_all
+            && self.match_expressions.iter().all(|requirement| requirement.holds(labels(&requirement.key)))
     }
 }
 

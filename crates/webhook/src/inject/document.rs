@@ -30,7 +30,8 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, SyntaxError> {
         // The place is told by us.
         let message = message.split(" at line ").next().unwrap_or(&message);
         let message = message.strip_prefix("error: ").unwrap_or(message);
-        let message = message.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(message, |(_, rest)| rest);
+        let message =
+            message.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(message, |(_, rest)| rest);
         SyntaxError { line, message: message.trim_end_matches(',').to_owned() }
     })
 }

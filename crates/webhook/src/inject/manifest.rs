@@ -60,7 +60,9 @@ impl Injector {
                 let mut job = Job { injector: self, nodes, warnings: &mut injected.warnings };
                 let value = job.document(&value)?;
                 let text = document::yaml(&sorted(&value));
-                injected.text.push_str(&text.map_err(|reason| ManifestError::Document { line: u64::from(line), reason })?);
+                injected
+                    .text
+                    .push_str(&text.map_err(|reason| ManifestError::Document { line: u64::from(line), reason })?);
             } else {
                 injected.text.push_str(part.strip_prefix('\n').unwrap_or(part));
             }

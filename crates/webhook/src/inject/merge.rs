@@ -98,7 +98,9 @@ fn merge_values(present: &Value, patch: &Value, field: Option<&Field>, path: &st
         (Value::Array(present), Value::Array(patch), Some(Type::List { of, merge })) => match merge {
             Merge::Replace => Ok(plain_list(patch)),
             Merge::Union => Ok(Value::Array(union(present, patch))),
-            Merge::ByKey(key) => merge_lists(present, patch, Shape::named(of.unwrap_or("")), key, path).map(Value::Array),
+            Merge::ByKey(key) => {
+                merge_lists(present, patch, Shape::named(of.unwrap_or("")), key, path).map(Value::Array)
+            }
         },
         _ => Ok(plain(patch)),
     }

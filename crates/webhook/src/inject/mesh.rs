@@ -22,7 +22,8 @@ pub struct MeshError {
 
 impl MeshError {
     fn new(what: &'static str, problems: &[Problem]) -> Self {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+        let lines: Vec<String> =
+            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
         Self { what, problems: lines.join("; ") }
     }
 }
@@ -117,7 +118,8 @@ pub fn told(config: &ProxyConfig) -> Value {
 /// Protojson leaves out what is zero, unless zero is something other than nothing.
 fn is_zero(name: &str, value: &Value) -> bool {
     let says_something = matches!(name, "concurrency" | "holdApplicationUntilProxyStarts" | "statsCompression");
-    !says_something && (*value == json!(0) || *value == json!("") || (name, value) == ("controlPlaneAuthPolicy", &json!("NONE")))
+    !says_something
+        && (*value == json!(0) || *value == json!("") || (name, value) == ("controlPlaneAuthPolicy", &json!("NONE")))
 }
 
 #[cfg(test)]

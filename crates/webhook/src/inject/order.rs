@@ -19,7 +19,12 @@ pub fn containers(pod: &mut Value, proxy_first: bool) {
     move_to(pod, "containers", PROXY_CONTAINER, if proxy_first { First } else { Last });
     let is_native = pod::find(pod::list(pod, "initContainers"), PROXY_CONTAINER).is_some();
     let moves: &[(&str, End)] = if is_native {
-        &[(CORE_DUMP_CONTAINER, First), (PROXY_CONTAINER, First), (VALIDATION_CONTAINER, First), (INIT_CONTAINER, First)]
+        &[
+            (CORE_DUMP_CONTAINER, First),
+            (PROXY_CONTAINER, First),
+            (VALIDATION_CONTAINER, First),
+            (INIT_CONTAINER, First),
+        ]
     } else {
         &[(VALIDATION_CONTAINER, First), (INIT_CONTAINER, Last), (CORE_DUMP_CONTAINER, Last)]
     };
@@ -29,7 +34,9 @@ pub fn containers(pod: &mut Value, proxy_first: bool) {
 }
 
 fn move_to(pod: &mut Value, list: &str, name: &str, end: End) {
-    let Some(position) = pod::list(pod, list).iter().position(|container| pod::name_of(container) == name) else { return };
+    let Some(position) = pod::list(pod, list).iter().position(|container| pod::name_of(container) == name) else {
+        return;
+    };
     let containers = pod::list_mut(pod, list);
     let container = containers.remove(position);
     let target = match end {
@@ -42,7 +49,9 @@ fn move_to(pod: &mut Value, list: &str, name: &str, end: End) {
 /// Users customise the proxy among the containers; where it is an init container, that is where the customisation belongs.
 pub fn make_native(pod: &mut Value) {
     let containers = pod::list(pod, "containers");
-    let Some(position) = containers.iter().position(|container| pod::name_of(container) == PROXY_CONTAINER) else { return };
+    let Some(position) = containers.iter().position(|container| pod::name_of(container) == PROXY_CONTAINER) else {
+        return;
+    };
     let proxy = pod::list_mut(pod, "containers").remove(position);
     pod::list_mut(pod, "initContainers").push(proxy);
 }

@@ -28,14 +28,17 @@ pub fn stripped(original: &Value, status_port: i32) -> Result<Value, InjectError
     if let Some(status) = Status::of_pod(original) {
         for list in pod::LISTS {
             let injected = status.list(list);
-            pod::list_mut(&mut pod, list).retain(|container| !injected.iter().any(|name| name == pod::name_of(container)));
+            pod::list_mut(&mut pod, list)
+                .retain(|container| !injected.iter().any(|name| name == pod::name_of(container)));
         }
         prometheus::strip(&mut pod, status_port);
         pod::metadata_map(&mut pod, "annotations").shift_remove(names::STATUS);
     }
     let kept = kept(original)?;
     for kind in pod::LISTS {
-        let missing = list(&kept, kind).iter().filter(|container| pod::find(pod::list(&pod, kind), pod::name_of(container)).is_none());
+        let missing = list(&kept, kind)
+            .iter()
+            .filter(|container| pod::find(pod::list(&pod, kind), pod::name_of(container)).is_none());
         let missing: Vec<Value> = missing.cloned().collect();
         if !missing.is_empty() {
             pod::list_mut(&mut pod, kind).extend(missing);

@@ -26,7 +26,9 @@ impl Workload {
         };
         let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
         let is_generated = !text(&metadata["generateName"]).is_empty();
-        let Some(controller) = owners.iter().find(|owner| is_generated && owner["controller"] == true) else { return workload };
+        let Some(controller) = owners.iter().find(|owner| is_generated && owner["controller"] == true) else {
+            return workload;
+        };
         (workload.api_version, workload.kind) = (text(&controller["apiVersion"]), text(&controller["kind"]));
         let name = text(&controller["name"]);
         match workload.behind(pod, &name) {
@@ -44,9 +46,10 @@ impl Workload {
     /// Kind, version where it differs, and name of what is behind a controller.
     fn behind(&self, pod: &Value, name: &str) -> Option<(&'static str, Option<&'static str>, String)> {
         let label = |key: &str| pod::label(pod, key).filter(|value| !value.is_empty());
-        let without_hash = |hash: &str| name.ends_with(hash).then(|| {
-            name.strip_suffix(hash).and_then(|name| name.strip_suffix('-')).unwrap_or(name).to_owned()
-        });
+        let without_hash = |hash: &str| {
+            name.ends_with(hash)
+                .then(|| name.strip_suffix(hash).and_then(|name| name.strip_suffix('-')).unwrap_or(name).to_owned())
+        };
         match self.kind.as_str() {
             "ReplicaSet" => {
                 let deployment = label("pod-template-hash").and_then(without_hash);

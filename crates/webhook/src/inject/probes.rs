@@ -40,7 +40,9 @@ fn each_probe(pod: &mut Value, mut visit: impl FnMut(&[Value], &str, &mut Map<St
         }
         for container in pod::list_mut(pod, list) {
             let name = pod::name_of(container).to_owned();
-            let Some(container) = container.as_object_mut().filter(|_| name != names::PROXY_CONTAINER) else { continue };
+            let Some(container) = container.as_object_mut().filter(|_| name != names::PROXY_CONTAINER) else {
+                continue;
+            };
             let ports = container.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
             for (probe, path) in PROBES {
                 if let Some(Value::Object(probe)) = container.get_mut(probe) {

@@ -108,7 +108,9 @@ impl Scraping {
             return application_port(&self.port, status_port, "").or_else(|reason| wrong("configuration", reason));
         }
         let mut ports = self.targets.iter().map(|(port, _)| port);
-        ports.try_for_each(|port| application_port(port, status_port, "target ")).or_else(|reason| wrong("targets", reason))
+        ports
+            .try_for_each(|port| application_port(port, status_port, "target "))
+            .or_else(|reason| wrong("targets", reason))
     }
 
     fn text(&self) -> String {
@@ -155,7 +157,10 @@ pub fn announce_secure_port(pod: &mut Value) {
     let proxy = pod::container(pod, names::PROXY_CONTAINER);
     let variables = proxy.and_then(|proxy| proxy["env"].as_array()).map(Vec::as_slice).unwrap_or_default();
     let is_set = |value: &&str| !value.is_empty() && *value != "0";
-    let port = variables.iter().filter(|variable| variable["name"] == SECURE_PORT).find_map(|variable| variable["value"].as_str().filter(is_set));
+    let port = variables
+        .iter()
+        .filter(|variable| variable["name"] == SECURE_PORT)
+        .find_map(|variable| variable["value"].as_str().filter(is_set));
     if let Some(port) = port.map(str::to_owned) {
         pod::metadata_map(pod, "annotations").insert(names::SECURE_PORT.to_owned(), json!(port));
     }

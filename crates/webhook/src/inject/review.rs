@@ -16,8 +16,9 @@ pub trait Cluster: Send + Sync {
     /// None: there is no such namespace, or it is not known yet.
     fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 
-    /// The ProxyConfigs (in YAML or JSON) that hold for a pod, the most particular one last.
-    fn proxy_configs(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<String>;
+    /// The ProxyConfigs (in YAML or JSON) that hold for a pod, the most particular one last. Those of the namespace `root`
+    /// are for the whole mesh.
+    fn proxy_configs(&self, root: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<String>;
 }
 
 /// How injection depends on where it is.
@@ -96,9 +97,10 @@ impl Injector {
     /// The mesh's, then the ProxyConfigs', then that of the pod's annotation.
     fn proxy_config(&self, pod: &Value, namespace: &str, cluster: &dyn Cluster) -> Result<ProxyConfig, InjectError> {
         let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
-        let labels = labels.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
+        let labels =
+            labels.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
         let mut config = self.settings.mesh.default_config.clone();
-        for text in cluster.proxy_configs(namespace, &labels) {
+        for text in cluster.proxy_configs(&self.settings.mesh.root_namespace, namespace, &labels) {
             config = mesh::overlaid(&config, &text)?;
         }
         match pod::annotation(pod, names::PROXY_CONFIG) {

@@ -41,7 +41,7 @@ impl Cluster for NoCluster {
         None
     }
 
-    fn proxy_configs(&self, _: &str, _: &BTreeMap<String, String>) -> Vec<String> {
+    fn proxy_configs(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Vec<String> {
         Vec::new()
     }
 }

@@ -43,7 +43,8 @@ fn a_template_may_replace_what_it_would_be_merged_with() {
     pod["metadata"]["labels"] = json!({ "key": "value" });
     let pod = injected(config, pod);
     assert_eq!(pod["metadata"]["labels"], json!({ "foo": "bar" }));
-    let names: Vec<_> = pod["spec"]["containers"].as_array().unwrap().iter().map(|container| &container["name"]).collect();
+    let names: Vec<_> =
+        pod["spec"]["containers"].as_array().unwrap().iter().map(|container| &container["name"]).collect();
     assert_eq!(names, ["injected", "web"]);
 }
 
@@ -56,7 +57,10 @@ fn templates_that_make_no_pod_are_refused_by_name() {
     assert!(refused("{{ fail `not here` }}").starts_with("template \"sidecar\": "));
     assert!(refused("a: b\nspec: [").starts_with("template \"sidecar\": what it makes is no YAML: line 2: "));
     let error = refused("spec: {containers: [{image: i}]}");
-    assert_eq!(error, "template \"sidecar\": what it makes is no pod: spec.containers: \"name\", by which the list merges, is missing");
+    assert_eq!(
+        error,
+        "template \"sidecar\": what it makes is no pod: spec.containers: \"name\", by which the list merges, is missing"
+    );
 }
 
 #[test]

@@ -119,7 +119,9 @@ impl Installation {
         }
         let mut charts = defaults();
         let given = spec.get("values").cloned().unwrap_or_else(|| json!({}));
-        for (from, to) in [("hub", ["global", "hub"].as_slice()), ("tag", &["global", "tag"]), ("revision", &["revision"])] {
+        for (from, to) in
+            [("hub", ["global", "hub"].as_slice()), ("tag", &["global", "tag"]), ("revision", &["revision"])]
+        {
             if let Some(value) = spec.get(from) {
                 *at_path(&mut charts, to) = value.clone();
             }
@@ -162,7 +164,10 @@ fn scoped(charts: &Value) -> Value {
     };
     let mut values = part(charts, &SCOPE);
     values.insert("pilot".to_owned(), Value::Object(part(&charts["pilot"], &["cni", "env", "crlConfigMapName"])));
-    values.insert("gateways".to_owned(), Value::Object(part(&charts["gateways"], &["securityContext", "seccompProfile"])));
+    values.insert(
+        "gateways".to_owned(),
+        Value::Object(part(&charts["gateways"], &["securityContext", "seccompProfile"])),
+    );
     Value::Object(values)
 }
 

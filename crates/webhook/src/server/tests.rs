@@ -26,7 +26,11 @@ fn read(answered: &Answered) -> Value {
 #[test]
 fn every_outcome_is_answered_and_counted() {
     for (outcome, response, expected) in [
-        (Ok(Outcome::Injected(json!([]))), json!({ "uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch" }), [1, 1, 0, 0]),
+        (
+            Ok(Outcome::Injected(json!([]))),
+            json!({ "uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch" }),
+            [1, 1, 0, 0],
+        ),
         (Ok(Outcome::Skipped), json!({ "uid": "u", "allowed": true }), [1, 1, 0, 1]),
         (
             Err(InjectError::Prometheus("x".to_owned())),

@@ -30,16 +30,36 @@ fn values_that_istio_takes_are_taken() {
 #[test]
 fn wrong_values_are_refused_with_istios_words() {
     for (name, value, expected) in [
-        ("sidecar.istio.io/interceptionMode", "redirect", "interceptionMode invalid, use REDIRECT,TPROXY,NONE: redirect"),
+        (
+            "sidecar.istio.io/interceptionMode",
+            "redirect",
+            "interceptionMode invalid, use REDIRECT,TPROXY,NONE: redirect",
+        ),
         ("status.sidecar.istio.io/port", "65536", "failed parsing port '65536'"),
         ("readiness.status.sidecar.istio.io/initialDelaySeconds", "-1", "\"-1\" is not a number"),
         ("readiness.status.sidecar.istio.io/failureThreshold", "+1", "\"+1\" is not a number"),
-        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/33", "includeIPRanges invalid: failed parsing cidr"),
-        ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.0", "excludeIPRanges invalid: failed parsing cidr"),
+        (
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "10.0.0.0/33",
+            "includeIPRanges invalid: failed parsing cidr",
+        ),
+        (
+            "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+            "10.0.0.0",
+            "excludeIPRanges invalid: failed parsing cidr",
+        ),
         ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "*", "excludeIPRanges invalid"),
-        ("traffic.sidecar.istio.io/includeInboundPorts", "bad", "includeInboundPorts invalid: failed parsing port 'bad'"),
+        (
+            "traffic.sidecar.istio.io/includeInboundPorts",
+            "bad",
+            "includeInboundPorts invalid: failed parsing port 'bad'",
+        ),
         ("traffic.sidecar.istio.io/excludeInboundPorts", "*", "excludeInboundPorts invalid"),
-        ("traffic.sidecar.istio.io/excludeOutboundPorts", "80,,90", "excludeOutboundPorts invalid: failed parsing port ''"),
+        (
+            "traffic.sidecar.istio.io/excludeOutboundPorts",
+            "80,,90",
+            "excludeOutboundPorts invalid: failed parsing port ''",
+        ),
         ("traffic.sidecar.istio.io/excludeInterfaces", "0eth", "contains invalid characters"),
         ("istio.io/reroute-virtual-interfaces", "a,,b", "empty interface name"),
         ("traffic.sidecar.istio.io/kubevirtInterfaces", "abcdefghijklmnop", "too long (max 15 chars)"),

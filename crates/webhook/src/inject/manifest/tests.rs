@@ -23,8 +23,11 @@ fn other_documents_pass_unchanged() {
 fn every_kind_that_makes_pods_is_injected() {
     for (version, kind) in KINDS.iter().filter(|(_, kind)| *kind != "List") {
         let (metadata, spec) = places(kind);
-        let mut document = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "a", "namespace": "n" } });
-        for (path, value) in [(metadata, json!({ "labels": { "l": "1" } })), (spec, json!({ "containers": [{ "name": "c" }] }))] {
+        let mut document =
+            json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "a", "namespace": "n" } });
+        for (path, value) in
+            [(metadata, json!({ "labels": { "l": "1" } })), (spec, json!({ "containers": [{ "name": "c" }] }))]
+        {
             let mut place = &mut document;
             for key in path.split('/').skip(1) {
                 place = &mut place[key];
@@ -63,10 +66,16 @@ fn what_is_skipped_is_said() {
         )
     };
     let host = injected(&deployment("hostNetwork: true", "a: b"));
-    assert_eq!(host.warnings, ["===> Skipping injection because Deployment \"shop/web\" has host networking enabled\n"]);
+    assert_eq!(
+        host.warnings,
+        ["===> Skipping injection because Deployment \"shop/web\" has host networking enabled\n"]
+    );
     assert!(!host.text.contains("istio-proxy"));
     let no = injected(&deployment("", "sidecar.istio.io/inject: 'false'"));
-    assert_eq!(no.warnings, ["===> Skipping injection because Deployment \"shop/web\" has sidecar injection disabled\n"]);
+    assert_eq!(
+        no.warnings,
+        ["===> Skipping injection because Deployment \"shop/web\" has sidecar injection disabled\n"]
+    );
 }
 
 #[test]
@@ -74,8 +83,18 @@ fn what_is_wrong_is_told_with_its_place() {
     assert!(refused("a: b\n---\nkind: [\n").starts_with("line 3: "), "{}", refused("a: b\n---\nkind: [\n"));
     let controller = "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: rc}\nspec: {}\n";
     assert_eq!(refused(controller), "ReplicationController \"rc\": spec.template is required");
-    let wrong = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {status.sidecar.istio.io/port: web}}\nspec: {}\n";
-    assert!(refused(wrong).contains("Pod \"p\": failed to run injection template: invalid value 'web'"), "{}", refused(wrong));
-    let absent = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {inject.istio.io/templates: absent}}\nspec: {}\n";
-    assert!(refused(absent).contains("requested template \"absent\" not found; have gateway, grpc-agent"), "{}", refused(absent));
+    let wrong =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {status.sidecar.istio.io/port: web}}\nspec: {}\n";
+    assert!(
+        refused(wrong).contains("Pod \"p\": failed to run injection template: invalid value 'web'"),
+        "{}",
+        refused(wrong)
+    );
+    let absent =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {inject.istio.io/templates: absent}}\nspec: {}\n";
+    assert!(
+        refused(absent).contains("requested template \"absent\" not found; have gateway, grpc-agent"),
+        "{}",
+        refused(absent)
+    );
 }

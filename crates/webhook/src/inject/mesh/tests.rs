@@ -21,7 +21,10 @@ fn a_proxy_is_told_only_what_differs_from_the_default() {
 fn an_overlay_joins_metadata_and_replaces_the_rest() {
     let base = overlaid(&ProxyConfig::default(), "proxyMetadata: {A: '1', B: '2'}\ndrain_duration: 9s").unwrap();
     let merged = overlaid(&base, "proxyMetadata: {B: '3'}\nstatusPort: 1234").unwrap();
-    assert_eq!(told(&merged), json!({ "drainDuration": "9s", "proxyMetadata": { "A": "1", "B": "3" }, "statusPort": 1234 }));
+    assert_eq!(
+        told(&merged),
+        json!({ "drainDuration": "9s", "proxyMetadata": { "A": "1", "B": "3" }, "statusPort": 1234 })
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ fn pod(container: Value) -> Value {
 }
 
 fn told(pod: &Value) -> Value {
-    let variable = pod["spec"]["containers"][1]["env"].as_array().unwrap().iter().find(|v| v["name"] == PROBERS).unwrap();
+    let variable =
+        pod["spec"]["containers"][1]["env"].as_array().unwrap().iter().find(|v| v["name"] == PROBERS).unwrap();
     serde_json::from_str(variable["value"].as_str().unwrap()).unwrap()
 }
 
@@ -56,9 +57,13 @@ fn what_asks_the_agent_already_and_names_without_a_port_are_not_told() {
 
 #[test]
 fn the_pods_annotation_wins_over_the_values() {
-    for (said, by_default, expected) in
-        [(None, true, true), (None, false, false), (Some("false"), true, false), (Some("true"), false, true), (Some("?"), true, true)]
-    {
+    for (said, by_default, expected) in [
+        (None, true, true),
+        (None, false, false),
+        (Some("false"), true, false),
+        (Some("true"), false, true),
+        (Some("?"), true, true),
+    ] {
         let mut pod = pod(json!({ "name": "app", "livenessProbe": { "httpGet": { "port": 80 } } }));
         if let Some(said) = said {
             pod["metadata"]["annotations"][names::REWRITE_PROBERS] = json!(said);
@@ -71,7 +76,8 @@ fn the_pods_annotation_wins_over_the_values() {
 
 #[test]
 fn without_a_proxy_nothing_is_changed() {
-    let before = json!({ "spec": { "containers": [{ "name": "app", "livenessProbe": { "tcpSocket": { "port": 80 } } }] } });
+    let before =
+        json!({ "spec": { "containers": [{ "name": "app", "livenessProbe": { "tcpSocket": { "port": 80 } } }] } });
     let mut pod = before.clone();
     rewrite(&mut pod, true, 15020);
     assert_eq!(pod, before);
@@ -81,7 +87,8 @@ fn without_a_proxy_nothing_is_changed() {
 fn a_second_injection_joins_what_is_told() {
     let mut pod = pod(json!({ "name": "late", "livenessProbe": { "tcpSocket": { "port": 80 } } }));
     pod["metadata"]["annotations"][names::STATUS] = json!("{}");
-    pod["spec"]["containers"][1]["env"] = json!([{ "name": PROBERS, "value": r#"{"/app-health/app/livez":{"tcpSocket":{"port":1}}}"# }]);
+    pod["spec"]["containers"][1]["env"] =
+        json!([{ "name": PROBERS, "value": r#"{"/app-health/app/livez":{"tcpSocket":{"port":1}}}"# }]);
     rewrite(&mut pod, true, 15020);
     assert_eq!(
         told(&pod),

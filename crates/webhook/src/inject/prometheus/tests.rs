@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 
 fn merged(annotations: Value) -> Result<Value, String> {
-    let mut pod = json!({ "metadata": { "annotations": annotations }, "spec": { "containers": [{ "name": "istio-proxy" }] } });
+    let mut pod =
+        json!({ "metadata": { "annotations": annotations }, "spec": { "containers": [{ "name": "istio-proxy" }] } });
     merge(&mut pod, &MeshConfig::default()).map_err(|error| error.to_string())?;
     Ok(pod)
 }
@@ -15,7 +16,8 @@ fn told(annotations: Value) -> Option<String> {
 
 #[test]
 fn prometheus_asks_the_agent_and_the_agent_the_application() {
-    let pod = merged(json!({ "prometheus.io/port": "80", "prometheus.io.path": "/m", "prometheus_io/scrape": "true" })).unwrap();
+    let pod = merged(json!({ "prometheus.io/port": "80", "prometheus.io.path": "/m", "prometheus_io/scrape": "true" }))
+        .unwrap();
     assert_eq!(
         pod["metadata"]["annotations"],
         json!({ "prometheus.io/port": "15020", "prometheus.io/path": "/stats/prometheus", "prometheus.io/scrape": "true" })

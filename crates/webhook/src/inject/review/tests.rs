@@ -12,7 +12,10 @@ fn a_path_names_variables() {
     check("/inject/cluster/c1/net/n1", &[("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_META_NETWORK", "n1")]);
     check("/inject/cluster/a--slash--b/env1/v1/", &[("ISTIO_META_CLUSTER_ID", "a/b"), ("ENV1", "v1")]);
     check("/inject/cluster/c1/net", &[("ISTIO_META_CLUSTER_ID", "c1")]);
-    check("/inject/:ENV:cluster=c1:ENV:net=n1=x:ENV:=no:ENV:none", &[("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_META_NETWORK", "n1=x")]);
+    check(
+        "/inject/:ENV:cluster=c1:ENV:net=n1=x:ENV:=no:ENV:none",
+        &[("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_META_NETWORK", "n1=x")],
+    );
 }
 
 fn injected(path: &str, pod: Value) -> Value {
@@ -65,14 +68,18 @@ struct OneConfig;
 
 impl Cluster for OneConfig {
     fn nodes(&self) -> Vec<Node> {
-        vec![Node { name: "old".to_owned(), kubelet_version: "v1.28.3".to_owned() }, Node { name: "new".to_owned(), kubelet_version: "v1.36.0+x".to_owned() }]
+        vec![
+            Node { name: "old".to_owned(), kubelet_version: "v1.28.3".to_owned() },
+            Node { name: "new".to_owned(), kubelet_version: "v1.36.0+x".to_owned() },
+        ]
     }
 
     fn namespace_annotations(&self, _: &str) -> Option<BTreeMap<String, String>> {
         Some(BTreeMap::from([("openshift.io/sa.scc.uid-range".to_owned(), "100/10".to_owned())]))
     }
 
-    fn proxy_configs(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<String> {
+    fn proxy_configs(&self, root: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<String> {
+        assert_eq!(root, "istio-system");
         assert_eq!((namespace, labels.get("app").map(String::as_str)), ("shop", Some("web")));
         vec!["concurrency: 3".to_owned(), "proxyMetadata: {A: b}".to_owned()]
     }
@@ -86,7 +93,9 @@ fn proxy_configs_of_the_cluster_are_under_that_of_the_pod() {
     });
     let platform = Platform { is_openshift: true, ..Platform::default() };
     let request = request(pod);
-    let Outcome::Injected(patch) = injector("policy: enabled").review(&request, "/inject", platform, &OneConfig).unwrap() else {
+    let Outcome::Injected(patch) =
+        injector("policy: enabled").review(&request, "/inject", platform, &OneConfig).unwrap()
+    else {
         panic!("not injected")
     };
     let mut pod = request.object;

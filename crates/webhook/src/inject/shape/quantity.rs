@@ -62,7 +62,8 @@ fn nanos(number: &str, scale: Scale) -> Option<u128> {
     let decimals = u32::try_from(fraction.len()).ok()?;
     match scale {
         Scale::Ten(power) => {
-            let exponent = power.checked_add(i32::try_from(NANO_DIGITS).ok()?)?.checked_sub(i32::try_from(decimals).ok()?)?;
+            let exponent =
+                power.checked_add(i32::try_from(NANO_DIGITS).ok()?)?.checked_sub(i32::try_from(decimals).ok()?)?;
             let factor = 10u128.checked_pow(exponent.unsigned_abs());
             if exponent >= 0 {
                 digits.checked_mul(factor?)

@@ -135,7 +135,8 @@ impl Field {
     fn parse(text: &'static str) -> Self {
         let end = text.find(['*', '!', '=', ':']).unwrap_or(text.len());
         let (name, marks) = text.split_at(end);
-        let (marks, kind) = marks.split_once(':').map_or((marks, Type::Plain), |(marks, kind)| (marks, Type::parse(kind)));
+        let (marks, kind) =
+            marks.split_once(':').map_or((marks, Type::Plain), |(marks, kind)| (marks, Type::parse(kind)));
         let (marks, go) = marks.split_once('=').map_or((marks, None), |(marks, go)| (marks, Some(go.to_owned())));
         let always = marks.split_once('!').map(|(_, default)| match default {
             "null" => Always::Null,
@@ -295,7 +296,10 @@ const TABLE: &[(&str, &str)] = &[
     ("ReplicaSet", "kind apiVersion metadata!:ObjectMeta spec!:ReplicaSetSpec status!:ReplicaStatus"),
     ("ReplicaSetSpec", "replicas* minReadySeconds selector:LabelSelector template!:PodTemplate"),
     ("ReplicaStatus", "replicas!zero"),
-    ("ReplicationController", "kind apiVersion metadata!:ObjectMeta spec!:ReplicationControllerSpec status!:ReplicaStatus"),
+    (
+        "ReplicationController",
+        "kind apiVersion metadata!:ObjectMeta spec!:ReplicationControllerSpec status!:ReplicaStatus",
+    ),
     ("ReplicationControllerSpec", "replicas* minReadySeconds selector:{} template:PodTemplate"),
     ("DaemonSet", "kind apiVersion metadata!:ObjectMeta spec!:DaemonSetSpec status!:DaemonSetStatus"),
     (
@@ -327,7 +331,10 @@ const TABLE: &[(&str, &str)] = &[
          successfulJobsHistoryLimit* failedJobsHistoryLimit*",
     ),
     ("JobTemplate", "metadata!:ObjectMeta spec!:JobSpec"),
-    ("DeploymentConfig", "kind apiVersion metadata!:ObjectMeta spec!:DeploymentConfigSpec status!:DeploymentConfigStatus"),
+    (
+        "DeploymentConfig",
+        "kind apiVersion metadata!:ObjectMeta spec!:DeploymentConfigSpec status!:DeploymentConfigStatus",
+    ),
     (
         "DeploymentConfigSpec",
         "strategy!:DeploymentConfigStrategy minReadySeconds triggers:[] replicas!zero revisionHistoryLimit* test!false paused \

@@ -78,7 +78,8 @@ fn a_canonical_form_is_its_own() {
 
 #[test]
 fn text_has_the_order_and_the_escapes_of_go() {
-    let container = json!({ "tty": true, "image": "a&b", "name": "<x>", "ports": [{ "containerPort": 80, "name": "p" }] });
+    let container =
+        json!({ "tty": true, "image": "a&b", "name": "<x>", "ports": [{ "containerPort": 80, "name": "p" }] });
     assert_eq!(
         go_json(&container, Shape::container()),
         r#"{"name":"\u003cx\u003e","image":"a\u0026b","ports":[{"name":"p","containerPort":80}],"resources":{},"tty":true}"#
@@ -93,7 +94,9 @@ fn a_service_of_a_grpc_probe_is_there_in_text() {
 
 #[test]
 fn every_type_that_the_table_names_is_in_it() {
-    for kind in ["Pod", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob", "ReplicaSet", "ReplicationController"] {
+    for kind in
+        ["Pod", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob", "ReplicaSet", "ReplicationController"]
+    {
         check_reachable(Shape::of_kind(kind).expect(kind), kind);
     }
 }

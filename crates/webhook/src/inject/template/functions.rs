@@ -136,7 +136,13 @@ fn duration(args: &[Value]) -> Result<Value> {
     let Ok(duration) = parse_duration(&given) else { return refuse(format!("{given:?} is no duration")) };
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     if seconds == 0 && nanos > 0 {
-        let (unit, size) = if nanos >= 1_000_000 { ("ms", 6) } else if nanos >= 1000 { ("µs", 3) } else { ("ns", 0) };
+        let (unit, size) = if nanos >= 1_000_000 {
+            ("ms", 6)
+        } else if nanos >= 1000 {
+            ("µs", 3)
+        } else {
+            ("ns", 0)
+        };
         let digits = format!("{nanos:0width$}", width = size + 1);
         let (whole, fraction) = digits.split_at(digits.len() - size);
         let fraction = fraction.trim_end_matches('0');
@@ -202,7 +208,8 @@ fn append_multus_network(args: &[Value]) -> Result<Value> {
 
 fn from_json(args: &[Value]) -> Result<Value> {
     let given = text(args, 0)?;
-    serde_json::from_str(&given).map_or_else(|error| refuse(format!("fromJSON: {error}")), |json| Ok(view::plain(&json)))
+    serde_json::from_str(&given)
+        .map_or_else(|error| refuse(format!("fromJSON: {error}")), |json| Ok(view::plain(&json)))
 }
 
 /// Every line but the first is moved to the right.
@@ -276,7 +283,10 @@ fn open_telemetry_attributes(args: &[Value]) -> Result<Value> {
     let instance = || of_container("Name").map(|name| format!("{namespace}.$(POD_NAME).{name}"));
     let attributes = [
         ("service.namespace", said("service.namespace").or_else(|| Some(namespace.clone()).filter(|n| !n.is_empty()))),
-        ("service.version", said("service.version").or_else(|| said_in(&labels, "app.kubernetes.io/version")).or_else(of_image)),
+        (
+            "service.version",
+            said("service.version").or_else(|| said_in(&labels, "app.kubernetes.io/version")).or_else(of_image),
+        ),
         ("service.instance.id", said("service.instance.id").or_else(instance)),
     ];
     let attributes = attributes.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
@@ -285,7 +295,9 @@ fn open_telemetry_attributes(args: &[Value]) -> Result<Value> {
 
 fn wants_attributes(mesh: &Json) -> bool {
     let providers = mesh["extensionProviders"].as_array().map(Vec::as_slice).unwrap_or_default();
-    providers.iter().any(|provider| provider["opentelemetry"]["serviceAttributeEnrichment"] == "OTEL_SEMANTIC_CONVENTIONS")
+    providers
+        .iter()
+        .any(|provider| provider["opentelemetry"]["serviceAttributeEnrichment"] == "OTEL_SEMANTIC_CONVENTIONS")
 }
 
 fn said_in(map: &BTreeMap<Arc<str>, Value>, name: &str) -> Option<String> {

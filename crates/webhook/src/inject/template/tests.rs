@@ -57,12 +57,18 @@ fn istios_functions() {
     check("{{ isset .Map `a` }} {{ isset .Map `z` }}", "true false");
     check("{{ excludeInboundPort 15020 `` }}|{{ excludeInboundPort `0` `1, 2` }}", "15020|1, 2");
     check("{{ excludeInboundPort 15020 `4, 5` }}|{{ excludeInboundPort 5 `4,5` }}", "4,5,15020|4,5");
-    check("{{ valueOrDefault .Values.global.nothing `d` }}{{ valueOrDefault `` `e` }}{{ valueOrDefault `v` `e` }}", "dev");
+    check(
+        "{{ valueOrDefault .Values.global.nothing `d` }}{{ valueOrDefault `` `e` }}{{ valueOrDefault `v` `e` }}",
+        "dev",
+    );
     check("{{ toJSON .Map }} {{ toJsonMap (strdict `c` `3`) .Map }}", r#"{"a":"1","b":"2"} {"a":"1","b":"2","c":"3"}"#);
     check("{{ toJSON (omit .Map `a`) }}", r#"{"b":"2"}"#);
     check("{{ contains `/` `a/b` }} {{ toLower `ABC` }} {{ directory `/a/b` }}", "true abc /a/");
     check("a: {{ indent 2 (toYaml .Map) }}", "a: a: \"1\"\n  b: \"2\"\n  ");
-    check("{{ toJSON (omitNil (fromJSON `{\"a\":null,\"b\":{\"c\":null},\"d\":[null,1],\"e\":{}}`)) }}", r#"{"d":[1],"e":{}}"#);
+    check(
+        "{{ toJSON (omitNil (fromJSON `{\"a\":null,\"b\":{\"c\":null},\"d\":[null,1],\"e\":{}}`)) }}",
+        r#"{"d":[1],"e":{}}"#,
+    );
     check("{{ index .Map `z` }}|{{ index .Map `a` }}", "|1");
     check("{{ env `ABSENT` `default` }}", "default");
 }
@@ -95,7 +101,10 @@ fn attributes_for_traces_come_from_annotations_labels_and_the_image() {
         let mesh = json!({ "extensionProviders": [{ "opentelemetry": { "serviceAttributeEnrichment": "OTEL_SEMANTIC_CONVENTIONS" } }] });
         let data = Value::from(BTreeMap::from([
             ("Mesh".to_owned(), structure(&mesh, &[], mesh.to_string())),
-            ("Containers".to_owned(), Value::from(vec![view::of_shape(&json!({ "name": "app", "image": image }), Shape::container())])),
+            (
+                "Containers".to_owned(),
+                Value::from(vec![view::of_shape(&json!({ "name": "app", "image": image }), Shape::container())]),
+            ),
         ]));
         let text = format!(
             "{{{{ otelResourceAttributes .Mesh (fromJSON `{annotations}`) (fromJSON `{labels}`) `shop` .Containers }}}}"
@@ -103,10 +112,17 @@ fn attributes_for_traces_come_from_annotations_labels_and_the_image() {
         render(&text, &data).unwrap()
     };
     let instance = "service.instance.id=shop.$(POD_NAME).app";
-    assert_eq!(attributes("{}", "{}", "r:5000/app:1.2@sha256:ab"), format!("service.namespace=shop,service.version=1.2@sha256:ab,{instance}"));
+    assert_eq!(
+        attributes("{}", "{}", "r:5000/app:1.2@sha256:ab"),
+        format!("service.namespace=shop,service.version=1.2@sha256:ab,{instance}")
+    );
     assert_eq!(attributes("{}", "{}", "r:5000/app"), format!("service.namespace=shop,{instance}"));
     assert_eq!(
-        attributes(r#"{"resource.opentelemetry.io/service.namespace":"n"}"#, r#"{"app.kubernetes.io/version":"7"}"#, "app:1"),
+        attributes(
+            r#"{"resource.opentelemetry.io/service.namespace":"n"}"#,
+            r#"{"app.kubernetes.io/version":"7"}"#,
+            "app:1"
+        ),
         format!("service.namespace=n,service.version=7,{instance}")
     );
 }
@@ -122,10 +138,19 @@ fn sprigs_functions() {
     check("{{ range until 3 }}{{ . }}{{ end }}", "012");
     check("{{ ternary `yes` `no` true }} {{ coalesce `` `b` }} {{ empty .List }}", "yes b false");
     check("{{ `a-b` | replace `-` `_` | upper }} {{ b64enc `hi` }} {{ b64dec `aGk=` }}", "A_B aGk= hi");
-    check("{{ (merge (dict `a` `1`) (dict `a` `2` `b` `3`)).a }} {{ (mergeOverwrite (dict `a` `1`) (dict `a` `2`)).a }}", "1 2");
+    check(
+        "{{ (merge (dict `a` `1`) (dict `a` `2` `b` `3`)).a }} {{ (mergeOverwrite (dict `a` `1`) (dict `a` `2`)).a }}",
+        "1 2",
+    );
     check("{{ dig `global` `number` 0 .Values }} {{ dig `x` `y` 7 .Values }}", "15020 7");
-    check("{{ hasPrefix `a` `ab` }} {{ `ab` | hasSuffix `b` }} {{ trimSuffix `b` `ab` }} {{ squote `q` }}", "true true a 'q'");
-    check("{{ uniq (list `a` `a` `b`) | join `` }} {{ without (list 1 2) 1 | first }} {{ keys .Map | join `` }}", "ab 2 ab");
+    check(
+        "{{ hasPrefix `a` `ab` }} {{ `ab` | hasSuffix `b` }} {{ trimSuffix `b` `ab` }} {{ squote `q` }}",
+        "true true a 'q'",
+    );
+    check(
+        "{{ uniq (list `a` `a` `b`) | join `` }} {{ without (list 1 2) 1 | first }} {{ keys .Map | join `` }}",
+        "ab 2 ab",
+    );
 }
 
 #[test]
@@ -136,7 +161,10 @@ fn structs_have_gos_names_and_give_their_own_json_back() {
     });
     let data = view::of_shape(&pod, Shape::pod());
     for (text, expected) in [
-        ("{{ range .Spec.Containers }}{{ .Name }}{{ range .Ports }}{{ structToJSON . }}{{ end }}{{ end }}", r#"web{"containerPort":80,"protocol":"TCP"}"#),
+        (
+            "{{ range .Spec.Containers }}{{ .Name }}{{ range .Ports }}{{ structToJSON . }}{{ end }}{{ end }}",
+            r#"web{"containerPort":80,"protocol":"TCP"}"#,
+        ),
         ("{{ .Metadata.Labels.app }} {{ eq .Spec.ServiceAccountName `` }}", "web true"),
         ("{{ includeInboundPorts .Spec.Containers }}", "80"),
         ("{{ toYaml (index .Spec.Containers 0).Ports }}", "- containerPort: 80\n  protocol: TCP\n"),

@@ -61,7 +61,8 @@ fn the_mesh_follows_the_values_and_its_own_section_wins() {
 
 #[test]
 fn templates_of_users_stand_beside_and_in_place_of_ours() {
-    let values = json!({ "values": { "sidecarInjectorWebhook": { "templates": { "sidecar": "mine", "more": "text" } } } });
+    let values =
+        json!({ "values": { "sidecarInjectorWebhook": { "templates": { "sidecar": "mine", "more": "text" } } } });
     let config = installed(values, &[]).injector_config();
     assert_eq!(config["templates"]["sidecar"], "mine");
     assert_eq!(config["templates"]["more"], "text");

@@ -36,7 +36,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("mergeOverwrite", |args| merged(args, true)),
     ("pick", |args| {
         let names = (1..args.len()).map(|position| text(args, position)).collect::<Result<Vec<_>>>()?;
-        let picked = map(args, 0)?.iter().filter(|(name, _)| names.iter().any(|wanted| **wanted == ***name)).map(owned).collect::<Map>();
+        let picked = map(args, 0)?
+            .iter()
+            .filter(|(name, _)| names.iter().any(|wanted| **wanted == ***name))
+            .map(owned)
+            .collect::<Map>();
         Ok(picked.into())
     }),
     ("prepend", |args| Ok(joined([&[arg(args, 1)?.clone()], &list(args, 0)?]))),
@@ -52,7 +56,9 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         texts.sort();
         Ok(texts.into_iter().map(Value::from).collect::<Vec<_>>().into())
     }),
-    ("toStrings", |args| Ok(list(args, 0)?.iter().map(|value| value.to_string().into()).collect::<Vec<Value>>().into())),
+    ("toStrings", |args| {
+        Ok(list(args, 0)?.iter().map(|value| value.to_string().into()).collect::<Vec<Value>>().into())
+    }),
     ("tuple", |args| Ok(args.to_vec().into())),
     ("uniq", |args| {
         let mut unique: Vec<Value> = Vec::new();
@@ -85,7 +91,8 @@ fn kept(list: &[Value], is_kept: impl Fn(&Value) -> bool) -> Value {
 }
 
 fn dictionary(args: &[Value]) -> Result<Value> {
-    let entries = args.chunks(2).map(|pair| (Arc::from(pair[0].to_string()), pair.get(1).cloned().unwrap_or("".into())));
+    let entries =
+        args.chunks(2).map(|pair| (Arc::from(pair[0].to_string()), pair.get(1).cloned().unwrap_or("".into())));
     Ok(entries.collect::<Map>().into())
 }
 

@@ -15,14 +15,14 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("b64enc", |args| Ok(STANDARD.encode(text(args, 0)?).into())),
     ("cat", |args| Ok(args.iter().map(Value::to_string).collect::<Vec<_>>().join(" ").into())),
-    ("fromJson", |args| {
-        Ok(serde_json::from_str(&text(args, 0)?).map_or(Value::Nil, |json| view::plain(&json)))
-    }),
+    ("fromJson", |args| Ok(serde_json::from_str(&text(args, 0)?).map_or(Value::Nil, |json| view::plain(&json)))),
     ("hasPrefix", |args| bool_of(text(args, 1)?.starts_with(&text(args, 0)?))),
     ("hasSuffix", |args| bool_of(text(args, 1)?.ends_with(&text(args, 0)?))),
     ("join", |args| {
         let parts: Vec<String> = match arg(args, 1)? {
-            Value::List(_) => list(args, 1)?.iter().filter(|part| !matches!(part, Value::Nil)).map(Value::to_string).collect(),
+            Value::List(_) => {
+                list(args, 1)?.iter().filter(|part| !matches!(part, Value::Nil)).map(Value::to_string).collect()
+            }
             other => vec![other.to_string()],
         };
         Ok(parts.join(&text(args, 0)?).into())
