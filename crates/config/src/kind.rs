@@ -20,6 +20,8 @@ pub enum Kind {
     RequestAuthentication,
     AuthorizationPolicy,
     Telemetry,
+    WasmPlugin,
+    TrafficExtension,
     /// `networking.istio.io/v1alpha3` Telemetry, which Istio never had: a [`Kind::ResiliencePolicy`] in another spelling.
     FutureFeatures,
     ResiliencePolicy,
@@ -82,6 +84,7 @@ pub(crate) const MELTEMI: &str = "meltemi.io";
 /// Gone from Istio.
 pub(crate) const MIXER: &str = "config.istio.io";
 const SECURITY: &str = "security.istio.io";
+const EXTENSIONS: &str = "extensions.istio.io";
 const V1: &[&str] = &["v1"];
 const V1_BETA: &[&str] = &["v1", "v1beta1"];
 const NETWORKING_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -100,7 +103,7 @@ const fn kube(kind: Kind, name: &'static str, group: &'static str, plural: &'sta
     KindInfo { kind, name, group, versions: V1, plural, namespaced, shape: Shape::Document }
 }
 
-static TABLE: [KindInfo; 40] = [
+static TABLE: [KindInfo; 42] = [
     istio(Kind::VirtualService, "VirtualService", NETWORKING, NETWORKING_VERSIONS, "virtualservices"),
     istio(Kind::DestinationRule, "DestinationRule", NETWORKING, NETWORKING_VERSIONS, "destinationrules"),
     istio(Kind::Gateway, "Gateway", NETWORKING, NETWORKING_VERSIONS, "gateways"),
@@ -114,6 +117,8 @@ static TABLE: [KindInfo; 40] = [
     istio(Kind::RequestAuthentication, "RequestAuthentication", SECURITY, &["v1", "v1beta1"], "requestauthentications"),
     istio(Kind::AuthorizationPolicy, "AuthorizationPolicy", SECURITY, &["v1", "v1beta1"], "authorizationpolicies"),
     istio(Kind::Telemetry, "Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
+    istio(Kind::WasmPlugin, "WasmPlugin", EXTENSIONS, &["v1alpha1"], "wasmplugins"),
+    istio(Kind::TrafficExtension, "TrafficExtension", EXTENSIONS, &["v1alpha1"], "trafficextensions"),
     istio(Kind::FutureFeatures, "Telemetry", NETWORKING, &["v1alpha3"], "telemetries"),
     istio(Kind::ResiliencePolicy, "ResiliencePolicy", MELTEMI, &["v1alpha1"], "resiliencepolicies"),
     istio(Kind::RateLimitPolicy, "RateLimitPolicy", MELTEMI, &["v1alpha1"], "ratelimitpolicies"),

@@ -4,9 +4,12 @@
 //! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
 //! over the text and one over the tree; validation is linear in the document.
 
+pub mod crd;
+pub mod extensions;
 pub mod gateway_api;
 mod kind;
 pub mod kube;
+pub mod legacy;
 pub mod mesh;
 pub mod mixer;
 pub mod names;
@@ -18,6 +21,7 @@ mod problem;
 pub mod rate_limit;
 pub mod resilience;
 pub mod security;
+mod shape;
 pub mod support;
 pub mod telemetry;
 mod validate;
@@ -30,5 +34,7 @@ pub use parse::{
     parse_part, parse_proxy_config, parse_rate_limit_configuration, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
-pub use validate::{Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate};
+pub use validate::{
+    ALWAYS_REJECT, Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate,
+};
 pub use wire::{Double, IntOrString, Str, format_duration, parse_duration};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::extensions::{TrafficExtension, WasmPlugin};
 use crate::gateway_api::{
     GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ListenerSet, ReferenceGrant, TcpRoute, TlsRoute,
 };
@@ -149,6 +150,8 @@ specs! {
     RequestAuthentication(RequestAuthentication),
     AuthorizationPolicy(AuthorizationPolicy),
     Telemetry(Telemetry),
+    WasmPlugin(WasmPlugin),
+    TrafficExtension(TrafficExtension),
     FutureFeatures(FutureFeatures),
     ResiliencePolicy(ResiliencePolicy),
     RateLimitPolicy(RateLimitPolicy),

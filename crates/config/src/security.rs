@@ -23,7 +23,8 @@ message! {
     struct PeerAuthentication {
         selector: Option<LabelSelector>,
         mtls: Option<MutualTls>,
-        /// By workload port.
+        /// By workload port. None are written by leaving it out.
+        #[serde(deserialize_with = "crate::wire::not_empty")]
         port_level_mtls: BTreeMap<u32, MutualTls>,
     }
 

@@ -58,7 +58,7 @@ pub fn fields_of(kind: Kind) -> impl Iterator<Item = Field> {
 /// Every field of MeshConfig.
 pub fn mesh_fields() -> impl Iterator<Item = Field> {
     let rows: Vec<&'static Row> = MESH_ROWS.iter().collect();
-    fields::of_type::<MeshConfig>("").into_iter().map(move |(path, usage)| field("MeshConfig", path, usage, &rows))
+    fields::of_type::<MeshConfig>().into_iter().map(move |(path, usage)| field("MeshConfig", path, usage, &rows))
 }
 
 fn field(of: &'static str, path: String, usage: Usage, rows: &[&'static Row]) -> Field {

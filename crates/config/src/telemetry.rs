@@ -31,7 +31,7 @@ message! {
         custom_tags: BTreeMap<Str, TelemetryCustomTag>,
         use_request_id_for_trace_sampling: Option<bool>,
         enable_istio_tags: Option<bool>,
-        disable_context_propagation: bool,
+        disable_context_propagation: Option<bool>,
     }
 
     struct TracingSelector {

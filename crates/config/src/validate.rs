@@ -6,6 +6,7 @@
 mod common;
 mod destination_rule;
 mod envoy_filter;
+mod extensions;
 mod gateway;
 mod gateway_api;
 mod http;
@@ -25,6 +26,7 @@ mod virtual_service;
 
 use std::fmt::Display;
 
+pub use self::kube::ALWAYS_REJECT;
 pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;
 pub(crate) use self::rate_limit::rate_limit_configuration;
@@ -91,6 +93,8 @@ pub fn validate(object: &Object) -> Validation {
         Spec::RequestAuthentication(spec) => security::request_authentication(spec, at, v),
         Spec::AuthorizationPolicy(spec) => security::authorization_policy(spec, at, v),
         Spec::Telemetry(spec) => telemetry::telemetry(spec, at, v),
+        Spec::WasmPlugin(spec) => extensions::wasm_plugin(spec, at, v),
+        Spec::TrafficExtension(spec) => extensions::traffic_extension(spec, at, v),
         Spec::FutureFeatures(spec) => resilience::future_features(spec, at, v),
         Spec::ResiliencePolicy(spec) => resilience::resilience_policy(spec, at, v),
         Spec::RateLimitPolicy(spec) => rate_limit::rate_limit_policy(spec, at, v),

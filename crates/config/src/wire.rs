@@ -177,10 +177,20 @@ impl Serialize for Base64Bytes {
 
 impl<'de> Deserialize<'de> for Base64Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let Base64Text(text) = Base64Text::deserialize(deserializer)?;
         base64_decode(&text).map(|b| Self(b.into())).ok_or_else(|| de::Error::custom("not valid base64"))
     }
 }
+
+/// What the types of durations and bytes are called: to a description of a type they are more than strings.
+pub(crate) const DURATION: &str = "DurationText";
+pub(crate) const BYTES: &str = "Base64Text";
+
+#[derive(Deserialize)]
+struct DurationText(String);
+
+#[derive(Deserialize)]
+struct Base64Text(String);
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -285,6 +295,17 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// `#[serde(deserialize_with = "crate::wire::not_empty")]` for a map that is left out rather than written empty.
+pub(crate) fn not_empty<'de, D, K, V>(deserializer: D) -> Result<std::collections::BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+    V: Deserialize<'de>,
+{
+    let map = std::collections::BTreeMap::deserialize(deserializer)?;
+    if map.is_empty() { Err(de::Error::custom("must have at least one element if it is there")) } else { Ok(map) }
+}
+
 /// `#[serde(with = "crate::wire::duration")]` for `Option<Duration>`.
 pub(crate) mod duration {
     use super::*;
@@ -294,8 +315,9 @@ pub(crate) mod duration {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|t| parse_duration(&t).map_err(|e| de::Error::custom(format_args!("{t:?}: {e}")))).transpose()
+        let text = Option::<DurationText>::deserialize(deserializer)?;
+        let parse = |DurationText(t)| parse_duration(&t).map_err(|e| de::Error::custom(format_args!("{t:?}: {e}")));
+        text.map(parse).transpose()
     }
 }
 
@@ -307,7 +329,7 @@ pub(crate) mod gateway_duration {
     pub use super::duration::serialize;
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let Some(DurationText(text)) = Option::<DurationText>::deserialize(deserializer)? else { return Ok(None) };
         let refuse = |why: &str| de::Error::custom(format_args!("{text:?}: {why}"));
         let mut rest = text.as_str();
         let mut parts = 0;
@@ -337,7 +359,7 @@ pub(crate) mod required_duration {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let DurationText(text) = DurationText::deserialize(deserializer)?;
         parse_duration(&text).map_err(|e| de::Error::custom(format_args!("{text:?}: {e}")))
     }
 }

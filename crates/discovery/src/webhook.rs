@@ -24,8 +24,11 @@ use meltemi_config::networking::ProxyConfigResource;
 use meltemi_config::{Key, Kind, Meta, Object, Spec};
 use meltemi_model::Shared as SharedMesh;
 use meltemi_store::ConfigSet;
+use meltemi_telemetry::metrics::Labels;
+use meltemi_telemetry::{Counter, Registry};
 use meltemi_webhook::inject::{Cluster, InjectError, Injector, InjectorConfig, Node, Settings, values};
-use meltemi_webhook::server::{Answered, Asked, MAX_BODY_BYTES, inject};
+use meltemi_webhook::server::{Answered, Asked, MAX_BODY_BYTES, inject, validate};
+use meltemi_webhook::validate::{self as validation, admit_and_count};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
@@ -45,7 +48,8 @@ pub(crate) async fn serve(
     state: Arc<State>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let router = router(Arc::new(Webhooks { state, current: Mutex::default() }));
+    let verdicts = Verdicts { registry: state.stats.registry.clone(), counters: Mutex::default() };
+    let router = router(Arc::new(Webhooks { state, verdicts, current: Mutex::default() }));
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut incoming = pin!(listener.incoming());
@@ -99,6 +103,7 @@ async fn connection(stream: SecureStream, router: Router, mut stopped: watch::Re
 fn router(webhooks: Arc<Webhooks>) -> Router {
     Router::new()
         .route("/ready", get(|| async { "" }))
+        .route("/validate", post(answer_validate))
         .route("/inject", post(answer_inject))
         .route("/inject/{*parameters}", post(answer_inject))
         .with_state(webhooks)
@@ -124,6 +129,44 @@ async fn answer_inject(Shared(webhooks): Shared<Arc<Webhooks>>, request: Request
     }
 }
 
+async fn answer_validate(Shared(webhooks): Shared<Arc<Webhooks>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    match read(body).await {
+        Ok(body) => {
+            let asked = Asked { content_type: content_type(&parts.headers), body: &body };
+            let verdicts = &webhooks.verdicts;
+            response(validate(asked, |request| admit_and_count(request, &|outcome| verdicts.count(outcome))))
+        }
+        Err(refused) => response(refused),
+    }
+}
+
+/// Counters of validation, made when they first count. There are as many as kinds have versions and ways to fail.
+struct Verdicts {
+    registry: Registry,
+    counters: Mutex<BTreeMap<[&'static str; 4], Counter>>,
+}
+
+impl Verdicts {
+    fn count(&self, outcome: &validation::Outcome) {
+        let reason = outcome.failure.map_or("", |failure| failure.as_str());
+        let new = || {
+            let mut labels =
+                vec![("group", outcome.group), ("resource", outcome.resource), ("version", outcome.version)];
+            let name = match outcome.failure {
+                None => "galley_validation_passed",
+                Some(failure) => {
+                    labels.push(("reason", failure.as_str()));
+                    "galley_validation_failed"
+                }
+            };
+            self.registry.counter(name, Labels::new(labels))
+        };
+        let key = [outcome.group, outcome.version, outcome.resource, reason];
+        self.counters.lock().entry(key).or_insert_with(new).inc();
+    }
+}
+
 async fn read(body: Body) -> Result<axum::body::Bytes, Answered> {
     match tokio::time::timeout(READ_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -143,6 +186,7 @@ fn response(answered: Answered) -> Response {
 
 struct Webhooks {
     state: Arc<State>,
+    verdicts: Verdicts,
     current: Mutex<Option<Current>>,
 }
 

@@ -3,6 +3,7 @@
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
 mod authz_case;
+mod crds;
 mod diff;
 mod echo;
 mod explain;
@@ -95,6 +96,8 @@ enum Command {
 enum Experimental {
     /// Print which fields of Istio's and Envoy's documents take effect
     Support(support::Arguments),
+    /// Print the definitions of Istio's kinds and ours, for a cluster
+    Crds(crds::Arguments),
     /// Check what becomes of authorization policies against a case's expectations
     AuthzCase(authz_case::Arguments),
 }
@@ -161,6 +164,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => iptables::run(arguments)?,
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
+        Command::X(Experimental::Crds(arguments)) => return crds::run(arguments),
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
         Command::Completion(arguments) => inspect::completion::<Cli>(arguments),

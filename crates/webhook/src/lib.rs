@@ -3,3 +3,4 @@
 pub mod admission;
 pub mod inject;
 pub mod server;
+pub mod validate;

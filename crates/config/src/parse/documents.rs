@@ -3,6 +3,7 @@
 use super::de::{Context, Finding};
 use super::tree::{Entry, Node, Value};
 use crate::kind::{Kind, MELTEMI, MIXER};
+use crate::legacy;
 use crate::problem::{Severity, nearest};
 
 /// Documents of one file, `List` items counted.
@@ -36,8 +37,6 @@ fn push<'a>(parts: &mut Vec<(u32, &'a str)>, line: u32, part: &'a str) {
 
 /// Kinds that are not supported yet: skipped with a warning, since something was expected of them.
 static NOT_YET: &[(&str, &str)] = &[
-    ("extensions.istio.io", "WasmPlugin"),
-    ("extensions.istio.io", "TrafficExtension"),
     ("gateway.networking.k8s.io", "BackendTLSPolicy"),
     ("gateway.networking.x-k8s.io", "XBackend"),
     ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy"),
@@ -107,6 +106,9 @@ fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String
         let message =
             format!("{name} was removed from Istio with Mixer; a memquota limits its namespace without it; skipped");
         return (Severity::Warning, message, None);
+    }
+    if let Some(instead) = legacy::replacement(group, name) {
+        return (Severity::Error, format!("{name} of {api_version} was removed from Istio; {instead}"), None);
     }
     let here = || Kind::all().filter(|k| k.info().group == group).map(Kind::as_str);
     if group.ends_with(".istio.io") || group == MELTEMI {

@@ -60,7 +60,7 @@ pub(super) static ROWS: &[Row] = &[
     Row { note: NO_WAYPOINTS, ..values(POLICIES, "spec.targetRef.kind", WAYPOINT_TARGETS) },
     Row { note: NO_WAYPOINTS, ..values(POLICIES, "spec.targetRefs[].kind", WAYPOINT_TARGETS) },
     kind(&[Kind::Telemetry], "MeshConfig's defaults apply"),
-    kind(&[Kind::EnvoyFilter], ""),
+    kind(&[Kind::EnvoyFilter, Kind::WasmPlugin, Kind::TrafficExtension], ""),
     Row { note: "a proxy is this binary, or the Envoy it was told of", ..field(&[Kind::ProxyConfig], "spec.image") },
     inert(VS, "spec.tcp[].match[].sourceSubnet", "use sourceLabels or sourceNamespace"),
     inert(GATEWAY, "spec.servers[].defaultEndpoint", "route with a VirtualService"),

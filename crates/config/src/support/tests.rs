@@ -70,7 +70,7 @@ fn the_types_have_the_fields_of_istios_crds() {
         assert!(missing.is_empty() && extra.is_empty(), "{name}: missing {missing:#?}, extra {extra:#?}");
         compared += 1;
     }
-    assert_eq!(compared, 13);
+    assert_eq!(compared, 15);
 }
 
 fn leaves(schema: &Value, path: &str, out: &mut BTreeSet<String>) {

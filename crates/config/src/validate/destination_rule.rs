@@ -79,7 +79,10 @@ fn port_policies(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
     for (i, port) in policy.port_level_settings.iter().enumerate() {
         let at = ports.index(i);
         match &port.port {
-            Some(selector) => v.check(&at.field("port").field("number"), names::port(selector.number)),
+            Some(selector) if names::port(selector.number).is_err() => {
+                v.warn(&at.field("port").field("number"), "no service has such a port: this has no effect");
+            }
+            Some(_) => {}
             None => v.error(&at, "portLevelSettings must have a port"),
         }
         let settings = [
@@ -190,10 +193,15 @@ pub(super) fn client_tls(tls: &ClientTlsSettings, at: &Path<'_>, v: &mut Validat
     let names = !tls.subject_alt_names.is_empty();
     let credential = !tls.credential_name.is_empty();
     if tls.insecure_skip_verify == Some(true) {
-        if tls.mode == ClientTlsMode::Simple && (credential || ca) || tls.mode == ClientTlsMode::Mutual && ca {
-            v.error(at, "cannot specify CA certificates or credentialName if insecureSkipVerify is true");
-        }
-        v.require(at, !names, "cannot specify subjectAltNames if insecureSkipVerify is true");
+        let verifies = match tls.mode {
+            ClientTlsMode::Simple => credential || ca || names,
+            // The secret may hold the client's certificate alone.
+            ClientTlsMode::Mutual => ca || names,
+            ClientTlsMode::Disable | ClientTlsMode::IstioMutual => false,
+        };
+        let message =
+            "cannot specify CaCertificates or CredentialName or SubjectAltNames when InsecureSkipVerify is set true";
+        v.require(at, !verifies, message);
     }
     if matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual) && credential {
         if certificate || key || ca || !tls.ca_crl.is_empty() {

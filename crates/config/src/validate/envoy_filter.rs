@@ -1,11 +1,26 @@
-//! EnvoyFilter.
+//! EnvoyFilter. Envoy's own messages are looked at as JSON: which of their fields exist is known where they are read.
+
+use serde_json::{Map, Value};
 
 use super::{Validation, common};
 use crate::names;
-use crate::networking::{ApplyTo, EnvoyConfigObjectPatch, EnvoyFilter, PatchContext, PatchOperation};
+use crate::networking::{
+    ApplyTo, EnvoyConfigObjectMatch, EnvoyConfigObjectPatch, EnvoyFilter, FilterMatch, ListenerMatch, Patch,
+    PatchContext, PatchOperation,
+};
 use crate::path::Path;
 
+const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+const OLD_CONNECTION_MANAGER: &str = "envoy.http_connection_manager";
+/// A longer pattern is not compiled, and the patch is then for every version.
+const MAX_VERSION_BYTES: usize = 1024;
+
 pub(super) fn envoy_filter(spec: &EnvoyFilter, at: &Path<'_>, v: &mut Validation) {
+    v.warn(
+        at,
+        "EnvoyFilter exposes internal implementation details that may change at any time. Prefer other APIs if possible, \
+         and exercise extreme caution, especially around upgrades.",
+    );
     common::workload_selector(spec.workload_selector.as_ref(), at, v);
     if spec.workload_selector.is_some() && !spec.target_refs.is_empty() {
         v.error(at, "only one of targetRefs or workloadSelector can be set");
@@ -18,24 +33,36 @@ pub(super) fn envoy_filter(spec: &EnvoyFilter, at: &Path<'_>, v: &mut Validation
 }
 
 fn config_patch(patch: &EnvoyConfigObjectPatch, at: &Path<'_>, v: &mut Validation) {
+    if let Some(matches) = &patch.matches {
+        object_match(matches, &at.field("match"), v);
+        if matches.context == PatchContext::Waypoint {
+            return;
+        }
+    }
     let apply_to = patch.apply_to;
     v.require(&at.field("applyTo"), apply_to != ApplyTo::Invalid, "applyTo must be set");
-    let at_patch = at.field("patch");
-    let Some(change) = &patch.patch else {
-        v.error(&at_patch, "patch is required");
-        return;
-    };
-    match change.operation {
-        PatchOperation::Invalid => v.error(&at_patch.field("operation"), "operation must be set"),
-        PatchOperation::Remove => {}
-        _ => v.require(
-            &at_patch.field("value"),
-            change.value.is_some(),
-            "a value is required unless the operation is REMOVE",
-        ),
+    match &patch.patch {
+        Some(change) => change_of(change, apply_to, &at.field("patch"), v),
+        None => v.error(&at.field("patch"), "patch is required"),
     }
     let Some(matches) = &patch.matches else { return };
     let at = at.field("match");
+    let (listener, route, cluster) =
+        (matches.listener.is_some(), matches.route_configuration.is_some(), matches.cluster.is_some());
+    let fits = match apply_to {
+        ApplyTo::Cluster => !listener && !route,
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => !listener && !cluster,
+        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::NetworkFilter | ApplyTo::HttpFilter => !route && !cluster,
+        ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap | ApplyTo::ListenerFilter => true,
+    };
+    v.require(&at, fits, format_args!("the match is not one for {apply_to}"));
+    if let Some(listener) = &matches.listener {
+        listener_match(listener, apply_to, &at.field("listener"), v);
+    }
+}
+
+/// What holds whatever is patched.
+fn object_match(matches: &EnvoyConfigObjectMatch, at: &Path<'_>, v: &mut Validation) {
     let set = [
         matches.listener.is_some(),
         matches.route_configuration.is_some(),
@@ -43,27 +70,142 @@ fn config_patch(patch: &EnvoyConfigObjectPatch, at: &Path<'_>, v: &mut Validatio
         matches.waypoint.is_some(),
     ];
     v.require(
-        &at,
+        at,
         set.iter().filter(|s| **s).count() <= 1,
         "only one of listener, routeConfiguration, cluster and waypoint can be set",
     );
     let waypoint = matches.context == PatchContext::Waypoint;
-    v.require(&at, waypoint == matches.waypoint.is_some(), "only support waypointMatch when context is WAYPOINT");
-    let fits = match apply_to {
-        ApplyTo::Cluster => !set[0] && !set[1],
-        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => !set[0] && !set[2],
-        ApplyTo::Listener
-        | ApplyTo::FilterChain
-        | ApplyTo::NetworkFilter
-        | ApplyTo::HttpFilter
-        | ApplyTo::ListenerFilter => !set[1] && !set[2],
-        ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap => true,
-    };
-    v.require(&at, fits, format_args!("the match is not one for {apply_to}"));
-    if let Some(proxy) = &matches.proxy {
-        common::regex(&proxy.proxy_version, &at.field("proxy").field("proxyVersion"), v);
-    }
+    v.require(at, waypoint == matches.waypoint.is_some(), "only support waypointMatch when context is WAYPOINT");
     if let Some(port) = matches.waypoint.as_ref().map(|w| w.port_number).filter(|p| *p != 0) {
         v.check(&at.field("waypoint").field("portNumber"), names::port(port));
     }
+    let Some(proxy) = matches.proxy.as_ref().filter(|_| !waypoint) else { return };
+    let at = at.field("proxy");
+    let at = at.field("proxyVersion");
+    if proxy.proxy_version.len() > MAX_VERSION_BYTES {
+        v.warn(&at, format_args!("longer than {MAX_VERSION_BYTES} characters: it will be ignored"));
+    } else {
+        common::regex(&proxy.proxy_version, &at, v);
+    }
 }
+
+fn listener_match(listener: &ListenerMatch, apply_to: ApplyTo, at: &Path<'_>, v: &mut Validation) {
+    let http = apply_to == ApplyTo::HttpFilter;
+    let network = apply_to == ApplyTo::NetworkFilter;
+    let whole = matches!(apply_to, ApplyTo::Listener | ApplyTo::FilterChain);
+    if !(http || network || whole) {
+        return;
+    }
+    let Some(filter) = listener.filter_chain.as_ref().and_then(|chain| chain.filter.as_ref()) else { return };
+    let at = at.field("filterChain");
+    let at = at.field("filter");
+    if whole {
+        v.warn(&at, format_args!("filter match has no effect when used with {apply_to}"));
+    }
+    filter_match(filter, http, &at, v);
+}
+
+fn filter_match(filter: &FilterMatch, http: bool, at: &Path<'_>, v: &mut Validation) {
+    if filter.name.is_empty() {
+        v.error(&at.field("name"), "filter match has no name to match on");
+        return;
+    }
+    filter_name(&filter.name, &at.field("name"), v);
+    let Some(inner) = &filter.sub_filter else { return };
+    let at = at.field("subFilter");
+    let manager = matches!(&*filter.name, CONNECTION_MANAGER | OLD_CONNECTION_MANAGER);
+    if !http {
+        v.error(&at, "subfilter match can be used with applyTo HTTP_FILTER only");
+    } else if !manager {
+        v.error(&at, format_args!("subfilter match requires filter match with {CONNECTION_MANAGER}"));
+    } else if inner.name.is_empty() {
+        v.error(&at.field("name"), "subfilter match has no name to match on");
+    } else {
+        filter_name(&inner.name, &at.field("name"), v);
+    }
+}
+
+fn filter_name(name: &str, at: &Path<'_>, v: &mut Validation) {
+    if let Some((_, new)) = OLD_NAMES.iter().find(|(old, _)| *old == name) {
+        v.warn(at, format_args!("using deprecated filter name {name:?}; use {new:?} instead"));
+    }
+}
+
+fn change_of(change: &Patch, apply_to: ApplyTo, at: &Path<'_>, v: &mut Validation) {
+    let at_value = at.field("value");
+    match change.operation {
+        PatchOperation::Invalid => v.error(&at.field("operation"), "operation must be set"),
+        PatchOperation::Remove => {}
+        _ => v.require(&at_value, change.value.is_some(), "a value is required unless the operation is REMOVE"),
+    }
+    let Some(value) = &change.value else { return };
+    any_messages(value, &at_value, v);
+    let filter = matches!(apply_to, ApplyTo::HttpFilter | ApplyTo::NetworkFilter | ApplyTo::ListenerFilter);
+    let configured = ["typed_config", "typedConfig", "config_discovery", "configDiscovery"];
+    if filter && !configured.iter().any(|field| value.contains_key(*field)) {
+        let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
+        v.warn(&at_value, format_args!("using deprecated types by name without typed_config; {name}"));
+    }
+}
+
+/// Each message of a type that is named must name it, and not one of an API that is gone.
+fn any_messages(fields: &Map<String, Value>, at: &Path<'_>, v: &mut Validation) {
+    for (name, value) in fields {
+        let at = at.field(name);
+        if matches!(name.as_str(), "typed_config" | "typedConfig") {
+            v.check(&at, any_message(value));
+        }
+        inner_messages(value, &at, v);
+    }
+}
+
+fn inner_messages(value: &Value, at: &Path<'_>, v: &mut Validation) {
+    match value {
+        Value::Object(fields) => any_messages(fields, at, v),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| inner_messages(item, &at.index(i), v)),
+        _ => {}
+    }
+}
+
+fn any_message(value: &Value) -> Result<(), String> {
+    let Some(fields) = value.as_object() else { return Err("must be a message with an \"@type\"".into()) };
+    let Some(url) = fields.get("@type").and_then(Value::as_str) else {
+        return if fields.is_empty() { Ok(()) } else { Err("Any JSON doesn't have '@type'".into()) };
+    };
+    let name = url.rsplit('/').next().unwrap_or_default();
+    if name.starts_with("envoy.") && (name.contains(".v2.") || name.contains(".v2alpha")) {
+        return Err(format!("referenced type unknown (hint: try using the v3 XDS API): {url}"));
+    }
+    if name.contains('.') { Ok(()) } else { Err(format!("referenced type unknown: {url}")) }
+}
+
+/// Names that filters had, and those that they have.
+const OLD_NAMES: &[(&str, &str)] = &[
+    ("envoy.buffer", "envoy.filters.http.buffer"),
+    ("envoy.client_ssl_auth", "envoy.filters.network.client_ssl_auth"),
+    ("envoy.cors", "envoy.filters.http.cors"),
+    ("envoy.csrf", "envoy.filters.http.csrf"),
+    ("envoy.ext_authz", "envoy.filters.http.ext_authz"),
+    ("envoy.fault", "envoy.filters.http.fault"),
+    ("envoy.grpc_http1_bridge", "envoy.filters.http.grpc_http1_bridge"),
+    ("envoy.grpc_json_transcoder", "envoy.filters.http.grpc_json_transcoder"),
+    ("envoy.grpc_web", "envoy.filters.http.grpc_web"),
+    ("envoy.gzip", "envoy.filters.http.gzip"),
+    ("envoy.health_check", "envoy.filters.http.health_check"),
+    (OLD_CONNECTION_MANAGER, CONNECTION_MANAGER),
+    ("envoy.http_dynamo_filter", "envoy.filters.http.dynamo"),
+    ("envoy.ip_tagging", "envoy.filters.http.ip_tagging"),
+    ("envoy.listener.http_inspector", "envoy.filters.listener.http_inspector"),
+    ("envoy.listener.original_dst", "envoy.filters.listener.original_dst"),
+    ("envoy.listener.original_src", "envoy.filters.listener.original_src"),
+    ("envoy.listener.proxy_protocol", "envoy.filters.listener.proxy_protocol"),
+    ("envoy.listener.tls_inspector", "envoy.filters.listener.tls_inspector"),
+    ("envoy.lua", "envoy.filters.http.lua"),
+    ("envoy.mongo_proxy", "envoy.filters.network.mongo_proxy"),
+    ("envoy.rate_limit", "envoy.filters.http.ratelimit"),
+    ("envoy.ratelimit", "envoy.filters.network.ratelimit"),
+    ("envoy.redis_proxy", "envoy.filters.network.redis_proxy"),
+    ("envoy.router", "envoy.filters.http.router"),
+    ("envoy.squash", "envoy.filters.http.squash"),
+    ("envoy.tcp_proxy", "envoy.filters.network.tcp_proxy"),
+];

@@ -1,6 +1,6 @@
 //! Gateway and the server side TLS settings that Sidecar shares with it.
 
-use super::Validation;
+use super::{Validation, common};
 use crate::names;
 use crate::networking::{Gateway, Port, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::object::Meta;
@@ -84,7 +84,11 @@ fn server_host(host: &str, converted: bool) -> Result<(), String> {
         "~" if converted => {}
         other => names::dns_label(other).map_err(|e| format!("namespace {other:?}: {e}"))?,
     }
-    names::ip(dns).or_else(|_| names::wildcard_domain(dns))
+    match names::ip(dns) {
+        // An IPv6 address has no dot, and counts as a short name.
+        Ok(()) if dns.contains('.') => Ok(()),
+        _ => common::listener_host(dns),
+    }
 }
 
 fn bind(address: &str, port: &Port) -> Result<(), String> {

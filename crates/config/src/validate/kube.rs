@@ -14,6 +14,13 @@ use crate::wire::IntOrString;
 const PARENTS: &str = "internal.istio.io/parents";
 const PARENT_NAMESPACE: &str = "internal.istio.io/parent-namespace";
 
+/// An object with this annotation is refused, whatever it says: how one finds out that validation is at work.
+pub const ALWAYS_REJECT: &str = "internal.istio.io/webhook-always-reject";
+
+const DRY_RUN: &str = "istio.io/dry-run";
+/// As Go reads them.
+const BOOLEANS: [&str; 12] = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"];
+
 /// Names and labels of any object.
 pub(super) fn metadata(object: &Object, v: &mut Validation) {
     let at = &Path::root("metadata");
@@ -38,19 +45,27 @@ pub(super) fn metadata(object: &Object, v: &mut Validation) {
         // What carries these is trusted with more than users are.
         v.error(&at.field("annotations").field(internal), "this may not be set by users");
     }
-    let dry_run = object.meta.annotations.get("istio.io/dry-run");
-    if let Some(value) = dry_run {
-        let at = at.field("annotations");
-        let at = at.field("istio.io/dry-run");
-        let policy = matches!(object.spec, Spec::AuthorizationPolicy(_));
-        let boolean = matches!(&**value, "true" | "false");
-        match object.spec {
-            Spec::RequestAuthentication(_) => v.error(&at, "dry run is only for AuthorizationPolicy"),
-            _ => v.require(&at, !policy || boolean, format_args!("{value:?} is not true or false")),
+    let annotations = at.field("annotations");
+    let rejected = object.meta.annotations.contains_key(ALWAYS_REJECT);
+    v.require(&annotations.field(ALWAYS_REJECT), !rejected, "annotation found, rejecting");
+    if let Some(value) = object.meta.annotations.get(DRY_RUN) {
+        dry_run(object, value, &annotations.field(DRY_RUN), v);
+    }
+}
+
+fn dry_run(object: &Object, value: &str, at: &Path<'_>, v: &mut Validation) {
+    let Spec::AuthorizationPolicy(policy) = &object.spec else {
+        let other = !object.kind().is_istio();
+        v.require(at, other, "dry run is only for AuthorizationPolicy: please remove the annotation");
+        return;
+    };
+    match policy.action {
+        AuthorizationAction::Allow | AuthorizationAction::Deny => {
+            let known = BOOLEANS.contains(&value);
+            v.require(at, known, format_args!("{value:?} is not true or false"));
         }
-        let custom = matches!(&object.spec, Spec::AuthorizationPolicy(p) if p.action == AuthorizationAction::Custom);
-        if custom && &**value == "true" {
-            v.warn(&at, "a dry run of action CUSTOM asks nobody and has no effect");
+        AuthorizationAction::Audit | AuthorizationAction::Custom => {
+            v.error(at, format_args!("only actions ALLOW and DENY can be tried, not {}", policy.action));
         }
     }
 }

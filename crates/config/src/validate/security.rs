@@ -32,14 +32,21 @@ pub(super) fn request_authentication(spec: &RequestAuthentication, at: &Path<'_>
 }
 
 fn jwt_rule(rule: &JwtRule, at: &Path<'_>, v: &mut Validation) {
-    v.require(&at.field("issuer"), !rule.issuer.is_empty(), "issuer must be set");
+    if rule.issuer.is_empty() {
+        let issuer = at.field("issuer");
+        v.require(&issuer, !rule.jwks_uri.is_empty(), "issuer or jwksUri must be non-empty string");
+        v.warn(&issuer, "without it tokens of every issuer are accepted that the keys have signed");
+    }
     not_empty(&rule.audiences, &at.field("audiences"), v);
     if !rule.jwks_uri.is_empty() {
         v.check(&at.field("jwksUri"), http_url(&rule.jwks_uri));
         v.require(at, rule.jwks.is_empty(), "only one of jwks or jwksUri can be set");
     }
     if !rule.jwks.is_empty() {
-        v.check(&at.field("jwks"), key_set(&rule.jwks));
+        match key_set(&rule.jwks) {
+            Ok(keys) => private_keys(&keys, &at.field("jwks"), v),
+            Err(error) => v.error(&at.field("jwks"), error),
+        }
     }
     let headers = at.field("fromHeaders");
     for (i, header) in rule.from_headers.iter().enumerate() {
@@ -87,11 +94,26 @@ fn http_url(text: &str) -> Result<(), String> {
     }
 }
 
-fn key_set(text: &str) -> Result<(), String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("jwks is not JSON: {e}"))?;
+/// The keys of a set, or a key alone.
+fn key_set(text: &str) -> Result<Vec<serde_json::Value>, String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("jwks parse error: {e}"))?;
     match value.get("keys").and_then(|k| k.as_array()) {
-        Some(_) => Ok(()),
-        None => Err("jwks has no list of keys".into()),
+        Some(keys) => Ok(keys.clone()),
+        None if value.get("kty").is_some() => Ok(vec![value]),
+        None => Err("jwks parse error: neither a list of keys nor a key".into()),
+    }
+}
+
+fn private_keys(keys: &[serde_json::Value], at: &Path<'_>, v: &mut Validation) {
+    for (i, key) in keys.iter().enumerate() {
+        if key.get("d").is_some() || key.get("kty").is_some_and(|kind| kind == "oct") {
+            v.warn(
+                at,
+                format_args!(
+                    "jwks key at index {i} contains private key material; only public keys are used for verification"
+                ),
+            );
+        }
     }
 }
 

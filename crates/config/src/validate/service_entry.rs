@@ -19,8 +19,9 @@ pub(super) fn service_entry(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: 
         let at = endpoints.index(i);
         one_endpoint(spec, endpoint, &at, v);
     }
-    resolution(spec, at, v);
+    resolution(spec, meta, at, v);
     ambiguous_tcp(spec, meta, at, v);
+    ambiguous_hosts(spec, at, v);
     common::export_to(&spec.export_to, &meta.namespace, true, at, v);
 }
 
@@ -123,7 +124,7 @@ fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v:
     }
 }
 
-fn resolution(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+fn resolution(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     let at = at.field("resolution");
     let wildcard = spec.hosts.iter().any(|h| h.starts_with('*'));
     match spec.resolution {
@@ -142,22 +143,24 @@ fn resolution(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
                 v.require(&at, spec.endpoints.len() <= 1, "DNS_ROUND_ROBIN mode cannot have multiple endpoints");
             }
         }
-        Resolution::DynamicDns => dynamic_dns(spec, &at, v),
+        Resolution::DynamicDns => dynamic_dns(spec, meta, &at, v),
     }
 }
 
-fn dynamic_dns(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
-    v.require(
-        at,
-        spec.endpoints.is_empty() && spec.workload_selector.is_none(),
-        "DYNAMIC_DNS mode cannot set endpoints",
-    );
-    v.require(at, spec.location == ServiceLocation::MeshExternal, "DYNAMIC_DNS is only for MESH_EXTERNAL services");
+fn dynamic_dns(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
+    v.require(at, spec.endpoints.is_empty(), "DYNAMIC_DNS mode cannot set endpoints");
+    if spec.workload_selector.is_some() {
+        v.warn(at, "workloadSelector has no effect with resolution DYNAMIC_DNS");
+    }
+    let waypoint = meta.labels.get("istio.io/use-waypoint");
+    let waypoint = waypoint.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case("none"));
+    let internal = spec.location == ServiceLocation::MeshInternal;
+    v.require(at, !(internal && waypoint), "location MESH_INTERNAL with DYNAMIC_DNS is not supported with a waypoint");
     v.require(at, spec.addresses.is_empty(), "DYNAMIC_DNS cannot have addresses");
     let wildcard = spec.hosts.iter().all(|h| h.starts_with('*'));
     v.require(at, wildcard, "DYNAMIC_DNS is only for wildcard hosts");
     for port in &spec.ports {
-        let served = matches!(names::protocol(&port.protocol), Some("HTTP" | "HTTPS" | "TLS" | "GRPC" | "HTTP2"));
+        let served = matches!(names::protocol(&port.protocol), Some("HTTP" | "TLS" | "GRPC" | "HTTP2"));
         v.require(at, served, format_args!("DYNAMIC_DNS does not serve protocol {:?}", port.protocol));
     }
 }
@@ -182,6 +185,19 @@ fn ambiguous_tcp(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Valida
         if secure && spec.hosts.len() > 1 && !spec.addresses.is_empty() {
             v.warn(&ports.index(i), "several hosts with one address and TLS: only the first host can be told apart");
         }
+    }
+}
+
+/// Hosts of one service are told apart by what a request or a greeting names; without addresses of endpoints, not at all.
+fn ambiguous_hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
+    if spec.resolution == Resolution::None || spec.hosts.len() < 2 {
+        return;
+    }
+    let ports = at.field("ports");
+    for (i, port) in spec.ports.iter().enumerate() {
+        let secure = matches!(names::protocol(&port.protocol), Some("HTTPS" | "TLS"));
+        let named = secure || names::is_plain_http(&port.protocol);
+        v.require(&ports.index(i), named, "multiple hosts provided with non-HTTP, non-TLS ports");
     }
 }
 

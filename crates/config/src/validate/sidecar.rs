@@ -125,6 +125,7 @@ fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
     if listener.bind.starts_with("unix://") {
         v.check(&at.field("bind"), names::unix_address(&listener.bind));
         let captured = !matches!(listener.capture_mode, CaptureMode::Default | CaptureMode::None);
+        let captured = captured && listener.port.is_some();
         v.require(&at.field("captureMode"), !captured, "a unix socket cannot be captured: use DEFAULT or NONE");
     } else if !listener.bind.is_empty() {
         v.check(&at.field("bind"), names::ip(&listener.bind));
@@ -138,26 +139,25 @@ fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
         if listener.hosts[..i].contains(host) {
             v.warn(&at, format_args!("duplicate host {host:?}"));
         }
-        if everything && !matches!(host.split_once('/'), Some(("*" | "~", _))) {
+        if everything && !matches!(host.split_once('/'), Some((owner, _)) if owner == "*" || owner.starts_with('~')) {
             v.warn(&at, "has no effect: */* selects every host");
         }
     }
 }
 
-/// `namespace/host`: namespace a name, `*`, `.` or `~`; host a domain name, a wildcard domain or `*`.
+/// `namespace/host`: namespace a name, `*` or `.`, each also after `~`, or `~`; host a domain name, a wildcard domain or `*`.
 fn egress_host(host: &str) -> Result<(), String> {
     let (namespace, dns) =
         host.split_once('/').ok_or_else(|| format!("{host:?} is not of the form namespace/dnsName"))?;
     if namespace.is_empty() || dns.is_empty() {
         return Err(format!("{host:?}: both namespace and dnsName must be given"));
     }
-    if !matches!(namespace, "*" | "." | "~") {
-        names::dns_label(namespace)?;
+    // `~` alone, or before the namespace of what is not imported.
+    let owner = namespace.strip_prefix('~').unwrap_or(namespace);
+    if !matches!(owner, "" | "*" | ".") {
+        names::dns_label(owner)?;
     }
-    if dns != "*" && dns.starts_with('*') && !dns.starts_with("*.") {
-        return Err(format!("{dns:?}: a partial wildcard is not allowed"));
-    }
-    names::wildcard_domain(dns)
+    common::listener_host(dns)
 }
 
 fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {

@@ -49,11 +49,11 @@ fn tracing(tracing: &Tracing, at: &Path<'_>, v: &mut Validation) {
             tag.header.as_ref().map(|h| h.name.is_empty()),
             tag.formatter.as_ref().map(|f| f.value.is_empty()),
         ];
-        v.require(
-            &at,
-            values.iter().flatten().count() == 1,
-            "exactly one of literal, environment, header and formatter must be set",
-        );
+        match values.iter().flatten().count() {
+            0 => v.warn(&at, "has no value: set one of literal, environment, header and formatter"),
+            1 => {}
+            _ => v.error(&at, "only one of literal, environment, header and formatter can be set"),
+        }
         v.require(&at, !values.contains(&Some(true)), "the name or value cannot be empty");
     }
 }

@@ -14,9 +14,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("testvalidatemeshconfigproxyconfig--validate-status-port", "a field that is left out has Istio's default here"),
 ];
 
-/// Kinds that are not supported yet.
-const NOT_YET: &[&str] = &["TrafficExtension", "WasmPlugin"];
-
 #[derive(Deserialize)]
 struct Case {
     kind: String,
@@ -86,15 +83,11 @@ fn verdict(case: &Case) -> Result<(), String> {
 #[test]
 fn istios_webhook_cases_have_istios_verdict() {
     let Some(root) = oracle() else { return };
-    let (mut run, mut skipped, mut wrong, mut stale) = (0, 0, Vec::new(), Vec::new());
+    let (mut run, mut wrong, mut stale) = (0, Vec::new(), Vec::new());
     for dir in files(&root.join("cases")) {
         for file in files(&dir) {
             let text = std::fs::read_to_string(&file).expect("readable");
             let case: Case = serde_saphyr::from_str(&text).expect("a case");
-            if NOT_YET.contains(&case.kind.as_str()) {
-                skipped += 1;
-                continue;
-            }
             run += 1;
             let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
             let known = KNOWN.iter().any(|(k, _)| *k == name);
@@ -105,11 +98,7 @@ fn istios_webhook_cases_have_istios_verdict() {
             }
         }
     }
-    println!(
-        "{run} cases, {} differ, {} known differences, {skipped} of kinds not supported yet",
-        wrong.len(),
-        KNOWN.len()
-    );
+    println!("{run} cases, {} differ, {} known differences", wrong.len(), KNOWN.len());
     assert!(wrong.is_empty() && stale.is_empty(), "{}\nno longer different: {stale:?}", wrong.join("\n"));
     assert!(run > 400, "only {run} cases");
 }
@@ -121,9 +110,6 @@ fn istios_crd_cases_have_istios_verdict() {
     let (mut run, mut wrong) = (0, Vec::new());
     for dir in ["api-testdata", "istio-crds-testdata"] {
         for file in files(&root.join(dir)) {
-            if file.file_name().is_some_and(|n| n.to_string_lossy().starts_with("wasm")) {
-                continue;
-            }
             let text = std::fs::read_to_string(&file).expect("readable");
             for (i, part) in text.split("\n---").enumerate() {
                 let Some((document, error)) = crd_case(part) else { continue };
@@ -147,11 +133,8 @@ fn istios_crd_cases_have_istios_verdict() {
 }
 
 /// Documents of the CRD tests in which we differ on purpose.
-const CRD_KNOWN: &[(&str, &str)] = &[
-    ("api-testdata/peerauth-invalid.yaml#3", "an empty portLevelMtls is the same as none"),
-    ("istio-crds-testdata/peerauth-invalid.yaml#3", "an empty portLevelMtls is the same as none"),
-    ("istio-crds-testdata/reqauth-valid.yaml#0", "has a field, presence, that no published CRD has"),
-];
+const CRD_KNOWN: &[(&str, &str)] =
+    &[("istio-crds-testdata/reqauth-valid.yaml#0", "has a field, presence, that no published CRD has")];
 
 /// The document without its `_err` key, and that.
 fn crd_case(part: &str) -> Option<(String, Option<String>)> {

@@ -97,7 +97,9 @@ fn http_route(route: &HttpRoute, scope: &Scope, at: &Path<'_>, v: &mut Validatio
         Some(delegate) => {
             let at = at.field("delegate");
             v.require(&at, !scope.delegate, "a delegate virtual service cannot delegate again");
-            v.require(&at, !delegate.name.is_empty(), "name is required");
+            if delegate.name.is_empty() {
+                v.warn(&at, "without a name the route leads nowhere");
+            }
             let alone = route.route.is_empty() && route.redirect.is_none() && route.direct_response.is_none();
             v.require(&at, alone, "HTTP route cannot contain delegate together with route, redirect or directResponse");
         }
@@ -147,8 +149,7 @@ fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
     }
     let matches = at.field("match");
     for (i, m) in route.matches.iter().enumerate() {
-        let kind = m.uri.as_ref().map(|u| u.kind());
-        if matches!(kind, Some(StringMatchType::Exact(_) | StringMatchType::Regex(_))) {
+        if m.uri.as_ref().is_some_and(|uri| !matches!(uri.kind(), StringMatchType::Prefix(_))) {
             v.error(&matches.index(i).field("uri"), "a redirect with prefixRewrite needs a prefix match");
         }
     }

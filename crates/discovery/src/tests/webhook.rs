@@ -158,6 +158,35 @@ spec: {selector: {matchLabels: {app: other}}, concurrency: 9}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_are_validated_and_counted() {
+    let mesh = Mesh::start().await;
+    let review = |spec: Value| {
+        let question = json!({
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "7",
+                "operation": "CREATE",
+                "kind": { "group": "networking.istio.io", "version": "v1", "kind": "VirtualService" },
+                "namespace": "shop",
+                "object": { "metadata": { "name": "web" }, "spec": spec },
+            },
+        });
+        question.to_string()
+    };
+    let fine = review(json!({ "hosts": ["web"], "http": [{ "route": [{ "destination": { "host": "web" } }] }] }));
+    assert_eq!(post(&mesh, "/validate", &fine).await["response"]["allowed"], true);
+    let answer = post(&mesh, "/validate", &review(json!({ "hosts": [] }))).await;
+    assert_eq!(answer["response"]["allowed"], false, "{answer}");
+    let metrics = mesh.get(mesh.addresses.monitoring, "/metrics").await;
+    for expected in ["galley_validation_passed{", "galley_validation_failed{"] {
+        let of_kind = |line: &&str| line.starts_with(expected) && line.contains("resource=\"virtualservices\"");
+        assert_eq!(metrics.lines().find(of_kind).and_then(|line| line.rsplit(' ').next()), Some("1"), "{metrics}");
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_requests_are_refused_and_counted() {
     let mesh = Mesh::start().await;
     let mut wrong = web();
