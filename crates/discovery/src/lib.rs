@@ -18,6 +18,7 @@ mod secure;
 mod source;
 mod stats;
 mod tokens;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,7 @@ use tokio::task::JoinSet;
 
 pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
-pub use options::{Args, Options, TokenKeys, Tokens};
+pub use options::{Args, Options, TokenKeys, Tokens, WebhookOptions};
 
 use crate::follow::Follower;
 use crate::registration::Registrations;
@@ -76,6 +77,7 @@ pub struct Discovery {
     secure: Option<TcpListener>,
     http: Option<TcpListener>,
     monitoring: Option<TcpListener>,
+    webhook: Option<TcpListener>,
 }
 
 /// Where a control plane listens.
@@ -85,6 +87,7 @@ pub struct Addresses {
     pub secure: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
     pub monitoring: Option<SocketAddr>,
+    pub webhook: Option<SocketAddr>,
 }
 
 impl Discovery {
@@ -112,6 +115,7 @@ impl Discovery {
         };
         let (grpc, secure) = (listen(options.grpc).await?, listen(options.secure).await?);
         let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
+        let webhook = listen(options.webhook.address).await?;
         let config = Arc::new(ArcSwap::new(set));
         let (grace, most) = (options.workload_entry_grace, options.max_connections);
         let registrations = Arc::new(Registrations::new(store.clone(), grace, most, stats.registrations.clone()));
@@ -128,7 +132,7 @@ impl Discovery {
             trust_domain,
             options,
         };
-        Ok(Self { state: Arc::new(state), store, follower, certificates, grpc, secure, http, monitoring })
+        Ok(Self { state: Arc::new(state), store, follower, certificates, grpc, secure, http, monitoring, webhook })
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -139,6 +143,7 @@ impl Discovery {
             secure: address(&self.secure),
             http: address(&self.http),
             monitoring: address(&self.monitoring),
+            webhook: address(&self.webhook),
         }
     }
 
@@ -170,6 +175,13 @@ impl Discovery {
         if let Some(listener) = self.secure {
             let tls = secure::SecureListener::new(listener, state.clone())?;
             tasks.spawn(ads::serve_secure(tls, ads.clone(), certificates, stopped.clone()));
+        }
+        if let Some(listener) = self.webhook {
+            tasks.spawn(webhook::serve(
+                secure::SecureListener::of_http(listener, state.clone())?,
+                state.clone(),
+                stopped.clone(),
+            ));
         }
         for listener in [self.http, self.monitoring].into_iter().flatten() {
             tasks.spawn(http::serve(listener, state.clone(), stopped.clone()));

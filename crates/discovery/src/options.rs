@@ -16,12 +16,16 @@ use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
+use self::webhook::WebhookArgs;
 use crate::documents::{Documents, Roots};
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
 mod authority;
 mod unused;
+mod webhook;
+
+pub use self::webhook::WebhookOptions;
 
 /// Where istiod has them mounted.
 const DEFAULT_KEY_ROOTS: &str = "/cacerts/extra.pem";
@@ -185,6 +189,8 @@ pub struct Args {
     #[arg(long = "log_as_json")]
     pub log_as_json: bool,
     #[command(flatten)]
+    pub webhook: WebhookArgs,
+    #[command(flatten)]
     pub unused: Unused,
 }
 
@@ -198,6 +204,7 @@ pub struct Options {
     pub secure: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
     pub monitoring: Option<SocketAddr>,
+    pub webhook: WebhookOptions,
     pub domain: String,
     /// Absent: the mesh configuration's.
     pub trust_domain: Option<TrustDomain>,
@@ -303,6 +310,7 @@ impl Options {
             secure: None,
             http: None,
             monitoring: None,
+            webhook: WebhookOptions::default(),
             domain: "cluster.local".to_owned(),
             trust_domain: None,
             cluster_id: "Kubernetes".to_owned(),
@@ -396,6 +404,7 @@ impl Args {
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
             http: address(&self.http_addr).context("--httpAddr")?,
             monitoring: address(&self.monitoring_addr).context("--monitoringAddr")?,
+            webhook: self.webhook.options()?,
             domain: self.domain,
             trust_domain,
             cluster_id: self.cluster_id,

@@ -49,7 +49,17 @@ struct Renewal {
 }
 
 impl SecureListener {
+    /// For gRPC.
     pub(crate) fn new(listener: TcpListener, state: Arc<State>) -> Result<Self> {
+        Self::speaking(b"h2", listener, state)
+    }
+
+    /// For webhooks.
+    pub(crate) fn of_http(listener: TcpListener, state: Arc<State>) -> Result<Self> {
+        Self::speaking(b"http/1.1", listener, state)
+    }
+
+    fn speaking(protocol: &[u8], listener: TcpListener, state: Arc<State>) -> Result<Self> {
         let options = &state.options;
         let changes = options.authority.subscribe();
         let identity = match &options.certificate {
@@ -63,7 +73,7 @@ impl SecureListener {
             // A workload without a certificate yet proves itself by token.
             validation: Some(Validation { anchors: anchors.clone(), ..Validation::default() }),
             require_client_certificate: false,
-            alpn: vec![b"h2".to_vec()],
+            alpn: vec![protocol.to_vec()],
             ..ServerOptions::default()
         })?;
         let slot = options.certificate.is_none().then_some(slot);
@@ -151,7 +161,8 @@ fn anchors(options: &Options, mesh: &MeshConfig) -> Result<TrustAnchors> {
 fn issue(options: &Options, trust_domain: &TrustDomain) -> Result<Identity> {
     let namespace = &options.namespace;
     let mut names = vec!["istiod".to_owned(), "localhost".to_owned()];
-    for service in ["istiod", "istio-pilot", "istiod-remote"] {
+    let of_revision = options.webhook.revision_service();
+    for service in ["istiod", "istio-pilot", "istiod-remote"].into_iter().chain(of_revision.as_deref()) {
         names.push(format!("{service}.{namespace}"));
         names.push(format!("{service}.{namespace}.svc"));
         names.push(format!("{service}.{namespace}.svc.{}", options.domain));

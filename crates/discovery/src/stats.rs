@@ -8,6 +8,7 @@ use meltemi_model::Snapshot;
 use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_telemetry::metrics::Labels;
 use meltemi_telemetry::{Counter, Gauge, Registry};
+use meltemi_webhook::server::InjectionStats;
 
 use crate::keys::KeyStats;
 use crate::registration::RegistrationStats;
@@ -21,6 +22,7 @@ pub(crate) struct Stats {
     pub push: meltemi_push::Stats,
     pub registrations: RegistrationStats,
     pub keys: KeyStats,
+    pub injection: InjectionStats,
     pub refused_streams: Counter,
     /// Streams refused because as many as may be were served.
     pub full: Counter,
@@ -48,6 +50,7 @@ impl Stats {
             push: meltemi_push::Stats::new(&registry),
             registrations: RegistrationStats::new(&registry),
             keys: KeyStats::new(&registry),
+            injection: InjectionStats::new(&registry),
             refused_streams: registry.counter("pilot_xds_cds_refused_connections", Labels::default()),
             full: registry.counter("pilot_xds_full_connections", Labels::default()),
             services: registry.gauge("pilot_services", Labels::default()),

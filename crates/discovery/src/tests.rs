@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::*;
 
 mod rotation;
+mod webhook;
 
 const SERVICE: &str = "
 apiVersion: v1
@@ -94,6 +95,7 @@ impl Mesh {
             secure: any,
             http: any,
             monitoring: any,
+            webhook: WebhookOptions { address: any, ..WebhookOptions::default() },
             tokens: Some(Tokens::of_key(tokens.public_pem(), "test")),
             ..Options::new(Arc::new(authority))
         };
@@ -522,7 +524,6 @@ fn flags_without_effect_are_taken_and_a_repeated_flag_counts_as_given_last() {
         "--log_target=stdout",
         "--log_caller=all",
         "--log_stacktrace_level=default:none",
-        "--httpsAddr=:15017",
         "--kubeconfig=/k",
         "--registries=Kubernetes",
         "--domain=one",
@@ -533,7 +534,7 @@ fn flags_without_effect_are_taken_and_a_repeated_flag_counts_as_given_last() {
     assert_eq!((options.domain.as_str(), options.keepalive_interval), ("two", Duration::from_secs(5400)));
     use clap::Parser as _;
     let given = Args::parse_from(["discovery"].iter().chain(&unused)).unused.given();
-    assert_eq!(given.len(), 14, "{given:?}");
+    assert_eq!(given.len(), 13, "{given:?}");
     assert!(Args::parse_from(["discovery"]).unused.given().is_empty());
 }
 

@@ -10,6 +10,7 @@ mod explain;
 mod gateway_case;
 mod inspect;
 mod iptables;
+mod kube_inject;
 mod memory;
 mod proxy;
 mod ratelimit;
@@ -38,6 +39,7 @@ Examples:
   meltemi diff ./manifests ./manifests-new     # what a change does to every proxy
   meltemi discovery --configDir ./manifests    # the control plane alone, for any xDS client
   meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
+  meltemi kube-inject -f app.yaml              # manifests with the proxy in every pod
   meltemi ratelimit --config ./limits          # a rate limit server, for any Envoy
   source <(meltemi completion bash)
 
@@ -70,6 +72,8 @@ enum Command {
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
     Iptables(Box<iptables::Arguments>),
+    /// Put proxies into Kubernetes manifests, with istioctl's flags
+    KubeInject(Box<kube_inject::Arguments>),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
@@ -153,6 +157,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(arguments) => return explain::run(arguments),
         Command::Diff(arguments) => return diff::run(arguments),
         Command::Validate(arguments) => return inspect::validate(arguments),
+        Command::KubeInject(arguments) => return kube_inject::run(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Ratelimit(arguments) => {

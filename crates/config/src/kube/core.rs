@@ -151,11 +151,29 @@ message! {
         declared_features: Ignored,
         features: Ignored,
         images: Ignored,
-        node_info: Ignored,
+        node_info: NodeInfo,
         phase: Ignored,
         runtime_handlers: Ignored,
         volumes_attached: Ignored,
         volumes_in_use: Ignored,
+    }
+
+    struct NodeInfo {
+        /// Such as `v1.36.0`.
+        kubelet_version: Str,
+        architecture: Ignored,
+        #[serde(rename = "bootID")]
+        boot_id: Ignored,
+        container_runtime_version: Ignored,
+        kernel_version: Ignored,
+        kube_proxy_version: Ignored,
+        #[serde(rename = "machineID")]
+        machine_id: Ignored,
+        operating_system: Ignored,
+        os_image: Ignored,
+        swap: Ignored,
+        #[serde(rename = "systemUUID")]
+        system_uuid: Ignored,
     }
 
     struct NodeAddress {

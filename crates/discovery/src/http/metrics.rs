@@ -68,6 +68,14 @@ static HELP: &[(&str, &str)] = &[
     ("process_open_fds", "Open file descriptors."),
     ("process_resident_memory_bytes", "Resident memory in bytes."),
     ("process_start_time_seconds", "When the process started, in seconds since the epoch."),
+    ("sidecar_injection_failure_total", "Requests for injection that failed."),
+    ("sidecar_injection_requests_total", "Requests for injection."),
+    ("sidecar_injection_skip_total", "Requests for injection of pods that are not to be injected."),
+    (
+        "sidecar_injection_success_total",
+        "Requests for injection that were answered with what is to change, if anything.",
+    ),
+    ("sidecar_injection_time_seconds", "Seconds that a request for injection took."),
 ];
 
 pub(super) fn text(state: &State) -> String {

@@ -3,9 +3,6 @@
 /// Hidden from the help.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Unused {
-    /// Webhooks are not served
-    #[arg(long = "httpsAddr", hide = true)]
-    pub https_addr: Option<String>,
     /// The folder is the one registry
     #[arg(long, hide = true)]
     pub registries: Option<String>,
@@ -43,7 +40,6 @@ impl Unused {
     /// The flags that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let flags = [
-            ("httpsAddr", &self.https_addr),
             ("registries", &self.registries),
             ("kubeconfig", &self.kubeconfig),
             ("clusterRegistriesNamespace", &self.cluster_registries_namespace),

@@ -1,0 +1,73 @@
+//! The functions of the sprig library that templates of pods and charts use. Those that look at a clock, make random values
+//! or read files are not among them.
+
+mod collections;
+mod numbers;
+mod strings;
+
+use gotmpl::{FuncMap, Result, Value};
+
+use super::functions::{arg, as_map, refuse, text};
+
+/// Bound of texts that a function makes by repeating.
+const MAX_TEXT: i64 = 1 << 16;
+
+pub fn functions() -> FuncMap {
+    let mut all = as_map(VALUES);
+    all.extend(as_map(strings::FUNCTIONS));
+    all.extend(as_map(numbers::FUNCTIONS));
+    all.extend(as_map(collections::FUNCTIONS));
+    all
+}
+
+const VALUES: &[(&str, super::functions::Function)] = &[
+    ("coalesce", |args| Ok(args.iter().find(|value| value.is_truthy()).cloned().unwrap_or(Value::Nil))),
+    ("default", |args| {
+        let default = arg(args, 0)?;
+        Ok(args.get(1).filter(|given| given.is_truthy()).unwrap_or(default).clone())
+    }),
+    ("empty", |args| Ok(Value::Bool(!arg(args, 0)?.is_truthy()))),
+    ("fail", |args| refuse(text(args, 0)?)),
+    ("kindIs", |args| Ok(Value::Bool(kind(arg(args, 1)?) == text(args, 0)?))),
+    ("kindOf", |args| Ok(kind(arg(args, 0)?).into())),
+    ("required", |args| match arg(args, 1)? {
+        Value::Nil => refuse(text(args, 0)?),
+        value if value.as_str() == Some("") => refuse(text(args, 0)?),
+        value => Ok(value.clone()),
+    }),
+    ("ternary", |args| Ok(arg(args, if arg(args, 2)?.is_truthy() { 0 } else { 1 })?.clone())),
+    ("typeIs", |args| Ok(Value::Bool(arg(args, 1)?.type_name() == text(args, 0)?))),
+    ("typeOf", |args| Ok(arg(args, 0)?.type_name().into())),
+];
+
+/// Go's `reflect.Kind`.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int64",
+        Value::Uint(_) => "uint64",
+        Value::Float(_) => "float64",
+        Value::String(_) => "string",
+        Value::List(_) => "slice",
+        Value::Map(_) => "map",
+        Value::Function(_) => "func",
+    }
+}
+
+pub fn spaces(count: i64) -> Result<String> {
+    repeated(" ", count)
+}
+
+fn repeated(text: &str, count: i64) -> Result<String> {
+    let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    match usize::try_from(count) {
+        Ok(times) if length.saturating_mul(count) <= MAX_TEXT => Ok(text.repeat(times)),
+        Ok(_) => refuse(format!("makes more than {MAX_TEXT} bytes")),
+        Err(_) => Ok(String::new()),
+    }
+}
+
+fn bool_of(value: bool) -> Result<Value> {
+    Ok(Value::Bool(value))
+}

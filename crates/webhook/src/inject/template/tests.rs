@@ -1,0 +1,191 @@
+use serde_json::json;
+
+use super::*;
+use crate::inject::shape::Shape;
+
+fn render(text: &str, data: &Value) -> Result<String, String> {
+    Template::parse("test", text, &Environment::default())?.render(data)
+}
+
+fn check(text: &str, expected: &str) {
+    let data = plain(&json!({
+        "Map": { "a": "1", "b": "2" },
+        "List": ["x", "y"],
+        "Values": { "global": { "nothing": null, "number": 15020 } },
+    }));
+    assert_eq!(render(text, &data).as_deref(), Ok(expected), "{text}");
+}
+
+#[test]
+fn getters_are_read_as_fields() {
+    let data = plain(&json!({ "ProxyConfig": {
+        "InterceptionMode": "REDIRECT",
+        "HoldApplicationUntilProxyStarts": true,
+        "Tracing": { "TlsSettings": { "CaCertificates": "/etc/ca/root.pem" } },
+        "DrainDuration": "90s",
+    } }));
+    for (text, expected) in [
+        ("{{ .ProxyConfig.InterceptionMode.String }}", "REDIRECT"),
+        ("{{ .ProxyConfig.HoldApplicationUntilProxyStarts.GetValue }}", "true"),
+        ("{{ if .ProxyConfig.GetHoldApplicationUntilProxyStarts.Value }}held{{ end }}", "held"),
+        ("{{ directory .ProxyConfig.GetTracing.GetTlsSettings.GetCaCertificates }}", "/etc/ca/"),
+        ("{{ .ProxyConfig.GetGateway.GetName | default \"none\" }}", "none"),
+        ("{{ formatDuration .ProxyConfig.DrainDuration }}", "1m30s"),
+        ("{{ \".GetValue }}\" }}.GetValue `{{`", ".GetValue }}.GetValue `{{`"),
+    ] {
+        let expected = if text.ends_with("`{{`") { None } else { Some(expected) };
+        assert_eq!(render(text, &data).ok().as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn getters_in_texts_stay() {
+    let untouched = "{{ \"a.GetValue\" }}{{ `b.GetX` }} .GetValue {{ .Value }}";
+    assert_eq!(getters::as_fields(untouched), untouched);
+}
+
+#[test]
+fn a_comment_trims_on_the_side_that_it_says() {
+    check("a\n  {{- /* }} */}}\n  b", "a\n  b");
+    check("a\n  {{/* x */ -}}\n  b", "a\n  b");
+    check("a {{- /* x */ -}} b", "ab");
+    check("a {{/* x */}} b", "a  b");
+}
+
+#[test]
+fn istios_functions() {
+    check("{{ isset .Map `a` }} {{ isset .Map `z` }}", "true false");
+    check("{{ excludeInboundPort 15020 `` }}|{{ excludeInboundPort `0` `1, 2` }}", "15020|1, 2");
+    check("{{ excludeInboundPort 15020 `4, 5` }}|{{ excludeInboundPort 5 `4,5` }}", "4,5,15020|4,5");
+    check(
+        "{{ valueOrDefault .Values.global.nothing `d` }}{{ valueOrDefault `` `e` }}{{ valueOrDefault `v` `e` }}",
+        "dev",
+    );
+    check("{{ toJSON .Map }} {{ toJsonMap (strdict `c` `3`) .Map }}", r#"{"a":"1","b":"2"} {"a":"1","b":"2","c":"3"}"#);
+    check("{{ toJSON (omit .Map `a`) }}", r#"{"b":"2"}"#);
+    check("{{ contains `/` `a/b` }} {{ toLower `ABC` }} {{ directory `/a/b` }}", "true abc /a/");
+    check("a: {{ indent 2 (toYaml .Map) }}", "a: a: \"1\"\n  b: \"2\"\n  ");
+    check(
+        "{{ toJSON (omitNil (fromJSON `{\"a\":null,\"b\":{\"c\":null},\"d\":[null,1],\"e\":{}}`)) }}",
+        r#"{"d":[1],"e":{}}"#,
+    );
+    check("{{ index .Map `z` }}|{{ index .Map `a` }}", "|1");
+    check("{{ env `ABSENT` `default` }}", "default");
+}
+
+#[test]
+fn the_environment_is_the_one_that_is_given() {
+    let environment = Environment::new(BTreeMap::from([("VENDOR".to_owned(), "acme".to_owned())]));
+    let template = Template::parse("t", "{{ env `VENDOR` `none` }}{{ env `HOME` `none` }}", &environment).unwrap();
+    assert_eq!(template.render(&Value::Nil).as_deref(), Ok("acmenone"));
+}
+
+#[test]
+fn networks_are_added_in_the_form_that_they_have() {
+    for (existing, expected) in [
+        ("", "default/istio-cni"),
+        ("macvlan-conf-1", "macvlan-conf-1, default/istio-cni"),
+        ("a, default/istio-cni", "a, default/istio-cni"),
+        (r#"[{"name": "a"}]"#, r#"[{"name": "a"}, {"name": "istio-cni", "namespace": "default"}]"#),
+        (r#"[{"name": "istio-cni", "namespace": "default"}]"#, r#"[{"name": "istio-cni", "namespace": "default"}]"#),
+        (r#"[{"name": "istio-cni"},]"#, r#"[{"name": "istio-cni"},]"#),
+    ] {
+        let text = format!("{{{{ appendMultusNetwork `{existing}` `default/istio-cni` }}}}");
+        assert_eq!(render(&text, &Value::Nil).as_deref(), Ok(expected), "{existing}");
+    }
+}
+
+#[test]
+fn attributes_for_traces_come_from_annotations_labels_and_the_image() {
+    let attributes = |annotations: &str, labels: &str, image: &str| {
+        let mesh = json!({ "extensionProviders": [{ "opentelemetry": { "serviceAttributeEnrichment": "OTEL_SEMANTIC_CONVENTIONS" } }] });
+        let data = Value::from(BTreeMap::from([
+            ("Mesh".to_owned(), structure(&mesh, &[], mesh.to_string())),
+            (
+                "Containers".to_owned(),
+                Value::from(vec![view::of_shape(&json!({ "name": "app", "image": image }), Shape::container())]),
+            ),
+        ]));
+        let text = format!(
+            "{{{{ otelResourceAttributes .Mesh (fromJSON `{annotations}`) (fromJSON `{labels}`) `shop` .Containers }}}}"
+        );
+        render(&text, &data).unwrap()
+    };
+    let instance = "service.instance.id=shop.$(POD_NAME).app";
+    assert_eq!(
+        attributes("{}", "{}", "r:5000/app:1.2@sha256:ab"),
+        format!("service.namespace=shop,service.version=1.2@sha256:ab,{instance}")
+    );
+    assert_eq!(attributes("{}", "{}", "r:5000/app"), format!("service.namespace=shop,{instance}"));
+    assert_eq!(
+        attributes(
+            r#"{"resource.opentelemetry.io/service.namespace":"n"}"#,
+            r#"{"app.kubernetes.io/version":"7"}"#,
+            "app:1"
+        ),
+        format!("service.namespace=n,service.version=7,{instance}")
+    );
+}
+
+#[test]
+fn sprigs_functions() {
+    check("{{ `` | default `x` | quote }} {{ 3 | default 4 }}", "\"x\" 3");
+    check("{{ `-_abc.` | trunc 5 | trimAll `-_.` }}", "abc");
+    check("{{ list `a` `b` | join `,` }} {{ append .List `z` | last }} {{ .List | has `x` }}", "a,b z true");
+    check("{{ has `x` .List }} {{ (dict `k` `v`).k }} {{ hasKey .Map `a` }}", "true v true");
+    check("{{ nindent 2 `a\nb` }}", "\n  a\n  b");
+    check("{{ add 1 2 3 }} {{ sub 5 2 }} {{ div 7 2 }} {{ mod 7 2 }} {{ max 1 9 3 }}", "6 3 3 1 9");
+    check("{{ range until 3 }}{{ . }}{{ end }}", "012");
+    check("{{ ternary `yes` `no` true }} {{ coalesce `` `b` }} {{ empty .List }}", "yes b false");
+    check("{{ `a-b` | replace `-` `_` | upper }} {{ b64enc `hi` }} {{ b64dec `aGk=` }}", "A_B aGk= hi");
+    check(
+        "{{ (merge (dict `a` `1`) (dict `a` `2` `b` `3`)).a }} {{ (mergeOverwrite (dict `a` `1`) (dict `a` `2`)).a }}",
+        "1 2",
+    );
+    check("{{ dig `global` `number` 0 .Values }} {{ dig `x` `y` 7 .Values }}", "15020 7");
+    check(
+        "{{ hasPrefix `a` `ab` }} {{ `ab` | hasSuffix `b` }} {{ trimSuffix `b` `ab` }} {{ squote `q` }}",
+        "true true a 'q'",
+    );
+    check(
+        "{{ uniq (list `a` `a` `b`) | join `` }} {{ without (list 1 2) 1 | first }} {{ keys .Map | join `` }}",
+        "ab 2 ab",
+    );
+}
+
+#[test]
+fn structs_have_gos_names_and_give_their_own_json_back() {
+    let pod = json!({
+        "metadata": { "labels": { "app": "web" } },
+        "spec": { "containers": [{ "name": "web", "ports": [{ "protocol": "TCP", "containerPort": 80 }] }] },
+    });
+    let data = view::of_shape(&pod, Shape::pod());
+    for (text, expected) in [
+        (
+            "{{ range .Spec.Containers }}{{ .Name }}{{ range .Ports }}{{ structToJSON . }}{{ end }}{{ end }}",
+            r#"web{"containerPort":80,"protocol":"TCP"}"#,
+        ),
+        ("{{ .Metadata.Labels.app }} {{ eq .Spec.ServiceAccountName `` }}", "web true"),
+        ("{{ includeInboundPorts .Spec.Containers }}", "80"),
+        ("{{ toYaml (index .Spec.Containers 0).Ports }}", "- containerPort: 80\n  protocol: TCP\n"),
+    ] {
+        assert_eq!(render(text, &data).as_deref(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn what_a_template_makes_is_bounded() {
+    let endless = "{{ range until 10000 }}{{ repeat 1000 `x` }}{{ end }}";
+    assert_eq!(render(endless, &Value::Nil), Err("makes more than 1048576 bytes".to_owned()));
+    let wide = "{{ repeat 100000000 `x` }}";
+    assert!(render(wide, &Value::Nil).unwrap_err().contains("makes more than 65536 bytes"));
+}
+
+#[test]
+fn wrong_templates_are_refused() {
+    assert!(render("{{ if }}", &Value::Nil).is_err());
+    let error = render("{{ Template_Version }}", &Value::Nil).unwrap_err();
+    assert!(error.contains("Template_Version"), "{error}");
+    let error = render("{{ fail `no such platform` }}", &Value::Nil).unwrap_err();
+    assert!(error.contains("no such platform"), "{error}");
+}
