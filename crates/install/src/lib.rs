@@ -1,1 +1,7 @@
 //! From an IstioOperator document to the objects of a cluster: profiles, manifests, charts, revisions, images.
+
+pub mod merge;
+pub mod operator;
+pub mod path;
+pub mod profile;
+pub mod yaml;
