@@ -1,6 +1,8 @@
 //! From an IstioOperator document to the objects of a cluster: profiles, manifests, charts, revisions, images.
 
+pub mod chart;
 pub mod merge;
+pub mod object;
 pub mod operator;
 pub mod path;
 pub mod profile;

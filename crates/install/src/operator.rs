@@ -2,7 +2,7 @@
 //!
 //! Owns: which document wins, what old fields became, and where the installation goes. Never renders. Pure.
 
-pub(crate) mod check;
+mod check;
 pub mod fields;
 mod notice;
 mod translate;
@@ -11,6 +11,7 @@ use meltemi_config::split_documents;
 use serde_json::{Value, json};
 
 
+pub use self::check::fields;
 pub use self::notice::{Findings, Notice};
 use crate::merge::overlay;
 use crate::{path, profile, yaml};
