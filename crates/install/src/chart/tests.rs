@@ -151,7 +151,18 @@ fn a_gateway_is_a_pod_to_be_injected() {
 }
 
 /// Values that only injection reads, from the values of the injector.
-const FOR_INJECTION: [&str; 6] = ["values.global.proxy", "values.global.proxy_init", "values.global.waypoint", "values.global.", "values.gateways.s", "values.pilot.cni.provider"];
+const FOR_INJECTION: [&str; 10] = [
+    "values.global.proxy",
+    "values.global.waypoint",
+    "values.global.caAddress",
+    "values.global.caName",
+    "values.global.mountMtlsCerts",
+    "values.global.network",
+    "values.global.podDNSSearchNamespaces",
+    "values.gateways.s",
+    "values.pilot.cni.provider",
+    "values.sidecarInjectorWebhook.",
+];
 
 #[test]
 fn every_field_that_takes_effect_is_read_by_a_chart() {
@@ -163,9 +174,8 @@ fn every_field_that_takes_effect_is_read_by_a_chart() {
             continue;
         }
         let read = path.replacen("values.", ".Values.", 1);
-        // Sidecar injection's own settings are handed on whole.
-        let handed_on = path.starts_with("values.sidecarInjectorWebhook.") || path == "values.profile";
-        assert!(handed_on || texts.contains(&read), "{path} takes no effect");
+        let profile = path == "values.profile";
+        assert!(profile || texts.contains(&read), "{path} takes no effect");
     }
 }
 
