@@ -96,6 +96,9 @@ impl Chart {
     pub fn files(self, contents: &Contents) -> BTreeMap<String, String> {
         let mut files: BTreeMap<_, _> =
             self.written().iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        if let Ok(schema) = self.schema() {
+            files.insert("values.schema.json".to_owned(), format!("{schema:#}\n"));
+        }
         match self {
             Self::Base if !contents.definitions.is_empty() => {
                 files.insert("templates/crds.yaml".to_owned(), generated::definitions(&contents.definitions));

@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod component;
+pub mod lifecycle;
 pub mod merge;
 pub mod object;
 pub mod operator;
@@ -9,4 +10,7 @@ pub mod overlay;
 pub mod path;
 pub mod profile;
 pub mod render;
+pub mod revision;
+pub mod tag;
+pub mod translate;
 pub mod yaml;

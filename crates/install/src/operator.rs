@@ -203,7 +203,7 @@ fn check_names(namespace: &str, revision: Option<&str>, findings: &mut Findings)
 }
 
 /// RFC 1123's label.
-pub(crate) fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=63).contains(&text.len())
         && text.chars().all(|c| plain(c) || c == '-')

@@ -125,5 +125,20 @@ fn patch(at: &str, overlay: &Value, objects: &mut [Object]) -> Result<Option<Not
     Ok(None)
 }
 
+/// Whether a setting reaches the chart as a value, so that nothing is left to patch.
+pub fn reached_by_values(instance: &Instance, name: &str) -> bool {
+    let of_service = |field: &&String| *field == "ports";
+    match name {
+        "replicaCount" => true,
+        "hpaSpec" => instance.spec["k8s"]["hpaSpec"]
+            .as_object()
+            .is_some_and(|fields| fields.keys().all(|field| ["minReplicas", "maxReplicas"].contains(&&**field))),
+        "service" if instance.component.is_gateway() => {
+            instance.spec["k8s"]["service"].as_object().is_some_and(|fields| fields.keys().all(|field| of_service(&field)))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -118,6 +118,11 @@ fn write_block(out: &mut String, string: &str, indent: usize) {
 
 /// A string on one line: bare where no reader takes it for something else.
 fn text(string: &str) -> String {
+    // Amounts and durations: `500m`, `2Gi`, `30m`.
+    let unit = string.trim_start_matches(|c: char| c.is_ascii_digit());
+    if unit.len() < string.len() && ["m", "h", "s", "ms", "Ki", "Mi", "Gi", "%"].contains(&unit) {
+        return string.to_owned();
+    }
     let first = string.chars().next();
     let plain = first.is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '.' | '$'))
         && string.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-$()@+=%,; ~^".contains(c) || c == ':')

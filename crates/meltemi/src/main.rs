@@ -7,6 +7,7 @@ mod diff;
 mod echo;
 mod explain;
 mod inspect;
+mod install;
 mod iptables;
 mod memory;
 mod proxy;
@@ -37,6 +38,7 @@ Examples:
   meltemi discovery --configDir ./manifests    # the control plane alone, for any xDS client
   meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
   meltemi ratelimit --config ./limits          # a rate limit server, for any Envoy
+  meltemi install --set profile=demo           # into the cluster that kubectl knows
   source <(meltemi completion bash)
 
 Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
@@ -72,6 +74,26 @@ enum Command {
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
     Diff(diff::Diff),
+    /// Put the mesh into a cluster
+    Install(install::apply::Install),
+    /// Bring an installation to this version, or to other settings
+    Upgrade(install::apply::Install),
+    /// Take the mesh out of a cluster
+    Uninstall(install::uninstall::Uninstall),
+    /// Make manifests and charts of an installation
+    #[command(subcommand)]
+    Manifest(install::manifest::Manifest),
+    /// Show the profiles that installations begin with
+    #[command(subcommand)]
+    Profile(install::profile::Profile),
+    /// Names that stand for revisions of the control plane
+    #[command(subcommand)]
+    Tag(install::tag::Tag),
+    /// Show the revisions of the control plane in a cluster
+    #[command(subcommand)]
+    Revision(install::revision::Revision),
+    /// Check that a cluster holds an installation, and that it is ready
+    VerifyInstall(install::verify::VerifyInstall),
     /// Check Kubernetes and Istio documents
     Validate(inspect::Validate),
     /// Print the version
@@ -147,6 +169,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(arguments) => return explain::run(arguments),
         Command::Diff(arguments) => return diff::run(arguments),
         Command::Validate(arguments) => return inspect::validate(arguments),
+        Command::Install(arguments) => return install::apply::install(arguments),
+        Command::Upgrade(arguments) => return install::apply::upgrade(arguments),
+        Command::Uninstall(arguments) => return install::uninstall::run(arguments),
+        Command::Manifest(command) => return install::manifest::run(command),
+        Command::Profile(command) => return install::profile::run(command),
+        Command::Tag(command) => return install::tag::run(command),
+        Command::Revision(command) => return install::revision::run(command),
+        Command::VerifyInstall(arguments) => return install::verify::run(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Ratelimit(arguments) => {
