@@ -105,6 +105,11 @@ impl Object {
         self.0.get("metadata")?.get("labels")?.get(name)?.as_str()
     }
 
+    /// Another object goes with which this one goes.
+    pub fn has_owner(&self) -> bool {
+        self.0.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(|owners| !owners.is_empty())
+    }
+
     pub fn set_label(&mut self, name: &str, value: &str) {
         let labels = &mut self.0["metadata"]["labels"];
         if !labels.is_object() {

@@ -119,12 +119,13 @@ async fn stale(cluster: &Cluster, operator: &Operator, rendered: &Rendered) -> R
     let mut stale = Vec::new();
     for resource in RESOURCES.iter().filter(|resource| is_pruned(resource.kind)) {
         let present = cluster.list(resource, "", &labels).await?;
-        stale.extend(objects(present).map(|object| object.key()).filter(|key| !kept.contains(key)));
+        let made = objects(present).filter(|object| !object.has_owner());
+        stale.extend(made.map(|object| object.key()).filter(|key| !kept.contains(key)));
     }
     Ok(stale)
 }
 
-/// Kinds hold users' documents; pods and endpoints follow what made them.
+/// Kinds hold users' documents, namespaces everybody's.
 fn is_pruned(kind: &str) -> bool {
     !["CustomResourceDefinition", "Namespace", "Pod", "Secret", "Lease"].contains(&kind)
 }

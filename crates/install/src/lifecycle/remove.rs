@@ -48,7 +48,7 @@ pub async fn plan(cluster: &Cluster, scope: &Scope<'_>) -> Result<Removal, Lifec
         if !whole && ["CustomResourceDefinition", "Namespace"].contains(&resource.kind) {
             continue;
         }
-        for object in objects(cluster.list(resource, "", &labels).await?) {
+        for object in objects(cluster.list(resource, "", &labels).await?).filter(|object| !object.has_owner()) {
             if object.label(COMPONENT_LABEL) == Some(Component::Pilot.label()) && !object.namespace().is_empty() {
                 homes.insert(object.namespace().to_owned());
             }

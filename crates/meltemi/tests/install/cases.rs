@@ -21,7 +21,7 @@ pub fn changed(run: &Run, action: &str) -> Vec<String> {
 pub fn twice(cluster: &Kubernetes) {
     let first = install(cluster, &["--set", "profile=demo", "--set", "components.cni.enabled=true"]);
     let created = changed(&first, "created");
-    assert!(created.len() > 30, "{created:?}");
+    assert!(created.len() >= 30, "{created:?}");
     assert!(created.contains(&"Deployment/istiod.istio-system".to_owned()), "{created:?}");
     let second = install(cluster, &["--set", "profile=demo", "--set", "components.cni.enabled=true"]);
     assert_eq!(changed(&second, "unchanged").len(), created.len(), "{}", second.out);

@@ -55,16 +55,17 @@ fn run(cluster: &Kubernetes, cases: &[&Case]) -> ExitCode {
     let before = cluster.everything();
     let mut failed = 0;
     for (name, case) in cases {
-        let ended = std::panic::catch_unwind(|| {
-            case(cluster);
+        let ended = std::panic::catch_unwind(|| case(cluster));
+        let left = std::panic::catch_unwind(|| {
             cluster.meltemi(&["uninstall", "--purge", "-y"]).succeeds();
             kubernetes::until(&format!("{name} leaves nothing"), || {
                 let left: Vec<_> = cluster.everything().difference(&before).cloned().collect();
                 if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
             });
         });
-        println!("test {name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed += usize::from(ended.is_err());
+        let passed = ended.is_ok() && left.is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
     }
     println!("\ntest result: {} passed; {failed} failed", cases.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
