@@ -8,7 +8,7 @@ use crate::component::Instance;
 use crate::merge::strategic;
 use crate::object::Object;
 use crate::operator::Notice;
-use crate::path;
+use crate::{path, yaml};
 
 /// Where a setting goes.
 enum Target {
@@ -102,6 +102,12 @@ fn without(mut change: Value, field: &str) -> Value {
     change
 }
 
+/// A text that holds a map or a list in YAML stands for it.
+fn structured(value: Value) -> Value {
+    let read = value.as_str().and_then(|text| yaml::read(text).ok());
+    read.filter(|read| read.is_object() || read.is_array()).unwrap_or(value)
+}
+
 /// Applies one overlay: patches of single fields of one object.
 fn patch(at: &str, overlay: &Value, objects: &mut [Object]) -> Result<Option<Notice>, Notice> {
     let text = |key: &str| overlay.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -119,7 +125,7 @@ fn patch(at: &str, overlay: &Value, objects: &mut [Object]) -> Result<Option<Not
         let written = patch.get("path").and_then(Value::as_str).unwrap_or_default();
         let refused = |error: path::PathError| Notice::new(&format!("{at}.patches[{index}].path"), error.to_string());
         let steps = path::parse(written).map_err(refused)?;
-        let value = patch.get("value").cloned().unwrap_or_default();
+        let value = structured(patch.get("value").cloned().unwrap_or_default());
         path::set(object.value_mut(), &steps, value).map_err(refused)?;
     }
     Ok(None)

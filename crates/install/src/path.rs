@@ -1,4 +1,5 @@
-//! Paths into documents, in the form that `--set` and overlays have: `a.b.[0].c`, `a.[name:x].b`, `a.[:leaf]`, `a.b\.c`.
+//! Paths into documents, in the form that `--set` and overlays have: `a.b.[0].c`, `a.[name:x].b`, `a.[:leaf]` or
+//! `a.[leaf]`, `a.b\.c`.
 //!
 //! Owns: reading a path, and setting, finding and removing what it leads to. A path that does not fit the document is an
 //! error; nothing is overwritten on the way.
@@ -16,7 +17,7 @@ pub enum Step {
     Append,
     /// `[name:x]`: the member whose field has this value.
     Member(String, String),
-    /// `[:x]`: the member that is this value.
+    /// `[:x]` or `[x]`: the member that is this value.
     Leaf(String),
 }
 
@@ -24,7 +25,7 @@ pub enum Step {
 pub enum PathError {
     #[error("{0:?}: the path is empty or a part of it is")]
     Empty(String),
-    #[error("{0:?}: {1:?} is neither an index, [KEY:VALUE] nor [:VALUE]")]
+    #[error("{0:?}: {1:?} is neither an index, [KEY:VALUE] nor [VALUE]")]
     Selector(String, String),
     #[error("{0}: is {1}, not {2}")]
     Kind(String, &'static str, &'static str),
@@ -55,9 +56,10 @@ fn selector(inner: &str) -> Option<Step> {
     if let Ok(index) = inner.parse() {
         return Some(Step::Index(index));
     }
-    match inner.split_once(':')? {
-        ("", value) => Some(Step::Leaf(value.to_owned())),
-        (key, value) => Some(Step::Member(key.to_owned(), value.to_owned())),
+    match inner.split_once(':') {
+        Some(("", value)) => Some(Step::Leaf(value.to_owned())),
+        Some((key, value)) => Some(Step::Member(key.to_owned(), value.to_owned())),
+        None => (!inner.is_empty()).then(|| Step::Leaf(inner.to_owned())),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::merge::overlay;
 use crate::yaml;
 
 /// Text that a template prints as it is.
@@ -33,7 +34,7 @@ pub(super) fn definitions(definitions: &[Value]) -> String {
             "app.kubernetes.io/name": "istio-base",
             "app.kubernetes.io/part-of": "istio",
         });
-        definition["metadata"]["labels"] = labels;
+        overlay(&mut definition["metadata"], &json!({ "labels": labels }));
         // Helm and Istio leave kinds alone when they uninstall: users' documents go with them.
         definition["metadata"]["annotations"]["helm.sh/resource-policy"] = json!("keep");
         let text = escaped(&yaml::write(&definition));

@@ -59,6 +59,7 @@ const NO_PLUGINS: &str = "proxies measure as the Telemetry resource says, withou
 const RUNTIME: &str = "the container runtime decides";
 const NO_STACKDRIVER: &str = "there is no exporter for it; send traces and metrics by OpenTelemetry";
 const NO_AMBIENT: &str = "the node proxy of ambient mode is not installed by this version";
+const TAINT: &str = "the daemon of a node takes cni.istio.io/not-ready off it by itself";
 const NO_TOKEN_EXCHANGE: &str = "proxies exchange no tokens";
 
 pub const SPEC: &[Field] = &[
@@ -269,9 +270,9 @@ pub const PILOT: &[Field] = &[
     moved("cni.enabled", Flag, "components.cni.enabled"),
     used("cni.provider", Text),
     retired("cni.chained", Flag, "values.cni.chained says it"),
-    used("taint.enabled", Flag),
-    used("taint.namespace", Text),
-    used("taint.name", Text),
+    moved("taint.enabled", Flag, "values.cni.taint.enabled"),
+    retired("taint.namespace", Text, TAINT),
+    retired("taint.name", Text, TAINT),
     retired("trustedZtunnelNamespace", Text, NO_AMBIENT),
     retired("trustedZtunnelName", Text, NO_AMBIENT),
     used("crlConfigMapName", Text),
@@ -319,6 +320,7 @@ pub const CNI: &[Field] = &[
     retired("repair.image", Text, ONE_IMAGE),
     retired("repair.createEvents", Text, "each repair is an event"),
     used("chained", Flag),
+    used("taint.enabled", Flag),
     used("resource_quotas.enabled", Flag),
     used("resource_quotas.pods", Number),
     used("resources", Map),

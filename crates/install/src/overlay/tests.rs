@@ -111,6 +111,10 @@ overlays:
     value: x
   - path: spec.template.spec.priorityClassName
     value: high
+  - path: spec.template.spec.containers.[name:discovery].env.[name:POD_NAME].valueFrom
+    value: |
+      fieldRef:
+        fieldPath: metadata.uid
   - path: spec.template.spec.containers.[name:discovery].readinessProbe
 ";
     let rendered = pilot(overlay);
@@ -119,6 +123,9 @@ overlays:
     assert_eq!(pod["spec"]["containers"][0]["args"][0], "discover");
     assert_eq!(pod["spec"]["containers"][0]["ports"][0]["containerPort"], 8081);
     assert_eq!(pod["metadata"]["labels"]["a.b/c"], "x");
+    let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+    let name = env.iter().find(|entry| entry["name"] == "POD_NAME").unwrap();
+    assert_eq!(name["valueFrom"], json!({"fieldRef": {"fieldPath": "metadata.uid"}}));
     assert_eq!(pod["spec"]["priorityClassName"], "high");
     assert_eq!(pod["spec"]["containers"][0].get("readinessProbe"), None);
 }

@@ -10,13 +10,15 @@ fn paths_are_read_in_all_forms() {
     assert_eq!(parse("a[0].b").unwrap(), [key("a"), Step::Index(0), key("b")]);
     assert_eq!(parse("a.[name:x.y].b").unwrap(), [key("a"), Step::Member("name".into(), "x.y".into()), key("b")]);
     assert_eq!(parse("a.[:v]").unwrap(), [key("a"), Step::Leaf("v".into())]);
+    assert_eq!(parse("a.[30m]").unwrap(), [key("a"), Step::Leaf("30m".into())]);
+    assert_eq!(parse(r"a.[n:x\.y]").unwrap(), [key("a"), Step::Member("n".into(), "x.y".into())]);
     assert_eq!(parse("a.[-1]").unwrap(), [key("a"), Step::Append]);
     assert_eq!(parse(r"labels.a\.b/c").unwrap(), [key("labels"), key("a.b/c")]);
 }
 
 #[test]
 fn what_is_no_path_is_refused() {
-    for text in ["", "a..b", "a.", ".a", "a.[x].b"] {
+    for text in ["", "a..b", "a.", ".a", "a.[].b"] {
         assert!(parse(text).is_err(), "{text:?}");
     }
 }

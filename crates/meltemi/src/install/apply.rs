@@ -10,7 +10,7 @@ use meltemi_install::lifecycle::{Change, Options, adopt, apply};
 use meltemi_install::operator::{Operator, Request};
 use meltemi_install::render::render;
 use meltemi_kubernetes::apply::{Cluster, Resource};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ClusterArguments, Inputs, block_on, contents, output, refused};
 
@@ -113,19 +113,20 @@ async fn perform(
     let options = Options { dry_run: arguments.dry_run, force: arguments.force, wait };
     let mut listener = |event| output::progress(&event);
     let changes = apply::install(cluster, &operator, &rendered, options, &mut listener).await?;
-    say(arguments, &operator, &adoption.report, &changes)?;
+    let notices = [operator.notices.clone(), rendered.notices.clone()].concat();
+    say(arguments, &operator, &json!({"adopted": adoption.report, "notices": notices}), &changes)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(arguments: &Install, operator: &Operator, adopted: &[String], changes: &[Change]) -> anyhow::Result<()> {
+fn say(arguments: &Install, operator: &Operator, said: &Value, changes: &[Change]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if arguments.output == "json" {
         let report = json!({
             "namespace": operator.namespace,
             "revision": operator.revision.as_deref().unwrap_or("default"),
             "dryRun": arguments.dry_run,
-            "notices": operator.notices,
-            "adopted": adopted,
+            "notices": said["notices"],
+            "adopted": said["adopted"],
             "changes": changes,
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
