@@ -9,6 +9,7 @@ mod echo;
 mod explain;
 mod gateway_case;
 mod inspect;
+mod install;
 mod iptables;
 mod kube_inject;
 mod memory;
@@ -41,6 +42,7 @@ Examples:
   meltemi proxy -c envoy.yaml                  # one proxy, from an Envoy bootstrap
   meltemi kube-inject -f app.yaml              # manifests with the proxy in every pod
   meltemi ratelimit --config ./limits          # a rate limit server, for any Envoy
+  meltemi install --set profile=demo           # into the cluster that kubectl knows
   source <(meltemi completion bash)
 
 Exit codes: 0 done; 1 it failed; 2 wrong usage; 65 an input is wrong"
@@ -78,6 +80,26 @@ enum Command {
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
     Diff(diff::Diff),
+    /// Put the mesh into a cluster
+    Install(install::apply::Install),
+    /// Bring an installation to this version, or to other settings
+    Upgrade(install::apply::Install),
+    /// Take the mesh out of a cluster
+    Uninstall(install::uninstall::Uninstall),
+    /// Make manifests and charts of an installation
+    #[command(subcommand)]
+    Manifest(install::manifest::Manifest),
+    /// Show the profiles that installations begin with
+    #[command(subcommand)]
+    Profile(install::profile::Profile),
+    /// Names that stand for revisions of the control plane
+    #[command(subcommand)]
+    Tag(install::tag::Tag),
+    /// Show the revisions of the control plane in a cluster
+    #[command(subcommand)]
+    Revision(install::revision::Revision),
+    /// Check that a cluster holds an installation, and that it is ready
+    VerifyInstall(install::verify::VerifyInstall),
     /// Check Kubernetes and Istio documents
     Validate(inspect::Validate),
     /// Print the version
@@ -158,6 +180,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Diff(arguments) => return diff::run(arguments),
         Command::Validate(arguments) => return inspect::validate(arguments),
         Command::KubeInject(arguments) => return kube_inject::run(arguments),
+        Command::Install(arguments) => return install::apply::install(arguments),
+        Command::Upgrade(arguments) => return install::apply::upgrade(arguments),
+        Command::Uninstall(arguments) => return install::uninstall::run(arguments),
+        Command::Manifest(command) => return install::manifest::run(command),
+        Command::Profile(command) => return install::profile::run(command),
+        Command::Tag(command) => return install::tag::run(command),
+        Command::Revision(command) => return install::revision::run(command),
+        Command::VerifyInstall(arguments) => return install::verify::run(arguments),
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Ratelimit(arguments) => {

@@ -1,0 +1,116 @@
+//! What an installation takes over of a mesh that runs already.
+//!
+//! Owns: which of its settings live on, where that is kept, and what is said of it. The mesh configuration of a running
+//! Istio lies under what the documents say, and stays there: an annotation of the ConfigMap keeps it for the next time.
+
+use meltemi_kubernetes::apply::{Cluster, MANAGER, Resource};
+use serde_json::{Value, json};
+
+use super::{LifecycleError, objects};
+use crate::object::REVISION_LABEL;
+use crate::render::Rendered;
+use crate::yaml;
+
+/// Holds what was adopted, as JSON.
+pub const ADOPTED: &str = "install.meltemi.io/adopted-mesh";
+
+/// What is taken over.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Adoption {
+    /// Lies under `meshConfig`.
+    pub mesh: Option<Value>,
+    /// What is said of it, one thing a line.
+    pub report: Vec<String>,
+}
+
+fn resource(kind: &str) -> Result<&'static Resource, LifecycleError> {
+    let key = crate::object::ObjectKey {
+        api_version: String::new(),
+        kind: kind.to_owned(),
+        namespace: String::new(),
+        name: String::new(),
+    };
+    super::resource(&key)
+}
+
+/// Looks at what runs in a cluster.
+pub async fn look(cluster: &Cluster, namespace: &str, revision: Option<&str>) -> Result<Adoption, LifecycleError> {
+    let maps = resource("ConfigMap")?;
+    let own = revision.map_or("istio".to_owned(), |revision| format!("istio-{revision}"));
+    let mut adoption = Adoption::default();
+    let mut names = vec![own];
+    if revision.is_some() {
+        // A canary beside a running Istio is a mesh like it.
+        names.push("istio".to_owned());
+    }
+    for (index, name) in names.iter().enumerate() {
+        let Some(map) = cluster.get(maps, namespace, name).await? else { continue };
+        // Of another revision of ours nothing is taken: documents say what this one is.
+        if index == 0 || !is_ours(&map) {
+            adoption.mesh = mesh(&map);
+            if adoption.mesh.is_some() && !is_ours(&map) {
+                adoption.report.push(format!("ConfigMap/{name}.{namespace}: its mesh configuration lives on"));
+            }
+            break;
+        }
+    }
+    for name in ["cacerts", "istio-ca-secret"] {
+        if cluster.get(resource("Secret")?, namespace, name).await?.is_some() {
+            adoption.report.push(format!("Secret/{name}.{namespace}: its authority goes on to sign"));
+            break;
+        }
+    }
+    let injected = injected(cluster, revision).await?;
+    if !injected.is_empty() {
+        adoption.report.push(format!("injection goes on in {}", injected.join(", ")));
+    }
+    Ok(adoption)
+}
+
+/// Namespaces whose labels this revision answers to.
+async fn injected(cluster: &Cluster, revision: Option<&str>) -> Result<Vec<String>, LifecycleError> {
+    let label = revision.unwrap_or("default");
+    let mut selectors = vec![format!("{REVISION_LABEL}={label}")];
+    if revision.is_none() {
+        selectors.push("istio-injection=enabled".to_owned());
+    }
+    let mut names = Vec::new();
+    for selector in selectors {
+        let found = cluster.list(resource("Namespace")?, "", &selector).await?;
+        names.extend(objects(found).map(|namespace| namespace.name().to_owned()));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn is_ours(map: &Value) -> bool {
+    let managers = map["metadata"]["managedFields"].as_array();
+    managers.is_some_and(|managers| managers.iter().any(|it| it["manager"] == MANAGER && it["operation"] == "Apply"))
+}
+
+/// What of a ConfigMap lives on: all of a stranger's, what was adopted before of ours.
+pub fn mesh(map: &Value) -> Option<Value> {
+    if is_ours(map) {
+        let kept = map["metadata"]["annotations"].get(ADOPTED)?.as_str()?;
+        return serde_json::from_str(kept).ok();
+    }
+    let mut mesh = yaml::read(map["data"]["mesh"].as_str()?).ok().filter(Value::is_object)?;
+    // Where discovery is and which namespace is the root is for the new installation to say.
+    for at in ["defaultConfig.discoveryAddress", "rootNamespace"] {
+        crate::path::take(&mut mesh, at);
+    }
+    Some(mesh)
+}
+
+/// Notes down in the ConfigMap what was adopted.
+pub fn note(rendered: &mut Rendered, mesh: &Value) {
+    for object in rendered.parts.iter_mut().flat_map(|part| &mut part.objects) {
+        if object.kind() == "ConfigMap" && object.value()["data"].get("mesh").is_some() {
+            object.value_mut()["metadata"]["annotations"] = json!({ADOPTED: mesh.to_string()});
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The commands that need no cluster: `manifest`, `profile`, `tag generate`, run as a user runs them.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a run said, and its exit code.
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn meltemi(arguments: &[&str], input: &str) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn document(spec: &str) -> String {
+    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n{indented}")
+}
+
+fn names(objects: &Value) -> Vec<String> {
+    let name = |object: &Value| format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+    objects.as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn manifests_are_yaml_and_json_of_the_same_objects() {
+    let yaml = meltemi(&["manifest", "generate", "--set", "profile=minimal"], "");
+    assert_eq!(yaml.code, 0, "{}", yaml.err);
+    let json = meltemi(&["manifest", "generate", "--set", "profile=minimal", "-o", "json"], "");
+    let objects: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(yaml.out.matches("\nkind: ").count(), names(&objects).len());
+    assert_eq!(names(&objects)[0], "Namespace/istio-system");
+    let pilot = meltemi(&["manifest", "generate", "--component", "ingressgateways", "-o", "json"], "");
+    let objects: Value = serde_json::from_str(&pilot.out).unwrap();
+    assert!(names(&objects).iter().all(|name| name.contains("istio-ingressgateway")), "{objects}");
+}
+
+#[test]
+fn retired_fields_are_warnings_and_errors_when_strict() {
+    let input = document("profile: minimal\ncomponents:\n  citadel:\n    enabled: true\n");
+    let run = meltemi(&["manifest", "generate", "-f", "-", "--manifests", "/charts"], &input);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.err.contains("warning: stdin: spec.components.citadel: has no effect"), "{}", run.err);
+    assert!(run.err.contains("warning: --manifests: has no effect"), "{}", run.err);
+    let strict = meltemi(&["manifest", "generate", "-f", "-", "--strict"], &input);
+    assert_eq!(strict.code, 65);
+    assert!(strict.out.is_empty() && strict.err.contains("error: stdin: spec.components.citadel"), "{}", strict.err);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let code_and_error = |arguments: &[&str], input: &str| {
+        let run = meltemi(arguments, input);
+        (run.code, run.err)
+    };
+    let generate = ["manifest", "generate", "-f", "-"];
+    let (code, error) = code_and_error(&generate, &document("components:\n  pilot:\n    enabled: 3\n"));
+    assert_eq!(code, 65);
+    assert!(error.contains("error: stdin: spec.components.pilot.enabled: is a number, not a boolean"), "{error}");
+    let (code, error) = code_and_error(&generate, "kind: [");
+    assert_eq!(code, 65);
+    assert!(error.contains("error: stdin: from line 1"), "{error}");
+    let (code, error) = code_and_error(&["manifest", "generate", "-f", "/nowhere.yaml"], "");
+    assert_eq!(code, 1);
+    assert!(error.contains("/nowhere.yaml"), "{error}");
+    let (code, _) = code_and_error(&["manifest", "generate", "--component", "mixer"], "");
+    assert_eq!(code, 2);
+    let (code, error) = code_and_error(&["manifest", "generate", "--set", "values.global.proxy.tracer=lightstep"], "");
+    assert_eq!(code, 65);
+    assert!(error.contains("extension providers"), "{error}");
+}
+
+#[test]
+fn profiles_are_listed_dumped_and_compared() {
+    let list = meltemi(&["profile", "list"], "");
+    assert!(list.out.lines().any(|line| line.starts_with("demo ")), "{}", list.out);
+    let dump = meltemi(&["profile", "dump", "demo", "-p", "values.pilot.traceSampling"], "");
+    assert_eq!((dump.code, &*dump.out), (0, "100\n"), "{}", dump.err);
+    let missing = meltemi(&["profile", "dump", "demo", "-p", "values.nothing"], "");
+    assert_eq!(missing.code, 65);
+    let diff = meltemi(&["profile", "diff", "default", "minimal"], "");
+    assert_eq!(diff.code, 1);
+    let expected = "\
+- components.ingressGateways: [{\"name\":\"istio-ingressgateway\",\"enabled\":true}]
++ components.ingressGateways: [{\"name\":\"istio-ingressgateway\",\"enabled\":false}]
+";
+    assert_eq!(diff.out, expected);
+    assert_eq!(meltemi(&["profile", "diff", "default", "default"], "").code, 0);
+    assert_eq!(meltemi(&["profile", "diff", "default", "none"], "").code, 65);
+}
+
+#[test]
+fn charts_and_their_values_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display().to_string();
+    let charts = meltemi(&["manifest", "charts", "-d", &at], "");
+    assert_eq!(charts.code, 0, "{}", charts.err);
+    for file in ["base/Chart.yaml", "istiod/templates/injector.yaml", "gateway/values.yaml", "cni/values.schema.json"] {
+        assert!(dir.path().join(file).is_file(), "{file}");
+    }
+    let input = document("hub: example.com/mesh\ncomponents:\n  pilot:\n    k8s:\n      priorityClassName: high\n");
+    let translated = meltemi(&["manifest", "translate", "-f", "-", "-o", &at], &input);
+    assert_eq!(translated.code, 0, "{}", translated.err);
+    assert!(translated.err.contains("k8s.priorityClassName: is no value of the chart"), "{}", translated.err);
+    assert!(translated.out.contains("helm upgrade --install istiod ./charts/istiod --namespace istio-system"), "{}", translated.out);
+    let values = std::fs::read_to_string(dir.path().join("istiod.yaml")).unwrap();
+    assert!(values.contains("  hub: example.com/mesh\n"), "{values}");
+}
+
+#[test]
+fn tags_are_generated_and_names_that_are_none_refused() {
+    let tag = meltemi(&["tag", "generate", "prod", "--revision", "canary"], "");
+    assert_eq!(tag.code, 0, "{}", tag.err);
+    assert!(tag.out.contains("name: istio-revision-tag-prod\n"), "{}", tag.out);
+    let wrong = meltemi(&["tag", "generate", "Prod", "--revision", "canary"], "");
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("TAG \"Prod\": is no DNS label"), "{}", wrong.err);
+}
+
+#[test]
+fn without_a_cluster_the_reason_is_said() {
+    let run = meltemi(&["install", "-y", "-c", "/nowhere/config"], "");
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"), "{}", run.err);
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds the image of Meltemi: one static binary on nothing, with roots of the web and the programs that capture traffic.
+#
+#   scripts/image.sh [OUTPUT.tar]          default: target/image/meltemi.tar, beside it meltemi.cdx.json (SBOM)
+#
+# The tar is an OCI layout and a docker archive at once: `docker load`, `ctr image import`, `skopeo copy oci-archive:`. The same
+# sources and the same machine give the same bytes.
+#
+#   NAME      repository and tag            meltemi/meltemi:VERSION
+#   PROFILE   Cargo's profile               dist
+#   TARGET    Cargo's target                x86_64-unknown-linux-musl
+#   BINARY    a binary that is built already
+#   IPTABLES  0 leaves out iptables, which only capture by init container needs
+#
+# Needs `rustup target add x86_64-unknown-linux-musl`, and of Debian `musl-tools cmake python3 ca-certificates iptables`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TARGET=${TARGET:-x86_64-unknown-linux-musl}
+PROFILE=${PROFILE:-dist}
+VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+NAME=${NAME:-meltemi/meltemi:$VERSION}
+OUTPUT=$(realpath -m -- "${1:-target/image/meltemi.tar}")
+# All times in the image: that of the commit.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+
+build() {
+  rustup target list --installed | grep -qx "$TARGET" || {
+    echo "image: no target $TARGET: rustup target add $TARGET" >&2
+    exit 1
+  }
+  # Paths of the machine stay out of the binary.
+  local remap="--remap-path-prefix=$PWD=/meltemi --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+  local profile=${PROFILE^^}
+  env RUSTFLAGS="$remap -C target-feature=+crt-static -C relocation-model=static" \
+    "CARGO_PROFILE_${profile//-/_}_STRIP=symbols" "CARGO_PROFILE_${profile//-/_}_DEBUG=0" CARGO_INCREMENTAL=0 \
+    cargo build --locked --package meltemi --profile "$PROFILE" --target "$TARGET" >&2
+  local folder=${CARGO_TARGET_DIR:-target}
+  echo "$folder/$TARGET/$PROFILE/meltemi"
+}
+
+BINARY=${BINARY:-$(build)}
+mkdir -p "$(dirname "$OUTPUT")"
+cargo metadata --format-version 1 --locked --filter-platform "$TARGET" |
+  python3 scripts/image/sbom.py --lock Cargo.lock --version "$VERSION" >"${OUTPUT%.tar}.cdx.json"
+
+files=(
+  "meltemi=$BINARY"
+  "etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt"
+  "usr/share/sbom/meltemi.cdx.json=${OUTPUT%.tar}.cdx.json"
+)
+if [ "${IPTABLES:-1}" != 0 ]; then
+  files+=(--with-libraries "usr/sbin/xtables-nft-multi=$(readlink -f "$(command -v xtables-nft-multi)")")
+  for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    files+=("usr/sbin/$name=->xtables-nft-multi")
+  done
+  modules=$(dirname "$(ldconfig -p | awk '/libxtables\.so/ { print $NF; exit }')")/xtables
+  files+=("usr/lib/xtables/=$modules")
+fi
+python3 scripts/image/oci.py --name "$NAME" --output "$OUTPUT" --env XTABLES_LIBDIR=/usr/lib/xtables -- "${files[@]}"
