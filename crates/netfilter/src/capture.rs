@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::ruleset::{Family, Ruleset};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 const NAT: &str = "nat";
 const MANGLE: &str = "mangle";
@@ -49,7 +49,7 @@ pub enum Interception {
     /// NAT: the peer's address is lost to the application, not to the proxy.
     #[default]
     Redirect,
-    /// Transparent proxying: needs a policy route for `mark`, which [`crate::apply`] does not install.
+    /// Transparent proxying: needs a policy route for `mark`, which [`crate::Installation`] makes.
     Tproxy { mark: u32 },
 }
 
@@ -200,7 +200,7 @@ impl Capture {
         build.rules
     }
 
-    fn captures_dns(&self) -> bool {
+    pub(crate) fn captures_dns(&self) -> bool {
         match &self.dns {
             Dns::Off => false,
             Dns::Servers(servers) => !servers.is_empty(),
@@ -208,14 +208,14 @@ impl Capture {
         }
     }
 
-    fn captures_loopback(&self) -> bool {
+    pub(crate) fn captures_loopback(&self) -> bool {
         match &self.outbound_ranges {
             List::All => false,
             List::Only(ranges) => ranges.iter().any(|range| range.addr().is_loopback()),
         }
     }
 
-    fn tproxy_mark(&self) -> Option<u32> {
+    pub(crate) fn tproxy_mark(&self) -> Option<u32> {
         match self.interception {
             Interception::Redirect => None,
             Interception::Tproxy { mark } => Some(mark),
@@ -354,6 +354,7 @@ impl Build<'_> {
         self.nat("OUTPUT", format!("-j {OUTPUT}"));
         for port in &self.capture.outbound_ports_exclude {
             self.nat(OUTPUT, format!("-p tcp --dport {port} -j RETURN"));
+            self.nat(OUTPUT, format!("-p udp --dport {port} -j RETURN"));
         }
         self.nat(OUTPUT, format!("-o lo -s {} -j RETURN", self.inbound_source()));
     }

@@ -20,6 +20,28 @@ struct Saved<'a> {
     jumps: Vec<&'a str>,
 }
 
+impl Saved<'_> {
+    /// Takes away jumps, rules and those chains that are not to be `kept`.
+    fn write_removal(&self, text: &mut String, kept: &[&str]) {
+        for rule in &self.jumps {
+            let _ = writeln!(text, "-D {rule}");
+        }
+        for chain in &self.chains {
+            let _ = writeln!(text, "-F {chain}");
+        }
+        for chain in self.chains.iter().filter(|chain| !kept.contains(chain)) {
+            let _ = writeln!(text, "-X {chain}");
+        }
+    }
+}
+
+/// The tables in which a capture left something. Without a chain of ours, a rule that looks like ours is somebody else's.
+fn left_behind<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
+    let mut tables = parse(saved, own);
+    tables.retain(|table| !table.chains.is_empty());
+    tables
+}
+
 fn parse<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
     let mut tables: Vec<Saved<'a>> = Vec::new();
     for line in saved.lines() {
@@ -47,24 +69,67 @@ fn parse<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
 }
 
 /// Text for `iptables-restore --noflush` that takes away what a capture left in `saved`; none where nothing is left.
-pub(crate) fn restore_text(saved: &str, own: &Ruleset) -> Option<String> {
+pub(crate) fn removal_text(saved: &str, own: &Ruleset) -> Option<String> {
     let mut text = String::new();
-    for table in parse(saved, own) {
-        // Without a chain of ours, a rule that looks like ours is somebody else's.
-        if table.chains.is_empty() {
-            continue;
-        }
+    for table in left_behind(saved, own) {
         let _ = writeln!(text, "*{}", table.table);
-        for rule in &table.jumps {
-            let _ = writeln!(text, "-D {rule}");
-        }
-        for chain in &table.chains {
-            let _ = writeln!(text, "-F {chain}");
-        }
-        for chain in &table.chains {
-            let _ = writeln!(text, "-X {chain}");
-        }
+        table.write_removal(&mut text, &[]);
         text.push_str("COMMIT\n");
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// Text that takes away what a capture left in `saved` and puts `own` in its place, each table at once: at no moment
+/// does a packet meet a table without rules.
+pub(crate) fn replacement_text(saved: &str, own: &Ruleset) -> String {
+    let left = left_behind(saved, own);
+    let mut tables = own.tables();
+    tables.extend(left.iter().map(|table| table.table).filter(|table| !own.tables().contains(table)));
+    let mut text = String::new();
+    for table in tables {
+        let chains = own.own_chains(table);
+        let there = left.iter().find(|left| left.table == table);
+        let _ = writeln!(text, "*{table}");
+        if let Some(there) = there {
+            there.write_removal(&mut text, &chains);
+        }
+        for chain in chains {
+            if !there.is_some_and(|there| there.chains.contains(&chain)) {
+                let _ = writeln!(text, "-N {chain}");
+            }
+        }
+        own.lines(table).for_each(|line| {
+            let _ = writeln!(text, "{line}");
+        });
+        text.push_str("COMMIT\n");
+    }
+    text
+}
+
+/// The chains of `own` that are not in `saved`, or have another number of rules there, each as `table chain`.
+pub(crate) fn missing(saved: &str, own: &Ruleset) -> Vec<String> {
+    let mut counts: Vec<((&str, &str), usize)> = Vec::new();
+    let mut table = "";
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name.trim();
+        } else if let Some(chain) = line.strip_prefix("-A ").and_then(|rule| rule.split(' ').next()) {
+            match counts.iter_mut().find(|(key, _)| *key == (table, chain)) {
+                Some((_, count)) => *count += 1,
+                None => counts.push(((table, chain), 1)),
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    for table in own.tables() {
+        for (chain, rules) in own.chains_in_order(table) {
+            let there = counts.iter().find(|(key, _)| *key == (table, chain)).map_or(0, |(_, count)| *count);
+            // Others may have rules of their own in a chain that the kernel made.
+            let whole = if is_built_in(chain) { there >= rules.len() } else { there == rules.len() };
+            if !whole {
+                missing.push(format!("{table} {chain}"));
+            }
+        }
+    }
+    missing
 }
