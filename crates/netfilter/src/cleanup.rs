@@ -1,7 +1,7 @@
 //! Undoing a capture, worked out from what `iptables-save` prints.
 //!
 //! Owns: which rules and chains are ours. Never touches a rule that neither stands in nor jumps to an `ISTIO_` chain,
-//! unless it is word for word one of the capture's own. Cost: linear in the rules that exist.
+//! unless it is word for word one of the capture's own or keeps TPROXY's marks. Cost: linear in the rules that exist.
 
 use std::fmt::Write;
 
@@ -35,6 +35,26 @@ impl Saved<'_> {
     }
 }
 
+fn jumps_to_ours(words: &str) -> bool {
+    words.rsplit_once("-j ").is_some_and(|(_, target)| target.starts_with(OURS))
+}
+
+/// Whether a rule is one of the capture's own, in whichever table: which of them have it depends on other settings.
+fn own_words(own: &Ruleset, chain: &str, words: &str) -> bool {
+    own.rules().iter().any(|rule| rule.chain == chain && rule.words == words)
+}
+
+/// Whether a rule is one of those by which TPROXY keeps marks, whatever the mark and the owners. `iptables-save` writes
+/// them with more words than they were made of.
+fn marks(table: &str, words: &str) -> bool {
+    let on_loopback = words.contains("-o lo -p tcp ");
+    table == "mangle"
+        && ((words.starts_with("-p tcp -m mark --mark ") && words.contains("-j CONNMARK --save-mark"))
+            || (words.starts_with("-p tcp -m connmark --mark ") && words.contains("-j CONNMARK --restore-mark"))
+            || (on_loopback && words.contains("-m mark --mark ") && words.ends_with("-j RETURN"))
+            || (on_loopback && words.contains("-j MARK --set-xmark ")))
+}
+
 /// The tables in which a capture left something. Without a chain of ours, a rule that looks like ours is somebody else's.
 fn left_behind<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
     let mut tables = parse(saved, own);
@@ -56,11 +76,7 @@ fn parse<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
             }
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (chain, words) = rule.split_once(' ').unwrap_or((rule, ""));
-            let target = words.rsplit_once("-j ").map_or("", |(_, target)| target);
-            let own = own.rules().iter().any(|rule| {
-                rule.table == current.table && rule.chain == chain && rule.words == words && is_built_in(chain)
-            });
-            if is_built_in(chain) && (target.starts_with(OURS) || own) {
+            if is_built_in(chain) && (marks(current.table, words) || jumps_to_ours(words) || own_words(own, chain, words)) {
                 current.jumps.push(rule);
             }
         }

@@ -46,8 +46,12 @@ const ACTION_TO_TABLE: u8 = 1;
 const ADDRESS: u16 = 1;
 const LOCAL_ADDRESS: u16 = 2;
 const OUTGOING_INTERFACE: u16 = 4;
+const RULE_PRIORITY: u16 = 6;
 const RULE_MARK: u16 = 10;
 const TABLE: u16 = 15;
+
+/// Right before the main table's rule. Given, since the kernel would choose another each time and double the rule.
+const PRIORITY: u32 = 32_765;
 
 const HEADER_LENGTH: usize = 16;
 
@@ -124,6 +128,7 @@ fn loopback() -> Result<u32, RouteError> {
 /// `ip rule … fwmark MARK lookup TABLE`.
 fn rule(family: Family, mark: u32, table: u32) -> Vec<u8> {
     let mut body = vec![family_number(family), 0, 0, 0, short_table(table), 0, 0, ACTION_TO_TABLE, 0, 0, 0, 0];
+    body.extend(attribute(RULE_PRIORITY, &PRIORITY.to_ne_bytes()));
     body.extend(attribute(RULE_MARK, &mark.to_ne_bytes()));
     body.extend(attribute(TABLE, &table.to_ne_bytes()));
     body

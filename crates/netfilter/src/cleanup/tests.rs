@@ -89,3 +89,20 @@ fn a_chain_with_fewer_or_more_rules_than_ours_is_missing() {
     assert_eq!(missing(&saved(&format!("{jump}{rule}{rule}")), &own), ["nat ISTIO_OUTPUT"]);
     assert_eq!(missing("", &own), ["nat OUTPUT", "nat ISTIO_OUTPUT"]);
 }
+
+#[test]
+fn what_keeps_the_marks_of_tproxy_is_ours_as_it_is_saved() {
+    let saved = "\
+*mangle
+:ISTIO_DIVERT - [0:0]
+-A PREROUTING -p tcp -m mark --mark 0x539 -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff
+-A OUTPUT -o lo -p tcp -m mark --mark 0x539 -j RETURN
+-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j MARK --set-xmark 0x53a/0xffffffff
+-A OUTPUT -p tcp -m connmark --mark 0x539 -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
+-A OUTPUT -o eth0 -p tcp -j MARK --set-xmark 0x1/0xffffffff
+COMMIT
+";
+    let text = removal_text(saved, &Ruleset::default()).unwrap();
+    assert_eq!(text.matches("-D ").count(), 4, "{text}");
+    assert!(!text.contains("eth0"), "{text}");
+}
