@@ -67,6 +67,7 @@ enum Command {
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
+    #[command(alias = "istio-iptables")]
     Iptables(Box<iptables::Arguments>),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
@@ -154,7 +155,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             ratelimit::run(arguments)?;
         }
         Command::Echo(arguments) => echo::run(arguments.clone())?,
-        Command::Iptables(arguments) => iptables::run(arguments)?,
+        Command::Iptables(arguments) => return iptables::run(arguments),
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,

@@ -107,7 +107,16 @@ pub enum CaptureError {
     Range { setting: &'static str, value: String },
     #[error("{setting}: `{value}` is not a name that iptables can take")]
     Name { setting: &'static str, value: String },
+    #[error("{setting}: `{value}` is not a range of IPv4 loopback addresses such as 127.0.0.1/32")]
+    Loopback { setting: &'static str, value: String },
+    #[error("{count} owner groups are more than the {MAX_OWNER_GROUPS} that one rule can hold")]
+    OwnerGroups { count: usize },
+    #[error("mark {0} leaves no mark for what the proxy sends to itself, which is one more")]
+    Mark(u32),
 }
+
+/// Groups to capture are matched in one rule, and kernels bound its length. Istio's bound, too.
+const MAX_OWNER_GROUPS: usize = 64;
 
 impl Default for Capture {
     /// Istio's defaults for a sidecar, but for inbound ports, ranges and DNS, which nothing is captured of until said.
@@ -183,6 +192,26 @@ impl Capture {
                 Ok(entry.to_owned())
             })
             .collect()
+    }
+
+    /// The range of addresses that stand for this host, each of them in 127.0.0.0/8.
+    pub fn parse_loopback(setting: &'static str, text: &str) -> Result<IpNet, CaptureError> {
+        let range: Option<IpNet> = text.trim().parse().ok();
+        let within = |range: &IpNet| range.addr().is_ipv4() && range.addr().is_loopback() && range.prefix_len() >= 8;
+        range.filter(within).ok_or_else(|| CaptureError::Loopback { setting, value: text.to_owned() })
+    }
+
+    /// What no single setting can be refused for.
+    pub fn check(&self) -> Result<(), CaptureError> {
+        if let List::Only(groups) = &self.owner_groups
+            && groups.len() > MAX_OWNER_GROUPS
+        {
+            return Err(CaptureError::OwnerGroups { count: groups.len() });
+        }
+        match self.tproxy_mark() {
+            Some(u32::MAX) => Err(CaptureError::Mark(u32::MAX)),
+            _ => Ok(()),
+        }
     }
 
     /// The rules for one family, in Istio's order.
@@ -470,7 +499,7 @@ impl Build<'_> {
     /// Keeps the mark of a transparently proxied connection on the way back, and marks what the proxy sends to itself.
     fn tproxy_end(&mut self) {
         let Some(mark) = self.capture.tproxy_mark() else { return };
-        let (loopback, source, outbound_mark) = (self.loopback(), self.inbound_source(), mark + 1);
+        let (loopback, source, outbound_mark) = (self.loopback(), self.inbound_source(), mark.saturating_add(1));
         self.mangle("PREROUTING", format!("-p tcp -m mark --mark {mark} -j CONNMARK --save-mark"));
         self.mangle("OUTPUT", format!("-p tcp -o lo -m mark --mark {mark} -j RETURN"));
         for owner in self.owners() {

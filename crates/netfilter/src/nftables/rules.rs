@@ -333,7 +333,7 @@ impl Build<'_> {
     /// Keeps the mark of a transparently proxied connection on the way back, and marks what the proxy sends to itself.
     fn tproxy_end(&mut self) {
         let Some(mark) = self.capture.tproxy_mark() else { return };
-        let outbound_mark = mark + 1;
+        let outbound_mark = mark.saturating_add(1);
         self.add(MANGLE, PREROUTING, &format!("{TCP} mark {mark}"), "ct mark set mark");
         self.add(MANGLE, OUTPUT, &format!("oifname lo {TCP} mark {mark}"), "return");
         for owner in self.owners() {
