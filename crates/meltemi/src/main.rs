@@ -4,6 +4,7 @@
 
 mod authz_case;
 mod crds;
+mod cni;
 mod diff;
 mod echo;
 mod explain;
@@ -73,9 +74,12 @@ enum Command {
     /// Serve as any application: reports who served it what, and calls further services
     Echo(echo::Arguments),
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
+    #[command(alias = "istio-iptables")]
     Iptables(Box<iptables::Arguments>),
     /// Put proxies into Kubernetes manifests, with istioctl's flags
     KubeInject(Box<kube_inject::Arguments>),
+    /// Capture the pods of a node for their proxies: the CNI plugin and its daemon
+    Cni(cni::Arguments),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
@@ -130,6 +134,9 @@ enum Experimental {
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
 
 fn main() -> ExitCode {
+    if cni::is_plugin(std::env::args_os().next().as_deref()) {
+        return cni::plugin();
+    }
     let cli = Cli::parse();
     if !LOG_FORMATS.contains(&&*cli.log_format) && !matches!(cli.command, Command::Proxy(_)) {
         let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
@@ -195,7 +202,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             ratelimit::run(arguments)?;
         }
         Command::Echo(arguments) => echo::run(arguments.clone())?,
-        Command::Iptables(arguments) => iptables::run(arguments)?,
+        Command::Iptables(arguments) => return iptables::run(arguments),
+        Command::Cni(arguments) => {
+            let logging = || {
+                Logging::install(format(cli), levels(&cli.log_level)?);
+                Ok(())
+            };
+            return cni::run(arguments, logging);
+        }
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::X(Experimental::Crds(arguments)) => return crds::run(arguments),
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),

@@ -1,7 +1,7 @@
-//! Putting rules into the kernel and taking them out, by the `iptables` programs.
+//! Putting rules into the kernel and taking them out, by the `iptables` programs or by `nft`.
 //!
-//! Owns: running `iptables-save` and `iptables-restore` (or their `ip6tables` twins) in the caller's network namespace.
-//! Never a shell. Cost: two short processes for each family.
+//! Owns: running `iptables-save` and `iptables-restore` (or their `ip6tables` twins), or `nft`, in the network namespace of
+//! the calling thread. Never a shell. Cost: two short processes for each family, or one `nft` for both.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use thiserror::Error;
 
 use crate::capture::Capture;
-use crate::ruleset::{Family, Ruleset};
+use crate::ruleset::Family;
 
 #[cfg(test)]
 mod tests;
@@ -29,13 +29,23 @@ pub struct Program {
 pub enum ApplyError {
     #[error(
         "{program} is missing: traffic cannot be captured without it. \
-         Install it, on Debian or Ubuntu with `apt-get install iptables`, on Fedora with `dnf install iptables-nft`"
+         Install it, on Debian or Ubuntu with `apt-get install {package}`, on Fedora with `dnf install {package}`"
     )]
-    Missing { program: String },
+    Missing { program: String, package: &'static str },
     #[error("{program} refused: {message}")]
     Refused { program: String, message: String },
     #[error("running {program}: {source}")]
     Run { program: String, source: std::io::Error },
+}
+
+/// Another program may be at work on the same tables: it is waited for, in seconds.
+const LOCK_WAIT: &str = "--wait=30";
+
+impl ApplyError {
+    fn missing(program: &str) -> Self {
+        let package = if program.starts_with("nft") { "nftables" } else { "iptables" };
+        ApplyError::Missing { program: program.to_owned(), package }
+    }
 }
 
 impl Program {
@@ -52,31 +62,21 @@ impl Program {
 
     fn run(&self, family: Family, verb: &str, arguments: &[&str], input: &str) -> Result<String, ApplyError> {
         let program = self.name(family, verb);
-        let failed = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => ApplyError::Missing { program: program.clone() },
-            _ => ApplyError::Run { program: program.clone(), source },
-        };
         let mut command = Command::new(&program);
-        command.args(arguments).env("PATH", search_path());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
         if let Some(lock) = &self.lock_file {
             command.env("XTABLES_LOCKFILE", lock);
         }
-        let mut child = command.spawn().map_err(failed)?;
-        // A program that stops early closes the pipe; what it printed says why.
-        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().map_err(failed)?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ApplyError::Refused { program, message });
-        }
-        written.map_err(failed)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        run(&program, &mut command, input)
+    }
+
+    fn save(&self, family: Family) -> Result<String, ApplyError> {
+        self.run(family, "save", &[], "")
     }
 
     /// Gives `text` to `iptables-restore`, leaving what it does not name as it is.
     pub fn restore(&self, family: Family, text: &str) -> Result<(), ApplyError> {
-        self.run(family, "restore", &["--noflush"], text).map(drop)
+        self.run(family, "restore", &["--noflush", LOCK_WAIT], text).map(drop)
     }
 }
 
@@ -89,35 +89,66 @@ fn search_path() -> OsString {
 
 /// Whether this network namespace has an IPv6 address beyond its loopback's.
 pub fn ipv6_in_use() -> bool {
-    let table = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    // Of this thread, which may be in another namespace than the process.
+    let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
     // The fourth column is the scope: 10 is host, 20 is link.
     table.lines().filter_map(|line| line.split_whitespace().nth(3)).any(|scope| scope == "00")
 }
 
-/// Installs the capture's rules for `families`, replacing what an earlier capture left.
+/// Installs the capture's rules for `families`, replacing what an earlier capture left table by table.
 pub fn apply(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
     for family in families {
-        let rules = capture.rules(*family);
-        remove(&rules, *family, program)?;
-        program.restore(*family, &rules.restore_text())?;
+        let saved = program.save(*family)?;
+        program.restore(*family, &crate::cleanup::replacement_text(&saved, &capture.rules(*family)))?;
     }
     Ok(())
 }
 
 /// Takes away what a capture left, whatever its settings were.
 pub fn cleanup(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
-    families.iter().try_for_each(|family| remove(&capture.rules(*family), *family, program))
+    for family in families {
+        let saved = program.save(*family)?;
+        if let Some(text) = crate::cleanup::removal_text(&saved, &capture.rules(*family)) {
+            program.restore(*family, &text)?;
+        }
+    }
+    Ok(())
 }
 
-fn remove(rules: &Ruleset, family: Family, program: &Program) -> Result<(), ApplyError> {
-    let saved = program.run(family, "save", &[], "")?;
-    match crate::cleanup::restore_text(&saved, rules) {
-        Some(text) => program.restore(family, &text),
-        None => Ok(()),
+/// The chains that are missing or differ in their number of rules.
+pub(crate) fn missing(capture: &Capture, families: &[Family], program: &Program) -> Result<Vec<String>, ApplyError> {
+    let mut missing = Vec::new();
+    for family in families {
+        missing.extend(crate::cleanup::missing(&program.save(*family)?, &capture.rules(*family)));
     }
+    Ok(missing)
 }
 
 /// Installs the capture's rules where there are none yet: saves a process for each family over [`apply`].
 pub fn install(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
     families.iter().try_for_each(|family| program.restore(*family, &capture.rules(*family).restore_text()))
+}
+
+/// Runs `nft` with a script, or to print a table.
+pub(crate) fn nft(arguments: &[&str], script: &str) -> Result<String, ApplyError> {
+    run("nft", Command::new("nft").args(arguments), script)
+}
+
+fn run(program: &str, command: &mut Command, input: &str) -> Result<String, ApplyError> {
+    let failed = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => ApplyError::missing(program),
+        _ => ApplyError::Run { program: program.to_owned(), source },
+    };
+    command.env("PATH", search_path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    // A program that stops early closes the pipe; what it printed says why.
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(ApplyError::Refused { program: program.to_owned(), message });
+    }
+    written.map_err(failed)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::ruleset::{Family, Ruleset};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 const NAT: &str = "nat";
 const MANGLE: &str = "mangle";
@@ -49,7 +49,7 @@ pub enum Interception {
     /// NAT: the peer's address is lost to the application, not to the proxy.
     #[default]
     Redirect,
-    /// Transparent proxying: needs a policy route for `mark`, which [`crate::apply`] does not install.
+    /// Transparent proxying: needs a policy route for `mark`, which [`crate::Installation`] makes.
     Tproxy { mark: u32 },
 }
 
@@ -107,7 +107,16 @@ pub enum CaptureError {
     Range { setting: &'static str, value: String },
     #[error("{setting}: `{value}` is not a name that iptables can take")]
     Name { setting: &'static str, value: String },
+    #[error("{setting}: `{value}` is not a range of IPv4 loopback addresses such as 127.0.0.1/32")]
+    Loopback { setting: &'static str, value: String },
+    #[error("{count} owner groups are more than the {MAX_OWNER_GROUPS} that one rule can hold")]
+    OwnerGroups { count: usize },
+    #[error("mark {0} leaves no mark for what the proxy sends to itself, which is one more")]
+    Mark(u32),
 }
+
+/// Groups to capture are matched in one rule, and kernels bound its length. Istio's bound, too.
+const MAX_OWNER_GROUPS: usize = 64;
 
 impl Default for Capture {
     /// Istio's defaults for a sidecar, but for inbound ports, ranges and DNS, which nothing is captured of until said.
@@ -185,6 +194,26 @@ impl Capture {
             .collect()
     }
 
+    /// The range of addresses that stand for this host, each of them in 127.0.0.0/8.
+    pub fn parse_loopback(setting: &'static str, text: &str) -> Result<IpNet, CaptureError> {
+        let range: Option<IpNet> = text.trim().parse().ok();
+        let within = |range: &IpNet| range.addr().is_ipv4() && range.addr().is_loopback() && range.prefix_len() >= 8;
+        range.filter(within).ok_or_else(|| CaptureError::Loopback { setting, value: text.to_owned() })
+    }
+
+    /// What no single setting can be refused for.
+    pub fn check(&self) -> Result<(), CaptureError> {
+        if let List::Only(groups) = &self.owner_groups
+            && groups.len() > MAX_OWNER_GROUPS
+        {
+            return Err(CaptureError::OwnerGroups { count: groups.len() });
+        }
+        match self.tproxy_mark() {
+            Some(u32::MAX) => Err(CaptureError::Mark(u32::MAX)),
+            _ => Ok(()),
+        }
+    }
+
     /// The rules for one family, in Istio's order.
     pub fn rules(&self, family: Family) -> Ruleset {
         let mut build = Build { capture: self, family, rules: Ruleset::default() };
@@ -200,7 +229,7 @@ impl Capture {
         build.rules
     }
 
-    fn captures_dns(&self) -> bool {
+    pub(crate) fn captures_dns(&self) -> bool {
         match &self.dns {
             Dns::Off => false,
             Dns::Servers(servers) => !servers.is_empty(),
@@ -208,14 +237,14 @@ impl Capture {
         }
     }
 
-    fn captures_loopback(&self) -> bool {
+    pub(crate) fn captures_loopback(&self) -> bool {
         match &self.outbound_ranges {
             List::All => false,
             List::Only(ranges) => ranges.iter().any(|range| range.addr().is_loopback()),
         }
     }
 
-    fn tproxy_mark(&self) -> Option<u32> {
+    pub(crate) fn tproxy_mark(&self) -> Option<u32> {
         match self.interception {
             Interception::Redirect => None,
             Interception::Tproxy { mark } => Some(mark),
@@ -354,6 +383,7 @@ impl Build<'_> {
         self.nat("OUTPUT", format!("-j {OUTPUT}"));
         for port in &self.capture.outbound_ports_exclude {
             self.nat(OUTPUT, format!("-p tcp --dport {port} -j RETURN"));
+            self.nat(OUTPUT, format!("-p udp --dport {port} -j RETURN"));
         }
         self.nat(OUTPUT, format!("-o lo -s {} -j RETURN", self.inbound_source()));
     }
@@ -469,7 +499,7 @@ impl Build<'_> {
     /// Keeps the mark of a transparently proxied connection on the way back, and marks what the proxy sends to itself.
     fn tproxy_end(&mut self) {
         let Some(mark) = self.capture.tproxy_mark() else { return };
-        let (loopback, source, outbound_mark) = (self.loopback(), self.inbound_source(), mark + 1);
+        let (loopback, source, outbound_mark) = (self.loopback(), self.inbound_source(), mark.saturating_add(1));
         self.mangle("PREROUTING", format!("-p tcp -m mark --mark {mark} -j CONNMARK --save-mark"));
         self.mangle("OUTPUT", format!("-p tcp -o lo -m mark --mark {mark} -j RETURN"));
         for owner in self.owners() {

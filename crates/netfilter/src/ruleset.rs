@@ -41,7 +41,12 @@ impl Rule {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
     rules: Vec<Rule>,
+    /// Chains whose place is given, by table; others follow in the order of their first rule.
+    declared: Vec<(&'static str, &'static str)>,
 }
+
+/// A chain with its rules, each as words, in the order in which the kernel will try them.
+pub(crate) type Chain<'a> = (&'static str, Vec<&'a str>);
 
 /// Chains that the kernel makes itself, and that must not be declared.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
@@ -60,6 +65,11 @@ impl Ruleset {
         self.rules.push(Rule { table, chain, placement: Placement::Insert(position), words: words.into() });
     }
 
+    /// Gives a chain its place in the table, whenever its rules come.
+    pub(crate) fn declare(&mut self, table: &'static str, chain: &'static str) {
+        self.declared.push((table, chain));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -69,30 +79,61 @@ impl Ruleset {
     }
 
     /// The tables that hold a rule, in alphabetical order.
-    fn tables(&self) -> Vec<&'static str> {
+    pub(crate) fn tables(&self) -> Vec<&'static str> {
         let mut tables: Vec<_> = self.rules.iter().map(|rule| rule.table).collect();
         tables.sort_unstable();
         tables.dedup();
         tables
     }
 
+    /// The chains of `table` that have rules, with every insertion carried out.
+    pub(crate) fn chains_in_order(&self, table: &str) -> Vec<Chain<'_>> {
+        let declared = self.declared.iter().filter(|(of, _)| *of == table);
+        let mut chains: Vec<Chain<'_>> = declared.map(|(_, chain)| (*chain, Vec::new())).collect();
+        for rule in self.rules.iter().filter(|rule| rule.table == table) {
+            let at = chains.iter().position(|(chain, _)| *chain == rule.chain).unwrap_or_else(|| {
+                chains.push((rule.chain, Vec::new()));
+                chains.len() - 1
+            });
+            let Some((_, rules)) = chains.get_mut(at) else { continue };
+            let position = match rule.placement {
+                Placement::Append => rules.len(),
+                Placement::Insert(position) => {
+                    usize::try_from(position).unwrap_or(usize::MAX).saturating_sub(1).min(rules.len())
+                }
+            };
+            rules.insert(position, &rule.words);
+        }
+        chains.retain(|(_, rules)| !rules.is_empty());
+        chains
+    }
+
+    /// The chains of `table` that the kernel does not make itself, in the order of their first rule.
+    pub(crate) fn own_chains(&self, table: &str) -> Vec<&'static str> {
+        let mut chains: Vec<&str> = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.table == table) {
+            if !is_built_in(rule.chain) && !chains.contains(&rule.chain) {
+                chains.push(rule.chain);
+            }
+        }
+        chains
+    }
+
+    /// The lines that put the rules of `table` in force, its chains being there.
+    pub(crate) fn lines<'a>(&'a self, table: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.rules.iter().filter(move |rule| rule.table == table).map(Rule::line)
+    }
+
     /// Text for `iptables-restore --noflush`: each table declares its own chains in the order of their first rule.
     pub fn restore_text(&self) -> String {
         let mut text = String::new();
         for table in self.tables() {
-            let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.table == table).collect();
-            let mut chains: Vec<&str> = Vec::new();
-            for rule in &rules {
-                if !is_built_in(rule.chain) && !chains.contains(&rule.chain) {
-                    chains.push(rule.chain);
-                }
-            }
             let _ = writeln!(text, "* {table}");
-            for chain in chains {
+            for chain in self.own_chains(table) {
                 let _ = writeln!(text, "-N {chain}");
             }
-            for rule in rules {
-                let _ = writeln!(text, "{}", rule.line());
+            for line in self.lines(table) {
+                let _ = writeln!(text, "{line}");
             }
             text.push_str("COMMIT\n");
         }

@@ -37,6 +37,11 @@ fn wrong_flags_are_refused_by_name() {
     check("-m NAT", "mode `NAT`");
     check("-u root;reboot", "-u: `root;reboot` is not a name");
     check("--proxy-mark 1 -u 5", "cannot be used with");
+    check("-m TPROXY -t many", "-t: `many` is not a number");
+    check("--host-ipv4-loopback-cidr 10.0.0.0/8", "`10.0.0.0/8` is not a range of IPv4 loopback addresses");
+    check("--redirect-dns=maybe", "`maybe` is neither true nor false");
+    check("--force-iptables-binary ebtables", "possible values");
+    check("--probe-timeout soon", "--probe-timeout");
 }
 
 #[test]
@@ -44,4 +49,29 @@ fn name_servers_are_read_from_resolv_conf() {
     let text = "# x\nnameserver 10.0.0.2\n nameserver fe80::1%eth0\noptions ndots:5\nnameserver bogus\n";
     let expected: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fe80::1".parse().unwrap()];
     assert_eq!(name_servers(text), expected);
+}
+
+#[test]
+fn switches_are_read_as_go_reads_them() {
+    let parsed = |line: &str| Command::try_parse_from(line.split(' ')).unwrap().arguments;
+    assert_eq!(parsed("x --native-nftables").native_nftables, Some(true));
+    assert_eq!(parsed("x --native-nftables=F").native_nftables, Some(false));
+    assert_eq!(parsed("x").native_nftables, None);
+    assert!(parsed("x --skip-rule-apply --run-validation --log_output_level=default:info").run_validation.unwrap());
+    assert_eq!(parsed("x --probe-timeout 250ms").probe_timeout, Duration::from_millis(250));
+    assert_eq!(parsed("x --cleanup").cleanup_only, parsed("x --cleanup-only").cleanup_only);
+}
+
+#[test]
+fn all_queries_are_captured_only_where_any_are() {
+    assert_eq!(capture("--capture-all-dns").unwrap().dns, Dns::Off);
+    assert_eq!(capture("--redirect-dns --capture-all-dns").unwrap().dns, Dns::All);
+}
+
+#[test]
+fn more_owner_groups_than_a_rule_can_hold_are_refused() {
+    let groups = |count: u32| (1..=count).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    assert!(capture(&format!("--outbound-owner-groups {}", groups(64))).is_ok());
+    let error = capture(&format!("--outbound-owner-groups {}", groups(65))).unwrap_err().to_string();
+    assert!(error.contains("65"), "{error}");
 }

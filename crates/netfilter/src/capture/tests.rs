@@ -1,10 +1,19 @@
 use super::*;
 
-/// The folder of golden cases, laid beside the workspace; none on a machine without it.
-fn goldens() -> Option<std::path::PathBuf> {
-    let folder =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/peer/iptables/iptables-capture");
+/// A folder of golden cases, laid beside the workspace; none on a machine without it.
+pub(crate) fn goldens(suite: &str) -> Option<std::path::PathBuf> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/peer/iptables").join(suite);
     folder.is_dir().then_some(folder)
+}
+
+/// Each case of a folder: where it is, its settings, and whether rules for IPv6 are wanted.
+pub(crate) fn captures(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Capture, bool)> {
+    let case = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let settings = settings(&std::fs::read_to_string(path.join("case.yaml")).unwrap());
+        (path, capture(&settings), settings["ENABLE_INBOUND_IPV6"] == "true")
+    };
+    std::fs::read_dir(folder).unwrap().map(case).collect()
 }
 
 /// The `config:` block of a case is flat: `NAME: value` lines, and lists of `- item` under a name.
@@ -67,26 +76,24 @@ fn capture(settings: &std::collections::BTreeMap<String, String>) -> Capture {
 
 #[test]
 fn rules_are_those_of_istios_sidecar() {
-    let Some(folder) = goldens() else { return println!("skipped: no golden cases beside the workspace") };
-    let mut cases = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let settings = settings(&std::fs::read_to_string(path.join("case.yaml")).unwrap());
+    let Some(folder) = goldens("iptables-capture") else {
+        return println!("skipped: no golden cases beside the workspace");
+    };
+    let cases = captures(&folder);
+    for (path, capture, ipv6) in &cases {
         // The same address, written as this library writes it.
         let expected = std::fs::read_to_string(path.join("expected.txt")).unwrap().replace("::127.0.0.53", "::7f00:35");
         let expected: Vec<_> = expected.lines().filter(|line| !line.ends_with("tables-save")).collect();
-        let capture = capture(&settings);
         let mut text = capture.rules(Family::V4).restore_text();
-        if settings["ENABLE_INBOUND_IPV6"] == "true" {
+        if *ipv6 {
             text.push_str(&capture.rules(Family::V6).restore_text());
         }
         for (line, expected) in text.lines().zip(&expected) {
             assert_eq!(line, *expected, "{}", path.display());
         }
         assert_eq!(text.lines().count(), expected.len(), "{}", path.display());
-        cases += 1;
     }
-    assert!(cases > 20, "only {cases} cases");
+    assert_eq!(cases.len(), 27);
 }
 
 #[test]

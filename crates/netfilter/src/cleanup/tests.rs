@@ -34,6 +34,75 @@ COMMIT
 -X ISTIO_OUTPUT
 COMMIT
 ";
-    assert_eq!(restore_text(saved, &own).as_deref(), Some(expected));
-    assert_eq!(restore_text("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j RETURN\nCOMMIT\n", &own), None);
+    assert_eq!(removal_text(saved, &own).as_deref(), Some(expected));
+    assert_eq!(removal_text("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j RETURN\nCOMMIT\n", &own), None);
+}
+
+#[test]
+fn a_capture_takes_the_place_of_another_in_one_step() {
+    let mut own = Ruleset::default();
+    own.append("nat", "OUTPUT", "-j ISTIO_OUTPUT");
+    own.append("nat", "ISTIO_OUTPUT", "-j ISTIO_REDIRECT");
+    own.append("nat", "ISTIO_REDIRECT", "-p tcp -j REDIRECT --to-ports 15001");
+    let saved = "\
+*raw
+:ISTIO_OUTPUT_DNS - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT_DNS
+COMMIT
+*nat
+:ISTIO_OUTPUT - [0:0]
+:ISTIO_OLD - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -j ISTIO_OLD
+COMMIT
+";
+    let expected = "\
+*nat
+-D OUTPUT -j ISTIO_OUTPUT
+-F ISTIO_OUTPUT
+-F ISTIO_OLD
+-X ISTIO_OLD
+-N ISTIO_REDIRECT
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -j ISTIO_REDIRECT
+-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001
+COMMIT
+*raw
+-D OUTPUT -j ISTIO_OUTPUT_DNS
+-F ISTIO_OUTPUT_DNS
+-X ISTIO_OUTPUT_DNS
+COMMIT
+";
+    assert_eq!(replacement_text(saved, &own), expected);
+}
+
+#[test]
+fn a_chain_with_fewer_or_more_rules_than_ours_is_missing() {
+    let mut own = Ruleset::default();
+    own.append("nat", "OUTPUT", "-j ISTIO_OUTPUT");
+    own.append("nat", "ISTIO_OUTPUT", "-d 127.0.0.1/32 -j RETURN");
+    let saved = |rules: &str| format!("*nat\n:ISTIO_OUTPUT - [0:0]\n{rules}COMMIT\n");
+    let rule = "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN\n";
+    let jump = "-A OUTPUT -j KUBE_SERVICES\n-A OUTPUT -j ISTIO_OUTPUT\n";
+    assert_eq!(missing(&saved(&format!("{jump}{rule}")), &own), Vec::<String>::new());
+    assert_eq!(missing(&saved(rule), &own), ["nat OUTPUT"]);
+    assert_eq!(missing(&saved(&format!("{jump}{rule}{rule}")), &own), ["nat ISTIO_OUTPUT"]);
+    assert_eq!(missing("", &own), ["nat OUTPUT", "nat ISTIO_OUTPUT"]);
+}
+
+#[test]
+fn what_keeps_the_marks_of_tproxy_is_ours_as_it_is_saved() {
+    let saved = "\
+*mangle
+:ISTIO_DIVERT - [0:0]
+-A PREROUTING -p tcp -m mark --mark 0x539 -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff
+-A OUTPUT -o lo -p tcp -m mark --mark 0x539 -j RETURN
+-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j MARK --set-xmark 0x53a/0xffffffff
+-A OUTPUT -p tcp -m connmark --mark 0x539 -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
+-A OUTPUT -o eth0 -p tcp -j MARK --set-xmark 0x1/0xffffffff
+COMMIT
+";
+    let text = removal_text(saved, &Ruleset::default()).unwrap();
+    assert_eq!(text.matches("-D ").count(), 4, "{text}");
+    assert!(!text.contains("eth0"), "{text}");
 }

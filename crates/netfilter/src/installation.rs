@@ -1,0 +1,127 @@
+//! A capture together with how it is put in force.
+//!
+//! Owns: the order of rules and routes, what a dry run prints, and whether all is in place. Everything happens in the
+//! network namespace of the calling thread ([`crate::within`] is the way into another).
+
+use thiserror::Error;
+
+use crate::apply::{ApplyError, Program};
+use crate::capture::{Capture, Interception, List};
+use crate::nftables;
+use crate::routes::{self, RouteError};
+use crate::ruleset::Family;
+
+/// What writes the rules.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    Iptables(Program),
+    /// `nft`, with tables of our own.
+    Nftables,
+}
+
+#[derive(Debug, Clone)]
+pub struct Installation {
+    pub capture: Capture,
+    /// Rules for IPv6 as well.
+    pub ipv6: bool,
+    pub backend: Backend,
+    /// The routing table for packets that TPROXY marked.
+    pub route_table: u32,
+}
+
+/// Istio's `INBOUND_TPROXY_ROUTE_TABLE`.
+const ROUTE_TABLE: u32 = 133;
+
+#[derive(Debug, Error)]
+pub enum InstallError {
+    #[error(transparent)]
+    Rules(#[from] ApplyError),
+    #[error(transparent)]
+    Routes(#[from] RouteError),
+}
+
+impl Installation {
+    pub fn new(capture: Capture, ipv6: bool, backend: Backend) -> Self {
+        Installation { capture, ipv6, backend, route_table: ROUTE_TABLE }
+    }
+
+    fn families(&self) -> &'static [Family] {
+        if self.ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
+    }
+
+    /// What would be given to `iptables-restore`, or to `nft -f`.
+    pub fn text(&self) -> String {
+        match &self.backend {
+            Backend::Iptables(_) => {
+                self.families().iter().map(|family| self.capture.rules(*family).restore_text()).collect()
+            }
+            Backend::Nftables => nftables::script(&nftables::rules(&self.capture, self.ipv6)),
+        }
+    }
+
+    /// Puts the capture in force. Running it again changes nothing but counters; another capture's rules are replaced.
+    pub fn apply(&self) -> Result<(), InstallError> {
+        if self.ipv6 {
+            routes::add_inbound_source()?;
+        }
+        if let Some(mark) = self.routed_mark() {
+            for family in self.families() {
+                routes::add(*family, mark, self.route_table)?;
+            }
+        }
+        match &self.backend {
+            Backend::Iptables(program) => crate::apply::apply(&self.capture, self.families(), program)?,
+            Backend::Nftables => drop(crate::apply::nft(&["-f", "-"], &self.text())?),
+        }
+        Ok(())
+    }
+
+    /// Takes away what a capture left, whatever its settings were.
+    pub fn cleanup(&self) -> Result<(), InstallError> {
+        match &self.backend {
+            Backend::Iptables(program) => crate::apply::cleanup(&self.capture, self.families(), program)?,
+            Backend::Nftables => drop(crate::apply::nft(&["-f", "-"], &nftables::removal())?),
+        }
+        if let Interception::Tproxy { mark } = self.capture.interception {
+            for family in self.families() {
+                routes::remove(*family, mark, self.route_table)?;
+            }
+        }
+        if self.ipv6 {
+            routes::remove_inbound_source()?;
+        }
+        Ok(())
+    }
+
+    /// What of the capture is not in force: chains that are not there or have another number of rules, each with its
+    /// table. None where all is well.
+    pub fn missing(&self) -> Result<Vec<String>, InstallError> {
+        match &self.backend {
+            Backend::Iptables(program) => Ok(crate::apply::missing(&self.capture, self.families(), program)?),
+            Backend::Nftables => self.missing_from_nftables(),
+        }
+    }
+
+    fn missing_from_nftables(&self) -> Result<Vec<String>, InstallError> {
+        let rules = nftables::rules(&self.capture, self.ipv6);
+        let listed = crate::apply::nft(&["list", "tables", "inet"], "")?;
+        let mut missing = Vec::new();
+        for table in nftables::TABLES {
+            let there = listed.lines().any(|line| line.trim() == format!("table inet {table}"));
+            let listing = if there { crate::apply::nft(&["list", "table", "inet", table], "")? } else { String::new() };
+            let counts = nftables::count(&listing);
+            for (chain, rules) in rules.chains_in_order(table) {
+                if !counts.contains(&(chain.to_owned(), rules.len())) {
+                    missing.push(format!("{table} {chain}"));
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The mark that needs a route: none where nothing inbound is captured.
+    fn routed_mark(&self) -> Option<u32> {
+        let captures_inbound = self.capture.inbound_ports != List::Only(Vec::new());
+        self.capture.tproxy_mark().filter(|_| captures_inbound)
+    }
+}
