@@ -20,12 +20,14 @@ mod status;
 mod testing;
 mod token;
 
-pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority};
+pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority, TokenRefusal};
 pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
 pub use certificate::CaCertificate;
+pub use files::Files;
 pub use review::{Reviews, TokenReviewer};
 pub use rotation::{Pace, Progress, Stage};
 pub use service::{CertificateCounters, CertificateService, PeerCertificate};
+pub use signer::Material;
 pub use status::{RootStatus, Status};
 pub use token::{TokenError, TokenIssuer, TokenVerifier};
 

@@ -56,7 +56,7 @@ impl CertificateService {
         let peer = request.extensions().get::<PeerCertificate>().map(|peer| &*peer.0);
         let caller = self.authenticator.authenticate(request.metadata(), peer).await.map_err(|e| {
             self.counters.authentication_failures.fetch_add(1, Ordering::Relaxed);
-            Status::unauthenticated(e.to_string())
+            Status::from(e)
         })?;
         let message = request.get_ref();
         let ttl = u64::try_from(message.validity_duration).ok().filter(|s| *s > 0).map(Duration::from_secs);

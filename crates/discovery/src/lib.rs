@@ -6,6 +6,7 @@
 
 mod ads;
 mod authority;
+mod cluster;
 mod documents;
 mod follow;
 mod http;
@@ -38,12 +39,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use cluster::Cluster;
 pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
 pub use options::{Args, Options, TokenKeys, Tokens};
 
+use crate::cluster::Union;
 use crate::follow::Follower;
-use crate::registration::Registrations;
+use crate::registration::{Entries, Registrations};
 use crate::stats::Stats;
 
 /// How long open streams may take to end once asked to.
@@ -93,13 +96,16 @@ impl Discovery {
         let stats = Stats::new();
         let store = Arc::new(OverlayStore::new(store));
         let set = store.snapshot();
-        let mesh = mesh::initial(&options, &set)?;
+        let mesh = mesh::initial(options.mesh_config.as_deref(), &set)?;
         let trust_domain = options.trust_domain_in(&mesh)?;
         let watch = mesh::Watch::new(&options, trust_domain.clone());
         let (follower, snapshot) = Follower::new(&options, mesh, watch, &set);
         stats.describe(&snapshot, &set);
         stats.passed(set.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
-        let source: Arc<dyn Source> = Arc::new(source::Translator::new(options.authority.clone()));
+        let source: Arc<dyn Source> = Arc::new(source::Translator::new(
+            options.authority.clone(),
+            options.cluster.as_ref().map(|cluster| cluster.access.clone()),
+        ));
         let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
         let (authenticator, tokens) = options.authenticator(&trust_domain)?;
         authenticator.set_aliases(authority::aliases(&snapshot.mesh));
@@ -114,7 +120,11 @@ impl Discovery {
         let (http, monitoring) = (listen(options.http).await?, listen(options.monitoring).await?);
         let config = Arc::new(ArcSwap::new(set));
         let (grace, most) = (options.workload_entry_grace, options.max_connections);
-        let registrations = Arc::new(Registrations::new(store.clone(), grace, most, stats.registrations.clone()));
+        let entries: Arc<dyn Entries> = match &options.cluster {
+            Some(cluster) => cluster.entries(),
+            None => store.clone(),
+        };
+        let registrations = Arc::new(Registrations::new(entries, grace, most, stats.registrations.clone()));
         let counters = certificates.counters();
         let state = State {
             pusher,
@@ -156,6 +166,13 @@ impl Discovery {
             }
             Ok(())
         });
+        if let Some(cluster) = state.options.cluster.clone() {
+            let (state, stopped) = (state.clone(), stopped.clone());
+            tasks.spawn(async move {
+                cluster.run(state, stopped).await;
+                Ok(())
+            });
+        }
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let keeping = authority::run(state.clone(), stopped.clone());
         let keys = tokens::follow(state.clone(), stopped.clone());
@@ -189,16 +206,33 @@ impl Discovery {
     }
 }
 
-/// Runs a control plane over a folder of documents until `shutdown` is done.
+/// Runs a control plane over a folder of documents, a cluster, or both, until `shutdown` is done.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Some(dir) = options.config_dir.clone() else {
-        let store = Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()));
-        return Discovery::bind(options, store).await?.serve(shutdown).await;
+    let folder = match &options.config_dir {
+        Some(dir) => {
+            Some(Arc::new(FileStore::open(dir).with_context(|| format!("configuration in {}", dir.display()))?))
+        }
+        None => None,
     };
-    let store = FileStore::open(&dir).with_context(|| format!("configuration in {}", dir.display()))?;
-    let problems = store.watch_problems();
-    let discovery = Discovery::bind(options, Arc::new(store)).await?;
-    tokio::spawn(follow::log_problems(problems, discovery.state.stats.clone()));
+    let cluster = options.cluster.as_ref().map(|cluster| cluster.store.clone());
+    let problems = folder.iter().map(|folder| folder.watch_problems());
+    let problems: Vec<_> = problems.chain(cluster.iter().map(|cluster| cluster.watch_problems())).collect();
+    let mut following = JoinSet::new();
+    let store: Arc<dyn ConfigStore> = match (folder, cluster) {
+        (Some(folder), Some(cluster)) => {
+            let union = Arc::new(Union::new(folder, cluster));
+            let store = union.clone();
+            following.spawn(async move { union.follow().await });
+            store
+        }
+        (Some(folder), None) => folder,
+        (None, Some(cluster)) => cluster,
+        (None, None) => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),
+    };
+    let discovery = Discovery::bind(options, store).await?;
+    for problems in problems {
+        following.spawn(follow::log_problems(problems, discovery.state.stats.clone()));
+    }
     discovery.serve(shutdown).await
 }
 

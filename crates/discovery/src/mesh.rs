@@ -26,9 +26,9 @@ pub(crate) fn trust_domain_of(file: Option<&Path>) -> Option<TrustDomain> {
     parse_mesh_config("", &text).ok()?.value.trust_domain.parse().ok()
 }
 
-/// The mesh configuration to start with.
-pub(crate) fn initial(options: &Options, set: &ConfigSet) -> Result<MeshConfig> {
-    let Some(path) = &options.mesh_config else { return of_set(set) };
+/// The mesh configuration to start with: that of the file, where one is to be read.
+pub(crate) fn initial(file: Option<&Path>, set: &ConfigSet) -> Result<MeshConfig> {
+    let Some(path) = file else { return of_set(set) };
     if set.get(&Key::mesh_config_map()).is_some() {
         tracing::warn!("{}", unused(path));
     }

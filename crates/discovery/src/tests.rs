@@ -523,7 +523,6 @@ fn flags_without_effect_are_taken_and_a_repeated_flag_counts_as_given_last() {
         "--log_caller=all",
         "--log_stacktrace_level=default:none",
         "--httpsAddr=:15017",
-        "--kubeconfig=/k",
         "--registries=Kubernetes",
         "--domain=one",
         "--domain=two",

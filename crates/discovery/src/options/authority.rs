@@ -8,6 +8,7 @@ use meltemi_ca::{Authority, AuthorityOptions, Pace};
 use meltemi_tls::TrustDomain;
 
 use super::duration;
+use crate::cluster::Cluster;
 
 /// Where istiod's image has them.
 const DEFAULT_DIR: &str = "./etc/cacerts";
@@ -57,6 +58,14 @@ pub struct AuthorityArgs {
 }
 
 impl AuthorityArgs {
+    /// That of a folder where one was named or is plugged in, else that which the cluster keeps.
+    pub(super) async fn open_in(&self, cluster: &Cluster, trust_domain: TrustDomain) -> Result<Authority> {
+        if self.ca_dir.is_some() || Authority::is_plugged(Path::new(DEFAULT_DIR)) {
+            return self.open(trust_domain);
+        }
+        cluster.authority(self.options(trust_domain)?).await.context("signing certificate of the cluster")
+    }
+
     /// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
     /// folder was named, else nowhere.
     pub(super) fn open(&self, trust_domain: TrustDomain) -> Result<Authority> {
