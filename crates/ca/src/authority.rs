@@ -40,6 +40,9 @@ pub enum AuthorityError {
     Request(String),
     #[error("the signing certificate expires in less than the shortest lifetime")]
     Expired,
+    /// Whoever signs in our place did not.
+    #[error("the external authority: {0}")]
+    External(String),
     #[error("too many changes of roots at once; wait until earlier ones are through")]
     Crowded,
     #[error(transparent)]
@@ -449,7 +452,7 @@ fn held(
 }
 
 /// The public key of a request whose own signature is right; nothing else of it is looked at.
-fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
+pub(crate) fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
     if csr.len() > MAX_REQUEST_BYTES {
         return Err(AuthorityError::Request(format!("more than {MAX_REQUEST_BYTES} bytes")));
     }

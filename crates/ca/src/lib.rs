@@ -8,6 +8,7 @@
 mod authenticate;
 mod authority;
 mod certificate;
+mod external;
 mod files;
 mod review;
 mod revocation;
@@ -23,6 +24,7 @@ mod token;
 pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority, TokenRefusal};
 pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
 pub use certificate::CaCertificate;
+pub use external::{ExternalAuthority, ExternalRequest};
 pub use files::Files;
 pub use review::{Reviews, TokenReviewer};
 pub use rotation::{Pace, Progress, Stage};

@@ -3,6 +3,7 @@
 //! Owns what runs beside serving: answers about who may read Secrets, the authority's Secret, entries of registered
 //! workloads, and, while this replica leads, roots in namespaces and statuses. Replicas share nothing but the API server.
 
+mod external;
 mod statuses;
 mod union;
 mod verdicts;
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 use crate::State;
 use crate::registration::Entries;
 
+pub(crate) use self::external::ClusterSigners;
+pub use self::external::Signers;
 pub(crate) use self::union::Union;
 
 /// The Lease of whoever writes; of other revisions with their name after it.
@@ -52,7 +55,6 @@ impl Membership {
 /// An API server with all that has been read from it.
 pub struct Cluster {
     client: Client,
-    membership: Membership,
     pub(crate) store: Arc<KubernetesStore>,
     pub(crate) access: SecretAccess,
     secrets: AuthoritySecrets,
@@ -74,7 +76,6 @@ impl Cluster {
             entries: Arc::new(store.entries(election.identity())),
             store,
             client,
-            membership,
             election,
         })
     }
@@ -83,6 +84,11 @@ impl Cluster {
     pub(crate) async fn authority(&self, options: AuthorityOptions) -> Result<Authority> {
         let material = self.secrets.material(|| Ok(Material::self_signed(&options)?)).await?;
         Ok(Authority::supplied(&material, options)?)
+    }
+
+    /// Signers of the cluster in place of our own authority.
+    pub(crate) fn signers(&self, signers: Signers) -> ClusterSigners {
+        ClusterSigners::new(self.client.clone(), signers)
     }
 
     /// What judges tokens that nobody else does.

@@ -135,6 +135,9 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
     }
     if batch.mesh.is_some() {
         state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
+        if let Some(external) = &state.options.external {
+            external.set_mesh(&snapshot.mesh);
+        }
         if let Some(cluster) = &state.options.cluster {
             cluster.store.select(&snapshot.mesh.discovery_selectors);
         }

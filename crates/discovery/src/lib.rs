@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, TokenVerifier};
+use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, ExternalAuthority, TokenVerifier};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
 use meltemi_tls::TrustDomain;
@@ -111,7 +111,12 @@ impl Discovery {
         authenticator.set_aliases(authority::aliases(&snapshot.mesh));
         let authenticator = Arc::new(authenticator);
         let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
-        let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
+        let external = options.external.clone();
+        if let Some(external) = &external {
+            external.set_mesh(&pusher.snapshot().mesh);
+        }
+        let certificates = CertificateService::new(options.authority.clone(), authenticator.clone())
+            .with_external(external.map(|external| external as Arc<dyn ExternalAuthority>));
         let listen = async |address: Option<SocketAddr>| match address {
             Some(address) => TcpListener::bind(address).await.map(Some).with_context(|| format!("listen on {address}")),
             None => Ok(None),

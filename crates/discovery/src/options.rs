@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
-use crate::cluster::{Cluster, Membership};
+use crate::cluster::{Cluster, ClusterSigners, Membership};
 use crate::documents::{Documents, Roots};
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
@@ -205,6 +205,8 @@ pub struct Options {
     /// What is read beside the folder and written to.
     pub cluster: Option<Arc<Cluster>>,
     pub revision: String,
+    /// Who signs for workloads in place of the authority.
+    pub(crate) external: Option<Arc<ClusterSigners>>,
     /// Need not be there yet. Absent: the ConfigMap `istio` among the documents, or Istio's defaults.
     pub mesh_config: Option<PathBuf>,
     pub grpc: Option<SocketAddr>,
@@ -315,6 +317,7 @@ impl Options {
             config_dir: None,
             cluster: None,
             revision: "default".to_owned(),
+            external: None,
             mesh_config: None,
             grpc: None,
             secure: None,
@@ -420,6 +423,7 @@ impl Args {
         let trust_domain = self.trust_domain()?;
         let mesh_config = mesh::file(self.mesh_config);
         let authority = Arc::new(authority);
+        let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
         let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
         let keys = match (&self.token_key_file, self.token_key_set_file) {
             (Some(file), _) => key(file)?,
@@ -446,6 +450,7 @@ impl Args {
             config_dir: self.config_dir,
             cluster,
             revision: self.revision,
+            external,
             mesh_config,
             grpc: address(&self.grpc_addr).context("--grpcAddr")?,
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
