@@ -32,9 +32,9 @@ struct Version {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
 struct DefinitionStatus {
-    conditions: Vec<Condition>,
+    /// `null` in a definition that nobody has looked at yet.
+    conditions: Option<Vec<Condition>>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ type Definition = Object<DefinitionSpec, DefinitionStatus>;
 fn version(definition: &Definition) -> Option<(Kind, Option<&'static str>)> {
     let name = definition.name_any();
     let kind = watched::kinds().find(|kind| watched::name(*kind) == name)?;
-    let conditions = definition.status.iter().flat_map(|status| &status.conditions);
+    let conditions = definition.status.iter().flat_map(|status| &status.conditions).flatten();
     let established = conditions.into_iter().any(|found| found.kind == "Established" && found.status == "True");
     let is_served = |version: &str| definition.spec.versions.iter().any(|found| found.served && found.name == version);
     let version = kind.info().versions.iter().copied().find(|version| established && is_served(version));

@@ -1,7 +1,7 @@
 //! An API server as a store of configuration.
 //!
 //! Owns one watch for each kind that the server has. What it said last stays in force while it cannot be reached. An idle
-//! store costs its objects, trimmed to what is read of them, and a connection.
+//! store costs its objects, trimmed to what is read of them, and a connection for each kind.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

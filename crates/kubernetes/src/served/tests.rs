@@ -35,3 +35,14 @@ fn a_definition_that_is_not_in_force_serves_nothing_and_others_are_not_ours() {
     assert_eq!(version(&gateway), Some((Kind::KubernetesGateway, None)));
     assert_eq!(version(&definition("gateways.example.com", versions, "True")), None);
 }
+
+#[test]
+fn a_definition_that_is_just_made_is_read() {
+    let value = json!({
+        "metadata": { "name": "virtualservices.networking.istio.io" },
+        "spec": { "versions": [{ "name": "v1", "served": true }] },
+        "status": { "conditions": null, "acceptedNames": { "plural": "", "kind": "" }, "storedVersions": null },
+    });
+    let definition: Definition = serde_json::from_value(value).unwrap();
+    assert_eq!(version(&definition), Some((Kind::VirtualService, None)));
+}
