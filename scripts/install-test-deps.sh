@@ -70,6 +70,8 @@ node_peers() {
 
 if command -v apt-get >/dev/null; then
   debian iptables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools openssl
+  # A node of scripts/kubernetes/cluster.
+  debian containerd runc containernetworking-plugins busybox-static conntrack ethtool socat
   prometheus
   redis
 else

@@ -16,7 +16,7 @@ use meltemi_ca::{Authority, AuthorityOptions, Material, TokenAuthority, TokenRev
 use meltemi_config::{Key, Object};
 use meltemi_kubernetes::{
     ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, SecretAccess, connect,
-    keep_roots,
+    keep_roots, keep_webhooks,
 };
 use meltemi_model::Node;
 use meltemi_tls::SpiffeId;
@@ -134,12 +134,14 @@ impl Cluster {
                 std::future::pending().await
             }
             let writer = self.store.statuses();
-            let (store, authority) = (&self.store, &state.options.authority);
+            let (store, options) = (&self.store, &state.options);
+            let authority = &options.authority;
             let writing = async {
                 tokio::join!(
                     keep_roots(self.client.clone(), || store.namespaces(), || authority.root_pem()),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
+                    keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || authority.root_pem()),
                 )
             };
             tokio::select! {

@@ -20,6 +20,7 @@ mod status;
 mod store;
 mod trim;
 mod watched;
+mod webhooks;
 mod world;
 
 pub use authority::AuthoritySecrets;
@@ -33,6 +34,7 @@ pub use review::{ApiReviews, SecretAccess};
 pub use roots::keep_roots;
 pub use status::StatusWriter;
 pub use store::KubernetesStore;
+pub use webhooks::keep_webhooks;
 
 /// Who we are to the API server where it notes down who manages which field.
 pub(crate) const MANAGER: &str = "meltemi-discovery";

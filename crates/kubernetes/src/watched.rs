@@ -49,7 +49,9 @@ pub(crate) fn resource(kind: Kind, version: &str) -> ApiResource {
 /// Objects that are many or large and mean nothing to a mesh stay with the server.
 fn fields(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Secret => Some("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=istio.io/ca-root"),
+        Kind::Secret => {
+            Some("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=istio.io/ca-root")
+        }
         Kind::ConfigMap => Some("metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-cert"),
         // Those that have ended are endpoints of nothing.
         Kind::Pod => Some("status.phase!=Succeeded,status.phase!=Failed"),
