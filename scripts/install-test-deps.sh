@@ -69,7 +69,9 @@ node_peers() {
 }
 
 if command -v apt-get >/dev/null; then
-  debian iptables nftables containernetworking-plugins iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools
+  debian iptables nftables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools openssl
+  # A node of scripts/kubernetes/cluster.
+  debian containerd runc containernetworking-plugins busybox-static conntrack ethtool socat
   prometheus
   redis
 else

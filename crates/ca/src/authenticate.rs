@@ -8,6 +8,7 @@ mod tests;
 use arc_swap::ArcSwap;
 use meltemi_tls::{PeerInfo, SpiffeId, TrustDomain};
 use std::sync::Arc;
+use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 const SUBJECT_PREFIX: &str = "system:serviceaccount:";
@@ -26,6 +27,41 @@ pub enum AuthError {
     Missing,
     #[error("{0}")]
     Refused(String),
+    /// Nobody can say at present; to be asked again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<AuthError> for Status {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Missing | AuthError::Refused(_) => Self::unauthenticated(error.to_string()),
+            AuthError::Unavailable(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Why a token proves nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenRefusal {
+    Refused(String),
+    /// It could not be judged: whoever showed it may try again.
+    Unavailable(String),
+}
+
+impl From<String> for TokenRefusal {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<TokenRefusal> for AuthError {
+    fn from(refusal: TokenRefusal) -> Self {
+        match refusal {
+            TokenRefusal::Refused(reason) => Self::Refused(format!("token refused: {reason}")),
+            TokenRefusal::Unavailable(reason) => Self::Unavailable(format!("token not judged: {reason}")),
+        }
+    }
 }
 
 /// What a token of Kubernetes names.
@@ -51,7 +87,7 @@ impl ServiceAccount {
 #[tonic::async_trait]
 pub trait TokenAuthority: Send + Sync {
     /// Whom the token proves, or why it proves nobody; `None` where tokens like it are not judged here.
-    async fn judge(&self, token: &str) -> Option<Result<ServiceAccount, String>>;
+    async fn judge(&self, token: &str) -> Option<Result<ServiceAccount, TokenRefusal>>;
 }
 
 /// Proves callers.
@@ -94,7 +130,7 @@ impl Authenticator {
         }
         for authority in &self.tokens {
             if let Some(judged) = authority.judge(token).await {
-                let account = judged.map_err(|reason| AuthError::Refused(format!("token refused: {reason}")))?;
+                let account = judged?;
                 let id = SpiffeId::new(self.trust_domain.clone(), &account.namespace, &account.name);
                 return Ok(Caller { id: id.map_err(|e| AuthError::Refused(format!("token refused: {e}")))? });
             }

@@ -40,6 +40,9 @@ pub enum AuthorityError {
     Request(String),
     #[error("the signing certificate expires in less than the shortest lifetime")]
     Expired,
+    /// Whoever signs in our place did not.
+    #[error("the external authority: {0}")]
+    External(String),
     #[error("too many changes of roots at once; wait until earlier ones are through")]
     Crowded,
     #[error(transparent)]
@@ -97,6 +100,8 @@ enum Source {
     Memory,
     Kept(Kept),
     Plugged(Plugged),
+    /// Somebody else keeps it; what has been supplied since the last look.
+    Supplied(Option<Material>),
 }
 
 /// Roots and revocation lists that workloads are to verify each other by.
@@ -188,6 +193,20 @@ impl Authority {
         Ok(Self::start(Source::Plugged(files), Rotation::new(held, options.pace, now), options, now))
     }
 
+    /// A root or intermediate that somebody else keeps, who supplies it again when it changes ([`Self::supply`]).
+    pub fn supplied(material: &Material, options: AuthorityOptions) -> Result<Self, AuthorityError> {
+        let now = SystemTime::now();
+        let held = held(material, &options, (now, now + options.max_ttl))?;
+        Ok(Self::start(Source::Supplied(None), Rotation::new(held, options.pace, now), options, now))
+    }
+
+    /// Takes this with the next look, if the authority is a supplied one.
+    pub fn supply(&self, material: Material) {
+        if let Source::Supplied(next) = &mut self.state().source {
+            *next = Some(material);
+        }
+    }
+
     /// Whether the folder holds a plugged-in authority.
     pub fn is_plugged(dir: &Path) -> bool {
         Plugged::is_in(dir)
@@ -235,6 +254,10 @@ impl Authority {
             Source::Plugged(files) => match files.look() {
                 None => return Ok(false),
                 Some(material) => held(&material?, &self.options, (now, before))?,
+            },
+            Source::Supplied(next) => match next.take() {
+                None => return Ok(false),
+                Some(material) => held(&material, &self.options, (now, before))?,
             },
             Source::Memory | Source::Kept(_) => match self.successor(state, now)? {
                 None => return Ok(false),
@@ -383,6 +406,14 @@ impl State {
     }
 }
 
+impl Material {
+    /// A new self-signed root with its key.
+    pub fn self_signed(options: &AuthorityOptions) -> Result<Self, AuthorityError> {
+        let (roots, key) = root::create(&options.trust_domain, SystemTime::now(), options.root_ttl)?;
+        Ok(self_signed_material(roots, key))
+    }
+}
+
 fn self_signed_material(roots: String, key: Zeroizing<String>) -> Material {
     Material { certificate: roots.clone(), key, chain: String::new(), roots, crl: String::new() }
 }
@@ -421,7 +452,7 @@ fn held(
 }
 
 /// The public key of a request whose own signature is right; nothing else of it is looked at.
-fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
+pub(crate) fn requested_key(csr: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
     if csr.len() > MAX_REQUEST_BYTES {
         return Err(AuthorityError::Request(format!("more than {MAX_REQUEST_BYTES} bytes")));
     }

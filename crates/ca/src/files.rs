@@ -9,6 +9,7 @@ mod tests;
 use crate::authority::AuthorityError;
 use crate::certificate::MAX_FILE_BYTES;
 use crate::signer::Material;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -38,6 +39,39 @@ struct Names {
 
 const ISTIO: Names = Names { certificate: SIGNING_CERTIFICATE, key: KEY, roots: ROOTS, chain: Some(CHAIN) };
 const KUBERNETES_TLS: Names = Names { certificate: TLS_CERTIFICATE, key: TLS_KEY, roots: TLS_ROOTS, chain: None };
+
+/// Files by their names, as a Secret has them.
+pub type Files = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+impl Material {
+    /// What files of Istio's names, or of a `kubernetes.io/tls` Secret, hold. A certificate without roots beside it is its own
+    /// root.
+    pub fn from_files(files: &Files) -> Result<Self, AuthorityError> {
+        let names = if files.contains_key(SIGNING_CERTIFICATE) { ISTIO } else { KUBERNETES_TLS };
+        let text = |name: &'static str| match files.get(name) {
+            None => Ok(Zeroizing::new(String::new())),
+            Some(bytes) => std::str::from_utf8(bytes)
+                .map(|text| Zeroizing::new(text.to_owned()))
+                .map_err(|error| AuthorityError::Certificate { what: name, reason: error.to_string() }),
+        };
+        let needed = |name: &'static str, present: &'static str| match text(name)? {
+            text if text.is_empty() => Err(AuthorityError::Half { missing: name, present }),
+            text => Ok(text),
+        };
+        let certificate = needed(names.certificate, names.key)?.to_string();
+        let key = needed(names.key, names.certificate)?;
+        let roots = text(names.roots)?.to_string();
+        let roots = if roots.trim().is_empty() { certificate.clone() } else { roots };
+        let chain = names.chain.map(text).transpose()?.map_or_else(String::new, |chain| chain.to_string());
+        Ok(Self { certificate, key, chain, roots, crl: text(CRL)?.to_string() })
+    }
+
+    /// The files of an authority that has no intermediates, under Istio's names.
+    pub fn to_files(&self) -> Files {
+        let file = |name: &str, text: &str| (name.to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
+        [file(SIGNING_CERTIFICATE, &self.certificate), file(KEY, &self.key), file(ROOTS, &self.roots)].into()
+    }
+}
 
 /// How a file looked: inode, length and modification time, or that it is not there.
 type Look = Option<(u64, u64, i64, i64)>;

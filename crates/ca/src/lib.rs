@@ -8,6 +8,7 @@
 mod authenticate;
 mod authority;
 mod certificate;
+mod external;
 mod files;
 mod review;
 mod revocation;
@@ -20,12 +21,15 @@ mod status;
 mod testing;
 mod token;
 
-pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority};
+pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority, TokenRefusal};
 pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
 pub use certificate::CaCertificate;
+pub use external::{ExternalAuthority, ExternalRequest};
+pub use files::Files;
 pub use review::{Reviews, TokenReviewer};
 pub use rotation::{Pace, Progress, Stage};
 pub use service::{CertificateCounters, CertificateService, PeerCertificate};
+pub use signer::Material;
 pub use status::{RootStatus, Status};
 pub use token::{TokenError, TokenIssuer, TokenVerifier};
 

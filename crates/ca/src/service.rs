@@ -1,12 +1,14 @@
 //! `istio.v1.auth.IstioCertificateService`.
 
 use crate::authenticate::Authenticator;
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::{Authority, AuthorityError, Issued};
+use crate::external::{ExternalAuthority, ExternalRequest, check_names};
 use meltemi_proto::istio::v1::auth::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };
 use meltemi_proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
-use meltemi_tls::PeerInfo;
+use meltemi_proto::json::struct_to_value;
+use meltemi_tls::{PeerInfo, SpiffeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,12 +37,18 @@ pub struct CertificateCounters {
 pub struct CertificateService {
     authority: Arc<Authority>,
     authenticator: Arc<Authenticator>,
+    external: Option<Arc<dyn ExternalAuthority>>,
     counters: Arc<CertificateCounters>,
 }
 
 impl CertificateService {
     pub fn new(authority: Arc<Authority>, authenticator: Arc<Authenticator>) -> Self {
-        Self { authority, authenticator, counters: Arc::default() }
+        Self { authority, authenticator, external: None, counters: Arc::default() }
+    }
+
+    /// Has somebody else sign for workloads.
+    pub fn with_external(self, external: Option<Arc<dyn ExternalAuthority>>) -> Self {
+        Self { external, ..self }
     }
 
     pub fn counters(&self) -> Arc<CertificateCounters> {
@@ -56,11 +64,19 @@ impl CertificateService {
         let peer = request.extensions().get::<PeerCertificate>().map(|peer| &*peer.0);
         let caller = self.authenticator.authenticate(request.metadata(), peer).await.map_err(|e| {
             self.counters.authentication_failures.fetch_add(1, Ordering::Relaxed);
-            Status::unauthenticated(e.to_string())
+            Status::from(e)
         })?;
         let message = request.get_ref();
         let ttl = u64::try_from(message.validity_duration).ok().filter(|s| *s > 0).map(Duration::from_secs);
-        let issued = self.authority.sign(&message.csr, &caller.id, ttl).map_err(|e| match e {
+        let issued = match &self.external {
+            None => self.authority.sign(&message.csr, &caller.id, ttl),
+            Some(external) => self.sign_externally(&**external, message, &caller.id, ttl).await,
+        };
+        let issued = issued.map_err(|e| match e {
+            AuthorityError::External(_) => {
+                self.counters.signing_failures.fetch_add(1, Ordering::Relaxed);
+                Status::unavailable(e.to_string())
+            }
             AuthorityError::Request(_) => {
                 self.counters.unreadable.fetch_add(1, Ordering::Relaxed);
                 Status::invalid_argument(e.to_string())
@@ -74,6 +90,26 @@ impl CertificateService {
         let mut cert_chain = issued.chain;
         cert_chain.push(issued.root);
         Ok(IstioCertificateResponse { cert_chain })
+    }
+}
+
+/// The field of a request's metadata that names who is to sign.
+const SIGNER: &str = "CertSigner";
+
+impl CertificateService {
+    async fn sign_externally(
+        &self,
+        external: &dyn ExternalAuthority,
+        message: &IstioCertificateRequest,
+        id: &SpiffeId,
+        ttl: Option<Duration>,
+    ) -> Result<Issued, AuthorityError> {
+        check_names(&message.csr, id)?;
+        let options = self.authority.options();
+        let ttl = ttl.unwrap_or(options.default_ttl).min(options.max_ttl);
+        let metadata = message.metadata.as_ref().map(struct_to_value).unwrap_or_default();
+        let signer = metadata.get(SIGNER).and_then(|signer| signer.as_str()).unwrap_or_default();
+        external.sign(ExternalRequest { csr: &message.csr, id, ttl, signer }).await
     }
 }
 

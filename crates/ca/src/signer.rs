@@ -19,17 +19,17 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
 /// What the files of an authority hold.
-pub(crate) struct Material {
+pub struct Material {
     /// PEM of the signing certificate, and of others perhaps after it.
-    pub certificate: String,
+    pub(crate) certificate: String,
     /// PEM: PKCS#8, PKCS#1 or SEC1.
-    pub key: Zeroizing<String>,
+    pub(crate) key: Zeroizing<String>,
     /// PEM of those between it and the root; may be empty.
-    pub chain: String,
+    pub(crate) chain: String,
     /// PEM of the roots.
-    pub roots: String,
+    pub(crate) roots: String,
     /// PEM of revocation lists; may be empty.
-    pub crl: String,
+    pub(crate) crl: String,
 }
 
 /// A private key that does not outlive its use.

@@ -8,7 +8,7 @@
 mod tests;
 
 use crate::TOKEN_AUDIENCE;
-use crate::authenticate::{ServiceAccount, TokenAuthority};
+use crate::authenticate::{ServiceAccount, TokenAuthority, TokenRefusal};
 use crate::signer::CLOCK_SKEW;
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
@@ -239,12 +239,12 @@ fn key_set(jwks: &str) -> Result<Vec<Key>, TokenError> {
 
 #[tonic::async_trait]
 impl TokenAuthority for TokenVerifier {
-    async fn judge(&self, token: &str) -> Option<Result<ServiceAccount, String>> {
+    async fn judge(&self, token: &str) -> Option<Result<ServiceAccount, TokenRefusal>> {
         // Only to choose who judges; what is not verified proves nothing.
         let claimed = jsonwebtoken::dangerous::insecure_decode::<IssuerOnly>(token).ok();
         if claimed.is_some_and(|claimed| claimed.claims.iss.is_some_and(|issuer| issuer != self.issuer)) {
             return None;
         }
-        Some(self.verify(token).map_err(|e| e.to_string()))
+        Some(self.verify(token).map_err(|e| e.to_string().into()))
     }
 }

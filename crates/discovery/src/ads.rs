@@ -29,7 +29,7 @@ use tonic::{Code, Request, Status};
 use tower::Service;
 
 use crate::secure::{SecureInfo, SecureListener};
-use crate::{State, node};
+use crate::{State, cluster, node};
 
 /// Responses generated and not yet taken by the transport.
 const MAX_QUEUED_RESPONSES: usize = 2;
@@ -101,16 +101,19 @@ impl AdsService {
         node: Option<&ProtoNode>,
         variant: Variant,
     ) -> Result<(Peer, Option<SpiffeId>), Status> {
-        let node = node::parse(node)?;
+        let mut node = node::parse(node)?;
         let mut identity = None;
         if arrival.secure {
             let peer = arrival.peer.as_ref().map(|peer| &*peer.0);
             let caller = self.state.authenticator.authenticate(&arrival.metadata, peer).await;
-            let caller = caller.map_err(|error| Status::unauthenticated(error.to_string()))?;
+            let caller = caller.map_err(Status::from)?;
             if self.state.options.identity_check {
                 node::check(&node, &caller.id)?;
             }
             identity = Some(caller.id);
+        }
+        if self.state.options.cluster.is_some() {
+            cluster::prove(&mut node, identity.as_ref());
         }
         let proven = identity.as_ref().map(SpiffeId::to_string);
         Ok((Peer { node: Arc::new(node), variant, address: arrival.address.clone(), identity: proven }, identity))

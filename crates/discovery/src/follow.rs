@@ -35,6 +35,8 @@ struct Batch {
     keys: KeyChanges,
     /// The roots by which proxies verify each other are others: those of this generation of the authority.
     roots: Option<u64>,
+    /// Who may have which Secrets has changed.
+    access: bool,
 }
 
 impl Batch {
@@ -52,6 +54,7 @@ impl Batch {
         }
         self.keys.extend(later.keys);
         self.roots = later.roots.or(self.roots);
+        self.access |= later.access;
     }
 }
 
@@ -132,9 +135,15 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
     }
     if batch.mesh.is_some() {
         state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
+        if let Some(external) = &state.options.external {
+            external.set_mesh(&snapshot.mesh);
+        }
+        if let Some(cluster) = &state.options.cluster {
+            cluster.store.select(&snapshot.mesh.discovery_selectors);
+        }
     }
     // Whatever else does not differ is not sent again.
-    change.full |= batch.roots.is_some();
+    change.full |= batch.roots.is_some() || batch.access;
     state.stats.push.initialised(begun.elapsed());
     if let Some((set, _)) = &batch.store {
         state.config.store(set.clone());
@@ -172,6 +181,11 @@ async fn watch_sources(
     if *roots.borrow() > state.roots_pushed.load(Ordering::Acquire) {
         roots.mark_changed();
     }
+    // Never changes without a cluster; the sender is there for as long as we are.
+    let (_none, mut access) = watch::channel(0);
+    if let Some(cluster) = &state.options.cluster {
+        access = cluster.access.subscribe();
+    }
     let mut poll = tokio::time::interval(MESH_POLL);
     loop {
         let batch = tokio::select! {
@@ -188,6 +202,8 @@ async fn watch_sources(
                 None => continue,
             },
             Some(keys) = keys.recv() => Batch { keys, ..Batch::default() },
+            // The sender is in the cluster that we hold.
+            _ = access.changed() => Batch { access: true, ..Batch::default() },
             // The sender is in the authority that we hold.
             _ = roots.changed() => Batch { roots: Some(*roots.borrow_and_update()), ..Batch::default() },
         };

@@ -6,6 +6,7 @@
 
 mod ads;
 mod authority;
+mod cluster;
 mod documents;
 mod follow;
 mod http;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, TokenVerifier};
+use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, ExternalAuthority, TokenVerifier};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
 use meltemi_tls::TrustDomain;
@@ -39,12 +40,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use cluster::Cluster;
 pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
 pub use options::{Args, Options, TokenKeys, Tokens, WebhookOptions};
 
+use crate::cluster::Union;
 use crate::follow::Follower;
-use crate::registration::Registrations;
+use crate::registration::{Entries, Registrations};
 use crate::stats::Stats;
 
 /// How long open streams may take to end once asked to.
@@ -96,19 +99,27 @@ impl Discovery {
         let stats = Stats::new();
         let store = Arc::new(OverlayStore::new(store));
         let set = store.snapshot();
-        let mesh = mesh::initial(&options, &set)?;
+        let mesh = mesh::initial(options.mesh_config.as_deref(), &set)?;
         let trust_domain = options.trust_domain_in(&mesh)?;
         let watch = mesh::Watch::new(&options, trust_domain.clone());
         let (follower, snapshot) = Follower::new(&options, mesh, watch, &set);
         stats.describe(&snapshot, &set);
         stats.passed(set.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
-        let source: Arc<dyn Source> = Arc::new(source::Translator::new(options.authority.clone()));
+        let source: Arc<dyn Source> = Arc::new(source::Translator::new(
+            options.authority.clone(),
+            options.cluster.as_ref().map(|cluster| cluster.access.clone()),
+        ));
         let pusher_options = PusherOptions { identifier: options.identifier().into(), stats: stats.push.clone() };
         let (authenticator, tokens) = options.authenticator(&trust_domain)?;
         authenticator.set_aliases(authority::aliases(&snapshot.mesh));
         let authenticator = Arc::new(authenticator);
         let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
-        let certificates = CertificateService::new(options.authority.clone(), authenticator.clone());
+        let external = options.external.clone();
+        if let Some(external) = &external {
+            external.set_mesh(&pusher.snapshot().mesh);
+        }
+        let certificates = CertificateService::new(options.authority.clone(), authenticator.clone())
+            .with_external(external.map(|external| external as Arc<dyn ExternalAuthority>));
         let listen = async |address: Option<SocketAddr>| match address {
             Some(address) => TcpListener::bind(address).await.map(Some).with_context(|| format!("listen on {address}")),
             None => Ok(None),
@@ -118,7 +129,11 @@ impl Discovery {
         let webhook = listen(options.webhook.address).await?;
         let config = Arc::new(ArcSwap::new(set));
         let (grace, most) = (options.workload_entry_grace, options.max_connections);
-        let registrations = Arc::new(Registrations::new(store.clone(), grace, most, stats.registrations.clone()));
+        let entries: Arc<dyn Entries> = match &options.cluster {
+            Some(cluster) => cluster.entries(),
+            None => store.clone(),
+        };
+        let registrations = Arc::new(Registrations::new(entries, grace, most, stats.registrations.clone()));
         let counters = certificates.counters();
         let state = State {
             pusher,
@@ -161,6 +176,13 @@ impl Discovery {
             }
             Ok(())
         });
+        if let Some(cluster) = state.options.cluster.clone() {
+            let (state, stopped) = (state.clone(), stopped.clone());
+            tasks.spawn(async move {
+                cluster.run(state, stopped).await;
+                Ok(())
+            });
+        }
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let keeping = authority::run(state.clone(), stopped.clone());
         let keys = tokens::follow(state.clone(), stopped.clone());
@@ -201,16 +223,33 @@ impl Discovery {
     }
 }
 
-/// Runs a control plane over a folder of documents until `shutdown` is done.
+/// Runs a control plane over a folder of documents, a cluster, or both, until `shutdown` is done.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Some(dir) = options.config_dir.clone() else {
-        let store = Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()));
-        return Discovery::bind(options, store).await?.serve(shutdown).await;
+    let folder = match &options.config_dir {
+        Some(dir) => {
+            Some(Arc::new(FileStore::open(dir).with_context(|| format!("configuration in {}", dir.display()))?))
+        }
+        None => None,
     };
-    let store = FileStore::open(&dir).with_context(|| format!("configuration in {}", dir.display()))?;
-    let problems = store.watch_problems();
-    let discovery = Discovery::bind(options, Arc::new(store)).await?;
-    tokio::spawn(follow::log_problems(problems, discovery.state.stats.clone()));
+    let cluster = options.cluster.as_ref().map(|cluster| cluster.store.clone());
+    let problems = folder.iter().map(|folder| folder.watch_problems());
+    let problems: Vec<_> = problems.chain(cluster.iter().map(|cluster| cluster.watch_problems())).collect();
+    let mut following = JoinSet::new();
+    let store: Arc<dyn ConfigStore> = match (folder, cluster) {
+        (Some(folder), Some(cluster)) => {
+            let union = Arc::new(Union::new(folder, cluster));
+            let store = union.clone();
+            following.spawn(async move { union.follow().await });
+            store
+        }
+        (Some(folder), None) => folder,
+        (None, Some(cluster)) => cluster,
+        (None, None) => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),
+    };
+    let discovery = Discovery::bind(options, store).await?;
+    for problems in problems {
+        following.spawn(follow::log_problems(problems, discovery.state.stats.clone()));
+    }
     discovery.serve(shutdown).await
 }
 

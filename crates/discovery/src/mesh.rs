@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use meltemi_config::mesh::MeshConfig;
+use meltemi_config::mesh::{CertificateData, MeshConfig};
 use meltemi_config::{Key, Problem, decode, parse_mesh_config};
 use meltemi_model::Shared;
 use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_tls::TrustDomain;
 
+use crate::cluster::Signers;
 use crate::options::Options;
 
 /// Where istiod's image has it mounted.
@@ -26,9 +27,9 @@ pub(crate) fn trust_domain_of(file: Option<&Path>) -> Option<TrustDomain> {
     parse_mesh_config("", &text).ok()?.value.trust_domain.parse().ok()
 }
 
-/// The mesh configuration to start with.
-pub(crate) fn initial(options: &Options, set: &ConfigSet) -> Result<MeshConfig> {
-    let Some(path) = &options.mesh_config else { return of_set(set) };
+/// The mesh configuration to start with: that of the file, where one is to be read.
+pub(crate) fn initial(file: Option<&Path>, set: &ConfigSet) -> Result<MeshConfig> {
+    let Some(path) = file else { return of_set(set) };
     if set.get(&Key::mesh_config_map()).is_some() {
         tracing::warn!("{}", unused(path));
     }
@@ -90,6 +91,8 @@ pub(crate) struct Watch {
     trust_domain: TrustDomain,
     /// The flag wins over the mesh's, whatever that comes to be.
     is_given: bool,
+    /// Who signs in place of our own authority.
+    signers: Option<Signers>,
 }
 
 impl Watch {
@@ -98,7 +101,8 @@ impl Watch {
             let time = modified(&path);
             (path, time)
         });
-        Self { file, trust_domain, is_given: options.trust_domain.is_some() }
+        let signers = options.external.as_ref().map(|external| external.signers().clone());
+        Self { file, trust_domain, is_given: options.trust_domain.is_some(), signers }
     }
 
     pub(crate) fn has_file(&self) -> bool {
@@ -152,6 +156,11 @@ impl Watch {
             }
             mesh.trust_domain = self.trust_domain.as_str().into();
         }
+        // What signs for workloads of the mesh vouches for them to all of it.
+        let signs = |data: &&CertificateData| self.signers.as_ref().is_some_and(|own| own.include(&data.cert_signers));
+        let own: Vec<_> = mesh.ca_certificates.iter().filter(signs).cloned().collect();
+        let own = own.into_iter().map(|data| CertificateData { cert_signers: Vec::new(), ..data });
+        mesh.ca_certificates.extend(own);
         Shared::new(mesh)
     }
 }

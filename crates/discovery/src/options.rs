@@ -11,11 +11,13 @@ use meltemi_ca::{Authenticator, Authority, TokenAuthority, TokenVerifier};
 use meltemi_config::mesh::MeshConfig;
 use meltemi_model::KeyFetch;
 use meltemi_push::debounce::Debounce;
+use meltemi_store::ConfigStore as _;
 use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
+use crate::cluster::{Cluster, ClusterSigners, Membership};
 use self::webhook::WebhookArgs;
 use crate::documents::{Documents, Roots};
 use crate::keys::{self, ForbiddenAddresses};
@@ -41,6 +43,7 @@ const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
     after_help = "\
 Examples:
   meltemi discovery --configDir ./manifests
+  meltemi discovery --kubeconfig ~/.kube/config      # a cluster; in a pod its own, without flags
   meltemi discovery --configDir ./manifests --meshConfig mesh.yaml --grpcAddr 127.0.0.1:15010 --secureGRPCAddr ''
   curl -s localhost:8080/debug/syncz        # what every proxy has acknowledged
 
@@ -50,6 +53,13 @@ pub struct Args {
     /// Directory to watch for Istio and Kubernetes YAML
     #[arg(long = "configDir")]
     pub config_dir: Option<PathBuf>,
+    /// File that says how to reach a cluster, whose objects are read as well; in a pod, and without --configDir, its own
+    /// cluster is
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Revision of this control plane: objects that are labelled with another (istio.io/rev) are not read
+    #[arg(long, env = "REVISION", default_value = "default")]
+    pub revision: String,
     /// File with the mesh configuration; the ConfigMap istio of istio-system where there is none
     /// [default: ./etc/istio/config/mesh]
     #[arg(long = "meshConfig")]
@@ -198,6 +208,11 @@ pub struct Args {
 #[derive(Clone)]
 pub struct Options {
     pub config_dir: Option<PathBuf>,
+    /// What is read beside the folder and written to.
+    pub cluster: Option<Arc<Cluster>>,
+    pub revision: String,
+    /// Who signs for workloads in place of the authority.
+    pub(crate) external: Option<Arc<ClusterSigners>>,
     /// Need not be there yet. Absent: the ConfigMap `istio` among the documents, or Istio's defaults.
     pub mesh_config: Option<PathBuf>,
     pub grpc: Option<SocketAddr>,
@@ -214,6 +229,8 @@ pub struct Options {
     pub authority: Arc<Authority>,
     /// The tokens that prove a workload.
     pub tokens: Option<Tokens>,
+    /// For one of which tokens must be meant that the cluster reviews.
+    pub token_audiences: Vec<String>,
     /// Proxies may not say that they are of another namespace or service account than their credential.
     pub identity_check: bool,
     /// PEM roots of clients, besides the authority's.
@@ -305,6 +322,9 @@ impl Options {
     pub fn new(authority: Arc<Authority>) -> Self {
         Self {
             config_dir: None,
+            cluster: None,
+            revision: "default".to_owned(),
+            external: None,
             mesh_config: None,
             grpc: None,
             secure: None,
@@ -318,6 +338,7 @@ impl Options {
             pod_name: "istiod".to_owned(),
             authority,
             tokens: None,
+            token_audiences: vec![meltemi_ca::TOKEN_AUDIENCE.to_owned()],
             identity_check: true,
             extra_roots: Vec::new(),
             certificate: None,
@@ -339,7 +360,7 @@ impl Options {
         let info = serde_json::json!({
             "Component": "istiod",
             "ID": format!("{}.{}", self.pod_name, self.namespace),
-            "Info": { "version": env!("CARGO_PKG_VERSION"), "revision": "default" },
+            "Info": { "version": env!("CARGO_PKG_VERSION"), "revision": self.revision },
         });
         info.to_string()
     }
@@ -359,22 +380,58 @@ impl Options {
     ) -> Result<(Authenticator, Option<Arc<TokenVerifier>>)> {
         let verifier = self.tokens.as_ref().map(Tokens::verifier).transpose()?.map(Arc::new);
         let authorities = verifier.iter().map(|verifier| verifier.clone() as Arc<dyn TokenAuthority>);
-        Ok((Authenticator::new(trust_domain.clone(), authorities.collect()), verifier))
+        // It judges whatever nobody else does.
+        let reviewer = self.cluster.iter().map(|cluster| cluster.tokens(self.token_audiences.clone()));
+        Ok((Authenticator::new(trust_domain.clone(), authorities.chain(reviewer).collect()), verifier))
     }
 }
 
 impl Args {
-    /// Reads the files that the flags name; an error names the file.
+    /// Joins the cluster where there is one, which takes as long as it takes to answer, and reads the files that the flags
+    /// name; an error names the file.
+    pub async fn prepare(self) -> Result<Options> {
+        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        if self.kubeconfig.is_none() && (self.config_dir.is_some() || !in_pod) {
+            return self.into_options();
+        }
+        let cluster = Cluster::join(Membership {
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: self.namespace.clone(),
+            revision: self.revision.clone(),
+            pod_name: self.pod_name.clone(),
+        })
+        .await?;
+        let mesh = mesh::initial(mesh::file(self.mesh_config.clone()).as_deref(), &cluster.store.snapshot())?;
+        cluster.store.select(&mesh.discovery_selectors);
+        let owner = self.trust_domain()?.map_or_else(|| mesh.trust_domain.parse(), Ok)?;
+        let authority = self.authority.open_in(&cluster, owner).await?;
+        self.options(authority, Some(Arc::new(cluster)))
+    }
+
+    /// As [`Self::prepare`], for a control plane without a cluster.
     pub fn into_options(self) -> Result<Options> {
-        self.unused.warn();
-        let given = self.trust_domain.filter(|text| !text.is_empty());
-        let trust_domain: Option<TrustDomain> = given.map(|text| text.parse()).transpose().context("--trust-domain")?;
-        let mesh_config = mesh::file(self.mesh_config);
-        let owner = match &trust_domain {
-            Some(given) => given.clone(),
-            None => mesh::trust_domain_of(mesh_config.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN.parse()?),
+        let owner = match self.trust_domain()? {
+            Some(given) => given,
+            None => {
+                let file = mesh::file(self.mesh_config.clone());
+                mesh::trust_domain_of(file.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN.parse()?)
+            }
         };
-        let authority = Arc::new(self.authority.open(owner)?);
+        let authority = self.authority.open(owner)?;
+        self.options(authority, None)
+    }
+
+    fn trust_domain(&self) -> Result<Option<TrustDomain>> {
+        let given = self.trust_domain.as_ref().filter(|text| !text.is_empty());
+        given.map(|text| text.parse()).transpose().context("--trust-domain")
+    }
+
+    fn options(self, authority: Authority, cluster: Option<Arc<Cluster>>) -> Result<Options> {
+        self.unused.warn();
+        let trust_domain = self.trust_domain()?;
+        let mesh_config = mesh::file(self.mesh_config);
+        let authority = Arc::new(authority);
+        let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
         let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
         let keys = match (&self.token_key_file, self.token_key_set_file) {
             (Some(file), _) => key(file)?,
@@ -390,7 +447,7 @@ impl Args {
             }
         };
         let tokens = self.token_issuer.filter(|issuer| !issuer.is_empty());
-        let tokens = tokens.map(|issuer| Tokens { issuer, audiences: self.token_audiences, keys });
+        let tokens = tokens.map(|issuer| Tokens { issuer, audiences: self.token_audiences.clone(), keys });
         // What is wrong with them is said now.
         if let Some(tokens @ Tokens { keys: TokenKeys::SetFile(file), .. }) = &tokens {
             tokens.verifier().with_context(|| format!("--tokenKeySetFile {}", file.display()))?;
@@ -399,6 +456,9 @@ impl Args {
             self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
         Ok(Options {
             config_dir: self.config_dir,
+            cluster,
+            revision: self.revision,
+            external,
             mesh_config,
             grpc: address(&self.grpc_addr).context("--grpcAddr")?,
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
@@ -411,6 +471,7 @@ impl Args {
             namespace: self.namespace,
             pod_name: self.pod_name,
             tokens,
+            token_audiences: self.token_audiences,
             identity_check: self.xds_identity_check,
             extra_roots,
             certificate: certificate.transpose()?,

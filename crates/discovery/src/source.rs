@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meltemi_ca::Authority;
+use meltemi_kubernetes::SecretAccess;
 use meltemi_model::{Change, Node, Resolution, Snapshot};
 use meltemi_push::{Affected, Reach, Source};
 use meltemi_translate::{Cache, names};
@@ -11,22 +12,28 @@ use meltemi_xds::Resource;
 use meltemi_xds::types::{CLUSTER, SECRET};
 
 use crate::authority::{ROOT_CA, RootSecret};
+use crate::cluster;
 
 /// All generators with the cache that they share, and the secret with the roots of the mesh.
 pub(crate) struct Translator {
     cache: Cache,
     roots: RootSecret,
+    /// In a cluster, who may have Secrets of it.
+    access: Option<SecretAccess>,
 }
 
 impl Translator {
-    pub(crate) fn new(authority: Arc<Authority>) -> Self {
-        Self { cache: Cache::default(), roots: RootSecret::new(authority) }
+    pub(crate) fn new(authority: Arc<Authority>, access: Option<SecretAccess>) -> Self {
+        Self { cache: Cache::default(), roots: RootSecret::new(authority), access }
     }
 }
 
 impl Source for Translator {
     fn generate(&self, snapshot: &Snapshot, node: &Node, type_url: &str, names: Option<&[Arc<str>]>) -> Vec<Resource> {
-        let resources = meltemi_translate::generate(snapshot, node, type_url, names, &self.cache);
+        let permitted = self.access.as_ref().zip(names).filter(|_| type_url == SECRET);
+        let permitted = permitted.map(|(access, names)| cluster::permitted(access, node, names));
+        let given = permitted.as_deref().or(names);
+        let resources = meltemi_translate::generate(snapshot, node, type_url, given, &self.cache);
         let resources = resources.into_iter().map(|r| Resource { name: r.name, version: r.version, body: r.body });
         let asked = |names: &[Arc<str>]| names.iter().any(|name| **name == *ROOT_CA);
         let roots = (type_url == SECRET && names.is_some_and(asked)).then(|| self.roots.resource(&snapshot.mesh));

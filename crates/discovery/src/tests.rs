@@ -524,7 +524,6 @@ fn flags_without_effect_are_taken_and_a_repeated_flag_counts_as_given_last() {
         "--log_target=stdout",
         "--log_caller=all",
         "--log_stacktrace_level=default:none",
-        "--kubeconfig=/k",
         "--registries=Kubernetes",
         "--domain=one",
         "--domain=two",

@@ -173,9 +173,16 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
     let format = if arguments.log_as_json { Format::Json } else { format(cli) };
     Logging::install(format, levels);
     seclusion::begin();
-    let options = arguments.clone().into_options()?;
+    let arguments = arguments.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))
+    runtime.block_on(async {
+        let mut ended = std::pin::pin!(meltemi_discovery::termination());
+        let options = tokio::select! {
+            options = arguments.prepare() => options?,
+            () = &mut ended => return Ok(()),
+        };
+        meltemi_discovery::run(options, ended).await
+    })
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {

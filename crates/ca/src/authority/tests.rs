@@ -428,3 +428,40 @@ fn revocation_lists_are_part_of_the_bundle_once_they_are_checked() {
     files.look(ALL).unwrap();
     assert_eq!(files.authority.bundle().crl.trim(), list.trim());
 }
+
+#[test]
+fn a_supplied_authority_follows_what_is_supplied_and_keeps_what_it_has_where_that_is_wrong() {
+    let options = AuthorityOptions { pace: Pace { staged: false, ..Pace::default() }, ..options() };
+    let first = Material::self_signed(&options).unwrap();
+    let authority = Authority::supplied(&Material::from_files(&first.to_files()).unwrap(), options.clone()).unwrap();
+    assert_eq!(&*authority.root_pem(), first.roots);
+    authority.look(SystemTime::now(), Progress::default()).unwrap();
+    let second = Material::self_signed(&options).unwrap();
+    let mut broken = second.to_files();
+    broken.insert("ca-key.pem".to_owned(), first.to_files()["ca-key.pem"].clone());
+    authority.supply(Material::from_files(&broken).unwrap());
+    authority.look(SystemTime::now(), Progress::default()).unwrap_err();
+    assert_eq!(&*authority.root_pem(), first.roots);
+    authority.supply(second);
+    authority.look(SystemTime::now(), Progress::default()).unwrap();
+    assert!(authority.root_pem().starts_with(&*authority.status().roots[0].certificate.pem().to_string()));
+    assert_ne!(&*authority.root_pem(), first.roots);
+}
+
+#[test]
+fn files_of_a_secret_are_read_by_either_set_of_names() {
+    let own = Material::self_signed(&options()).unwrap();
+    let file = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+    let tls = [("tls.crt", &*own.certificate), ("tls.key", &*own.key), ("ca.crt", &*own.roots)];
+    let tls: crate::Files = tls.map(|(name, text)| (name.to_owned(), file(text))).into();
+    assert_eq!(Material::from_files(&tls).unwrap().roots, own.roots);
+    // As Istio keeps its own root: the other files are there and empty.
+    let mut istio = own.to_files();
+    for name in ["root-cert.pem", "cert-chain.pem", "key.pem"] {
+        istio.insert(name.to_owned(), file(""));
+    }
+    assert_eq!(Material::from_files(&istio).unwrap().roots, own.certificate);
+    istio.remove("ca-key.pem");
+    assert!(matches!(Material::from_files(&istio), Err(AuthorityError::Half { missing: "ca-key.pem", .. })));
+    assert!(Material::from_files(&crate::Files::new()).is_err());
+}

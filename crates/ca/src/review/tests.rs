@@ -33,8 +33,12 @@ fn answer() -> Value {
     })
 }
 
-async fn judged(answer: Result<Value, String>) -> (Result<ServiceAccount, String>, Vec<Value>) {
-    let reviewer = TokenReviewer::new(Server { answer, asked: Mutex::default() });
+fn reviewer(answer: Result<Value, String>) -> TokenReviewer<Server> {
+    TokenReviewer::new(Server { answer, asked: Mutex::default() }, vec!["istio-ca".to_owned()])
+}
+
+async fn judged(answer: Result<Value, String>) -> (Result<ServiceAccount, TokenRefusal>, Vec<Value>) {
+    let reviewer = reviewer(answer);
     let judged = reviewer.judge("t").await.unwrap();
     (judged, reviewer.reviews.asked.into_inner().unwrap())
 }
@@ -64,8 +68,50 @@ async fn an_answer_that_does_not_prove_a_service_account_is_a_refusal() {
         let mut changed = answer();
         changed["status"]["error"] = json!("");
         *changed.pointer_mut(pointer).unwrap() = value.clone();
-        assert!(judged(Ok(changed)).await.0.is_err(), "{pointer} {value}");
+        assert!(matches!(judged(Ok(changed)).await.0, Err(TokenRefusal::Refused(_))), "{pointer} {value}");
     }
-    assert!(judged(Ok(json!("no object"))).await.0.is_err());
-    assert_eq!(judged(Err("unreachable".to_owned())).await.0, Err("unreachable".to_owned()));
+}
+
+#[tokio::test]
+async fn without_an_answer_nobody_is_proven_and_the_caller_may_try_again() {
+    assert!(matches!(judged(Ok(json!("no object"))).await.0, Err(TokenRefusal::Unavailable(_))));
+    let (refusal, _) = judged(Err("unreachable".to_owned())).await;
+    assert_eq!(refusal, Err(TokenRefusal::Unavailable("unreachable".to_owned())));
+    let status = tonic::Status::from(crate::AuthError::from(refusal.unwrap_err()));
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_reviewed_once_in_a_while_and_a_refused_one_each_time() {
+    let good = reviewer(Ok(answer()));
+    for (wait, reviews) in [(0, 1), (9, 1), (2, 2)] {
+        tokio::time::advance(Duration::from_secs(wait)).await;
+        good.judge("t").await.unwrap().unwrap();
+        assert_eq!(good.reviews.asked.lock().unwrap().len(), reviews, "after {wait} s");
+    }
+    good.judge("another").await.unwrap().unwrap();
+    assert_eq!(good.reviews.asked.lock().unwrap().len(), 3);
+    let bad = reviewer(Ok(json!({ "status": { "authenticated": false } })));
+    for _ in 0..2 {
+        bad.judge("t").await.unwrap().unwrap_err();
+    }
+    assert_eq!(bad.reviews.asked.lock().unwrap().len(), 2);
+}
+
+/// An API server that never answers.
+struct Silence;
+
+#[tonic::async_trait]
+impl Reviews for Silence {
+    async fn create(&self, _: Zeroizing<String>) -> Result<String, String> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_keeps_nobody_waiting_for_long() {
+    let reviewer = TokenReviewer::new(Silence, Vec::new());
+    let began = Instant::now();
+    assert!(matches!(reviewer.judge("t").await.unwrap(), Err(TokenRefusal::Unavailable(_))));
+    assert_eq!(began.elapsed(), PATIENCE);
 }

@@ -8,6 +8,7 @@ use meltemi_ca::{Authority, AuthorityOptions, Pace};
 use meltemi_tls::TrustDomain;
 
 use super::duration;
+use crate::cluster::{Cluster, ClusterSigners, Signers};
 
 /// Where istiod's image has them.
 const DEFAULT_DIR: &str = "./etc/cacerts";
@@ -54,9 +55,43 @@ pub struct AuthorityArgs {
     /// A new root signs after this, even if proxies have not said that they have it
     #[arg(long = "rootDistributionMax", env = "ROOT_DISTRIBUTION_MAX", default_value = "24h", value_parser = duration)]
     pub distribution_max: Duration,
+    /// Who signs for workloads in place of our own authority: ISTIOD_RA_KUBERNETES_API, signers of the cluster
+    #[arg(long = "externalCA", env = "EXTERNAL_CA")]
+    pub external: Option<String>,
+    /// The cluster's signer for workloads that name none
+    #[arg(long = "k8sSigner", env = "K8S_SIGNER", default_value = "")]
+    pub signer: String,
+    /// The domain of signers that workloads name (CertSigner)
+    #[arg(long = "certSignerDomain", env = "CERT_SIGNER_DOMAIN", default_value = "")]
+    pub signer_domain: String,
 }
 
+/// The one kind of external authority there is.
+const KUBERNETES: &str = "ISTIOD_RA_KUBERNETES_API";
+
 impl AuthorityArgs {
+    /// Who signs in place of our own authority.
+    pub(super) fn signers(&self, cluster: Option<&Cluster>) -> Result<Option<ClusterSigners>> {
+        let Some(kind) = self.external.as_deref().filter(|kind| !kind.is_empty()) else { return Ok(None) };
+        if kind != KUBERNETES {
+            bail!("--externalCA {kind}: only {KUBERNETES} is there");
+        }
+        if self.signer.is_empty() && self.signer_domain.is_empty() {
+            bail!("--externalCA {kind}: neither --k8sSigner nor --certSignerDomain says who signs");
+        }
+        let cluster = cluster.context("--externalCA: there is no cluster (--kubeconfig)")?;
+        let signers = Signers { default: self.signer.clone(), domain: self.signer_domain.clone() };
+        Ok(Some(cluster.signers(signers)))
+    }
+
+    /// That of a folder where one was named or is plugged in, else that which the cluster keeps.
+    pub(super) async fn open_in(&self, cluster: &Cluster, trust_domain: TrustDomain) -> Result<Authority> {
+        if self.ca_dir.is_some() || Authority::is_plugged(Path::new(DEFAULT_DIR)) {
+            return self.open(trust_domain);
+        }
+        cluster.authority(self.options(trust_domain)?).await.context("signing certificate of the cluster")
+    }
+
     /// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
     /// folder was named, else nowhere.
     pub(super) fn open(&self, trust_domain: TrustDomain) -> Result<Authority> {

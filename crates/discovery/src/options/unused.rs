@@ -6,8 +6,6 @@ pub struct Unused {
     /// The folder is the one registry
     #[arg(long, hide = true)]
     pub registries: Option<String>,
-    #[arg(long, hide = true)]
-    pub kubeconfig: Option<String>,
     #[arg(long = "clusterRegistriesNamespace", hide = true)]
     pub cluster_registries_namespace: Option<String>,
     #[arg(long = "appNamespace", short = 'a', hide = true)]
@@ -41,7 +39,6 @@ impl Unused {
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let flags = [
             ("registries", &self.registries),
-            ("kubeconfig", &self.kubeconfig),
             ("clusterRegistriesNamespace", &self.cluster_registries_namespace),
             ("appNamespace", &self.app_namespace),
             ("networksConfig", &self.networks_config),

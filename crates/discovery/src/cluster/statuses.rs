@@ -1,0 +1,76 @@
+//! The statuses of the Gateway API's objects, written as they come to be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meltemi_config::Key;
+use meltemi_gateway_api::{Catalogue, statuses};
+use meltemi_kubernetes::StatusWriter;
+use meltemi_store::ConfigSet;
+use serde_json::Value;
+
+use crate::State;
+
+/// How soon a change is seen.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Looks between two attempts to write what was refused, and to put right what others wrote.
+const AGAIN: u32 = 60;
+
+/// What has been said, and from what.
+#[derive(Default)]
+struct Said {
+    catalogue: Catalogue,
+    set: Arc<ConfigSet>,
+    version: Option<u64>,
+    statuses: BTreeMap<Key, Value>,
+}
+
+impl Said {
+    /// Takes over what has changed; true where statuses may differ.
+    fn follow(&mut self, state: &State) -> bool {
+        let (set, version) = (state.config.load_full(), state.pusher.snapshot().version);
+        for key in self.set.diff(&set).keys() {
+            self.catalogue.take(key, set.get(key));
+        }
+        self.set = set;
+        self.version.replace(version) != Some(version)
+    }
+
+    /// Every status that differs from what has been written.
+    fn due(&self, state: &State) -> Vec<(Key, Value)> {
+        let now = statuses(&self.catalogue, &state.options.domain, &*state.pusher.snapshot());
+        let values = now.into_iter().filter_map(|(key, status)| Some((key, serde_json::to_value(status).ok()?)));
+        values.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()
+    }
+}
+
+/// Keeps statuses as they are to be, for as long as it is awaited.
+pub(super) async fn keep(state: &State, writer: &StatusWriter) {
+    let mut said = Said::default();
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for tick in 0u32.. {
+        ticks.tick().await;
+        let again = tick % AGAIN == 0;
+        if again {
+            said.statuses.clear();
+        }
+        if !said.follow(state) && !again {
+            continue;
+        }
+        for (key, status) in said.due(state) {
+            match writer.write(&key, &status).await {
+                Ok(written) => {
+                    if written {
+                        tracing::debug!(object = %key, "status written");
+                    }
+                    said.statuses.insert(key, status);
+                }
+                Err(reason) => tracing::warn!(object = %key, "status not written: {reason}"),
+            }
+        }
+        let set = said.set.clone();
+        said.statuses.retain(|key, _| set.get(key).is_some());
+    }
+}

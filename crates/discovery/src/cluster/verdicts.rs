@@ -1,0 +1,124 @@
+//! What is wrong with Istio's own objects, in their status: the condition `PassedAnalysis` with `validationMessages`, as
+//! istiod's analysis writes them. Only of objects with which something is wrong, or was while this replica led.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meltemi_config::{Key, Problem, Severity};
+use meltemi_kubernetes::{KubernetesStore, StatusWriter};
+use serde_json::{Value, json};
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(10);
+/// Of one object; the log has all.
+const MOST_MESSAGES: usize = 20;
+
+type Verdicts = BTreeMap<Key, Value>;
+
+/// Keeps verdicts in the objects' statuses for as long as it is awaited.
+pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
+    let mut problems = store.watch_problems();
+    let mut written = Verdicts::new();
+    loop {
+        let current = problems.borrow_and_update().clone();
+        let mut wanted = verdicts(&current);
+        for key in written.keys() {
+            wanted.entry(key.clone()).or_insert_with(|| verdict(&[]));
+        }
+        let mut failed = false;
+        for (key, status) in wanted {
+            if written.get(&key) == Some(&status) {
+                continue;
+            }
+            match writer.write(&key, &status).await {
+                Ok(_) => drop(written.insert(key, status)),
+                Err(reason) => {
+                    tracing::warn!(object = %key, "status not written: {reason}");
+                    failed = true;
+                }
+            }
+        }
+        written.retain(|_, status| *status != verdict(&[]));
+        tokio::select! {
+            changed = problems.changed() => if changed.is_err() { std::future::pending().await },
+            () = tokio::time::sleep(RETRY), if failed => {}
+        }
+    }
+}
+
+fn verdicts(problems: &[Problem]) -> Verdicts {
+    let mut by_object: BTreeMap<&Key, Vec<&Problem>> = BTreeMap::new();
+    for problem in problems {
+        if let Some(key) = problem.object.as_ref().filter(|key| key.kind.is_istio()) {
+            by_object.entry(key).or_default().push(problem);
+        }
+    }
+    by_object.into_iter().map(|(key, problems)| (key.clone(), verdict(&problems))).collect()
+}
+
+fn verdict(problems: &[&Problem]) -> Value {
+    let is_wrong = problems.iter().any(|problem| problem.severity == Severity::Error);
+    let mut condition = json!({ "type": "PassedAnalysis", "status": "True", "reason": "noErrorsFound" });
+    if is_wrong {
+        condition["status"] = "False".into();
+        condition["reason"] = "errorsFound".into();
+    }
+    let text = |problem: &&Problem| match problem.path.as_str() {
+        "" => problem.message.clone(),
+        path => format!("{path}: {}", problem.message),
+    };
+    let texts: Vec<String> = problems.iter().take(MOST_MESSAGES).map(text).collect();
+    condition["message"] = if texts.is_empty() { "No errors found".into() } else { texts.join("; ").into() };
+    let messages: Vec<Value> = problems.iter().take(MOST_MESSAGES).map(|problem| message(problem)).collect();
+    json!({ "conditions": [condition], "validationMessages": messages })
+}
+
+/// Under the codes of istioctl's analysis.
+fn message(problem: &Problem) -> Value {
+    let (name, code, level) = match problem.severity {
+        Severity::Error => ("SchemaValidationError", "IST0106", "ERROR"),
+        Severity::Warning => ("SchemaWarning", "IST0133", "WARNING"),
+        Severity::Notice => ("SchemaWarning", "IST0133", "INFO"),
+    };
+    let documentation = format!("https://istio.io/latest/docs/reference/config/analysis/{}/", code.to_lowercase());
+    json!({ "type": { "name": name, "code": code }, "level": level, "documentationUrl": documentation })
+}
+
+#[cfg(test)]
+mod tests {
+    use meltemi_config::{Kind, Source};
+
+    use super::*;
+
+    fn problem(kind: Kind, severity: Severity, path: &str) -> Problem {
+        let source = Source { file: "cluster".into(), line: 1 };
+        let (object, path, message) = (Some(Key::new(kind, "shop", "x")), path.to_owned(), "no such field".to_owned());
+        Problem { severity, source, object, path, message, suggestion: None }
+    }
+
+    #[test]
+    fn istios_objects_say_what_is_wrong_with_them() {
+        let problems = [
+            problem(Kind::VirtualService, Severity::Error, "spec.htp"),
+            problem(Kind::VirtualService, Severity::Warning, ""),
+            problem(Kind::Sidecar, Severity::Warning, "spec.egress"),
+            problem(Kind::Pod, Severity::Error, "spec"),
+        ];
+        let verdicts = verdicts(&problems);
+        let keys: Vec<Kind> = verdicts.keys().map(|key| key.kind).collect();
+        assert_eq!(keys, [Kind::VirtualService, Kind::Sidecar]);
+        let wrong = &verdicts[&Key::new(Kind::VirtualService, "shop", "x")];
+        assert_eq!(wrong["conditions"][0]["status"], "False");
+        assert_eq!(wrong["conditions"][0]["message"], "spec.htp: no such field; no such field");
+        let codes: Vec<&Value> =
+            wrong["validationMessages"].as_array().unwrap().iter().map(|m| &m["type"]["code"]).collect();
+        assert_eq!(codes, ["IST0106", "IST0133"]);
+        let warned = &verdicts[&Key::new(Kind::Sidecar, "shop", "x")];
+        assert_eq!(
+            (&warned["conditions"][0]["status"], &warned["validationMessages"][0]["level"]),
+            (&json!("True"), &json!("WARNING"))
+        );
+        assert_eq!(verdict(&[])["conditions"][0]["message"], "No errors found");
+    }
+}

@@ -1,0 +1,119 @@
+//! An object of the API server as a typed object, or what is wrong with it.
+//!
+//! Owns nothing. What is wrong with one object concerns that object alone.
+
+use kube::core::DynamicObject;
+use meltemi_config::{Key, Kind, Object, Problem, Severity, Source, Str, parse_part};
+
+use crate::trim::trimmed;
+use crate::watched;
+
+/// Objects come from no file.
+const SOURCE: &str = "cluster";
+const REVISION: &str = "istio.io/rev";
+
+/// Whose configuration is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// Of this control plane; objects that are labelled with another (`istio.io/rev`) are not read.
+    pub revision: String,
+    /// The namespace with the mesh configuration.
+    pub namespace: String,
+}
+
+/// What became of an object.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// In order, perhaps with warnings.
+    Taken(Box<Object>, Vec<Problem>),
+    /// Wrong: what was in force under its key stays.
+    Refused(Key, Vec<Problem>),
+    /// For another revision.
+    Foreign(Key),
+}
+
+impl Decoded {
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Taken(object, _) => object.key(),
+            Self::Refused(key, _) | Self::Foreign(key) => key.clone(),
+        }
+    }
+}
+
+impl Reader {
+    /// The name of the ConfigMap with this revision's mesh configuration: `istio`, or `istio-<revision>`.
+    fn mesh_map(&self) -> String {
+        match self.revision.as_str() {
+            "" | "default" => "istio".to_owned(),
+            revision => format!("istio-{revision}"),
+        }
+    }
+
+    /// Everybody else knows the mesh configuration in force under one key, and no other.
+    fn known_as(&self, kind: Kind, namespace: &str, name: &str) -> Option<Key> {
+        let mesh = Key::mesh_config_map();
+        if kind == Kind::ConfigMap && namespace == self.namespace && name == self.mesh_map() {
+            return Some(mesh);
+        }
+        let key = Key::new(kind, namespace, name);
+        (key != mesh).then_some(key)
+    }
+
+    /// The key under which the object is known here; none for another revision's mesh configuration.
+    pub(crate) fn key(&self, kind: Kind, object: &DynamicObject) -> Option<Key> {
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.known_as(kind, namespace, object.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn decode(&self, kind: Kind, version: &str, mut object: DynamicObject) -> Option<Decoded> {
+        let key = self.key(kind, &object)?;
+        if watched::is_revisioned(kind) && !self.is_ours(&object) {
+            return Some(Decoded::Foreign(key));
+        }
+        object.metadata.name = Some(key.name.to_string());
+        object.metadata.namespace = Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty());
+        object.metadata.managed_fields = None;
+        let metadata = match serde_json::to_value(&object.metadata) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(Decoded::Refused(key.clone(), vec![problem(&key, error.to_string())])),
+        };
+        let document = trimmed(kind, version, metadata, object.data);
+        Some(read(key, &document.to_string()))
+    }
+
+    fn is_ours(&self, object: &DynamicObject) -> bool {
+        let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION));
+        let own = if self.revision.is_empty() { "default" } else { &self.revision };
+        label.is_none_or(|label| label == own)
+    }
+}
+
+fn read(key: Key, text: &str) -> Decoded {
+    let Some(document) = parse_part(SOURCE, 1, text).into_iter().next() else {
+        let problems = vec![problem(&key, "nothing in it".to_owned())];
+        return Decoded::Refused(key, problems);
+    };
+    let problems = document.check();
+    match document.object {
+        Some(object) if problems.iter().all(|problem| problem.severity < Severity::Error) => {
+            Decoded::Taken(Box::new(object), problems)
+        }
+        _ => Decoded::Refused(key, problems),
+    }
+}
+
+fn problem(key: &Key, message: String) -> Problem {
+    let source = Source { file: Str::from(SOURCE), line: 1 };
+    Problem {
+        severity: Severity::Error,
+        source,
+        object: Some(key.clone()),
+        path: String::new(),
+        message,
+        suggestion: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

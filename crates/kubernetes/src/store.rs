@@ -1,0 +1,115 @@
+//! An API server as a store of configuration.
+//!
+//! Owns one watch for each kind that the server has. What it said last stays in force while it cannot be reached. An idle
+//! store costs its objects, trimmed to what is read of them, and a connection for each kind.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use meltemi_config::mesh::MeshLabelSelector;
+use meltemi_config::{Kind, Problem, Str};
+use meltemi_store::{Changes, ConfigSet, ConfigStore, MemoryStore};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::decode::Reader;
+use crate::entries::EntryWriter;
+use crate::follow::Outage;
+use crate::informer::{self, Shared};
+use crate::served::Served;
+use crate::status::StatusWriter;
+use crate::world::World;
+use crate::{served, watched};
+
+/// How long nothing is said of a first list that does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A store of an API server's objects. Stops watching when dropped.
+pub struct KubernetesStore {
+    view: Arc<MemoryStore>,
+    world: Arc<Mutex<World>>,
+    outage: Outage,
+    ready: watch::Receiver<bool>,
+    client: Client,
+    served: watch::Receiver<Served>,
+    _tasks: JoinSet<()>,
+}
+
+impl KubernetesStore {
+    /// Starts watching; nothing is there before [`Self::ready`].
+    pub fn start(client: Client, reader: Reader) -> Self {
+        let view = Arc::new(MemoryStore::default());
+        let world = World::new(watched::kinds(), view.clone());
+        let ready = world.ready();
+        let world = Arc::new(Mutex::new(world));
+        let (sender, served) = watch::channel(None);
+        let outage = Outage::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(served::follow(client.clone(), sender, outage.clone()));
+        let shared = Shared {
+            client: client.clone(),
+            reader: Arc::new(reader),
+            world: world.clone(),
+            served: served.clone(),
+            outage: outage.clone(),
+        };
+        for kind in watched::kinds() {
+            tasks.spawn(informer::follow(kind, shared.clone()));
+        }
+        Self { view, world, outage, ready, client, served, _tasks: tasks }
+    }
+
+    /// Waits until everything has been listed once. Says what it waits for when that takes long.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.clone();
+        loop {
+            // Closed: impossible while we hold the sender.
+            if tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await.is_ok() {
+                return;
+            }
+            let kinds: Vec<&str> = self.world().waiting().map(Kind::as_str).collect();
+            tracing::warn!(?kinds, reasons = ?self.outage.reasons(), "waiting for the API server's first lists");
+        }
+    }
+
+    /// Puts the mesh's `discoverySelectors` in force.
+    pub fn select(&self, selectors: &[MeshLabelSelector]) {
+        self.world().select(selectors);
+    }
+
+    /// The namespaces that are selected and stay.
+    pub fn namespaces(&self) -> BTreeSet<Str> {
+        self.world().namespaces()
+    }
+
+    /// Writes statuses of objects, in the versions that are watched.
+    pub fn statuses(&self) -> StatusWriter {
+        StatusWriter::new(self.client.clone(), self.served.clone())
+    }
+
+    /// Writes WorkloadEntries in the name of this replica.
+    pub fn entries(&self, replica: &str) -> EntryWriter {
+        EntryWriter::new(self.client.clone(), self.served.clone(), replica)
+    }
+
+    /// Follows what is wrong with objects.
+    pub fn watch_problems(&self) -> watch::Receiver<Arc<[Problem]>> {
+        self.world().problems()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConfigStore for KubernetesStore {
+    fn snapshot(&self) -> Arc<ConfigSet> {
+        self.view.snapshot()
+    }
+
+    fn changes(&self) -> Changes {
+        self.view.changes()
+    }
+}

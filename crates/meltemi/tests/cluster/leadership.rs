@@ -1,0 +1,141 @@
+//! What the replica that leads writes.
+
+use meltemi_xds::WILDCARD;
+use meltemi_xds::types::CLUSTER;
+use serde_json::Value;
+
+use crate::client::{Proxy, block_on, certificate, node, secure};
+use crate::documents::{definition, service};
+use crate::kubernetes::{Kubernetes, until};
+use crate::process::Discovery;
+
+const LEASE: &str = "meltemi-leader";
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+fn holder(cluster: &Kubernetes) -> Option<String> {
+    let lease = cluster.get("lease", "istio-system", LEASE)?;
+    lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
+}
+
+fn led_by(cluster: &Kubernetes, replica: &str) {
+    until(replica, || holder(cluster).filter(|holder| holder.starts_with(replica)));
+}
+
+pub fn takeover(cluster: &Kubernetes) {
+    cluster.namespace("istio-system");
+    let first = Discovery::start(cluster, &["--podName", "istiod-first"]);
+    led_by(cluster, "istiod-first_");
+    let second = Discovery::start(cluster, &["--podName", "istiod-second"]);
+    assert!(first.output().contains("leads=true") && !second.output().contains("leads=true"));
+    first.kill();
+    led_by(cluster, "istiod-second_");
+    // What the first would have written is written now.
+    cluster.namespace("takeover");
+    until("the roots", || cluster.get("configmap", "takeover", "istio-ca-root-cert").map(drop));
+    let third = Discovery::start(cluster, &["--podName", "istiod-third"]);
+    drop(second);
+    led_by(cluster, "istiod-third_");
+    drop(third);
+}
+
+const CLASS: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: istio}\n\
+    spec: {controllerName: istio.io/gateway-controller}\n";
+const GATEWAY: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw, namespace: statuses}\n\
+    spec:\n  gatewayClassName: istio\n  addresses: [{type: Hostname, value: gw.statuses.svc.cluster.local}]\n  \
+    listeners: [{name: http, port: 80, protocol: HTTP}]\n";
+const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: route, namespace: statuses}\n\
+    spec:\n  parentRefs: [{name: gw}]\n  rules: [{backendRefs: [{name: missing, port: 80}]}]\n";
+
+fn condition(status: &Value, kind: &str) -> Option<(String, String)> {
+    let found = status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    found["lastTransitionTime"].as_str()?;
+    Some((text("status"), text("reason")))
+}
+
+pub fn statuses(cluster: &Kubernetes) {
+    cluster.namespace("istio-system");
+    cluster.namespace("statuses");
+    for (kind, plural, scope) in [
+        ("GatewayClass", "gatewayclasses", "Cluster"),
+        ("Gateway", "gateways", "Namespaced"),
+        ("HTTPRoute", "httproutes", "Namespaced"),
+    ] {
+        cluster.apply(&definition(GATEWAY_API, kind, plural, &["v1"], scope));
+    }
+    let all = format!("{CLASS}---\n{GATEWAY}---\n{ROUTE}");
+    until("the definitions", || cluster.try_ctl(&["apply", "-f", "-"], &all).status.success().then_some(()));
+    cluster.apply(&service("statuses", "gw", &["10.4.0.1"]));
+    // Another controller's row, which is not ours to touch.
+    let other = r#"{"status": {"parents": [{"controllerName": "example.com/other", "parentRef": {"name": "x"},
+        "conditions": []}]}}"#;
+    let route = "httproutes.gateway.networking.k8s.io";
+    cluster.ctl(&["patch", route, "route", "-n", "statuses", "--subresource=status", "--type=merge", "-p", other]);
+    let _discovery = Discovery::start(cluster, &[]);
+    let true_ = |reason: &str| Some(("True".to_owned(), reason.to_owned()));
+    until("the class", || {
+        let class = cluster.get("gatewayclasses.gateway.networking.k8s.io", "", "istio")?;
+        (condition(&class["status"], "Accepted") == true_("Accepted")).then_some(())
+    });
+    let gateway = until("the gateway", || {
+        let gateway = cluster.get("gateways.gateway.networking.k8s.io", "statuses", "gw")?;
+        (condition(&gateway["status"], "Programmed") == true_("Programmed")).then_some(gateway)
+    });
+    assert_eq!(gateway["status"]["listeners"][0]["attachedRoutes"], 1, "{gateway}");
+    let rows = until("the route", || {
+        let route = cluster.get(route, "statuses", "route")?;
+        Some(route["status"]["parents"].as_array()?.clone()).filter(|rows| rows.len() == 2)
+    });
+    assert_eq!(rows[0]["controllerName"], "example.com/other");
+    assert_eq!(condition(&rows[1], "Accepted"), true_("Accepted"));
+    assert_eq!(condition(&rows[1], "ResolvedRefs"), Some(("False".to_owned(), "BackendNotFound".to_owned())));
+    let before = gateway["metadata"]["resourceVersion"].clone();
+    cluster.apply(&service("statuses", "missing", &["10.4.0.2"]));
+    until("the backend", || {
+        let route = cluster.get(route, "statuses", "route")?;
+        (condition(&route["status"]["parents"][1], "ResolvedRefs") == true_("ResolvedRefs")).then_some(())
+    });
+    let gateway = cluster.get("gateways.gateway.networking.k8s.io", "statuses", "gw").expect("the gateway");
+    assert_eq!(gateway["metadata"]["resourceVersion"], before, "what says the same is not written again");
+    for plural in ["gatewayclasses", "gateways", "httproutes"] {
+        cluster.ctl(&["delete", "crd", &format!("{plural}.{GATEWAY_API}")]);
+    }
+}
+
+const GROUP: &str = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: machines, namespace: vms}\n\
+    spec: {metadata: {labels: {app: machine}}, template: {serviceAccount: machine}}\n";
+
+pub fn entries(cluster: &Kubernetes) {
+    cluster.namespace("istio-system");
+    cluster.namespace("vms");
+    cluster.ctl(&["create", "serviceaccount", "machine", "-n", "vms"]);
+    for (kind, plural) in [("WorkloadGroup", "workloadgroups"), ("WorkloadEntry", "workloadentries")] {
+        cluster.apply(&definition("networking.istio.io", kind, plural, &["v1"], "Namespaced"));
+    }
+    until("the definitions", || cluster.try_ctl(&["apply", "-f", "-"], GROUP).status.success().then_some(()));
+    let entries = "workloadentries.networking.istio.io";
+    let discovery = Discovery::start(cluster, &["--workloadEntryGracePeriod", "1s"]);
+    let roots = until("the roots", || {
+        let map = cluster.get("configmap", "vms", "istio-ca-root-cert")?;
+        map["data"]["root-cert.pem"].as_str().map(str::to_owned)
+    });
+    let token = cluster.token("vms", "machine", "istio-ca");
+    block_on(async {
+        let (identity, _) = certificate(discovery.secure, &roots, &token).await.expect("a certificate");
+        let target = secure(discovery.secure, &roots, identity).await;
+        let mut node = node("sidecar", "vms", "machine");
+        let group = meltemi_proto::json::struct_from_value(&serde_json::json!({ "AUTO_REGISTER_GROUP": "machines" }));
+        let fields = node.metadata.get_or_insert_default();
+        fields.fields.extend(group.into_iter().flat_map(|group| group.fields));
+        let mut proxy = Proxy::connect(target, node);
+        proxy.subscribe(CLUSTER, &[WILDCARD]);
+        proxy.until("anything", |proxy| proxy.has(CLUSTER, "PassthroughCluster")).await;
+        let entry = until("the entry", || cluster.get(entries, "vms", "machines-127.0.9.9"));
+        assert_eq!(entry["spec"]["address"], "127.0.9.9");
+        assert_eq!(entry["metadata"]["labels"]["app"], "machine");
+        let writer = entry["metadata"]["annotations"]["istio.io/workloadController"].as_str().expect("who wrote it");
+        assert!(writer.starts_with("istiod_"), "{writer}");
+        drop(proxy);
+    });
+    until("its end", || cluster.get(entries, "vms", "machines-127.0.9.9").is_none().then_some(()));
+}

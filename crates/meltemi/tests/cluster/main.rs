@@ -1,0 +1,74 @@
+//! Discovery in a real Kubernetes: API server, etcd and controllers, started by `scripts/kubernetes/cluster` in a network
+//! namespace of its own and removed again. Without its programs, or without root, it says "skipped: …".
+//!
+//! One cluster serves all cases, one after the other: some take the API server away. `cargo test --test cluster NAME` runs those
+//! whose name has NAME in it.
+
+mod client;
+mod documents;
+mod kubernetes;
+mod leadership;
+mod process;
+mod registry;
+mod trust;
+
+use std::process::ExitCode;
+
+use kubernetes::Kubernetes;
+
+type Case = (&'static str, fn(&Kubernetes));
+
+const CASES: &[Case] = &[
+    ("services_of_the_cluster_reach_proxies_and_so_do_their_changes", registry::services),
+    ("kinds_come_and_go_with_their_definitions", registry::definitions),
+    ("one_wrong_object_is_reported_and_hides_no_other", registry::wrong_objects),
+    ("mesh_configuration_and_selected_namespaces_change_while_it_runs", registry::mesh_configuration),
+    ("an_outage_of_the_api_server_is_survived", registry::outage),
+    ("tokens_are_reviewed_and_prove_accounts", trust::tokens),
+    ("roots_are_in_every_namespace_and_stay_what_they_are", trust::roots_everywhere),
+    ("all_replicas_share_one_root", trust::one_root),
+    ("secrets_are_for_gateways_that_may_read_them", trust::secrets),
+    ("one_replica_leads_and_another_takes_over", leadership::takeover),
+    ("a_gateways_status_is_written_and_others_rows_stay", leadership::statuses),
+    ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let cases: Vec<&Case> = CASES.iter().filter(|(name, _)| is_wanted(name)).collect();
+    if std::env::args().any(|argument| argument == "--list") {
+        cases.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if cases.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    match Kubernetes::start() {
+        Ok(cluster) => run(cluster, &cases),
+        Err(reason) => {
+            println!("{reason}");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Runs the cases on a thread of the cluster's network, which all they start is in, too.
+fn run(cluster: Kubernetes, cases: &[&Case]) -> ExitCode {
+    let mut failed = 0;
+    for (name, case) in cases {
+        let cluster = &cluster;
+        let ended = std::thread::scope(|scope| {
+            let running = scope.spawn(move || {
+                cluster.enter();
+                case(cluster);
+            });
+            running.join()
+        });
+        println!("test {name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
+        failed += u32::from(ended.is_err());
+    }
+    drop(cluster);
+    println!("\ntest result: {} passed; {failed} failed", cases.len() - failed as usize);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
