@@ -24,6 +24,7 @@ mod load_tools;
 mod localities;
 mod lossless;
 mod mesh;
+mod misdirected;
 mod observability;
 mod on_demand;
 mod policies;
