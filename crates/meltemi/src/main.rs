@@ -9,6 +9,7 @@ mod explain;
 mod inspect;
 mod iptables;
 mod memory;
+mod privileges;
 mod proxy;
 mod ratelimit;
 mod seclusion;
@@ -135,6 +136,9 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
     Logging::install(format, levels);
     seclusion::begin();
     let options = arguments.clone().into_options()?;
+    let addresses = [options.grpc, options.secure, options.http, options.monitoring];
+    let low = addresses.iter().flatten().any(|address| address.port() < 1024);
+    privileges::Privileges::none(low).confine()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(meltemi_discovery::run(options, meltemi_discovery::termination()))
 }

@@ -112,6 +112,17 @@ pub struct ValidationContext {
     pub sans: Vec<SanMatcher>,
     pub crl: Option<DataSource>,
     pub accept_untrusted: bool,
+    /// SPIFFE's validator: a peer is verified by the roots of its trust domain, and `trusted_ca` says nothing. Empty: there is
+    /// no such validator.
+    pub trust_domains: Vec<TrustDomain>,
+}
+
+/// `SPIFFECertValidatorConfig.TrustDomain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustDomain {
+    pub name: Arc<str>,
+    /// Roots, and perhaps revocation lists, in PEM.
+    pub bundle: DataSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod tests;
 use meltemi_plan::common::DataSource;
 use meltemi_plan::tls::{
     Curve, SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
-    Validation as PlanValidation, ValidationContext,
+    TrustDomain, Validation as PlanValidation, ValidationContext,
 };
 use meltemi_plan::{DownstreamTls, UpstreamTls};
 use meltemi_tls::{
@@ -71,6 +71,15 @@ fn identity(certificate: &TlsCertificate) -> Result<Identity, SecretError> {
 
 fn anchors(context: &ValidationContext) -> Result<TrustAnchors, SecretError> {
     let crl = context.crl.as_ref().map(read).transpose()?.unwrap_or_default();
+    let of_domain = |domain: &TrustDomain| {
+        let bundle = read(&domain.bundle)?;
+        // Revocation lists may stand among the roots; Envoy reads no others.
+        Ok((Box::from(&*domain.name), TrustAnchors::from_pem(&bundle, &[&bundle, &b"\n"[..], &crl].concat())?))
+    };
+    let domains = context.trust_domains.iter().map(of_domain).collect::<Result<Vec<_>, SecretError>>()?;
+    if let Some(anchors) = TrustAnchors::of_trust_domains(domains) {
+        return Ok(anchors);
+    }
     match &context.trusted_ca {
         Some(source) => Ok(TrustAnchors::from_pem(&read(source)?, &crl)?),
         None if context.system_roots => Ok(TrustAnchors::system()?),
@@ -121,17 +130,16 @@ impl SecretStore {
                 Ok(false)
             }
             SecretKind::Validation(context) => {
-                let anchors = if context.accept_untrusted && context.trusted_ca.is_none() {
-                    None
-                } else {
-                    Some(anchors(context)?)
-                };
+                let unverified = context.accept_untrusted && context.trust_domains.is_empty();
+                let anchors = if unverified && context.trusted_ca.is_none() { None } else { Some(anchors(context)?) };
                 let slots = self.slots(&secret.name);
                 if let Some(anchors) = anchors {
                     slots.trust.set(anchors);
                 }
-                let demands =
-                    |c: &ValidationContext| (c.sans.clone(), c.hashes.clone(), c.spki.clone(), c.accept_untrusted);
+                let demands = |c: &ValidationContext| {
+                    let by_domain = !c.trust_domains.is_empty();
+                    (c.sans.clone(), c.hashes.clone(), c.spki.clone(), c.accept_untrusted, by_domain)
+                };
                 let changed = slots.context.as_deref().map(demands).unwrap_or_default() != demands(context);
                 slots.context = Some(context.clone());
                 slots.arrived = true;
@@ -167,6 +175,7 @@ impl SecretStore {
                 // Without anchors nothing is verified, as by Envoy; names alone would prove nothing.
                 if context.trusted_ca.is_none()
                     && !context.system_roots
+                    && context.trust_domains.is_empty()
                     && context.hashes.is_empty()
                     && context.spki.is_empty()
                 {
@@ -184,7 +193,12 @@ impl SecretStore {
         };
         let slots = self.slots(named);
         let contexts: Vec<&Arc<ValidationContext>> = context.into_iter().chain(&slots.context).collect();
-        Ok(Some(validation(slots.trust.clone(), &contexts)))
+        // A validator that the default brings stays when the secret's roots are merged in.
+        let trust = match context.filter(|context| !context.trust_domains.is_empty()) {
+            Some(context) => TrustSlot::new(anchors(context)?),
+            None => slots.trust.clone(),
+        };
+        Ok(Some(validation(trust, &contexts)))
     }
 
     /// The server side of a filter chain.
@@ -226,10 +240,18 @@ impl SecretStore {
 
 fn validation(anchors: Arc<TrustSlot>, contexts: &[&Arc<ValidationContext>]) -> Validation {
     let hex = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let svids_only = contexts.iter().any(|c| !c.trust_domains.is_empty());
+    // By SPIFFE's rules peers are known by their URI alone, and none of them unverified.
+    let names = |san: &&PlanSan| !svids_only || matches!(san.kind, SanKind::Uri | SanKind::Any);
+    let matcher = |san: &PlanSan| match svids_only {
+        true => san_matcher(&PlanSan { kind: SanKind::Uri, ..san.clone() }),
+        false => san_matcher(san),
+    };
     Validation {
         anchors,
-        sans: contexts.iter().flat_map(|c| c.sans.iter().map(san_matcher)).collect(),
-        accept_untrusted: contexts.iter().any(|c| c.accept_untrusted),
+        sans: contexts.iter().flat_map(|c| c.sans.iter().filter(names).map(matcher)).collect(),
+        accept_untrusted: !svids_only && contexts.iter().any(|c| c.accept_untrusted),
+        svids_only,
         server_name: false,
         unanchored: false,
         key_hashes: contexts.iter().flat_map(|c| c.spki.iter().map(hex)).collect(),

@@ -11,6 +11,7 @@ mod direct;
 mod peer;
 mod server;
 mod spiffe;
+mod svid;
 mod trust;
 
 pub use certificate::{CertError, CertInfo, CertSlot, Identity};

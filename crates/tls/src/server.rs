@@ -52,12 +52,11 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites, &options.curves)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?;
         let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
-        // Envoy's rule: who must be one of a list must show a certificate, whatever else is said.
-        let named = options.validation.as_ref().is_some_and(Validation::names_peers);
+        let demanded = options.validation.as_ref().is_some_and(Validation::demands_a_certificate);
         let builder = if options.validation.is_some() || options.require_client_certificate {
             builder.with_client_cert_verifier(Arc::new(ClientVerifier {
                 validation: options.validation,
-                mandatory: options.require_client_certificate || named,
+                mandatory: options.require_client_certificate || demanded,
             }))
         } else {
             builder.with_no_client_auth()

@@ -2,7 +2,7 @@
 //! with 421, so that the client opens another, by our proxy and by Envoy.
 
 use crate::features::{make_certificates, secret};
-use crate::mesh::{Mesh, can_run, settles};
+use crate::mesh::{Mesh, Workload, can_run, settles};
 use crate::support::{envoy, meltemi, read_answer};
 use std::path::Path;
 use std::process::Command;
@@ -46,14 +46,17 @@ fn status(mesh: &Mesh, folder: &Path, name: &str, host: &str, version: &str) -> 
 fn every_server_answers_for_its_own_hosts(arguments: &[&str]) {
     let dir = tempfile::tempdir().expect("folder");
     let (certificate, key) = make_certificates(dir.path());
-    let documents = SERVERS.to_owned() + &secret("shop", &certificate, &key);
+    let web = Workload { name: "web", labels: "app: web", ..Workload::default() };
+    let documents = web.yaml() + SERVERS + &secret("shop", &certificate, &key);
     let mut command = meltemi();
     command.args(arguments);
     let mesh = Mesh::start_by(command, dir.path(), &[("town.yaml", &documents)]);
     let of = |name, host, version| status(&mesh, dir.path(), name, host, version);
-    let ready = settles(|| match (of("shop.example", "shop.example", "--http2"), of("pass.example", "pass.example", "--http2")) {
-        (Ok(211), Ok(212)) => Ok(()),
-        other => Err(format!("{other:?}")),
+    let ready = settles(|| {
+        match (of("shop.example", "shop.example", "--http2"), of("pass.example", "pass.example", "--http2")) {
+            (Ok(211), Ok(212)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
     ready.unwrap_or_else(|reason| panic!("{reason}\n{}", mesh.process.output()));
     for version in ["--http1.1", "--http2"] {
@@ -67,7 +70,11 @@ fn every_server_answers_for_its_own_hosts(arguments: &[&str]) {
             ("pass.example", "unrouted.example", 404),
             ("pass.example", "nobody.org", 404),
         ] {
-            assert_eq!(of(name, host, version), Ok(expected), "{arguments:?}: {host} on a connection to {name}, {version}");
+            assert_eq!(
+                of(name, host, version),
+                Ok(expected),
+                "{arguments:?}: {host} on a connection to {name}, {version}"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::common::{
     config_source, data_source, enumeration, list, names, optional_duration, optional_source, required, string_matcher,
 };
+use super::spiffe;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::tls::{
     Curve, DownstreamTls, SanKind, SanMatcher, SecretRef, TlsCertificate, TlsCommon, TlsVersion, UpstreamTls,
@@ -148,6 +149,7 @@ pub(crate) fn validation_context(value: &proto::CertificateValidationContext) ->
         sans,
         crl: optional_source(value.crl.as_ref()).at("crl")?,
         accept_untrusted: verification.at("trust_chain_verification")? == TrustChainVerification::AcceptUntrusted,
+        trust_domains: spiffe::trust_domains(value)?,
     })
 }
 

@@ -28,7 +28,8 @@ impl Neighbours {
             if !port.servers.iter().any(is_own) {
                 continue;
             }
-            let together = merged.ports.iter().filter(|(other, _)| other.number == key.number && other.bind == key.bind);
+            let together =
+                merged.ports.iter().filter(|(other, _)| other.number == key.number && other.bind == key.bind);
             for bound in together.flat_map(|(_, port)| &port.servers).filter(|bound| chosen_by_host(bound)) {
                 let hosts = bound.hosts.iter().map(|host| without_namespace(host).to_lowercase());
                 if is_own(bound) { found.own.extend(hosts) } else { found.others.extend(hosts) }

@@ -159,9 +159,7 @@ fn catch_all(kind: &CatchAll, policy: &Policy) -> Option<VirtualHost> {
     let route = match kind {
         CatchAll::None => return None,
         CatchAll::AllowAny(cluster) => unclaimed(names::ALLOW_ANY, cluster, policy),
-        CatchAll::DynamicDns => {
-            unclaimed(names::ALLOW_ANY_DYNAMIC_DNS, names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, policy)
-        }
+        CatchAll::DynamicDns => unclaimed(names::ALLOW_ANY_DYNAMIC_DNS, names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, policy),
         CatchAll::BlockAll => refusal(names::BLOCK_ALL, 502),
     };
     Some(VirtualHost {
@@ -181,7 +179,10 @@ fn unclaimed(name: &str, cluster: &str, policy: &Policy) -> Route {
 }
 
 fn refusal(name: &str, status: u32) -> Route {
-    for_any_path(name, route::Action::DirectResponse(DirectResponseAction { status, ..DirectResponseAction::default() }))
+    for_any_path(
+        name,
+        route::Action::DirectResponse(DirectResponseAction { status, ..DirectResponseAction::default() }),
+    )
 }
 
 fn for_any_path(name: &str, action: route::Action) -> Route {

@@ -210,7 +210,8 @@ fn https(name: &str, host: &str) -> String {
 
 /// Two servers of port 443, with a rule for all hosts and one for single ones; a third server takes `*.other.org` unopened.
 fn shared_port(second: &str) -> Mesh {
-    let unopened = "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.other.org'], tls: {mode: PASSTHROUGH}}";
+    let unopened =
+        "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.other.org'], tls: {mode: PASSTHROUGH}}";
     let servers = gateway(&(https("one", "x.example.com") + &https("two", second) + unopened));
     let rules = rule(&format!("hosts: ['*.example.com'], {TO_A}"))
         + &rule(&format!("hosts: [x.example.com, z.example.com], {TO_A}")).replace("name: r,", "name: single,");
@@ -238,7 +239,10 @@ fn a_wildcard_server_keeps_what_no_other_names() {
     let wildcard = mesh.resource(&router(), type_urls::ROUTE, "https.443.two.g.default");
     assert_eq!(virtual_host(&wildcard, "misdirected:443")["domains"], json!(["*.other.org", "x.example.com"]));
     for routed in ["*.example.com:443", "z.example.com:443"] {
-        assert_eq!(at(virtual_host(&wildcard, routed), "routes.0.route.cluster"), "outbound|80||a.default.svc.cluster.local");
+        assert_eq!(
+            at(virtual_host(&wildcard, routed), "routes.0.route.cluster"),
+            "outbound|80||a.default.svc.cluster.local"
+        );
     }
     let one = mesh.resource(&router(), type_urls::ROUTE, "https.443.one.g.default");
     assert_eq!(virtual_host(&one, "misdirected:443")["domains"], json!(["*.example.com", "*.other.org"]));
@@ -256,6 +260,7 @@ fn a_host_of_the_server_itself_that_nothing_routes_is_not_misdirected() {
 fn plain_servers_share_all_hosts_of_their_port() {
     let servers = "  - {port: {number: 80, name: one, protocol: HTTP}, hosts: [x.example.com]}\n  \
                    - {port: {number: 80, name: two, protocol: HTTP}, hosts: [y.example.com]}";
-    let config = mesh(servers, &format!("hosts: [x.example.com], {TO_A}")).resource(&router(), type_urls::ROUTE, "http.80");
+    let config =
+        mesh(servers, &format!("hosts: [x.example.com], {TO_A}")).resource(&router(), type_urls::ROUTE, "http.80");
     assert_eq!(config["virtual_hosts"].as_array().unwrap().len(), 1);
 }
