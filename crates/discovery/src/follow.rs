@@ -72,6 +72,7 @@ impl Follower {
             quic_listeners: options.quic_listeners,
             key_fetch: options.keys.fetch,
             several_external_authorizers: options.several_external_authorizers,
+            compliance: meltemi_tls::compliance(),
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);

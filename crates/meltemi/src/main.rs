@@ -3,6 +3,7 @@
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
 mod authz_case;
+mod compliance;
 mod diff;
 mod echo;
 mod explain;
@@ -104,6 +105,9 @@ fn main() -> ExitCode {
         let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
         Cli::command().error(clap::error::ErrorKind::InvalidValue, reason).exit();
     }
+    if let Err(wrong) = compliance::begin() {
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, format!("{wrong}\n")).exit();
+    }
     match run(&cli) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
@@ -134,6 +138,7 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
         if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
     let format = if arguments.log_as_json { Format::Json } else { format(cli) };
     Logging::install(format, levels);
+    compliance::warn();
     seclusion::begin();
     let options = arguments.clone().into_options()?;
     let addresses = [options.grpc, options.secure, options.http, options.monitoring];

@@ -96,6 +96,7 @@ pub struct Arguments {
 /// `format` is `text`, `json` or, as only Envoy has it, a pattern.
 pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::Result<()> {
     let logging = Arc::new(arguments.logging(default_level, format == "json")?);
+    crate::compliance::warn();
     crate::seclusion::begin();
     let pattern = (!crate::LOG_FORMATS.contains(&format)).then_some("log-format PATTERN");
     for flag in arguments.without_effect().chain(pattern) {

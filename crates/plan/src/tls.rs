@@ -1,6 +1,7 @@
 //! TLS contexts and secrets.
 
 use crate::common::{ConfigSource, DataSource};
+use meltemi_base::Compliance;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct TlsCommon {
     pub cipher_suites: Vec<Arc<str>>,
     /// In order of preference; the provider's own if empty.
     pub curves: Vec<Curve>,
+    /// Over the versions, suites and curves.
+    pub compliance: Option<Compliance>,
     pub alpn: Vec<Arc<str>>,
     pub certificates: Vec<SecretRef<TlsCertificate>>,
     pub validation: Validation,

@@ -203,7 +203,7 @@ impl SecretStore {
 
     /// The server side of a filter chain.
     pub fn server_tls(&mut self, plan: &DownstreamTls) -> Result<ServerTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+        let TlsCommon { min_version, max_version, cipher_suites, curves, compliance, alpn, certificates, validation } =
             &plan.common;
         let options = ServerOptions {
             certificates: certificates.iter().map(|c| self.certificate_slot(c)).collect::<Result<_, _>>()?,
@@ -214,13 +214,14 @@ impl SecretStore {
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
             curves: curves.iter().map(|name| curve(*name)).collect(),
+            compliance: *compliance,
         };
         Ok(ServerTls::new(options)?)
     }
 
     /// The client side of a transport socket; `verify_sni` demands a certificate that names the server asked for.
     pub fn client_tls(&mut self, plan: &UpstreamTls, verify_sni: bool) -> Result<ClientTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+        let TlsCommon { min_version, max_version, cipher_suites, curves, compliance, alpn, certificates, validation } =
             &plan.common;
         let certificate = certificates.first().map(|c| self.certificate_slot(c)).transpose()?;
         let validation = self.validation(validation)?.map(|v| Validation { server_name: verify_sni, ..v });
@@ -233,6 +234,7 @@ impl SecretStore {
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
             curves: curves.iter().map(|name| curve(*name)).collect(),
+            compliance: *compliance,
         };
         Ok(ClientTls::new(options)?)
     }

@@ -27,7 +27,7 @@ fn the_roots_of_a_bundle_are_its_keys_for_x509_svids() {
     assert!(found.roots.replace(['\r', '\n'], "").contains(one_pem.lines().nth(1).unwrap()));
     assert_eq!(found.refresh, Duration::from_secs(300));
     for (hint, refresh) in
-        [(json!(1), SHORTEST_REFRESH), (json!(1 << 40), LONGEST_REFRESH), (json!(null), DEFAULT_REFRESH)]
+        [(json!(1), SHORTEST_REFRESH), (json!(1u64 << 40), LONGEST_REFRESH), (json!(null), DEFAULT_REFRESH)]
     {
         assert_eq!(bundle(&json!({ "keys": [key(&one)], "spiffe_refresh_hint": hint })).unwrap().refresh, refresh);
     }
@@ -70,7 +70,7 @@ fn mesh(urls: &[&str]) -> Shared<MeshConfig> {
     Shared::new(MeshConfig { ca_certificates: urls.iter().map(data).collect(), ..MeshConfig::default() })
 }
 
-fn roots(mesh: &MeshConfig) -> Vec<Option<&str>> {
+fn roots(mesh: &Shared<MeshConfig>) -> Vec<Option<&str>> {
     mesh.ca_certificates.iter().map(|data| data.pem.as_deref()).collect()
 }
 

@@ -10,6 +10,7 @@ use crate::tls::{
     Validation, ValidationContext,
 };
 use base64::Engine;
+use meltemi_base::Compliance;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::common_tls_context::ValidationContextType;
 use std::path::Path;
@@ -59,10 +60,23 @@ fn common(value: &proto::CommonTlsContext, newest: TlsVersion) -> Result<TlsComm
         max_version,
         cipher_suites: names(&params.cipher_suites),
         curves: list(&params.ecdh_curves, "ecdh_curves", |name| curve(name)).at("tls_params")?,
+        compliance: compliance(&params.compliance_policies).at("tls_params.compliance_policies")?,
         alpn: names(&value.alpn_protocols),
         certificates,
         validation: validation(value)?,
     })
+}
+
+fn compliance(policies: &[i32]) -> Result<Option<Compliance>> {
+    use proto::tls_parameters::CompliancePolicy;
+    match policies {
+        [] => Ok(None),
+        [policy] => match enumeration::<CompliancePolicy>(*policy)? {
+            CompliancePolicy::Fips202205 => Ok(Some(Compliance::Fips140_3)),
+            other => refuse(format!("{} is not supported", other.as_str_name())),
+        },
+        _ => refuse("must have at most one"),
+    }
 }
 
 fn versions(value: &proto::TlsParameters, newest: TlsVersion) -> Result<(TlsVersion, TlsVersion)> {
