@@ -2,6 +2,7 @@
 //! missing prints "skipped: …" and says which script installs it.
 
 mod attacks;
+mod attacks_quic;
 mod breakers;
 mod bulletins;
 mod changes;
@@ -17,6 +18,7 @@ mod features;
 mod foreign_ads;
 mod gateway_api;
 mod goaway;
+mod guards;
 mod h2;
 mod http3;
 mod https_redirects;
