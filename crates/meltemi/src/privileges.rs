@@ -3,6 +3,7 @@
 //! Before the process has a second thread, for the kernel keeps capabilities of each thread.
 
 use anyhow::{Context as _, Result};
+use meltemi_agent::Settings;
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
@@ -48,10 +49,12 @@ impl Flags {
         self.user.map(|user| (user, self.group.unwrap_or(user)))
     }
 
-    /// Of an agent with its proxy. `marks`: its sockets bear a mark, or take connections for addresses of others.
-    pub fn of_agent(&self, marks: bool, inherited: bool) -> Privileges {
-        let identity = self.asked().or_else(|| (geteuid().is_root() && is_mapped(PROXY)).then_some((PROXY, PROXY)));
-        Privileges { identity, kept: self.kept(marks), inherited }
+    /// Of an agent with its proxy. Where capture rules tell its sockets by a mark, it needs no user of its own.
+    pub fn of_agent(&self, settings: &Settings, inherited: bool) -> Privileges {
+        let marked = settings.socket_mark.is_some();
+        let own = || (geteuid().is_root() && !marked && is_mapped(PROXY)).then_some((PROXY, PROXY));
+        let kept = self.kept(marked || settings.is_transparent());
+        Privileges { identity: self.asked().or_else(own), kept, inherited }
     }
 
     /// Of a proxy over a bootstrap.

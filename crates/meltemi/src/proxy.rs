@@ -116,8 +116,7 @@ pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::
             if let Some(count) = arguments.concurrency {
                 settings.concurrency = u32::try_from(count).ok();
             }
-            let marks = settings.socket_mark.is_some() || settings.is_transparent();
-            confine(&arguments.privileges.of_agent(marks, arguments.envoy.is_some()))?;
+            confine(&arguments.privileges.of_agent(&settings, arguments.envoy.is_some()))?;
             let (runtime, local) = (runtime()?, tokio::task::LocalSet::new());
             match &arguments.envoy {
                 Some(envoy) => {

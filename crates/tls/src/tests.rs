@@ -384,7 +384,8 @@ fn agreed(policy: Option<meltemi_base::Compliance>, curves: &[Curve], suites: &[
         (format!("{:?}", stream.conn.negotiated_cipher_suite().unwrap().suite()), format!("{group:?}"))
     });
     let connection = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
-    rustls::StreamOwned::new(connection, near).write_all(b"x").unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, near);
+    stream.write_all(b"x").unwrap();
     serving.join().unwrap()
 }
 

@@ -47,7 +47,7 @@ fn only_what_is_transparent_keeps_the_network_s_capabilities() {
         assert_eq!(kept.contains(network), needs, "{listener}");
         assert!(kept.contains(CapabilitySet::NET_BIND_SERVICE) && !kept.contains(CapabilitySet::SYS_ADMIN));
     }
-    let kept = |words: &[&str]| flags(words).unwrap().of_agent(false, false).kept;
+    let kept = |words: &[&str]| flags(words).unwrap().kept(false);
     assert_eq!(kept(&["--keep-capability", "NET_RAW"]), CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW);
     assert!(flags(&["--keep-capability", "SYS_ADMIN"]).is_err());
 }
