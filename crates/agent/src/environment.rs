@@ -242,6 +242,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The proxy takes connections for addresses of others (`INTERCEPTION_MODE: TPROXY`).
+    pub fn is_transparent(&self) -> bool {
+        self.metadata.get("INTERCEPTION_MODE").and_then(Value::as_str) == Some("TPROXY")
+    }
+
     /// `<role>~<ip>~<pod>.<namespace>~<dns domain>`.
     pub fn node_id(&self) -> String {
         let ip = self.addresses.first().map_or_else(|| "127.0.0.1".to_owned(), IpAddr::to_string);

@@ -49,6 +49,7 @@ pub struct IdentityKeeper {
     control_plane: Arc<ControlPlane>,
     node_id: String,
     spiffe_id: String,
+    trust_domain: String,
     ttl: Duration,
     renewal: Renewal,
     source: CertificateSource,
@@ -77,6 +78,7 @@ impl IdentityKeeper {
             control_plane,
             node_id: settings.node_id(),
             spiffe_id: format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"),
+            trust_domain: trust_domain.to_string(),
             ttl: settings.certificate_ttl,
             renewal: settings.renewal,
             source: settings.certificate_source.clone(),
@@ -196,9 +198,14 @@ impl IdentityKeeper {
     fn combined(&self, issued: &str, pushed: Option<&TrustBundle>) -> TrustBundle {
         let crl = pushed.map(|pushed| pushed.crl_pem.clone()).filter(|crl| !crl.is_empty());
         let mounted = || std::fs::read_to_string(&self.crl_file).unwrap_or_default();
+        let mut domains = pushed.map(|pushed| pushed.domains.clone()).unwrap_or_default();
+        if let Some(own) = domains.get_mut(&self.trust_domain) {
+            *own = secret::union(issued, own);
+        }
         TrustBundle {
             roots_pem: secret::union(issued, pushed.map_or("", |pushed| &pushed.roots_pem)),
             crl_pem: crl.unwrap_or_else(mounted),
+            domains,
         }
     }
 

@@ -3,7 +3,8 @@
 //! Names are Istio's: `default` (the workload's certificate), `ROOTCA` (the mesh's roots), `file-cert:<chain>~<key>` and
 //! `file-root:<path>`. The server listens on a Unix socket that only its owner may open.
 
-use crate::identity::WorkloadSecret;
+use crate::identity::{TrustBundle, WorkloadSecret};
+use crate::trust;
 use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
@@ -50,10 +51,12 @@ fn certificate(name: &str, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -
     Secret { name: name.to_owned(), r#type: Some(Type::TlsCertificate(certificate)) }
 }
 
-fn roots(name: &str, pem: impl Into<Vec<u8>>, crl: &str) -> Secret {
+fn roots(name: &str, bundle: &TrustBundle) -> Secret {
+    let TrustBundle { roots_pem, crl_pem, domains } = bundle;
     let context = CertificateValidationContext {
-        trusted_ca: inline(pem),
-        crl: if crl.is_empty() { None } else { inline(crl) },
+        trusted_ca: inline(roots_pem.as_str()),
+        crl: if crl_pem.is_empty() { None } else { inline(crl_pem.as_str()) },
+        custom_validator_config: trust::validator(domains, crl_pem),
         ..CertificateValidationContext::default()
     };
     Secret { name: name.to_owned(), r#type: Some(Type::ValidationContext(context)) }
@@ -71,15 +74,13 @@ impl Secrets {
             return Some(certificate(name, std::fs::read(chain).ok()?, std::fs::read(key).ok()?));
         }
         if let Some(path) = name.strip_prefix("file-root:") {
-            return Some(roots(name, std::fs::read(path).ok()?, ""));
+            let roots_pem = std::fs::read_to_string(path).ok()?;
+            return Some(roots(name, &TrustBundle { roots_pem, ..TrustBundle::default() }));
         }
         let workload = self.workload.borrow().clone()?;
         match name {
             DEFAULT => Some(certificate(name, workload.chain_pem.clone(), workload.key_pem.as_bytes())),
-            ROOT_CA => {
-                let bundle = &workload.bundle;
-                Some(roots(name, bundle.roots_pem.clone(), &bundle.crl_pem))
-            }
+            ROOT_CA => Some(roots(name, &workload.bundle)),
             _ => None,
         }
     }

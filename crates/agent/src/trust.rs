@@ -1,15 +1,23 @@
 //! The mesh's roots as discovery pushes them, so that a new one is trusted here before anything is signed under it. The
 //! answer tells discovery how far it has got.
+//!
+//! Where other trust domains have roots of their own, the secret says so as Envoy has it: by the validator for SPIFFE. Envoy then reads
+//! roots and revocation lists from each domain's bundle, and nothing beside.
 
 use crate::identity::{IdentityKeeper, TrustBundle};
 use crate::sds::ROOT_CA;
 use crate::upstream::agent_stream;
-use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
-use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
+use meltemi_proto::Any;
+use meltemi_proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, SpiffeCertValidatorConfig};
 use meltemi_xds::client::{Client, Event, Options};
 use meltemi_xds::types::SECRET;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+const VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 
 /// Follows discovery until dropped.
 pub async fn follow(mut options: Options, keeper: Arc<IdentityKeeper>) {
@@ -43,12 +51,36 @@ fn bundle(secret: Secret) -> Result<TrustBundle, String> {
     };
     let roots_pem = text(context.trusted_ca)?;
     let crl_pem = if context.crl.is_some() { text(context.crl)? } else { String::new() };
-    Ok(TrustBundle { roots_pem, crl_pem })
+    let domains = context.custom_validator_config.map(domains).transpose()?.unwrap_or_default();
+    Ok(TrustBundle { roots_pem, crl_pem, domains })
+}
+
+fn domains(validator: TypedExtensionConfig) -> Result<BTreeMap<String, String>, String> {
+    let config = validator.typed_config.filter(|_| validator.name == VALIDATOR);
+    let config = config.ok_or_else(|| format!("the validator {:?} is unknown", validator.name))?;
+    let config: SpiffeCertValidatorConfig = config.unpack().map_err(|e| e.to_string())?;
+    config.trust_domains.into_iter().map(|domain| Ok((domain.name, text(domain.trust_bundle)?))).collect()
+}
+
+/// The validator over these trust domains; none without any.
+pub(crate) fn validator(domains: &BTreeMap<String, String>, crl_pem: &str) -> Option<TypedExtensionConfig> {
+    let domain = |(name, roots_pem): (&String, &String)| {
+        let specifier = Some(Specifier::InlineString(format!("{roots_pem}\n{crl_pem}")));
+        let trust_bundle = Some(DataSource { specifier, ..DataSource::default() });
+        TrustDomain { name: name.clone(), trust_bundle, ..TrustDomain::default() }
+    };
+    let config = SpiffeCertValidatorConfig {
+        trust_domains: domains.iter().map(domain).collect(),
+        ..SpiffeCertValidatorConfig::default()
+    };
+    let any = (!domains.is_empty()).then(|| Any::pack(&config))?;
+    Some(TypedExtensionConfig { name: VALIDATOR.to_owned(), typed_config: Some(any) })
 }
 
 fn text(source: Option<DataSource>) -> Result<String, String> {
     match source.and_then(|source| source.specifier) {
         Some(Specifier::InlineBytes(bytes)) => String::from_utf8(bytes.into()).map_err(|e| e.to_string()),
+        Some(Specifier::InlineString(text)) => Ok(text),
         _ => Err("only inline sources are taken".to_owned()),
     }
 }

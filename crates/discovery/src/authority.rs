@@ -15,9 +15,13 @@ use std::time::{Duration, SystemTime};
 use meltemi_ca::{Authority, CaCertificate, Progress, Stage, TrustBundle};
 use meltemi_config::mesh::MeshConfig;
 use meltemi_model::Shared;
-use meltemi_proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use meltemi_proto::Any;
+use meltemi_proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type;
-use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret};
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config as spiffe;
+use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, Secret, SpiffeCertValidatorConfig,
+};
 use meltemi_push::ClientStatus;
 use meltemi_tls::{CertError, TrustAnchors, TrustDomain};
 use meltemi_xds::Resource;
@@ -128,15 +132,16 @@ impl RootSecret {
 }
 
 fn secret(bundle: &TrustBundle, mesh: &MeshConfig) -> Resource {
-    let roots = format!("{}{}", bundle.roots, federated(mesh));
-    let version = Shared::new((&roots, &bundle.crl)).content_hash();
+    let domains = by_trust_domain(&bundle.roots, mesh);
+    let version = Shared::new((&domains, &bundle.crl)).content_hash();
     let inline = |text: &str| {
         let specifier = Some(Specifier::InlineBytes(text.as_bytes().to_vec().into()));
         Some(DataSource { specifier, watched_directory: None })
     };
     let context = CertificateValidationContext {
-        trusted_ca: inline(&roots),
+        trusted_ca: domains.get(&*mesh.trust_domain).and_then(|roots| inline(roots)),
         crl: if bundle.crl.is_empty() { None } else { inline(&bundle.crl) },
+        custom_validator_config: validator(&domains, &bundle.crl),
         ..CertificateValidationContext::default()
     };
     let secret = Secret { name: ROOT_CA.to_owned(), r#type: Some(Type::ValidationContext(context)) };
@@ -144,29 +149,47 @@ fn secret(bundle: &TrustBundle, mesh: &MeshConfig) -> Resource {
     Resource { name: ROOT_CA.into(), version, body: Arc::new(meltemi_proto::pack_secret(&secret)) }
 }
 
-/// The roots that MeshConfig's `caCertificates` has for the mesh's own trust domain and its aliases, in PEM. Proxies have one
-/// list for all of them.
-fn federated(mesh: &MeshConfig) -> String {
-    let own = |domain: &Arc<str>| mesh.trust_domain == *domain || mesh.trust_domain_aliases.contains(domain);
-    roots_of(mesh, |domains| domains.is_empty() || domains.iter().any(own))
+/// Has each trust domain verified by its own roots, where they are not the same for all. The validator knows no revocation lists
+/// but those that stand among the roots.
+fn validator(domains: &BTreeMap<Arc<str>, String>, crl: &str) -> Option<TypedExtensionConfig> {
+    let alike = domains.values().collect::<BTreeSet<_>>().len() == 1;
+    let domain = |(name, roots): (&Arc<str>, &String)| {
+        let bundle = Specifier::InlineString(format!("{roots}\n{crl}"));
+        let trust_bundle = Some(DataSource { specifier: Some(bundle), watched_directory: None });
+        spiffe::TrustDomain { name: name.to_string(), trust_bundle, ..spiffe::TrustDomain::default() }
+    };
+    let config = SpiffeCertValidatorConfig {
+        trust_domains: domains.iter().map(domain).collect(),
+        ..SpiffeCertValidatorConfig::default()
+    };
+    let any = (!alike).then(|| Any::pack(&config))?;
+    Some(TypedExtensionConfig { name: "envoy.tls.cert_validator.spiffe".to_owned(), typed_config: Some(any) })
+}
+
+/// Roots in PEM of the mesh's own trust domain and of each alias. Under a name that the mesh had before its own authority has
+/// issued, too; roots for no trust domain by name are for all of these.
+fn by_trust_domain(authority: &str, mesh: &MeshConfig) -> BTreeMap<Arc<str>, String> {
+    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    let roots = |domain: &Arc<str>| roots_of(mesh, |domains| domains.is_empty() || domains.contains(domain));
+    domains.map(|domain| (domain.clone(), format!("{authority}\n{}", roots(domain)))).collect()
 }
 
 /// What verifies clients of the TLS port: for the mesh's own trust domain the authority's roots with `extra` ones and those
 /// of the mesh configuration, for every other that it names its own alone.
 pub(crate) fn anchors(bundle: &TrustBundle, extra: &[u8], mesh: &MeshConfig) -> Result<TrustAnchors, CertError> {
     let of = |roots: &[u8]| TrustAnchors::from_pem(roots, bundle.crl.as_bytes());
-    let authority = [bundle.roots.as_bytes(), b"\n", extra, b"\n"].concat();
-    let own = roots_of(mesh, |domains| domains.is_empty() || domains.contains(&mesh.trust_domain));
-    let mut anchors = of(&[&authority, own.as_bytes()].concat())?;
-    let named: BTreeSet<&Arc<str>> = mesh.ca_certificates.iter().flat_map(|data| &data.trust_domains).collect();
-    for domain in named.into_iter().filter(|domain| **domain != mesh.trust_domain) {
-        let mut roots = roots_of(mesh, |domains| domains.contains(domain)).into_bytes();
-        // Under a name that the mesh had before its own authority has issued, too.
-        if mesh.trust_domain_aliases.contains(domain) {
-            roots.extend(&authority);
+    let authority = format!("{}\n{}\n", bundle.roots, String::from_utf8_lossy(extra));
+    let mut domains = by_trust_domain(&authority, mesh);
+    let own = domains.remove(&mesh.trust_domain).unwrap_or(authority);
+    for domain in mesh.ca_certificates.iter().flat_map(|data| &data.trust_domains) {
+        if *domain != mesh.trust_domain && !domains.contains_key(domain) {
+            domains.insert(domain.clone(), roots_of(mesh, |domains| domains.contains(domain)));
         }
+    }
+    let mut anchors = of(own.as_bytes())?;
+    for (domain, roots) in domains {
         match domain.parse() {
-            Ok(domain) if !roots.is_empty() => anchors = anchors.federate(&domain, of(&roots)?),
+            Ok(domain) if !roots.is_empty() => anchors = anchors.federate(&domain, of(roots.as_bytes())?),
             Ok(_) => {}
             Err(error) => tracing::warn!("caCertificates of the mesh configuration: {error}"),
         }

@@ -13,6 +13,8 @@ use meltemi_store::{ChangeSet, ConfigSet, ConfigStore};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::bundles::Bundles;
+use crate::documents::{Documents, Roots};
 use crate::keys::{self, HttpFetch, KeyChanges, Resolver};
 use crate::options::Options;
 use crate::stats::Stats;
@@ -73,6 +75,7 @@ impl Follower {
             quic_listeners: options.quic_listeners,
             key_fetch: options.keys.fetch,
             several_external_authorizers: options.several_external_authorizers,
+            compliance: meltemi_tls::compliance(),
         };
         let mut registry = Registry::new(registry_options);
         let mesh = watch.adopt(mesh);
@@ -105,8 +108,10 @@ pub(crate) async fn run(
     let (found, new_keys) = mpsc::channel(1);
     let settings = &state.options.keys;
     let fetch = HttpFetch::new(settings.forbidden.clone(), settings.extra_roots.clone());
+    let documents = Documents::new(settings.forbidden.clone(), Roots::SystemAnd(settings.extra_roots.clone()));
+    let sources = Sources { mesh, bundles: Bundles::new(documents, state.pusher.snapshot().mesh.clone()) };
     let resolving = Resolver::new(fetch, settings.interval, state.stats.keys.clone(), found).run(wanted);
-    let watching = watch_sources(store, mesh, state.clone(), new_keys, sender);
+    let watching = watch_sources(store, sources, state.clone(), new_keys, sender);
     let working = async {
         while let Some(batch) = debounce.next(&mut news, Batch::merge).await {
             state.stats.push.debounced(batch.since.elapsed());
@@ -164,9 +169,22 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) 
     }
 }
 
+/// Where the mesh configuration comes from, and the roots that it names by URL.
+struct Sources {
+    mesh: mesh::Watch,
+    bundles: Bundles<Documents>,
+}
+
+impl Sources {
+    fn of_store(&mut self, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
+        let mesh = self.mesh.follow(&set, &changes).map(|mesh| self.bundles.resolve(mesh));
+        Batch { mesh, store: Some((set, changes)), ..Batch::default() }
+    }
+}
+
 async fn watch_sources(
     store: Arc<dyn ConfigStore>,
-    mut mesh: mesh::Watch,
+    mut sources: Sources,
     state: Arc<State>,
     mut keys: mpsc::Receiver<KeyChanges>,
     sender: mpsc::Sender<Batch>,
@@ -174,7 +192,7 @@ async fn watch_sources(
     let mut changes = store.changes();
     // Whatever changed between the first reading and now.
     let missed = state.config.load().diff(changes.seen());
-    if !missed.is_empty() && sender.send(of_store(&mesh, changes.seen().clone(), missed)).await.is_err() {
+    if !missed.is_empty() && sender.send(sources.of_store(changes.seen().clone(), missed)).await.is_err() {
         return;
     }
     let mut roots = state.options.authority.subscribe();
@@ -193,14 +211,15 @@ async fn watch_sources(
                 Some((set, changes)) => {
                     state.stats.received(&changes);
                     state.registrations.follow(&set, &changes);
-                    of_store(&mesh, set, changes)
+                    sources.of_store(set, changes)
                 }
                 None => std::future::pending().await,
             },
-            _ = poll.tick(), if mesh.has_file() => match mesh.look() {
-                Some(mesh) => Batch { mesh: Some(mesh), ..Batch::default() },
+            _ = poll.tick(), if sources.mesh.has_file() => match sources.mesh.look() {
+                Some(mesh) => Batch { mesh: Some(sources.bundles.resolve(mesh)), ..Batch::default() },
                 None => continue,
             },
+            mesh = sources.bundles.changed() => Batch { mesh: Some(mesh), ..Batch::default() },
             Some(keys) = keys.recv() => Batch { keys, ..Batch::default() },
             // The sender is in the cluster that we hold.
             _ = access.changed() => Batch { access: true, ..Batch::default() },
@@ -211,10 +230,6 @@ async fn watch_sources(
             return;
         }
     }
-}
-
-fn of_store(mesh: &mesh::Watch, set: Arc<ConfigSet>, changes: ChangeSet) -> Batch {
-    Batch { mesh: mesh.follow(&set, &changes), store: Some((set, changes)), ..Batch::default() }
 }
 
 /// Logs what comes to be wrong with the documents, each problem once.

@@ -6,6 +6,7 @@
 
 mod ads;
 mod authority;
+mod bundles;
 mod cluster;
 mod documents;
 mod follow;

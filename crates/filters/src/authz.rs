@@ -34,36 +34,9 @@ pub(crate) async fn check(target: &GrpcTarget, attributes: AttributeContext, cal
     meltemi_proto::decode::<CheckResponse>(&answer).map_or(Verdict::Error(None), Verdict::of)
 }
 
-/// What became of a connection's authorization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    Allowed,
-    /// The filter was off for it.
-    Unasked,
-    Denied,
-}
-
 /// Asks whether a connection may go on.
-pub async fn admits(config: &NetworkExtAuthz, info: &mut StreamInfo, caller: &dyn Caller) -> Admission {
-    let enabled = config
-        .enabled_metadata
-        .as_ref()
-        .is_none_or(|matcher| matcher.value.matches(info.found(&matcher.filter, &matcher.path)) != matcher.invert);
-    if !enabled {
-        return Admission::Unasked;
-    }
+pub(crate) async fn admission(config: &NetworkExtAuthz, info: &StreamInfo, caller: &dyn Caller) -> Verdict {
     let how = Peers { certificate: config.include_peer_certificate, tls_session: config.include_tls_session };
     let attributes = peers(how, &config.metadata_namespaces, None, info);
-    match check(&config.service, attributes, caller).await {
-        Verdict::Ok(changes) => {
-            info.find_out("envoy.filters.network.ext_authz", changes.metadata);
-            Admission::Allowed
-        }
-        Verdict::Denied(refusal) => {
-            info.find_out("envoy.filters.network.ext_authz", refusal.metadata);
-            Admission::Denied
-        }
-        Verdict::Error(_) if config.failure_mode_allow => Admission::Allowed,
-        Verdict::Error(_) => Admission::Denied,
-    }
+    check(&config.service, attributes, caller).await
 }

@@ -5,7 +5,7 @@
 //! resolved when configuration is built: a repeated request costs a look-up by a small key and a few thread-local adds.
 
 pub mod access_log;
-pub mod authz;
+mod authz;
 mod bucket;
 mod call;
 mod chain;
@@ -16,6 +16,7 @@ mod edit;
 pub mod exchange;
 mod flags;
 pub mod format;
+mod guard;
 pub mod headers;
 mod http;
 mod info;
@@ -37,6 +38,7 @@ pub use connection_rate::{ConnectionRate, Place};
 pub use context::Context;
 pub use flags::ResponseFlags;
 pub use format::{LogType, Scope};
+pub use guard::Guard;
 pub use http::{AlpnOverrides, KeyFetcher, Session, Wanted, set_cookie};
 pub use info::{ConnectionInfo, Direction, StreamInfo, TlsInfo, UpstreamInfo, UpstreamTiming};
 pub use lookup::{Fields, RequestFields, ResponseFields};

@@ -3,8 +3,9 @@
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
 mod authz_case;
-mod crds;
 mod cni;
+mod compliance;
+mod crds;
 mod diff;
 mod echo;
 mod explain;
@@ -14,6 +15,7 @@ mod install;
 mod iptables;
 mod kube_inject;
 mod memory;
+mod privileges;
 mod proxy;
 mod ratelimit;
 mod seclusion;
@@ -142,6 +144,9 @@ fn main() -> ExitCode {
         let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
         Cli::command().error(clap::error::ErrorKind::InvalidValue, reason).exit();
     }
+    if let Err(wrong) = compliance::begin() {
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, format!("{wrong}\n")).exit();
+    }
     match run(&cli) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
@@ -172,7 +177,9 @@ fn discovery(arguments: &meltemi_discovery::Args, cli: &Cli) -> anyhow::Result<(
         if list == "default:info" { levels(&cli.log_level)? } else { Levels::new(Level::INFO).with_list(list)? };
     let format = if arguments.log_as_json { Format::Json } else { format(cli) };
     Logging::install(format, levels);
+    compliance::warn();
     seclusion::begin();
+    privileges::Privileges::none(arguments.binds_low_port()).confine()?;
     let arguments = arguments.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -14,6 +14,8 @@ use meltemi_proxy::{Options, Proxy};
 use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::privileges::{self, Privileges};
+
 mod control_plane;
 mod envoy_flags;
 mod sidecar;
@@ -23,6 +25,7 @@ mod sidecar;
 As pilot-agent, the rest from its environment (POD_NAME, INSTANCE_IP, PROXY_CONFIG, ISTIO_META_*, ...):
   meltemi proxy sidecar --domain default.svc.cluster.local
   meltemi proxy router --envoy /usr/local/bin/envoy     # supervises a real Envoy instead
+  meltemi proxy sidecar --user 1337 --keep-capability NET_ADMIN   # started by root
 
 As Envoy, from a bootstrap in JSON or YAML:
   meltemi proxy -c envoy.yaml --concurrency 2
@@ -79,6 +82,8 @@ pub struct Arguments {
     #[arg(long = "service-zone", value_name = "ZONE", conflicts_with = "role")]
     service_zone: Option<String>,
     #[command(flatten)]
+    privileges: privileges::Flags,
+    #[command(flatten)]
     envoy_flags: envoy_flags::EnvoyFlags,
     #[arg(long = "stsPort", hide = true)]
     sts_port: Option<u16>,
@@ -91,14 +96,19 @@ pub struct Arguments {
 /// `format` is `text`, `json` or, as only Envoy has it, a pattern.
 pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::Result<()> {
     let logging = Arc::new(arguments.logging(default_level, format == "json")?);
+    crate::compliance::warn();
     crate::seclusion::begin();
     let pattern = (!crate::LOG_FORMATS.contains(&format)).then_some("log-format PATTERN");
     for flag in arguments.without_effect().chain(pattern) {
         tracing::warn!("--{flag} is accepted for pilot-agent's and Envoy's sake and has no effect");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match arguments.role.as_deref() {
-        None => runtime.block_on(arguments.serve_bootstrap(logging)),
+        None => {
+            let bootstrap = arguments.bootstrap()?;
+            confine(&arguments.privileges.of_bootstrap(&bootstrap))?;
+            runtime()?.block_on(arguments.serve_bootstrap(&bootstrap, logging))
+        }
         Some(role) => {
             let role = if role == "sidecar" { Role::Sidecar } else { Role::Router };
             let variables = meltemi_agent::environment::Variables::of_process();
@@ -106,7 +116,8 @@ pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::
             if let Some(count) = arguments.concurrency {
                 settings.concurrency = u32::try_from(count).ok();
             }
-            let local = tokio::task::LocalSet::new();
+            confine(&arguments.privileges.of_agent(&settings, arguments.envoy.is_some()))?;
+            let (runtime, local) = (runtime()?, tokio::task::LocalSet::new());
             match &arguments.envoy {
                 Some(envoy) => {
                     let level = arguments.proxy_log_level.as_deref().unwrap_or("warning");
@@ -116,6 +127,16 @@ pub fn run(arguments: &Arguments, default_level: &str, format: &str) -> anyhow::
             }
         }
     }
+}
+
+/// Before there is a second thread.
+fn confine(privileges: &Privileges) -> anyhow::Result<()> {
+    privileges.confine()?;
+    if privileges.identity.is_some() {
+        // With another user the kernel forgets it.
+        crate::seclusion::begin();
+    }
+    Ok(())
 }
 
 /// How often what configuration changes have freed goes back to the system.
@@ -262,8 +283,8 @@ impl Arguments {
         Ok(bootstrap)
     }
 
-    async fn serve_bootstrap(&self, logging: Arc<Logging>) -> anyhow::Result<()> {
-        let mut options = Options::new(&self.bootstrap()?)?;
+    async fn serve_bootstrap(&self, bootstrap: &Bootstrap, logging: Arc<Logging>) -> anyhow::Result<()> {
+        let mut options = Options::new(bootstrap)?;
         if let Some(concurrency) = self.concurrency {
             options.concurrency = concurrency.max(1);
         }

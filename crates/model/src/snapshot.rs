@@ -27,6 +27,7 @@ use crate::service_index::ServiceIndex;
 use crate::session::Sessions;
 use crate::shared::Shared;
 use crate::virtual_service::VirtualServiceIndex;
+use meltemi_base::Compliance;
 use meltemi_config::kube::Secret;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::{Gateway, Sidecar, VirtualService};
@@ -56,6 +57,8 @@ pub struct Options {
     /// A workload may have AuthorizationPolicies with different external providers (istiod's
     /// `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`).
     pub several_external_authorizers: bool,
+    /// Over all settings of TLS (`COMPLIANCE_POLICY`).
+    pub compliance: Option<Compliance>,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
             quic_listeners: false,
             key_fetch: KeyFetch::default(),
             several_external_authorizers: false,
+            compliance: None,
         }
     }
 }

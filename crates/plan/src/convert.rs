@@ -25,6 +25,7 @@ mod route;
 mod route_action;
 mod secret;
 mod session;
+mod spiffe;
 mod tls;
 mod tracing;
 mod transport;

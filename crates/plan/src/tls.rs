@@ -1,6 +1,7 @@
 //! TLS contexts and secrets.
 
 use crate::common::{ConfigSource, DataSource};
+use meltemi_base::Compliance;
 use meltemi_matchers::StringMatcher;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct TlsCommon {
     pub cipher_suites: Vec<Arc<str>>,
     /// In order of preference; the provider's own if empty.
     pub curves: Vec<Curve>,
+    /// Over the versions, suites and curves.
+    pub compliance: Option<Compliance>,
     pub alpn: Vec<Arc<str>>,
     pub certificates: Vec<SecretRef<TlsCertificate>>,
     pub validation: Validation,
@@ -112,6 +115,17 @@ pub struct ValidationContext {
     pub sans: Vec<SanMatcher>,
     pub crl: Option<DataSource>,
     pub accept_untrusted: bool,
+    /// SPIFFE's validator: a peer is verified by the roots of its trust domain, and `trusted_ca` says nothing. Empty: there is
+    /// no such validator.
+    pub trust_domains: Vec<TrustDomain>,
+}
+
+/// `SPIFFECertValidatorConfig.TrustDomain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustDomain {
+    pub name: Arc<str>,
+    /// Roots, and perhaps revocation lists, in PEM.
+    pub bundle: DataSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

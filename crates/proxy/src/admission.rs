@@ -5,16 +5,13 @@
 
 use std::rc::Rc;
 
-use meltemi_filters::{
-    ConnectionInfo, LogType, ResponseFlags, Scope, StreamInfo,
-    authz::{self, Admission},
-    rbac,
-};
-use meltemi_plan::{NetworkFilter, listener::NetworkRbac};
+use meltemi_filters::{ConnectionInfo, LogType, Scope, StreamInfo};
+use meltemi_plan::NetworkFilter;
 
 use crate::{
     call::Calls,
     worker::{LiveChain, Worker},
+    world::World,
 };
 
 /// The connection's record, unless a filter refuses it; then it is logged and closed.
@@ -24,15 +21,15 @@ pub(crate) async fn admitted(
     chain: &LiveChain,
 ) -> Option<Rc<ConnectionInfo>> {
     let info = Rc::new(info);
-    let guards = || chain.plan.filters.iter().filter(|filter| is_guard(filter));
-    if guards().next().is_none() {
+    if chain.tcp.guards.is_empty() {
         return Some(info);
     }
-    let on_demand = chain.plan.filters.iter().any(waits);
+    let world = worker.world();
+    let calls = Calls { worker, world: &world, on_demand: chain.plan.filters.iter().any(waits) };
     let mut stream = StreamInfo::new(Rc::clone(&info));
-    for guard in guards() {
+    for guard in &chain.tcp.guards {
         // Boxed: few connections have such filters.
-        if let Err(details) = Box::pin(ask(guard, (worker, on_demand), &mut stream)).await {
+        if let Err(details) = Box::pin(guard.admit(&mut stream, &calls)).await {
             tracing::debug!(remote = %info.remote, details, "connection refused");
             stream.connection_termination_details = Some(details.into());
             stream.finish();
@@ -41,10 +38,6 @@ pub(crate) async fn admitted(
         }
     }
     Some(info)
-}
-
-fn is_guard(filter: &NetworkFilter) -> bool {
-    matches!(filter, NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_))
 }
 
 /// Whether what is not there is asked for here.
@@ -57,33 +50,11 @@ fn waits(filter: &NetworkFilter) -> bool {
     on_demand.is_some_and(|waits| waits.clusters)
 }
 
-async fn ask(
-    filter: &NetworkFilter,
-    (worker, on_demand): (&Rc<Worker>, bool),
-    stream: &mut StreamInfo,
-) -> Result<(), String> {
-    match filter {
-        NetworkFilter::Rbac(config) => by_rules(config, stream),
-        NetworkFilter::ExtAuthz(config) => {
-            let calls = Calls { worker, world: &worker.world(), on_demand };
-            match authz::admits(config, stream, &calls).await {
-                Admission::Allowed | Admission::Unasked => Ok(()),
-                Admission::Denied => {
-                    stream.flags |= ResponseFlags::UNAUTHORIZED_EXTERNAL;
-                    Err("ext_authz_close".to_owned())
-                }
-            }
-        }
-        _ => Ok(()),
-    }
+/// Whether anything here asks for clusters that are not there. Looks at every listener: for calls that are few.
+pub(crate) fn anything_waits(world: &World) -> bool {
+    let chains = world.listeners.values().flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
+    chains.flat_map(|chain| &chain.plan.filters).any(waits)
 }
 
-fn by_rules(config: &NetworkRbac, stream: &mut StreamInfo) -> Result<(), String> {
-    if let Some(shadow) = &config.rules.shadow_rules {
-        let found = rbac::evaluate(shadow, None, stream).as_metadata(&config.rules.shadow_rules_stat_prefix);
-        stream.find_out("envoy.filters.network.rbac", found);
-    }
-    let Some(rules) = &config.rules.rules else { return Ok(()) };
-    let verdict = rbac::evaluate(rules, None, stream);
-    if verdict.allowed { Ok(()) } else { Err(rbac::denial(verdict.policy)) }
-}
+#[cfg(test)]
+mod tests;

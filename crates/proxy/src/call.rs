@@ -16,6 +16,7 @@ use meltemi_http::{ClientStream, Error, Frame, Headers, ResponseHead};
 use meltemi_upstream::{Cluster, Outcome, PickContext, PickError, RoutingPriority};
 
 use crate::{
+    admission,
     demand::Need,
     router::{Active, Destination, Failure, Preface, mode, tls_context},
     worker::Worker,
@@ -50,7 +51,8 @@ pub(crate) struct CurrentCalls(pub Rc<Worker>);
 
 impl Caller for CurrentCalls {
     fn call(&self, call: Call) -> Calling {
-        Calls { worker: &self.0, world: &self.0.world(), on_demand: false }.call(call)
+        let world = self.0.world();
+        Calls { worker: &self.0, world: &world, on_demand: admission::anything_waits(&world) }.call(call)
     }
 }
 

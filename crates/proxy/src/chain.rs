@@ -364,10 +364,12 @@ async fn run_filters(
                 return Some(Taken::Tcp(Rc::clone(&chain), proxy, stream, info, handle));
             }
             NetworkFilter::DirectResponse(body) => {
+                admission::admitted(&worker, info, &chain).await?;
                 answer(&mut stream, body).await;
                 return None;
             }
             NetworkFilter::Echo => {
+                admission::admitted(&worker, info, &chain).await?;
                 echo(&mut stream).await;
                 return None;
             }

@@ -9,7 +9,7 @@ mod tests;
 use meltemi_plan::common::DataSource;
 use meltemi_plan::tls::{
     Curve, SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
-    Validation as PlanValidation, ValidationContext,
+    TrustDomain, Validation as PlanValidation, ValidationContext,
 };
 use meltemi_plan::{DownstreamTls, UpstreamTls};
 use meltemi_tls::{
@@ -71,6 +71,15 @@ fn identity(certificate: &TlsCertificate) -> Result<Identity, SecretError> {
 
 fn anchors(context: &ValidationContext) -> Result<TrustAnchors, SecretError> {
     let crl = context.crl.as_ref().map(read).transpose()?.unwrap_or_default();
+    let of_domain = |domain: &TrustDomain| {
+        let bundle = read(&domain.bundle)?;
+        // Revocation lists may stand among the roots; Envoy reads no others.
+        Ok((Box::from(&*domain.name), TrustAnchors::from_pem(&bundle, &[&bundle, &b"\n"[..], &crl].concat())?))
+    };
+    let domains = context.trust_domains.iter().map(of_domain).collect::<Result<Vec<_>, SecretError>>()?;
+    if let Some(anchors) = TrustAnchors::of_trust_domains(domains) {
+        return Ok(anchors);
+    }
     match &context.trusted_ca {
         Some(source) => Ok(TrustAnchors::from_pem(&read(source)?, &crl)?),
         None if context.system_roots => Ok(TrustAnchors::system()?),
@@ -121,17 +130,16 @@ impl SecretStore {
                 Ok(false)
             }
             SecretKind::Validation(context) => {
-                let anchors = if context.accept_untrusted && context.trusted_ca.is_none() {
-                    None
-                } else {
-                    Some(anchors(context)?)
-                };
+                let unverified = context.accept_untrusted && context.trust_domains.is_empty();
+                let anchors = if unverified && context.trusted_ca.is_none() { None } else { Some(anchors(context)?) };
                 let slots = self.slots(&secret.name);
                 if let Some(anchors) = anchors {
                     slots.trust.set(anchors);
                 }
-                let demands =
-                    |c: &ValidationContext| (c.sans.clone(), c.hashes.clone(), c.spki.clone(), c.accept_untrusted);
+                let demands = |c: &ValidationContext| {
+                    let by_domain = !c.trust_domains.is_empty();
+                    (c.sans.clone(), c.hashes.clone(), c.spki.clone(), c.accept_untrusted, by_domain)
+                };
                 let changed = slots.context.as_deref().map(demands).unwrap_or_default() != demands(context);
                 slots.context = Some(context.clone());
                 slots.arrived = true;
@@ -167,6 +175,7 @@ impl SecretStore {
                 // Without anchors nothing is verified, as by Envoy; names alone would prove nothing.
                 if context.trusted_ca.is_none()
                     && !context.system_roots
+                    && context.trust_domains.is_empty()
                     && context.hashes.is_empty()
                     && context.spki.is_empty()
                 {
@@ -184,12 +193,17 @@ impl SecretStore {
         };
         let slots = self.slots(named);
         let contexts: Vec<&Arc<ValidationContext>> = context.into_iter().chain(&slots.context).collect();
-        Ok(Some(validation(slots.trust.clone(), &contexts)))
+        // A validator that the default brings stays when the secret's roots are merged in.
+        let trust = match context.filter(|context| !context.trust_domains.is_empty()) {
+            Some(context) => TrustSlot::new(anchors(context)?),
+            None => slots.trust.clone(),
+        };
+        Ok(Some(validation(trust, &contexts)))
     }
 
     /// The server side of a filter chain.
     pub fn server_tls(&mut self, plan: &DownstreamTls) -> Result<ServerTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+        let TlsCommon { min_version, max_version, cipher_suites, curves, compliance, alpn, certificates, validation } =
             &plan.common;
         let options = ServerOptions {
             certificates: certificates.iter().map(|c| self.certificate_slot(c)).collect::<Result<_, _>>()?,
@@ -200,13 +214,14 @@ impl SecretStore {
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
             curves: curves.iter().map(|name| curve(*name)).collect(),
+            compliance: *compliance,
         };
         Ok(ServerTls::new(options)?)
     }
 
     /// The client side of a transport socket; `verify_sni` demands a certificate that names the server asked for.
     pub fn client_tls(&mut self, plan: &UpstreamTls, verify_sni: bool) -> Result<ClientTls, SecretError> {
-        let TlsCommon { min_version, max_version, cipher_suites, curves, alpn, certificates, validation } =
+        let TlsCommon { min_version, max_version, cipher_suites, curves, compliance, alpn, certificates, validation } =
             &plan.common;
         let certificate = certificates.first().map(|c| self.certificate_slot(c)).transpose()?;
         let validation = self.validation(validation)?.map(|v| Validation { server_name: verify_sni, ..v });
@@ -219,6 +234,7 @@ impl SecretStore {
             max_version: version(*max_version),
             cipher_suites: cipher_suites.iter().map(|name| name.to_string()).collect(),
             curves: curves.iter().map(|name| curve(*name)).collect(),
+            compliance: *compliance,
         };
         Ok(ClientTls::new(options)?)
     }
@@ -226,10 +242,18 @@ impl SecretStore {
 
 fn validation(anchors: Arc<TrustSlot>, contexts: &[&Arc<ValidationContext>]) -> Validation {
     let hex = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let svids_only = contexts.iter().any(|c| !c.trust_domains.is_empty());
+    // By SPIFFE's rules peers are known by their URI alone, and none of them unverified.
+    let names = |san: &&PlanSan| !svids_only || matches!(san.kind, SanKind::Uri | SanKind::Any);
+    let matcher = |san: &PlanSan| match svids_only {
+        true => san_matcher(&PlanSan { kind: SanKind::Uri, ..san.clone() }),
+        false => san_matcher(san),
+    };
     Validation {
         anchors,
-        sans: contexts.iter().flat_map(|c| c.sans.iter().map(san_matcher)).collect(),
-        accept_untrusted: contexts.iter().any(|c| c.accept_untrusted),
+        sans: contexts.iter().flat_map(|c| c.sans.iter().filter(names).map(matcher)).collect(),
+        accept_untrusted: !svids_only && contexts.iter().any(|c| c.accept_untrusted),
+        svids_only,
         server_name: false,
         unanchored: false,
         key_hashes: contexts.iter().flat_map(|c| c.spki.iter().map(hex)).collect(),

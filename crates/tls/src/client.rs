@@ -1,6 +1,7 @@
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
 use crate::trust::{ServerVerifier, TrustSlot, Validation};
-use crate::{Curve, TlsVersion, provider_with, versions};
+use crate::{Choice, Curve, TlsVersion, provider_with, versions};
+use meltemi_base::Compliance;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -24,6 +25,8 @@ pub struct ClientOptions {
     pub cipher_suites: Vec<String>,
     /// In order of preference; empty: the provider's.
     pub curves: Vec<Curve>,
+    /// Of this context alone, beside that of the process.
+    pub compliance: Option<Compliance>,
 }
 
 impl Default for ClientOptions {
@@ -37,6 +40,7 @@ impl Default for ClientOptions {
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curves: Vec::new(),
+            compliance: None,
         }
     }
 }
@@ -52,8 +56,10 @@ pub struct ClientTls {
 
 impl ClientTls {
     pub fn new(options: ClientOptions) -> Result<Self, CertError> {
+        let ClientOptions { cipher_suites, curves, compliance, .. } = &options;
+        let choice = Choice { cipher_suites, curves, compliance: *compliance };
         let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
-        let builder = ClientConfig::builder_with_provider(provider_with(&options.cipher_suites, &options.curves)?)
+        let builder = ClientConfig::builder_with_provider(provider_with(&choice)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier { validation: options.validation }));

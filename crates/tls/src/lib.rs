@@ -7,10 +7,12 @@
 
 mod certificate;
 mod client;
+mod compliance;
 mod direct;
 mod peer;
 mod server;
 mod spiffe;
+mod svid;
 mod trust;
 
 pub use certificate::{CertError, CertInfo, CertSlot, Identity};
@@ -20,6 +22,7 @@ pub use server::{ServerOptions, ServerTls};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use trust::{SanMatcher, TrustAnchors, TrustSlot, Validation};
 
+use meltemi_base::Compliance;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
@@ -40,22 +43,60 @@ pub enum Curve {
     X25519MlKem768,
 }
 
+static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+static COMPLIANCE: OnceLock<Compliance> = OnceLock::new();
+
 /// The one crypto provider, aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    let make = || {
+        let whole = rustls::crypto::aws_lc_rs::default_provider();
+        Arc::new(
+            COMPLIANCE.get().map_or_else(|| whole.clone(), |policy| compliance::restricted(whole.clone(), *policy)),
+        )
+    };
+    PROVIDER.get_or_init(make).clone()
 }
 
-/// Makes aws-lc-rs the process default, for libraries that ask rustls for one. Idempotent.
-pub fn install_default_provider() {
-    // An error means that a default is already installed, which is the wanted state.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+/// Holds all TLS of this process to a policy, that of libraries too. For its start; once there has been TLS it is too late.
+pub fn comply(policy: Compliance) -> Result<(), TooLate> {
+    if PROVIDER.get().is_some() {
+        return Err(TooLate);
+    }
+    COMPLIANCE.set(policy).map_err(|_| TooLate)?;
+    (*provider()).clone().install_default().map_err(|_| TooLate)
 }
 
-/// The provider restricted to the named cipher suites (OpenSSL names as Envoy takes them) and to these curves, where any are
-/// given. Unknown names are returned as the error. TLS 1.3 suites are always kept, since Envoy's list does not govern them.
-fn provider_with(cipher_suites: &[String], curves: &[Curve]) -> Result<Arc<CryptoProvider>, CertError> {
-    if cipher_suites.is_empty() && curves.is_empty() {
+/// The policy of this process.
+pub fn compliance() -> Option<Compliance> {
+    COMPLIANCE.get().copied()
+}
+
+/// Whether this build's cryptography is the validated module (feature `fips`).
+pub fn is_validated_module() -> bool {
+    provider().fips()
+}
+
+/// TLS was in use before its policy was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("TLS is in use already")]
+pub struct TooLate;
+
+/// What of a connection's cryptography its configuration chooses.
+#[derive(Clone, Debug, Default)]
+struct Choice<'a> {
+    /// OpenSSL names, as Envoy takes them; empty: the provider's defaults. TLS 1.3 suites are always kept, since Envoy's list does
+    /// not govern them.
+    cipher_suites: &'a [String],
+    /// In order of preference; empty: the provider's.
+    curves: &'a [Curve],
+    /// Over the other two.
+    compliance: Option<Compliance>,
+}
+
+/// The provider restricted to a choice; of what a policy forbids nothing is chosen. Unknown names are returned as the error.
+fn provider_with(choice: &Choice<'_>) -> Result<Arc<CryptoProvider>, CertError> {
+    let Choice { cipher_suites, curves, compliance } = *choice;
+    if cipher_suites.is_empty() && curves.is_empty() && compliance.is_none() {
         return Ok(provider());
     }
     let mut wanted = Vec::new();
@@ -63,11 +104,19 @@ fn provider_with(cipher_suites: &[String], curves: &[Curve]) -> Result<Arc<Crypt
         wanted.push(suite_by_openssl_name(name).ok_or_else(|| CertError::CipherSuite(name.clone()))?);
     }
     let mut base = (*provider()).clone();
-    if !wanted.is_empty() {
-        base.cipher_suites.retain(|suite| suite.tls13().is_some() || wanted.contains(&suite.suite()));
+    if let Some(policy) = compliance {
+        base = compliance::restricted(base, policy);
     }
-    if !curves.is_empty() {
-        base.kx_groups = curves.iter().map(|curve| group(*curve)).collect();
+    let governed = compliance.is_some() || COMPLIANCE.get().is_some();
+    let mut suites = base.cipher_suites.clone();
+    suites.retain(|suite| wanted.is_empty() || suite.tls13().is_some() || wanted.contains(&suite.suite()));
+    if !governed || !suites.is_empty() {
+        base.cipher_suites = suites;
+    }
+    let mut groups: Vec<_> = curves.iter().map(|curve| group(*curve)).collect();
+    groups.retain(|group| base.kx_groups.iter().any(|known| known.name() == group.name()));
+    if !groups.is_empty() {
+        base.kx_groups = groups;
     }
     Ok(Arc::new(base))
 }

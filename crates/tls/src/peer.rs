@@ -1,7 +1,12 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
 use std::time::SystemTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+
+/// Characters of a line (RFC 7468 section 2).
+const PEM_LINE: usize = 64;
 
 /// One subject alternative name of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +113,41 @@ impl PeerInfo {
         Some(sha256_hex(certificate.public_key().raw))
     }
 
+    /// Its own certificate in PEM, in which what a URL may not hold is escaped: the `Cert` part of XFCC, as Envoy and NGINX print it.
+    pub fn url_encoded_pem(&self) -> String {
+        let mut out = String::new();
+        url_encoded_pem(&mut out, &self.der);
+        out
+    }
+
+    /// The same of the chain that it showed, its own certificate first: the `Chain` part of XFCC.
+    pub fn url_encoded_chain(&self) -> String {
+        let mut out = String::new();
+        self.chain().for_each(|der| url_encoded_pem(&mut out, der));
+        out
+    }
+
     /// SHA-256 of the certificate in lower-case hex, the `Hash` part of XFCC.
     pub fn sha256_hex(&self) -> String {
         sha256_hex(&self.der)
     }
+}
+
+fn url_encoded_pem(out: &mut String, der: &[u8]) {
+    let body = STANDARD.encode(der);
+    out.push_str("-----BEGIN%20CERTIFICATE-----%0A");
+    for (at, character) in body.chars().enumerate() {
+        if at > 0 && at % PEM_LINE == 0 {
+            out.push_str("%0A");
+        }
+        match character {
+            '+' => out.push_str("%2B"),
+            '/' => out.push_str("%2F"),
+            '=' => out.push_str("%3D"),
+            other => out.push(other),
+        }
+    }
+    out.push_str("%0A-----END%20CERTIFICATE-----%0A");
 }
 
 fn sha256_hex(der: &[u8]) -> String {

@@ -1,7 +1,8 @@
 use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, TrustSlot, Validation};
-use crate::{Curve, TlsVersion, provider_with, versions};
+use crate::{Choice, Curve, TlsVersion, provider_with, versions};
+use meltemi_base::Compliance;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConfig;
 use std::fmt;
@@ -21,6 +22,8 @@ pub struct ServerOptions {
     pub cipher_suites: Vec<String>,
     /// In order of preference; empty: the provider's.
     pub curves: Vec<Curve>,
+    /// Of this context alone, beside that of the process.
+    pub compliance: Option<Compliance>,
 }
 
 impl Default for ServerOptions {
@@ -34,6 +37,7 @@ impl Default for ServerOptions {
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curves: Vec::new(),
+            compliance: None,
         }
     }
 }
@@ -49,15 +53,16 @@ pub struct ServerTls {
 
 impl ServerTls {
     pub fn new(options: ServerOptions) -> Result<Self, CertError> {
-        let builder = ServerConfig::builder_with_provider(provider_with(&options.cipher_suites, &options.curves)?)
+        let ServerOptions { cipher_suites, curves, compliance, .. } = &options;
+        let choice = Choice { cipher_suites, curves, compliance: *compliance };
+        let builder = ServerConfig::builder_with_provider(provider_with(&choice)?)
             .with_protocol_versions(versions(options.min_version, options.max_version))?;
         let trust = options.validation.as_ref().map(|validation| validation.anchors.clone());
-        // Envoy's rule: who must be one of a list must show a certificate, whatever else is said.
-        let named = options.validation.as_ref().is_some_and(Validation::names_peers);
+        let demanded = options.validation.as_ref().is_some_and(Validation::demands_a_certificate);
         let builder = if options.validation.is_some() || options.require_client_certificate {
             builder.with_client_cert_verifier(Arc::new(ClientVerifier {
                 validation: options.validation,
-                mandatory: options.require_client_certificate || named,
+                mandatory: options.require_client_certificate || demanded,
             }))
         } else {
             builder.with_no_client_auth()

@@ -363,3 +363,50 @@ fn serial_numbers_are_printed_without_the_byte_of_their_sign() {
     let leaf = params.self_signed(&key).unwrap();
     assert_eq!(PeerInfo::from_certificate(leaf.der()).unwrap().serial_hex, "b701");
 }
+
+/// What a context with this policy offers of versions and groups, by a handshake with one that has none.
+fn agreed(policy: Option<meltemi_base::Compliance>, curves: &[Curve], suites: &[&str]) -> (String, String) {
+    let ca = Authority::new("root");
+    let server = ServerTls::new(ServerOptions {
+        certificates: vec![CertSlot::new(ca.identity(SERVER))],
+        compliance: policy,
+        curves: curves.to_vec(),
+        cipher_suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
+        ..ServerOptions::default()
+    });
+    let client = ClientTls::new(ClientOptions::default()).unwrap();
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let server = server.unwrap();
+    let serving = std::thread::spawn(move || {
+        let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(server.config()).unwrap(), far);
+        stream.read_exact(&mut [0]).unwrap();
+        let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
+        (format!("{:?}", stream.conn.negotiated_cipher_suite().unwrap().suite()), format!("{group:?}"))
+    });
+    let connection = rustls::ClientConnection::new(client.config(), client.server_name()).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, near);
+    stream.write_all(b"x").unwrap();
+    serving.join().unwrap()
+}
+
+#[test]
+fn a_policy_goes_over_all_other_settings() {
+    use meltemi_base::Compliance::{Fips140_2, Fips140_3, PostQuantum};
+    for (policy, curves, suites, group, version) in [
+        (Fips140_2, &[][..], &[][..], "secp256r1", "TLS_ECDHE_ECDSA_WITH_AES"),
+        (Fips140_2, &[Curve::X25519], &["ECDHE-ECDSA-CHACHA20-POLY1305"], "secp256r1", "TLS_ECDHE_ECDSA_WITH_AES"),
+        (Fips140_3, &[Curve::X25519, Curve::P384], &[], "secp384r1", "TLS13_AES"),
+        (PostQuantum, &[Curve::P256], &[], "X25519MLKEM768", "TLS13_AES"),
+    ] {
+        let (suite, chosen) = agreed(Some(policy), curves, suites);
+        assert!(suite.starts_with(version) && chosen == group, "{policy:?} {curves:?}: {suite} {chosen}");
+    }
+    assert_eq!(agreed(None, &[Curve::X25519], &[]).1, "X25519");
+}
+
+#[test]
+fn what_a_policy_leaves_nothing_of_is_refused() {
+    let policy = Some(meltemi_base::Compliance::Fips140_2);
+    let newest = ServerOptions { min_version: TlsVersion::Tls13, compliance: policy, ..ServerOptions::default() };
+    assert!(ServerTls::new(newest).is_err());
+}

@@ -4,6 +4,7 @@ use crate::certificate::{CertError, CertInfo, cert_info, certificates_from_pem};
 use crate::direct::{self, Peer};
 use crate::peer::{PeerInfo, San};
 use crate::spiffe::TrustDomain;
+use crate::svid;
 use arc_swap::ArcSwapOption;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -33,6 +34,8 @@ pub struct TrustAnchors {
     revoked_servers: Option<Arc<WebPkiServerVerifier>>,
     /// Roots of other trust domains, each of which vouches for its own alone.
     foreign: BTreeMap<Box<str>, TrustAnchors>,
+    /// Only these trust domains are known, and peers are theirs by SPIFFE's rules.
+    svids_only: bool,
     /// The first roots as they came; none of the system's.
     certificates: Vec<CertificateDer<'static>>,
 }
@@ -72,6 +75,20 @@ impl TrustAnchors {
         self
     }
 
+    /// Each trust domain with its roots, and nobody else (Envoy's `envoy.tls.cert_validator.spiffe`). `None` without a domain.
+    pub fn of_trust_domains(domains: impl IntoIterator<Item = (Box<str>, TrustAnchors)>) -> Option<Self> {
+        let foreign: BTreeMap<Box<str>, TrustAnchors> = domains.into_iter().collect();
+        let any = foreign.values().next()?;
+        Some(Self {
+            roots: any.roots.clone(),
+            clients: any.clients.clone(),
+            revoked_servers: any.revoked_servers.clone(),
+            certificates: foreign.values().flat_map(|anchors| anchors.certificates.iter().cloned()).collect(),
+            svids_only: true,
+            foreign,
+        })
+    }
+
     /// Verifies a chain (PEM, leaf first) as a peer would that sees it as a client's and as a server's.
     pub fn verify(&self, chain: &[u8], now: SystemTime) -> Result<(), CertError> {
         let chain = certificates_from_pem(chain)?;
@@ -99,12 +116,23 @@ impl TrustAnchors {
             .allow_unknown_revocation_status()
             .build()
             .map_err(|e| CertError::Crl(e.to_string()))?;
-        Ok(Self { roots, clients, revoked_servers, foreign: BTreeMap::new(), certificates: Vec::new() })
+        Ok(Self {
+            roots,
+            clients,
+            revoked_servers,
+            foreign: BTreeMap::new(),
+            svids_only: false,
+            certificates: Vec::new(),
+        })
     }
 
     /// The roots by which this leaf is verified. With a second name it could be of two trust domains at once, so that the
     /// authority of one would vouch for the other.
     fn responsible(&self, leaf: &CertificateDer<'_>) -> Result<&Self, Error> {
+        if self.svids_only {
+            let domain = svid::trust_domain(leaf)?;
+            return self.foreign.get(&domain).ok_or_else(|| CertificateError::UnknownIssuer.into());
+        }
         if self.foreign.is_empty() {
             return Ok(self);
         }
@@ -221,6 +249,8 @@ pub struct Validation {
     pub server_name: bool,
     /// Envoy's `trust_chain_verification: ACCEPT_UNTRUSTED`: the chain is not verified; names still are.
     pub accept_untrusted: bool,
+    /// A peer is verified by the roots of its trust domain, so that it must show a certificate.
+    pub svids_only: bool,
     /// Envoy's context without `trusted_ca`: a leaf is known by its pin alone.
     pub unanchored: bool,
     /// SHA-256 fingerprints of acceptable leaves, lower-case hex.
@@ -230,10 +260,10 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Only listed peers are verified ones.
-    pub(crate) fn names_peers(&self) -> bool {
+    /// Envoy's rule: who must be one of a list, or of a trust domain, must show a certificate, whatever else is said.
+    pub(crate) fn demands_a_certificate(&self) -> bool {
         let listed = !self.sans.is_empty() || self.pins();
-        listed && !self.accept_untrusted
+        self.svids_only || listed && !self.accept_untrusted
     }
 
     fn pins(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Gateways: the listeners and routes of a router.
 
 mod merge;
+mod misdirected;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -15,6 +15,7 @@ mod authentication;
 pub mod authorization;
 mod batch;
 mod cluster;
+mod compliance;
 mod dialect;
 mod dynamic_dns;
 mod endpoint;

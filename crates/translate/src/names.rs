@@ -32,6 +32,8 @@ pub const ALLOW_ANY: &str = "allow_any";
 pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 /// Virtual host, and route, that refuses what no service claims.
 pub const BLOCK_ALL: &str = "block_all";
+/// Route of hosts that another server of a gateway's port has.
+pub const MISDIRECTED: &str = "misdirected";
 /// Route configuration of the explicit HTTP proxy port (`MeshConfig.proxyHttpPort`).
 pub const HTTP_PROXY_ROUTE: &str = "http_proxy";
 /// The route that a service has without a VirtualService.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meltemi_base::Compliance;
 use meltemi_config::networking::HttpRetry;
 
 use crate::dialect::Dialect;
@@ -34,6 +35,8 @@ pub struct Profile {
     pub trust_domains: Vec<String>,
     pub mesh_tls: MeshTls,
     pub server_tls: ServerTlsDefaults,
+    /// Over both.
+    pub compliance: Option<Compliance>,
     pub default_retry: Option<HttpRetry>,
     pub default_inbound_retry: Option<HttpRetry>,
     pub protocol_detection_timeout: Option<Duration>,

@@ -2,6 +2,7 @@
 //! owner and is never shown.
 
 use meltemi_tls::{CertError, TrustAnchors};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
@@ -11,13 +12,21 @@ const END: &str = "-----END CERTIFICATE-----";
 /// Roots and revocation lists, in PEM; the lists may be none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustBundle {
+    /// Of the mesh's own trust domain.
     pub roots_pem: String,
     pub crl_pem: String,
+    /// By trust domain, the own among them, where others have roots of theirs; else none.
+    pub domains: BTreeMap<String, String>,
 }
 
 impl TrustBundle {
     pub(super) fn anchors(&self) -> Result<TrustAnchors, CertError> {
-        TrustAnchors::from_pem(self.roots_pem.as_bytes(), self.crl_pem.as_bytes())
+        let of = |roots: &str| TrustAnchors::from_pem(roots.as_bytes(), self.crl_pem.as_bytes());
+        let domains = self.domains.iter().map(|(name, roots)| Ok((Box::from(name.as_str()), of(roots)?)));
+        match TrustAnchors::of_trust_domains(domains.collect::<Result<Vec<_>, CertError>>()?) {
+            Some(anchors) => Ok(anchors),
+            None => of(&self.roots_pem),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl Ca {
 
     fn secret(&self, uri: &str) -> Arc<WorkloadSecret> {
         let (chain_pem, key_pem) = self.issue(uri);
-        let bundle = TrustBundle { roots_pem: self.pem(), crl_pem: String::new() };
+        let bundle = TrustBundle { roots_pem: self.pem(), ..TrustBundle::default() };
         Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after: SystemTime::now() })
     }
 }
@@ -124,7 +124,7 @@ async fn another_agents_socket_gives_the_certificate_and_its_successors() {
 fn roots_that_are_pushed_are_trusted_with_the_certificate_that_is_there() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let keeper = keeper(&[], CertificateSource::Authority);
-    let pushed = |roots_pem: String| TrustBundle { roots_pem, crl_pem: String::new() };
+    let pushed = |roots_pem: String| TrustBundle { roots_pem, ..TrustBundle::default() };
     let names = || keeper.trust.roots().into_iter().map(|root| root.subject).collect::<Vec<_>>();
     let (chain, key) = old.issue(ID);
     keeper.install(chain, key, old.pem()).unwrap();
@@ -150,7 +150,7 @@ fn roots_of_another_authority_than_discovery_stay() {
     let keeper = keeper(&[("CA_ADDR", "ca.example:443")], CertificateSource::Authority);
     let (chain, key) = own.issue(ID);
     keeper.install(chain, key, own.pem()).unwrap();
-    keeper.adopt(TrustBundle { roots_pem: pushed.pem(), crl_pem: String::new() }).unwrap();
+    keeper.adopt(TrustBundle { roots_pem: pushed.pem(), ..TrustBundle::default() }).unwrap();
     assert_eq!(keeper.trust.roots().len(), 2);
 }
 
@@ -177,7 +177,7 @@ fn a_mounted_revocation_list_is_used_unless_discovery_pushes_one() {
     keeper.install(chain, key, ca.pem()).unwrap();
     let in_force = || keeper.subscribe().borrow().clone().unwrap().bundle.crl_pem.clone();
     assert_eq!(in_force(), mounted);
-    keeper.adopt(TrustBundle { roots_pem: ca.pem(), crl_pem: pushed.clone() }).unwrap();
+    keeper.adopt(TrustBundle { roots_pem: ca.pem(), crl_pem: pushed.clone(), ..TrustBundle::default() }).unwrap();
     assert_eq!(in_force(), pushed);
 }
 

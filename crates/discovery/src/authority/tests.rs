@@ -58,41 +58,73 @@ fn a_proxy_holds_the_bundle_once_its_agent_has_acknowledged_what_was_sent_last()
     }
 }
 
+/// A mesh with an alias and one entry of `caCertificates`.
+fn federated(domains: &[&str], signers: &[&str], pem: &str) -> Shared<MeshConfig> {
+    mesh(|mesh| {
+        mesh.trust_domain_aliases = vec!["old.example".into()];
+        mesh.ca_certificates = vec![meltemi_config::mesh::CertificateData {
+            pem: Some(pem.into()),
+            cert_signers: signers.iter().map(|signer| (*signer).into()).collect(),
+            trust_domains: domains.iter().map(|domain| (*domain).into()).collect(),
+            ..Default::default()
+        }];
+    })
+}
+
+fn certificates(pem: &str) -> usize {
+    pem.matches("BEGIN CERTIFICATE").count()
+}
+
 #[test]
-fn roots_of_the_mesh_configuration_are_sent_if_they_are_for_our_trust_domain() {
-    let (own, other) = (self_signed(), self_signed());
-    let with = |domains: &[&str], signers: &[&str], pem: &str| {
-        mesh(|mesh| {
-            mesh.trust_domain_aliases = vec!["old.example".into()];
-            mesh.ca_certificates = vec![meltemi_config::mesh::CertificateData {
-                pem: Some(pem.into()),
-                cert_signers: signers.iter().map(|signer| (*signer).into()).collect(),
-                trust_domains: domains.iter().map(|domain| (*domain).into()).collect(),
-                ..Default::default()
-            }];
-        })
-    };
-    let pem = other.root_pem();
-    for (domains, signers, pem, expected) in [
-        (&[][..], &[][..], &*pem, true),
-        (&["cluster.local"], &[], &pem, true),
-        (&["else.example", "old.example"], &[], &pem, true),
-        (&["else.example"], &[], &pem, false),
-        (&[], &["signer.example/one"], &pem, false),
-        (&[], &[], "garbage", false),
+fn each_trust_domain_of_the_mesh_has_its_roots() {
+    let pem = self_signed().root_pem();
+    for (domains, signers, pem, (own, alias)) in [
+        (&[][..], &[][..], &*pem, (2, 2)),
+        (&["cluster.local"], &[], &pem, (2, 1)),
+        (&["else.example", "old.example"], &[], &pem, (1, 2)),
+        (&["else.example"], &[], &pem, (1, 1)),
+        (&[], &["signer.example/one"], &pem, (1, 1)),
+        (&[], &[], "garbage", (1, 1)),
     ] {
-        let roots = federated(&with(domains, signers, pem));
-        assert_eq!(!roots.is_empty(), expected, "{domains:?} {signers:?}");
+        let roots = by_trust_domain(&self_signed().root_pem(), &federated(domains, signers, pem));
+        let count = |domain| certificates(&roots[domain]);
+        assert_eq!((count("cluster.local"), count("old.example")), (own, alias), "{domains:?} {signers:?}");
+        assert_eq!(roots.len(), 2);
     }
+}
+
+fn sent(secrets: &RootSecret, mesh: &Shared<MeshConfig>) -> CertificateValidationContext {
+    let secret: Secret = secrets.resource(mesh).body.unpack().unwrap();
+    let Some(Type::ValidationContext(context)) = secret.r#type else { panic!("no validation context") };
+    context
+}
+
+#[test]
+fn roots_that_are_the_same_for_all_are_one_list_and_others_go_to_their_trust_domain() {
+    let (own, other) = (self_signed(), self_signed().root_pem());
     let secrets = RootSecret::new(Arc::new(own));
     let plain = secrets.resource(&mesh(|_| {}));
     assert_eq!(plain.version, secrets.resource(&mesh(|_| {})).version);
-    let more = secrets.resource(&with(&[], &[], &pem));
-    assert_ne!(plain.version, more.version);
-    let secret: Secret = more.body.unpack().unwrap();
-    let Some(Type::ValidationContext(context)) = secret.r#type else { panic!("no validation context") };
-    let Some(Specifier::InlineBytes(roots)) = context.trusted_ca.and_then(|source| source.specifier) else {
-        panic!("no roots")
+    let (all, alias) = (federated(&[], &[], &other), federated(&["old.example"], &[], &other));
+    let versions = [plain.version, secrets.resource(&all).version, secrets.resource(&alias).version];
+    assert_eq!(versions.iter().collect::<BTreeSet<_>>().len(), 3);
+    let list = |context: &CertificateValidationContext| {
+        let source = context.trusted_ca.as_ref().and_then(|source| source.specifier.as_ref());
+        let Some(Specifier::InlineBytes(roots)) = source else { panic!("no roots") };
+        certificates(std::str::from_utf8(roots).unwrap())
     };
-    assert_eq!(std::str::from_utf8(&roots).unwrap().matches("BEGIN CERTIFICATE").count(), 2);
+    let context = sent(&secrets, &all);
+    assert_eq!((list(&context), context.custom_validator_config), (2, None));
+    let context = sent(&secrets, &alias);
+    assert_eq!(list(&context), 1, "the alias' roots are not ours");
+    let validator = context.custom_validator_config.unwrap();
+    assert_eq!(validator.name, "envoy.tls.cert_validator.spiffe");
+    let config: SpiffeCertValidatorConfig = validator.typed_config.unwrap().unpack().unwrap();
+    let count = |domain: &spiffe::TrustDomain| {
+        let source = domain.trust_bundle.as_ref().and_then(|source| source.specifier.as_ref());
+        let Some(Specifier::InlineString(roots)) = source else { panic!("no roots") };
+        (domain.name.clone(), certificates(roots))
+    };
+    let counts: Vec<_> = config.trust_domains.iter().map(count).collect();
+    assert_eq!(counts, [("cluster.local".to_owned(), 1), ("old.example".to_owned(), 2)]);
 }

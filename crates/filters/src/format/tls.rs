@@ -1,7 +1,5 @@
 //! Operators over what a TLS session tells.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use meltemi_plan::format::TlsFact;
 
 use super::operators::text;
@@ -26,30 +24,11 @@ pub(super) fn fact(out: &mut Vec<u8>, tls: &TlsInfo, fact: TlsFact) -> bool {
         TlsFact::PeerIssuer => peer.is_some_and(|p| text(out, Some(&p.issuer))),
         TlsFact::PeerSerial => peer.is_some_and(|p| text(out, Some(&p.serial_hex))),
         TlsFact::PeerFingerprint256 => peer.is_some_and(|p| text(out, Some(&p.sha256_hex()))),
-        TlsFact::PeerCert => peer.is_some_and(|p| url_encoded_pem(out, &p.der)),
+        TlsFact::PeerCert => peer.is_some_and(|p| text(out, Some(&p.url_encoded_pem()))),
         TlsFact::PeerChainFingerprints256 => peer.is_some_and(|p| list(out, &p.chain_sha256_hex())),
         TlsFact::PeerChainSerials => peer.is_some_and(|p| list(out, &p.chain_serials_hex())),
         TlsFact::LocalDnsSan | TlsFact::LocalIpSan | TlsFact::PeerFingerprint1 | TlsFact::TlsSessionId => false,
     }
-}
-
-/// PEM in which what a URL may not hold is escaped, as Envoy and NGINX print it.
-fn url_encoded_pem(out: &mut Vec<u8>, der: &[u8]) -> bool {
-    let body = STANDARD.encode(der);
-    out.extend_from_slice(b"-----BEGIN%20CERTIFICATE-----%0A");
-    for line in body.as_bytes().chunks(64) {
-        for byte in line {
-            match byte {
-                b'+' => out.extend_from_slice(b"%2B"),
-                b'/' => out.extend_from_slice(b"%2F"),
-                b'=' => out.extend_from_slice(b"%3D"),
-                other => out.push(*other),
-            }
-        }
-        out.extend_from_slice(b"%0A");
-    }
-    out.extend_from_slice(b"-----END%20CERTIFICATE-----%0A");
-    true
 }
 
 pub(super) fn certificate_time(out: &mut Vec<u8>, tls: &TlsInfo, end: bool, format: Option<&str>) -> bool {

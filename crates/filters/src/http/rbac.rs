@@ -17,20 +17,31 @@ stats! {
     pub(crate) struct RbacStats {
         allowed: Spec::counter("allowed"),
         denied: Spec::counter("denied"),
-        shadow_allowed: Spec::counter("shadow_allowed"),
-        shadow_denied: Spec::counter("shadow_denied"),
+    }
+}
+
+stats! {
+    pub(crate) struct ShadowStats {
+        allowed: Spec::counter("shadow_allowed"),
+        denied: Spec::counter("shadow_denied"),
     }
 }
 
 pub(crate) struct Rbac {
     config: Arc<RbacFilter>,
     stats: RbacStats,
+    shadow: ShadowStats,
 }
 
 impl Rbac {
     pub fn new(config: Arc<RbacFilter>, scope: &ChainScope, context: &Context) -> Self {
-        let metrics = scope.metrics(("rbac.", "envoy_http_rbac_"), &config.rules_stat_prefix);
-        Self { stats: RbacStats::new(&context.registry, metrics), config }
+        let metrics = |own: &str| scope.metrics(("rbac.", "envoy_http_rbac_"), own);
+        let (stats, shadow) = (metrics(&config.rules_stat_prefix), metrics(&config.shadow_rules_stat_prefix));
+        Self {
+            stats: RbacStats::new(&context.registry, stats),
+            shadow: ShadowStats::new(&context.registry, shadow),
+            config,
+        }
     }
 
     pub fn on_request(&self, name: &str, head: &RequestHead, info: &mut StreamInfo) -> Flow {
@@ -41,7 +52,7 @@ impl Rbac {
         };
         if let Some(rules) = &config.shadow_rules {
             let verdict = rbac::evaluate(rules, Some(head), info);
-            let counter = if verdict.allowed { self.stats.shadow_allowed() } else { self.stats.shadow_denied() };
+            let counter = if verdict.allowed { self.shadow.allowed() } else { self.shadow.denied() };
             counter.inc();
             let found = verdict.as_metadata(&config.shadow_rules_stat_prefix);
             info.find_out("envoy.filters.http.rbac", found);

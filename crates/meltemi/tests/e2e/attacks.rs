@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What a proxy may grow by under any attack here, in KiB: far more than it needs, far less than the attack could cost.
-const BOUNDED: u64 = 48 * 1024;
+pub const BOUNDED: u64 = 48 * 1024;
 
 /// A proxy in front of one backend, with these fields of the connection manager and of the bootstrap.
 struct Bench {
@@ -342,7 +342,7 @@ fn clients_that_do_not_read_are_given_up_and_keep_little() {
 }
 
 /// Answers each request with this body.
-fn large_backend(body: Vec<u8>) -> SocketAddr {
+pub fn large_backend(body: Vec<u8>) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
     let answer = [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes(), body].concat();

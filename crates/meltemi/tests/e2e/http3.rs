@@ -32,15 +32,15 @@ fn ask(mut client: Command, spec: &Value) -> Value {
 }
 
 /// A port that is free for UDP as well.
-fn free() -> SocketAddr {
+pub fn free() -> SocketAddr {
     std::iter::repeat_with(free_address).take(100).find(|at| UdpSocket::bind(at).is_ok()).expect("a free port")
 }
 
 /// An authority, and certificates of it for `a.test`, `mutual.test` and a client.
-struct Files(tempfile::TempDir);
+pub struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
         let files = Self(tempfile::tempdir().expect("folder"));
         let key = KeyPair::generate().expect("key");
@@ -61,11 +61,11 @@ impl Files {
         files
     }
 
-    fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.0.path()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 

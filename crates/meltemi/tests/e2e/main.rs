@@ -2,6 +2,7 @@
 //! missing prints "skipped: …" and says which script installs it.
 
 mod attacks;
+mod attacks_quic;
 mod breakers;
 mod bulletins;
 mod changes;
@@ -17,16 +18,20 @@ mod features;
 mod foreign_ads;
 mod gateway_api;
 mod goaway;
+mod guards;
 mod h2;
 mod http3;
+mod https_redirects;
 mod ipv6;
 mod load_tools;
 mod localities;
 mod lossless;
 mod mesh;
+mod misdirected;
 mod observability;
 mod on_demand;
 mod policies;
+mod privileges;
 mod proxy_protocol;
 mod ratelimit;
 mod registration;

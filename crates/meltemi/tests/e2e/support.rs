@@ -48,6 +48,10 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal (`INT`, `KILL`) to the process alone.
     pub fn signal(&self, signal: &str) {
         signal_process(self.child.id(), signal);

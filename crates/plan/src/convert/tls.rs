@@ -3,12 +3,14 @@
 use super::common::{
     config_source, data_source, enumeration, list, names, optional_duration, optional_source, required, string_matcher,
 };
+use super::spiffe;
 use crate::error::{At, PlanError, Result, refuse};
 use crate::tls::{
     Curve, DownstreamTls, SanKind, SanMatcher, SecretRef, TlsCertificate, TlsCommon, TlsVersion, UpstreamTls,
     Validation, ValidationContext,
 };
 use base64::Engine;
+use meltemi_base::Compliance;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::common_tls_context::ValidationContextType;
 use std::path::Path;
@@ -58,10 +60,23 @@ fn common(value: &proto::CommonTlsContext, newest: TlsVersion) -> Result<TlsComm
         max_version,
         cipher_suites: names(&params.cipher_suites),
         curves: list(&params.ecdh_curves, "ecdh_curves", |name| curve(name)).at("tls_params")?,
+        compliance: compliance(&params.compliance_policies).at("tls_params.compliance_policies")?,
         alpn: names(&value.alpn_protocols),
         certificates,
         validation: validation(value)?,
     })
+}
+
+fn compliance(policies: &[i32]) -> Result<Option<Compliance>> {
+    use proto::tls_parameters::CompliancePolicy;
+    match policies {
+        [] => Ok(None),
+        [policy] => match enumeration::<CompliancePolicy>(*policy)? {
+            CompliancePolicy::Fips202205 => Ok(Some(Compliance::Fips140_3)),
+            other => refuse(format!("{} is not supported", other.as_str_name())),
+        },
+        _ => refuse("must have at most one"),
+    }
 }
 
 fn versions(value: &proto::TlsParameters, newest: TlsVersion) -> Result<(TlsVersion, TlsVersion)> {
@@ -148,6 +163,7 @@ pub(crate) fn validation_context(value: &proto::CertificateValidationContext) ->
         sans,
         crl: optional_source(value.crl.as_ref()).at("crl")?,
         accept_untrusted: verification.at("trust_chain_verification")? == TrustChainVerification::AcceptUntrusted,
+        trust_domains: spiffe::trust_domains(value)?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The fields that Envoy's API marks `(udpa.annotations.sensitive)`.
+//! The fields that Envoy's API marks `(udpa.annotations.sensitive)`, and key sets of token issuers, which may hold secrets (`oct`).
 //!
 //! A table, since descriptors that pass through prost lose their custom options. Sorted.
 
@@ -17,6 +17,7 @@ const FIELDS: &[&str] = &[
     "envoy.extensions.filters.http.basic_auth.v3.BasicAuth.users",
     "envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute.users",
     "envoy.extensions.filters.http.ext_authz.v3.CheckSettings.context_extensions",
+    "envoy.extensions.filters.http.jwt_authn.v3.JwtProvider.local_jwks",
     "envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions.Credential.auth_password",
     "envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions.Credential.auth_username",
     "envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions.auth_password",

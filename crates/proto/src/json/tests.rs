@@ -124,6 +124,16 @@ fn secrets_are_redacted_at_any_depth() {
 }
 
 #[test]
+fn key_sets_of_issuers_are_redacted() {
+    let value = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"p": {"issuer": "i", "local_jwks": {"inline_string": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"S0VZ\"}]}"}}},
+    });
+    let text = any_to_value(&any_from_value(&value).unwrap(), Secrets::Redacted).to_string();
+    assert!(text.contains("\"issuer\":\"i\"") && !text.contains("S0VZ"), "{text}");
+}
+
+#[test]
 fn typed_struct_stands_for_the_message_it_names() {
     let value = json!({
         "@type": "type.googleapis.com/xds.type.v3.TypedStruct",

@@ -279,7 +279,9 @@ impl Exchange<'_> {
             TlsRequirement::ExternalOnly => self.request.headers.get_str(&name::X_ENVOY_INTERNAL) != Some("true"),
             TlsRequirement::All => true,
         };
-        if needs_tls && self.request.scheme != meltemi_http::Scheme::Https {
+        // Not by the scheme, which behind a proxy that ended TLS is its own: whom it told so would be sent round for ever.
+        let forwarded = self.request.headers.get_str(&name::X_FORWARDED_PROTO).unwrap_or_default();
+        if needs_tls && !forwarded.eq_ignore_ascii_case("https") {
             return Err(Box::new(redirect::to_https(&self.request)));
         }
         if let Some(usage) = &host.usage {

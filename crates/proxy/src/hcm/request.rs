@@ -341,6 +341,12 @@ fn client_certificate(context: &Context, plan: &Hcm, head: &mut RequestHead) {
 fn client_certificate_element(local: &[String], peer: &PeerInfo, details: ClientCertDetails) -> String {
     let mut parts: Vec<String> = local.iter().map(|uri| format!("By={uri}")).collect();
     parts.push(format!("Hash={}", peer.sha256_hex()));
+    if details.cert {
+        parts.push(format!("Cert=\"{}\"", peer.url_encoded_pem()));
+    }
+    if details.chain {
+        parts.push(format!("Chain=\"{}\"", peer.url_encoded_chain()));
+    }
     if details.subject {
         // Escaped already, as RFC 2253 has it.
         parts.push(format!("Subject=\"{}\"", peer.subject));
@@ -403,6 +409,16 @@ mod tests {
             "By=spiffe://td/ns/a/sa/server;Hash={hash};Subject=\"O=Test\\, Inc,CN=\\\"x\\\"\";URI=spiffe://td/ns/a/sa/client"
         );
         assert_eq!(client_certificate_element(&local, &peer, details), expected);
+        let details = ClientCertDetails { cert: true, chain: true, ..ClientCertDetails::default() };
+        let shown = PeerInfo {
+            der: [0xfb, 0xff].as_slice().into(),
+            issuers: vec![[1, 2, 3].as_slice().into()],
+            ..PeerInfo::default()
+        };
+        let pem = |body: &str| format!("-----BEGIN%20CERTIFICATE-----%0A{body}%0A-----END%20CERTIFICATE-----%0A");
+        let (leaf, issuer) = (pem("%2B%2F8%3D"), pem("AQID"));
+        let expected = format!("Hash={};Cert=\"{leaf}\";Chain=\"{leaf}{issuer}\"", shown.sha256_hex());
+        assert_eq!(client_certificate_element(&[], &shown, details), expected);
         let nothing = client_certificate_element(&[], &PeerInfo::default(), ClientCertDetails::default());
         assert_eq!(nothing, format!("Hash={}", PeerInfo::default().sha256_hex()));
     }

@@ -26,9 +26,11 @@ pub fn here(request: &RequestHead) -> String {
     format!("{}://{}{}", request.scheme.as_str(), request.authority, request.path)
 }
 
-/// The answer to a plain request where the virtual host requires TLS.
+/// The answer to a plain request where the virtual host requires TLS. The port of plaintext, where a client names it, is not that of
+/// TLS; Envoy keeps it.
 pub fn to_https(request: &RequestHead) -> LocalReply {
-    moved(301, &format!("https://{}{}", request.authority, request.path))
+    let host = own_host(&request.authority, ("http", "https"), false);
+    moved(301, &format!("https://{host}{}", request.path))
 }
 
 fn moved(status: u16, location: &str) -> LocalReply {

@@ -47,6 +47,32 @@ fn only_changed_demands_ask_for_new_contexts() {
 }
 
 #[test]
+fn trust_domains_replace_the_roots_and_leave_uris_alone_to_be_matched() {
+    let root = || CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let bundle = |name: &str| TrustDomain { name: name.into(), bundle: DataSource::Inline(root().into()) };
+    let san = |kind| PlanSan { kind, matcher: meltemi_matchers::StringMatcher::exact("a.example") };
+    let by_domain = ValidationContext {
+        sans: vec![san(SanKind::Dns), san(SanKind::Any)],
+        accept_untrusted: true,
+        trust_domains: vec![bundle("a.example"), bundle("b.example")],
+        ..ValidationContext::default()
+    };
+    let mut store = SecretStore::default();
+    let by_domain = Arc::new(by_domain);
+    let secret = Secret { name: "ROOTCA".into(), kind: SecretKind::Validation(by_domain.clone()) };
+    assert!(store.install(&secret).unwrap(), "the peer must be known from now on");
+    assert!(!store.install(&secret).unwrap());
+    let named = PlanValidation::Sds { name: "ROOTCA".into(), source: None };
+    for plan in [named, PlanValidation::Static(by_domain)] {
+        let found = store.validation(&plan).unwrap().unwrap();
+        assert!(found.svids_only && !found.accept_untrusted && !found.unanchored);
+        assert_eq!(found.anchors.roots().len(), 2);
+        let [matches] = &found.sans[..] else { panic!("{found:?}") };
+        assert!(matches(&San::Uri("a.example")) && !matches(&San::Dns("a.example")));
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let path = std::path::Path::new("/nowhere/cert.pem");
     let source = DataSource::File { path: path.into(), watched_directory: None };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meltemi_filters::{AccessLogs, ConnectionRate, Context, Direction, Place, TcpStats, exchange};
+use meltemi_filters::{AccessLogs, ConnectionRate, Context, Direction, Guard, Place, TcpStats, exchange};
 use meltemi_plan::dynamic_forward::SniForward;
 use meltemi_plan::{FilterChain, NetworkFilter};
 
@@ -17,6 +17,8 @@ pub struct LiveTcp {
     pub sni_forward: Option<Arc<SniForward>>,
     /// In the order of the chain's filters.
     pub rates: Vec<Arc<ConnectionRate>>,
+    /// In the same order.
+    pub guards: Vec<Guard>,
 }
 
 impl LiveTcp {
@@ -35,6 +37,7 @@ impl LiveTcp {
         });
         Self {
             rates: rates.collect(),
+            guards: chain.filters.iter().filter_map(|filter| Guard::of(filter, context)).collect(),
             stats: stats.collect(),
             logs: AccessLogs::new(logs.unwrap_or_default(), &context.logs),
             introduction: exchange::introduction(&context.node),

@@ -85,3 +85,60 @@ fn a_chain_is_verified_at_the_time_that_is_asked_for() {
     assert!(Authority::new("other").anchors().verify(leaf.as_bytes(), now).is_err());
     assert!(ca.anchors().verify(b"", now).is_err());
 }
+
+/// A certificate for this URI with what else is said of it.
+fn leaf(ca: &Authority, uris: &[&str], change: impl FnOnce(&mut CertificateParams)) -> crate::Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    change(&mut params);
+    let leaf = params.signed_by(&key, &ca.0).unwrap();
+    crate::Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+}
+
+#[test]
+fn among_trust_domains_each_peer_is_of_one_and_by_spiffe_s_rules() {
+    use rcgen::KeyUsagePurpose::{CrlSign, DigitalSignature, KeyCertSign};
+    let (own, foreign) = (Authority::new("own"), Authority::new("foreign"));
+    let domains = [("cluster.local".into(), own.anchors()), ("foreign.example".into(), foreign.anchors())];
+    let anchors = TrustAnchors::of_trust_domains(domains).unwrap();
+    let now = UnixTime::now();
+    let plain = |ca: &Authority, uris: &[&str]| leaf(ca, uris, |_| {});
+    for (name, identity, taken) in [
+        ("own by own", plain(&own, &[SERVER]), true),
+        ("foreign by foreign", plain(&foreign, &[FOREIGN]), true),
+        ("own by foreign", plain(&foreign, &[SERVER]), false),
+        ("foreign by own", plain(&own, &[FOREIGN]), false),
+        ("a third by own", plain(&own, &["spiffe://third.example/ns/a/sa/b"]), false),
+        ("nobody", plain(&own, &[]), false),
+        ("no path", plain(&own, &["spiffe://cluster.local"]), false),
+        ("no domain", plain(&own, &["spiffe:///ns/a"]), false),
+        ("another scheme", plain(&own, &["https://cluster.local/ns/a"]), false),
+        ("two names", plain(&own, &[SERVER, CLIENT]), false),
+        ("no key usage", leaf(&own, &[SERVER], |params| params.key_usages = Vec::new()), false),
+        ("signs certificates", leaf(&own, &[SERVER], |params| params.key_usages.push(KeyCertSign)), false),
+        ("signs lists", leaf(&own, &[SERVER], |params| params.key_usages = vec![DigitalSignature, CrlSign]), false),
+    ] {
+        let leaf = &identity.chain()[0];
+        assert_eq!(anchors.verify_client(leaf, &[], now).is_ok(), taken, "{name} as a client");
+        assert_eq!(anchors.verify_server(leaf, &[], now).is_ok(), taken, "{name} as a server");
+    }
+    assert!(TrustAnchors::of_trust_domains([]).is_none());
+}
+
+#[test]
+fn whoever_is_verified_by_trust_domain_must_show_a_certificate() {
+    let ca = Authority::new("own");
+    let anchors = || TrustAnchors::of_trust_domains([("cluster.local".into(), ca.anchors())]).unwrap();
+    for (svids_only, taken) in [(true, false), (false, true)] {
+        let server = crate::ServerTls::new(crate::ServerOptions {
+            certificates: vec![CertSlot::new(leaf(&ca, &[SERVER], |_| {}))],
+            validation: Some(Validation { anchors: TrustSlot::new(anchors()), svids_only, ..Validation::default() }),
+            ..crate::ServerOptions::default()
+        });
+        let met = handshake(&server.unwrap(), &crate::ClientTls::new(crate::ClientOptions::default()).unwrap());
+        // Without one the handshake itself succeeds, and there is nobody to know.
+        assert_eq!(met.unwrap_err() == "no client certificate", taken, "{svids_only}");
+    }
+}

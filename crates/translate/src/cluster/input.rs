@@ -5,6 +5,7 @@ use crate::dialect::Dialect;
 use crate::dynamic_dns::{self, DnsCache};
 use crate::endpoint::LocalityView;
 use crate::names;
+use meltemi_base::Compliance;
 use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig};
 use meltemi_config::networking::{
     ConnectionPoolSettings, IstioIngressListener, ServerTlsMode, SimpleLb, TrafficPolicy,
@@ -33,6 +34,7 @@ pub struct Common {
     pub ipv4: bool,
     pub ipv6: bool,
     pub preserve_header_case: bool,
+    pub compliance: Option<Compliance>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +110,7 @@ impl<'a> Gather<'a> {
             ipv4: node.has_ipv4(),
             ipv6: node.has_ipv6(),
             preserve_header_case: preserve_header_case(&snapshot.mesh, node),
+            compliance: snapshot.options.compliance,
         };
         Self { snapshot, node, scope: snapshot.scope(node), common }
     }

@@ -3,6 +3,7 @@
 use super::input::{AutoMtls, Common, OutboundCluster};
 use super::metadata::{EXCHANGE_ALPN, text};
 use super::protocol::Options;
+use crate::compliance;
 use crate::dialect::Dialect;
 use crate::dynamic_dns;
 use crate::names;
@@ -200,7 +201,7 @@ fn mutual(whose: &Whose<'_>, sans: Vec<String>, sni: String, options: &Options) 
     let validation = expect_names(sans.iter().map(String::as_str));
     UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(parameters()),
+            tls_params: Some(enforced(parameters(), whose.common)),
             tls_certificate_sds_secret_configs: vec![agent_secret("default")],
             validation_context_type: Some(combined(validation, agent_secret("ROOTCA"))),
             alpn_protocols: mesh_alpn(whose.common.dialect, whose.protocol, options),
@@ -245,7 +246,7 @@ fn origination(whose: &Whose<'_>, settings: &ClientTlsSettings, options: &mut Op
         own => own.iter().map(|name| &**name).collect(),
     };
     let mut common = CommonTlsContext {
-        tls_params: Some(with_mesh_defaults(parameters(), whose.common)),
+        tls_params: Some(enforced(with_mesh_defaults(parameters(), whose.common), whose.common)),
         alpn_protocols: if options.is_http2() { vec!["h2".into()] } else { Vec::new() },
         ..CommonTlsContext::default()
     };
@@ -302,6 +303,11 @@ fn with_mesh_defaults(mut parameters: TlsParameters, common: &Common) -> TlsPara
         parameters.ecdh_curves = list(&defaults.ecdh_curves);
         parameters.cipher_suites = list(&defaults.cipher_suites);
     }
+    parameters
+}
+
+fn enforced(mut parameters: TlsParameters, common: &Common) -> TlsParameters {
+    compliance::enforce(&mut parameters, common.compliance);
     parameters
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use meltemi_base::Compliance;
 use meltemi_config::networking::{Gateway, Server, ServerTlsMode, TlsProtocol};
 use meltemi_model::{ConfigRef, Protocol, ServiceTarget, semantics};
 
@@ -124,6 +125,8 @@ impl Merged {
     fn add_server(&mut self, view: &View<'_>, gateway: &ConfigRef<Gateway>, index: usize, targets: &[ServiceTarget]) {
         let server = &gateway.spec.servers[index];
         let Some(port) = &server.port else { return };
+        let options = &view.snapshot.options;
+        let without_tls13 = options.compliance == Some(Compliance::Fips140_2);
         for number in resolved_ports(port.number, targets, gateway) {
             let bound = Bound {
                 gateway: gateway.clone(),
@@ -131,7 +134,7 @@ impl Merged {
                 gateway_name: format!("{}/{}", gateway.namespace, gateway.name).into(),
                 hosts: server.hosts.iter().map(|host| sanitized(host, &gateway.namespace)).collect(),
                 route: route_name(server, number, gateway),
-                quic: view.snapshot.options.quic_listeners && can_be_quic(server, targets),
+                quic: options.quic_listeners && !without_tls13 && can_be_quic(server, targets),
             };
             let key = PortKey { number, bind: server.bind.clone(), protocol: port.protocol.clone() };
             if server.tls.is_none() || self.claim_hosts(&bound, number) {

@@ -7,7 +7,8 @@ use meltemi_config::networking::VirtualService;
 use meltemi_model::{ConfigRef, ObjectKey, PersistentSession, host};
 
 use super::intersection;
-use super::merge::{Merged, without_namespace};
+use super::merge::{Bound, Merged, without_namespace};
+use super::misdirected::Neighbours;
 use crate::names;
 use crate::route::select::{Selection, rule_routes};
 use crate::route::spec::{CatchAll, Configuration, Host, Routes, RuleRoutes};
@@ -23,6 +24,43 @@ struct Draft {
 
 pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Configuration {
     let servers = merged.by_route.get(name).map(Vec::as_slice).unwrap_or_default();
+    let first_port = servers.first().map_or(0, |bound| bound.port());
+    let neighbours = Neighbours::of(merged, name);
+    let mut drafts = drafts(view, servers);
+    drafts.retain(|hostname, _| !neighbours.has(hostname));
+    let unrouted = unrouted(&drafts, &neighbours);
+    let mut hosts = hosts(view, drafts);
+    if !unrouted.is_empty() {
+        hosts.push(answering("blackhole", first_port, unrouted, Routes::Rules(Vec::new())));
+    }
+    if !neighbours.is_empty() {
+        hosts.push(answering("misdirected", first_port, neighbours.domains(), Routes::Misdirected));
+    }
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Configuration {
+        on_demand: false,
+        name: name.into(),
+        policy: crate::route::policy(view),
+        hosts,
+        catch_all: CatchAll::None,
+        ignore_port: true,
+    }
+}
+
+/// Domains that answer 404 by name: all, where nothing is routed at all; and the server's own that nothing routes, lest a wildcard
+/// of another server takes them.
+fn unrouted(drafts: &BTreeMap<String, Draft>, neighbours: &Neighbours) -> Vec<String> {
+    if !neighbours.is_empty() {
+        return neighbours.own().filter(|host| !drafts.contains_key(*host)).cloned().collect();
+    }
+    if drafts.is_empty() { vec!["*".into()] } else { Vec::new() }
+}
+
+fn answering(name: &str, port: u32, domains: Vec<String>, routes: Routes) -> Host {
+    Host { name: names::domain(name, port), domains, routes, require_tls: false, session: None }
+}
+
+fn drafts(view: &View<'_>, servers: &[Bound]) -> BTreeMap<String, Draft> {
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     // Several servers of one Gateway share a rule's routes.
     let mut built: BTreeMap<(Arc<str>, ObjectKey), Option<Arc<RuleRoutes>>> = BTreeMap::new();
@@ -54,14 +92,7 @@ pub(crate) fn configuration(view: &View<'_>, merged: &Merged, name: &str) -> Con
             }
         }
     }
-    Configuration {
-        on_demand: false,
-        name: name.into(),
-        policy: crate::route::policy(view),
-        hosts: hosts(view, drafts, servers.first().map_or(0, |bound| bound.port())),
-        catch_all: CatchAll::None,
-        ignore_port: true,
-    }
+    drafts
 }
 
 fn shared_hosts(server: &[Arc<str>], rule: &ConfigRef<VirtualService>) -> Vec<String> {
@@ -89,16 +120,7 @@ fn lookup<'a>(
 
 /// Hosts with the very same routes share a virtual host, so that a rule for a hundred hosts costs one. A host that is a service
 /// has that service's sessions.
-fn hosts(view: &View<'_>, drafts: BTreeMap<String, Draft>, first_port: u32) -> Vec<Host> {
-    if drafts.is_empty() {
-        return vec![Host {
-            name: names::domain("blackhole", first_port),
-            domains: vec!["*".into()],
-            routes: Routes::Rules(Vec::new()),
-            require_tls: false,
-            session: None,
-        }];
-    }
+fn hosts(view: &View<'_>, drafts: BTreeMap<String, Draft>) -> Vec<Host> {
     let mut drafts: Vec<_> = drafts.into_iter().collect();
     drafts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
     let mut hosts: Vec<Host> = Vec::new();
@@ -121,6 +143,5 @@ fn hosts(view: &View<'_>, drafts: BTreeMap<String, Draft>, first_port: u32) -> V
             }
         }
     }
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts
 }

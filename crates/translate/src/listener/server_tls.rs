@@ -25,6 +25,7 @@ pub fn server_tls(settings: &ServerTlsSettings, view: &View<'_>, tcp: bool) -> T
         maximum: None,
         ciphers: Vec::new(),
         curves: Vec::new(),
+        compliance: view.profile.compliance,
     };
     if !mesh {
         let defaults = &view.profile.server_tls;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meltemi_base::Compliance;
 use meltemi_config::networking::HttpRetry;
 use meltemi_model::Shared;
 
@@ -210,6 +211,8 @@ pub struct Tls {
     pub maximum: Option<TlsVersion>,
     pub ciphers: Vec<String>,
     pub curves: Vec<String>,
+    /// Over the four before it.
+    pub compliance: Option<Compliance>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::{
 
 use super::access_log::grpc_service;
 use super::spec::{Secret, Tls, TlsVersion, Validation};
+use crate::compliance;
 use crate::profile::Profile;
 use crate::wire::{exact, prefix};
 
@@ -56,6 +57,7 @@ pub fn mesh(exchange: bool, profile: &Profile) -> Tls {
         maximum: Some(TlsVersion::V1_3),
         ciphers,
         curves: profile.mesh_tls.curves.clone(),
+        compliance: profile.compliance,
     }
 }
 
@@ -100,13 +102,14 @@ fn parameters(tls: &Tls) -> Option<TlsParameters> {
         Some(TlsVersion::V1_2) => TlsProtocol::TlSv12,
         Some(TlsVersion::V1_3) => TlsProtocol::TlSv13,
     } as i32;
-    let parameters = TlsParameters {
+    let mut parameters = TlsParameters {
         tls_minimum_protocol_version: version(tls.minimum),
         tls_maximum_protocol_version: version(tls.maximum),
         cipher_suites: tls.ciphers.clone(),
         ecdh_curves: tls.curves.clone(),
         ..TlsParameters::default()
     };
+    compliance::enforce(&mut parameters, tls.compliance);
     (parameters != TlsParameters::default()).then_some(parameters)
 }
 

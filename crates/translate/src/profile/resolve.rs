@@ -81,6 +81,7 @@ pub fn resolve(snapshot: &Snapshot, node: &Node, find_service: &dyn Fn(&str) -> 
         trust_domains,
         mesh_tls: mesh_tls(mesh),
         server_tls: server_tls(mesh),
+        compliance: snapshot.options.compliance,
         default_retry: mesh.default_http_retry_policy.clone(),
         default_inbound_retry: mesh.default_inbound_http_retry_policy.clone(),
         protocol_detection_timeout: Some(mesh.protocol_detection_timeout),

@@ -60,6 +60,7 @@ fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
             let all = specific.into_iter().chain(catch_all);
             all.flat_map(|(route, own)| resilience::apply(route, own, policy)).collect()
         }
+        Routes::Misdirected => vec![refusal(names::MISDIRECTED, 421)],
     };
     VirtualHost {
         name: host.name.clone(),
@@ -155,29 +156,37 @@ pub fn hash_policy(hash: &Hash) -> route_action::HashPolicy {
 }
 
 fn catch_all(kind: &CatchAll, policy: &Policy) -> Option<VirtualHost> {
-    let (name, action) = match kind {
+    let route = match kind {
         CatchAll::None => return None,
-        CatchAll::AllowAny(cluster) => (names::ALLOW_ANY, unclaimed(cluster, policy)),
-        CatchAll::DynamicDns => (names::ALLOW_ANY_DYNAMIC_DNS, unclaimed(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, policy)),
-        CatchAll::BlockAll => {
-            let refusal = DirectResponseAction { status: 502, ..DirectResponseAction::default() };
-            (names::BLOCK_ALL, route::Action::DirectResponse(refusal))
-        }
+        CatchAll::AllowAny(cluster) => unclaimed(names::ALLOW_ANY, cluster, policy),
+        CatchAll::DynamicDns => unclaimed(names::ALLOW_ANY_DYNAMIC_DNS, names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER, policy),
+        CatchAll::BlockAll => refusal(names::BLOCK_ALL, 502),
     };
     Some(VirtualHost {
-        name: name.into(),
+        name: route.name.clone(),
         domains: vec!["*".into()],
-        routes: vec![Route { name: name.into(), r#match: Some(any_path()), action: Some(action), ..Route::default() }],
+        routes: vec![route],
         include_request_attempt_count: policy.attempt_count,
         ..VirtualHost::default()
     })
 }
 
-fn unclaimed(cluster: &str, policy: &Policy) -> route::Action {
+fn unclaimed(name: &str, cluster: &str, policy: &Policy) -> Route {
     let mut action = to_cluster(cluster);
     action.append_x_forwarded_host = policy.x_forwarded_host;
     set_timeout(&mut action, None, false);
-    route::Action::Route(action)
+    for_any_path(name, route::Action::Route(action))
+}
+
+fn refusal(name: &str, status: u32) -> Route {
+    for_any_path(
+        name,
+        route::Action::DirectResponse(DirectResponseAction { status, ..DirectResponseAction::default() }),
+    )
+}
+
+fn for_any_path(name: &str, action: route::Action) -> Route {
+    Route { name: name.into(), r#match: Some(any_path()), action: Some(action), ..Route::default() }
 }
 
 /// The inline route configuration of an inbound filter chain.

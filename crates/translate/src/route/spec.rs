@@ -79,6 +79,8 @@ pub enum Routes {
     Service(ServiceRoute),
     /// In order; a gateway merges several rules for one host.
     Rules(Vec<Arc<RuleRoutes>>),
+    /// Another server of the gateway's port has the host: 421, whatever is asked.
+    Misdirected,
 }
 
 /// The one route of a service without a VirtualService.

@@ -81,7 +81,7 @@ fn https_servers_are_told_apart_by_sni_and_name_their_secrets() {
         let rds = at(chain, "filters.0.typed_config.rds.route_config_name");
         assert_eq!(rds, &json!(format!("https.443.{secret}.g.default")));
         let config = mesh.resource(&router(), type_urls::ROUTE, rds.as_str().unwrap());
-        assert_eq!(at(&config, "virtual_hosts.0.domains.0"), host);
+        assert_eq!(virtual_host(&config, &format!("{host}:443"))["domains"], json!([host]));
     }
 }
 
@@ -200,4 +200,67 @@ fn https_servers_get_an_http3_listener_where_it_is_wanted_and_the_service_has_th
         let routes = mesh.routes(&router(), &format!("https.443.{server}.g.default"), host);
         assert_eq!(at(&routes[0], "response_headers_to_add.0.header.value"), &expected, "{server}");
     }
+}
+
+fn https(name: &str, host: &str) -> String {
+    format!(
+        "  - {{port: {{number: 443, name: {name}, protocol: HTTPS}}, hosts: ['{host}'], tls: {{mode: SIMPLE, credentialName: same}}}}\n"
+    )
+}
+
+/// Two servers of port 443, with a rule for all hosts and one for single ones; a third server takes `*.other.org` unopened.
+fn shared_port(second: &str) -> Mesh {
+    let unopened =
+        "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.other.org'], tls: {mode: PASSTHROUGH}}";
+    let servers = gateway(&(https("one", "x.example.com") + &https("two", second) + unopened));
+    let rules = rule(&format!("hosts: ['*.example.com'], {TO_A}"))
+        + &rule(&format!("hosts: [x.example.com, z.example.com], {TO_A}")).replace("name: r,", "name: single,");
+    Mesh::new(&(service("a", "10.1.0.1", 80, "http") + &servers + &rules))
+}
+
+fn virtual_host<'a>(config: &'a Value, name: &str) -> &'a Value {
+    let hosts = config["virtual_hosts"].as_array().unwrap();
+    hosts.iter().find(|host| host["name"] == name).unwrap_or_else(|| panic!("no {name} in {config}"))
+}
+
+#[test]
+fn a_host_of_another_server_of_the_port_is_misdirected() {
+    let mesh = shared_port("y.example.com");
+    let one = mesh.resource(&router(), type_urls::ROUTE, "https.443.one.g.default");
+    let misdirected = virtual_host(&one, "misdirected:443");
+    assert_eq!(misdirected["domains"], json!(["*.other.org", "y.example.com"]));
+    assert_eq!(at(misdirected, "routes.0.direct_response.status"), &json!(421));
+    assert_eq!(at(virtual_host(&one, "x.example.com:443"), "domains"), &json!(["x.example.com"]));
+}
+
+#[test]
+fn a_wildcard_server_keeps_what_no_other_names() {
+    let mesh = shared_port("*.example.com");
+    let wildcard = mesh.resource(&router(), type_urls::ROUTE, "https.443.two.g.default");
+    assert_eq!(virtual_host(&wildcard, "misdirected:443")["domains"], json!(["*.other.org", "x.example.com"]));
+    for routed in ["*.example.com:443", "z.example.com:443"] {
+        assert_eq!(
+            at(virtual_host(&wildcard, routed), "routes.0.route.cluster"),
+            "outbound|80||a.default.svc.cluster.local"
+        );
+    }
+    let one = mesh.resource(&router(), type_urls::ROUTE, "https.443.one.g.default");
+    assert_eq!(virtual_host(&one, "misdirected:443")["domains"], json!(["*.example.com", "*.other.org"]));
+}
+
+#[test]
+fn a_host_of_the_server_itself_that_nothing_routes_is_not_misdirected() {
+    let mesh = Mesh::new(&gateway(&(https("one", "x.example.com") + &https("two", "*.example.com"))));
+    let one = mesh.resource(&router(), type_urls::ROUTE, "https.443.one.g.default");
+    assert_eq!(virtual_host(&one, "blackhole:443")["domains"], json!(["x.example.com"]));
+    assert_eq!(virtual_host(&one, "misdirected:443")["domains"], json!(["*.example.com"]));
+}
+
+#[test]
+fn plain_servers_share_all_hosts_of_their_port() {
+    let servers = "  - {port: {number: 80, name: one, protocol: HTTP}, hosts: [x.example.com]}\n  \
+                   - {port: {number: 80, name: two, protocol: HTTP}, hosts: [y.example.com]}";
+    let config =
+        mesh(servers, &format!("hosts: [x.example.com], {TO_A}")).resource(&router(), type_urls::ROUTE, "http.80");
+    assert_eq!(config["virtual_hosts"].as_array().unwrap().len(), 1);
 }

@@ -1,7 +1,10 @@
-//! Certificates of the test: two authorities, servers to choose from by name, clients to accept and to refuse.
+//! Certificates of the test: two authorities with a trust domain each, servers to choose from by name, clients to accept and to refuse.
 
 use base64::Engine;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -43,6 +46,7 @@ impl Pair {
 
 pub struct Pki {
     pub authority: Pair,
+    pub stranger: Pair,
     /// By name: see [`Pki::new`].
     pub pairs: Vec<Pair>,
 }
@@ -73,6 +77,10 @@ fn leaf(issuer: &Issuer<'static, KeyPair>, name: &'static str, dns: &[&str], uri
         params.subject_alt_names.push(SanType::URI((*uri).try_into().expect("ASCII")));
     }
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    // Without it a certificate is no SVID to Envoy; nor is one of two URIs to us.
+    if name != "second" {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    }
     if name == "expired" {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
@@ -90,7 +98,7 @@ fn leaf(issuer: &Issuer<'static, KeyPair>, name: &'static str, dns: &[&str], uri
 impl Pki {
     pub fn new() -> Self {
         let (authority, issuer) = self::authority("authority");
-        let (_, foreign) = self::authority("stranger");
+        let (stranger, foreign) = self::authority("stranger");
         let pairs = vec![
             leaf(&issuer, "default", &["default.example"], &[]),
             leaf(&issuer, "exact", &["a.example", "api.b.example"], &[]),
@@ -101,8 +109,10 @@ impl Pki {
             leaf(&issuer, "nameless", &[], &[]),
             leaf(&issuer, "expired", &["client.example"], &["spiffe://td/ns/x/sa/client"]),
             leaf(&foreign, "foreign", &["client.example"], &["spiffe://td/ns/x/sa/client"]),
+            leaf(&foreign, "other", &["client.example"], &["spiffe://other/ns/x/sa/client"]),
+            leaf(&issuer, "claimed", &["client.example"], &["spiffe://other/ns/x/sa/client"]),
         ];
-        Self { authority, pairs }
+        Self { authority, stranger, pairs }
     }
 
     pub fn pair(&self, name: &str) -> &Pair {

@@ -5,6 +5,8 @@
 //! - TLS without a protocol in common: Envoy goes on without one, we refuse (RFC 7301 section 3.2);
 //! - upstream TLS without a maximum version: Envoy stops at 1.2, we at 1.3;
 //! - names to match together with `ACCEPT_UNTRUSTED`: Envoy lets everybody in, we still want the name;
+//! - the name of the server asked for (`auto_san_validation`) beside the validator for SPIFFE: Envoy does not compare it, we do;
+//! - a certificate of two URIs under that validator: Envoy goes by the first, we refuse it;
 //! - network RBAC before a TCP proxy: Envoy applies it to the first bytes and has connected upstream by then, we at once;
 //! - HTTP/0.9, HTTP/1.2, an absolute target without Host, chunks in HTTP/1.0: Envoy serves them, we refuse (RFC 9112 sections 2.3, 3.2,
 //!   6.1);

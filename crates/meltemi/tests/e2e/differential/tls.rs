@@ -54,6 +54,10 @@ fn validation(pki: &Pki, random: &mut Random) -> Value {
     if random.chance(40) {
         context["match_typed_subject_alt_names"] = subject_matchers(random);
     }
+    if random.chance(30) {
+        spiffe_validator(&mut context, pki, random);
+        return context;
+    }
     if random.chance(25) {
         let known = ["client", "second", "backend", "default"];
         let (first, second) = (pki.pair(random.pick(&known)), pki.pair(random.pick(&known)));
@@ -72,6 +76,22 @@ fn validation(pki: &Pki, random: &mut Random) -> Value {
         context["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
     }
     context
+}
+
+/// Roots of each trust domain, in the place of those of all.
+fn spiffe_validator(context: &mut Value, pki: &Pki, random: &mut Random) {
+    let domain =
+        |name: &str, roots: &[&str]| json!({ "name": name, "trust_bundle": { "inline_string": roots.concat() } });
+    let (own, stranger) = (pki.authority.certificate.as_str(), pki.stranger.certificate.as_str());
+    let domains = match random.below(4) {
+        0 => json!([domain("td", &[own])]),
+        1 => json!([domain("td", &[own]), domain("other", &[stranger])]),
+        2 => json!([domain("td", &[own]), domain("other", &[own, stranger])]),
+        _ => json!([domain("other", &[stranger])]),
+    };
+    context["custom_validator_config"] = json!({ "name": "envoy.tls.cert_validator.spiffe", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+        "trust_domains": domains } });
 }
 
 fn versions(random: &mut Random) -> Value {
@@ -96,8 +116,11 @@ fn client_details(random: &mut Random) -> Value {
     let mode = random.pick(&["SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"]);
     let mut settings = json!({ "forward_client_cert_details": mode, "use_remote_address": random.chance(50) });
     if random.chance(70) {
-        settings["set_current_client_cert_details"] =
-            json!({ "subject": random.chance(60), "dns": random.chance(60), "uri": random.chance(60) });
+        let mut details = json!({});
+        for part in ["subject", "dns", "uri", "cert", "chain"] {
+            details[part] = json!(random.chance(60));
+        }
+        settings["set_current_client_cert_details"] = details;
     }
     settings
 }
@@ -180,7 +203,9 @@ fn add_cluster(plan: &mut Plan<'_>, random: &mut Random, number: usize) {
         common["validation_context"] = validation(pki, random);
     }
     if upstream["auto_san_validation"] == true {
-        common["validation_context"].as_object_mut().expect("an object").remove("trust_chain_verification");
+        let context = common["validation_context"].as_object_mut().expect("an object");
+        context.remove("trust_chain_verification");
+        context.remove("custom_validator_config");
     }
     let mut rest = json!({});
     if random.chance(50) {
@@ -200,12 +225,14 @@ fn add_cluster(plan: &mut Plan<'_>, random: &mut Random, number: usize) {
 
 fn client_tls(random: &mut Random, offered: &[&str]) -> Tls {
     let names = ["a.example", "api.b.example", "x.b.example", "y.x.b.example", "default.example", "other"];
-    let certificate = match random.below(8) {
+    let certificate = match random.below(11) {
         0 | 1 => None,
         2 | 3 => Some("client"),
         4 => Some("second"),
         5 => Some("nameless"),
         6 => Some("foreign"),
+        7 | 8 => Some("other"),
+        9 => Some("claimed"),
         _ => Some("expired"),
     };
     let version = match random.below(4) {
