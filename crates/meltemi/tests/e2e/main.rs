@@ -20,6 +20,7 @@ mod goaway;
 mod h2;
 mod http3;
 mod ipv6;
+mod issuers;
 mod load_tools;
 mod localities;
 mod lossless;

@@ -1,5 +1,6 @@
-"""Keys and tokens made by joserfc, printed as JSON: a JWKS (`keys`), and of each case its `name`, its `token`, and whether it is
-`good` for issuer `https://issuer.example` and audience `mesh`.
+"""Keys and tokens made by joserfc, printed as JSON: a JWKS (`keys`), and of each case its `name`, its `token`, and the `status`
+that it has where issuer `https://issuer.example` and audience `mesh` are wanted: 200; 401 for what proves nothing; 403 for what
+is meant for others.
 
   tokens.py
 """
@@ -27,6 +28,7 @@ keys |= {name: ECKey.generate_key(curve, {"kid": name}) for name, curve in CURVE
 keys["EdDSA"] = OKPKey.generate_key("Ed25519", {"kid": "EdDSA"})
 stranger = RSAKey.generate_key(2048, {"kid": "RS256"}, private=True)
 cases = []
+GOOD, FOR_OTHERS = 200, 403
 
 
 def claims(**changes):
@@ -45,16 +47,16 @@ def part(value):
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def case(name, token, good=False):
-    cases.append({"name": name, "token": token, "good": good})
+def case(name, token, status=401):
+    cases.append({"name": name, "token": token, "status": status})
 
 
 def of_every_algorithm():
     for name in ALL:
         token = sign(name, keys[name])
         head, payload, signature = token.split(".")
-        case(f"{name}", token, True)
-        case(f"{name} without a kid", sign(name, keys[name], kid=None), True)
+        case(f"{name}", token, GOOD)
+        case(f"{name} without a kid", sign(name, keys[name], kid=None), GOOD)
         case(f"{name} for a payload of another", f"{head}.{part(claims(sub='admin'))}.{signature}")
         raw = bytearray(base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)))
         raw[len(raw) // 2] ^= 1
@@ -83,14 +85,14 @@ def confusion():
     case("ES256 that says ES384", f"{part({'alg': 'ES384', 'kid': 'ES256'})}.{'.'.join(sign('ES256', keys['ES256']).split('.')[1:])}")
     case("EdDSA that names an RSA key", sign("EdDSA", keys["EdDSA"], kid="RS256"))
     for name in RSA:
-        case(f"{name} by a key without alg", sign(name, keys["bare"]), True)
+        case(f"{name} by a key without alg", sign(name, keys["bare"]), GOOD)
 
 
 def keys_of_strangers():
     case("a stranger's key under a known kid", sign("RS256", stranger))
     case("a stranger's key without a kid", sign("RS256", stranger, kid=None))
     case("a kid that nobody has", sign("RS256", keys["RS256"], kid="nobody"))
-    case("an empty kid", sign("RS256", keys["RS256"], kid=""), True)
+    case("an empty kid", sign("RS256", keys["RS256"], kid=""), GOOD)
     case("a kid in another case", sign("RS256", keys["RS256"], kid="rs256"))
     body = ".".join(sign("RS256", stranger).split(".")[1:])
     public = stranger.as_dict(private=False)
@@ -105,32 +107,32 @@ def keys_of_strangers():
 
 
 def times_and_claims():
-    def told(name, good=False, **changes):
-        case(name, sign("ES256", keys["ES256"], claims(**changes)), good)
+    def told(name, status=401, **changes):
+        case(name, sign("ES256", keys["ES256"], claims(**changes)), status)
 
     told("ended an hour ago", exp=NOW - 3600)
-    told("ended within the clocks' skew", True, exp=NOW - 20)
-    told("ends never", True, exp=None)
-    told("exp with a fraction", True, exp=NOW + 3600.5)
+    told("ended within the clocks' skew", GOOD, exp=NOW - 20)
+    told("ends never", GOOD, exp=None)
+    told("exp with a fraction", GOOD, exp=NOW + 3600.5)
     told("exp a text", exp=str(NOW + 3600))
     told("exp negative", exp=-1)
     told("exp beyond 64 bits", exp=1e30)
     told("exp a list", exp=[NOW + 3600])
     told("begins in an hour", nbf=NOW + 3600)
-    told("begins within the clocks' skew", True, nbf=NOW + 20)
-    told("began", True, nbf=NOW - 5)
+    told("begins within the clocks' skew", GOOD, nbf=NOW + 20)
+    told("began", GOOD, nbf=NOW - 5)
     told("nbf a text", nbf="now")
     told("iat a text", iat="now")
     told("of another issuer", iss="https://other.example")
     told("of an issuer with a slash more", iss=ISSUER + "/")
     told("of no issuer", iss=None)
     told("of an issuer that is a list", iss=[ISSUER])
-    told("for a list with us in it", True, aud=["other", "mesh"])
-    told("for a list without us", aud=["other", "mesh2"])
-    told("for an empty list", aud=[])
-    told("for nobody", aud=None)
-    told("for us in another case", aud="Mesh")
-    told("for us and a blank", aud="mesh ")
+    told("for a list with us in it", GOOD, aud=["other", "mesh"])
+    told("for a list without us", FOR_OTHERS, aud=["other", "mesh2"])
+    told("for an empty list", FOR_OTHERS, aud=[])
+    told("for nobody", FOR_OTHERS, aud=None)
+    told("for us in another case", FOR_OTHERS, aud="Mesh")
+    told("for us and a blank", FOR_OTHERS, aud="mesh ")
     told("for a number", aud=7)
     told("for a list with a number in it", aud=["mesh", 7])
     told("sub a number", sub=7)
@@ -155,7 +157,7 @@ def forms():
     ]:
         case(f"form: {name}", token)
     case("encrypted", jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM"}, b"{}", OctKey.generate_key(256)))
-    case("a token of 40 KiB", sign("ES256", keys["ES256"], claims(filler="x" * 30_000)), True)
+    case("a token of 40 KiB", sign("ES256", keys["ES256"], claims(filler="x" * 30_000)), GOOD)
     deep = "[" * 5000 + "]" * 5000
     text = json.dumps(claims())[:-1] + f', "deep": {deep}}}'
     case("lists in lists, 5,000 deep", jws.serialize_compact({"alg": "ES256", "kid": "ES256"}, text, keys["ES256"]))
