@@ -27,6 +27,8 @@ mod lossless;
 mod mesh;
 mod observability;
 mod on_demand;
+mod openssl;
+mod openssl_mesh;
 mod policies;
 mod proxy_protocol;
 mod ratelimit;
