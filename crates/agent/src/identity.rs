@@ -1,6 +1,7 @@
 //! The workload's certificate: a key made here and a certificate asked of the authority, renewed at half life unless told
 //! otherwise; or one that somebody else provides, in files, over SDS or by SPIFFE's Workload API.
 
+mod authority;
 mod der;
 mod external;
 mod files;

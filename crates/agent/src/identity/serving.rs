@@ -4,7 +4,7 @@
 //! Whoever can open the socket is the workload, as SPIFFE has it for endpoints of one workload; the folder decides who can. Tokens
 //! (JWT-SVIDs) are not served: nothing in the mesh signs them. Costs nothing until asked; at most [`MAX_STREAMS`] at once.
 
-use super::{WorkloadSecret, der, workload::HEADER};
+use super::{WorkloadSecret, authority, der, workload::HEADER};
 use meltemi_proto::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use meltemi_proto::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
@@ -42,7 +42,8 @@ pub async fn serve(socket: &Path, secrets: watch::Receiver<Secret>) -> io::Resul
     }
     let api = Api { secrets, streams: Arc::new(Semaphore::new(MAX_STREAMS)) };
     let server = tonic::transport::Server::builder().add_service(SpiffeWorkloadApiServer::new(api));
-    server.serve_with_incoming(crate::supervise::listen(socket, MODE)?).await.map_err(io::Error::other)
+    let connections = crate::supervise::listen(socket, MODE)?.map(|connection| connection.map(authority::mended));
+    server.serve_with_incoming(connections).await.map_err(io::Error::other)
 }
 
 /// Requests without the header may have been made by somebody who was tricked into it.

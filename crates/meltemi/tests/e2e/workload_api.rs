@@ -54,6 +54,7 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(ID.try_into().expect("a URI"))];
+        params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(number.into());
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
