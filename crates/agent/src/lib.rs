@@ -17,4 +17,4 @@ pub mod trust;
 pub mod upstream;
 
 pub use environment::{CertificateFiles, CertificateSource, EnvironmentError, Renewal, Role, Settings};
-pub use identity::{IdentityKeeper, TrustBundle, WorkloadSecret};
+pub use identity::{IdentityKeeper, TrustBundle, WorkloadSecret, serve_workload_api};

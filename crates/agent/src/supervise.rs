@@ -32,6 +32,7 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 /// Time between the end of the drain and the kill.
 const KILL_AFTER: Duration = Duration::from_secs(5);
+const OWNER_ONLY: u32 = 0o600;
 
 /// How to run Envoy.
 #[derive(Clone, Debug)]
@@ -58,8 +59,8 @@ pub async fn run(
     let relay = AggregatedDiscoveryServiceServer::new(Relay { control_plane });
     let xds = tonic::transport::Server::builder().add_service(relay);
     let sds = tonic::transport::Server::builder().add_service(secrets.into_server());
-    let xds = xds.serve_with_incoming(listen(&sockets.xds)?);
-    let sds = sds.serve_with_incoming(listen(&sockets.sds)?);
+    let xds = xds.serve_with_incoming(listen(&sockets.xds, OWNER_ONLY)?);
+    let sds = sds.serve_with_incoming(listen(&sockets.sds, OWNER_ONLY)?);
     tokio::select! {
         done = xds => done.map_err(io::Error::other),
         done = sds => done.map_err(io::Error::other),
@@ -67,14 +68,14 @@ pub async fn run(
     }
 }
 
-/// A socket that only its owner may open. One left by a process that is gone is replaced.
-fn listen(path: &Path) -> io::Result<UnixListenerStream> {
+/// A socket that those may open whom the mode lets. One left by a process that is gone is replaced.
+pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<UnixListenerStream> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(UnixListenerStream::new(listener))
 }
 

@@ -7,8 +7,8 @@ use crate::authority::{AuthorityError, invalid};
 use crate::certificate::CaCertificate;
 use meltemi_tls::{Identity, SpiffeId, TrustAnchors, TrustDomain};
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SanType, SignatureAlgorithm, SigningKey,
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,6 +156,8 @@ impl Signer {
         // With an empty subject the names are critical (RFC 5280 section 4.2.1.6).
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = sans;
+        // Said, and not only left out (SPIFFE X.509-SVID, section 4.1), as Istio's certificates say it.
+        params.is_ca = IsCa::ExplicitNoCa;
         // Verifiers choose by it among roots of one name.
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - CLOCK_SKEW).into();

@@ -387,8 +387,6 @@ impl Options {
 }
 
 impl Args {
-    /// Joins the cluster where there is one, which takes as long as it takes to answer, and reads the files that the flags
-    /// name; an error names the file.
     /// Whether a port is to be opened that takes a capability, told before there are threads; addresses that are wrong are
     /// refused later.
     pub fn binds_low_port(&self) -> bool {
@@ -396,6 +394,8 @@ impl Args {
         given.into_iter().filter_map(|text| address(text).ok().flatten()).any(|address| address.port() < 1024)
     }
 
+    /// Joins the cluster where there is one, which takes as long as it takes to answer, and reads the files that the flags
+    /// name; an error names the file.
     pub async fn prepare(self) -> Result<Options> {
         let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         if self.kubeconfig.is_none() && (self.config_dir.is_some() || !in_pod) {

@@ -41,7 +41,8 @@ pub struct TrustAnchors {
 }
 
 impl TrustAnchors {
-    /// `crl` may be empty. Every certificate in `roots` becomes an anchor.
+    /// `crl` may be empty. Where it is not, every authority of a peer's chain must have a list in it that has not ended, as Envoy
+    /// has it (`CertificateValidationContext.crl`). Every certificate in `roots` becomes an anchor.
     pub fn from_pem(roots: &[u8], crl: &[u8]) -> Result<Self, CertError> {
         let mut store = RootCertStore::empty();
         let mut roots = certificates_from_pem(roots)?;
@@ -107,13 +108,13 @@ impl TrustAnchors {
             true => None,
             false => {
                 let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), crate::provider());
-                let built = builder.with_crls(crls.clone()).allow_unknown_revocation_status().build();
+                let built = builder.with_crls(crls.clone()).enforce_revocation_expiration().build();
                 Some(built.map_err(|e| CertError::Crl(e.to_string()))?)
             }
         };
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), crate::provider())
             .with_crls(crls)
-            .allow_unknown_revocation_status()
+            .enforce_revocation_expiration()
             .build()
             .map_err(|e| CertError::Crl(e.to_string()))?;
         Ok(Self {

@@ -46,6 +46,10 @@ fn what_is_wrong_is_named() {
         (vec![("PROXY_CONFIG", "drainDuration: soon")], "drainDuration=\"soon\""),
         (vec![("ISTIO_METAJSON_X", "[]")], "ISTIO_METAJSON_X"),
         (vec![("ENVOY_STATUS_PORT", "70000")], "ENVOY_STATUS_PORT"),
+        (vec![("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:8000")], "not of the form unix:///path"),
+        (vec![("SPIFFE_ENDPOINT_SOCKET", "unix://run/agent.sock")], "the path is not absolute"),
+        (vec![("SPIFFE_ENDPOINT_SOCKET", "unix:///run/agent.sock?a")], "a query or a fragment"),
+        (vec![("WORKLOAD_IDENTITY_SOCKET_FILE", "../other/socket")], "not the name of a file"),
     ] {
         let error = read(&pairs).expect_err(text).to_string();
         assert!(error.contains(text), "{error}");
@@ -85,7 +89,7 @@ fn certificates_are_renewed_at_half_life_or_as_told() {
 fn a_certificate_comes_from_files_from_another_agent_or_from_the_authority() {
     let base = tempfile::tempdir().unwrap();
     let source = |pairs: &[(&str, &str)]| {
-        CertificateSource::from_variables(&Variables::from_pairs(pairs.iter().copied()), base.path())
+        CertificateSource::from_variables(&Variables::from_pairs(pairs.iter().copied()), base.path()).unwrap()
     };
     let files = |folder: &str, names: [&str; 3]| {
         let [chain, key, roots] = names.map(|name| base.path().join(folder).join(name));
@@ -110,6 +114,11 @@ fn a_certificate_comes_from_files_from_another_agent_or_from_the_authority() {
     assert_eq!(source(&[]), CertificateSource::Socket(uds.join("socket")), "one file is not enough");
     names.iter().for_each(|name| std::fs::write(mounted.join(name), "").unwrap());
     assert_eq!(source(&[]), files("var/run/secrets/workload-spiffe-credentials", names));
+
+    for endpoint in ["unix:///run/spire/agent.sock", "unix:/run/spire/agent.sock"] {
+        let named = CertificateSource::WorkloadApi("/run/spire/agent.sock".into());
+        assert_eq!(source(&[("SPIFFE_ENDPOINT_SOCKET", endpoint)]), named, "before what is only found");
+    }
 
     let default = ["cert-chain.pem", "key.pem", "root-cert.pem"];
     assert_eq!(source(&[("FILE_MOUNTED_CERTS", "true")]), files("etc/certs", default), "there or not yet");

@@ -1,7 +1,7 @@
-//! A certificate from another agent on this node, such as SPIRE's: Envoy's SDS on a Unix socket, with the names that Istio
-//! uses there. The other agent makes the keys and renews in time.
+//! A certificate from another agent on this node, such as SPIRE's, on a Unix socket: by Envoy's SDS, with the names that Istio uses
+//! there, or by SPIFFE's Workload API. The other agent makes the keys and renews in time.
 
-use super::{FIRST_RETRY, IdentityError, IdentityKeeper, LONGEST_RETRY};
+use super::{FIRST_RETRY, IdentityKeeper, LONGEST_RETRY, TrustBundle, workload};
 use crate::sds::{DEFAULT, ROOT_CA};
 use hyper_util::rt::TokioIo;
 use meltemi_base::Backoff;
@@ -19,66 +19,96 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 /// A chain and a few roots.
-const MAX_RESPONSE_BYTES: usize = 1 << 20;
+pub(super) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that lived this long was good.
 const SETTLED_AFTER: Duration = Duration::from_secs(30);
 /// gRPC's code for what is malformed.
 const INVALID_ARGUMENT: i32 = 3;
 
+/// What another agent may speak.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Protocol {
+    Sds,
+    WorkloadApi,
+}
+
+/// Why a stream ended.
+pub(super) struct Ended {
+    reason: String,
+    /// The other agent does not speak this protocol.
+    unspoken: bool,
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self { reason: status.message().to_owned(), unspoken: status.code() == Code::Unimplemented }
+    }
+}
+
 /// What has come of the two secrets.
 #[derive(Default)]
 struct Received {
     certificate: Option<(String, Zeroizing<String>)>,
-    roots: Option<String>,
+    bundle: Option<TrustBundle>,
 }
 
-/// Follows the socket until dropped.
-pub(super) async fn follow(socket: &Path, keeper: &IdentityKeeper) {
+/// Follows the socket until dropped, by the protocols in turn until the other agent speaks one.
+pub(super) async fn follow(socket: &Path, protocols: &[Protocol], keeper: &IdentityKeeper) {
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+    let mut speaking = 0;
     loop {
         let begun = Instant::now();
-        let reason = match stream(socket, keeper).await {
-            Ok(()) => "the stream ended".to_owned(),
-            Err(error) => error.to_string(),
+        let protocol = protocols[speaking % protocols.len()];
+        let ended = match protocol {
+            Protocol::Sds => stream(socket, keeper).await,
+            Protocol::WorkloadApi => workload::stream(socket, keeper).await,
         };
+        let ended = ended.err().unwrap_or(Ended { reason: "the stream ended".to_owned(), unspoken: false });
+        speaking += usize::from(ended.unspoken);
         if begun.elapsed() > SETTLED_AFTER {
             backoff.reset();
         }
-        let wait = backoff.next();
-        tracing::warn!(socket = %socket.display(), reason, retry_in = ?wait, "certificates of another agent");
+        let (wait, reason) = (backoff.next(), ended.reason);
+        tracing::warn!(socket = %socket.display(), ?protocol, reason, retry_in = ?wait, "certificates of another agent");
         tokio::time::sleep(wait).await;
     }
 }
 
-async fn stream(socket: &Path, keeper: &IdentityKeeper) -> Result<(), IdentityError> {
-    let failed = |reason: String| IdentityError::Socket { socket: socket.to_owned(), reason };
+pub(super) async fn connect(socket: &Path) -> Result<Channel, Ended> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     // The address is only for the request's authority.
-    let endpoint = Endpoint::from_static("http://sds").connect_timeout(CONNECT_TIMEOUT);
-    let channel = endpoint.connect_with_connector(connector).await.map_err(|e| failed(e.to_string()))?;
+    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_TIMEOUT);
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.map_err(|e| Ended { reason: e.to_string(), unspoken: false })
+}
+
+async fn stream(socket: &Path, keeper: &IdentityKeeper) -> Result<(), Ended> {
+    let channel = connect(socket).await?;
     let mut client = SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
     let (sender, requests) = mpsc::channel(1);
     let node = Node { id: keeper.node_id.clone(), ..Node::default() };
     let first = DiscoveryRequest { node: Some(node), ..subscription() };
-    sender.try_send(first).map_err(|e| failed(e.to_string()))?;
-    let answers = client.stream_secrets(ReceiverStream::new(requests)).await;
-    let mut answers = answers.map_err(|status| failed(status.message().to_owned()))?.into_inner();
+    sender.try_send(first).expect("room for one");
+    let mut answers = client.stream_secrets(ReceiverStream::new(requests)).await?.into_inner();
     let mut received = Received::default();
-    while let Some(answer) = answers.message().await.map_err(|status| failed(status.message().to_owned()))? {
+    while let Some(answer) = answers.message().await? {
         let taken = received.take(&answer).and_then(|()| received.install(keeper));
         if let Err(reason) = &taken {
             tracing::warn!(reason, "secrets of another agent are refused");
         }
-        sender.send(reply(&answer, taken.err())).await.map_err(|e| failed(e.to_string()))?;
+        if sender.send(reply(&answer, taken.err())).await.is_err() {
+            break;
+        }
     }
     Ok(())
 }
@@ -112,7 +142,8 @@ impl Received {
                     self.certificate = Some((chain, key));
                 }
                 (ROOT_CA, Some(Type::ValidationContext(context))) => {
-                    self.roots = Some(text(context.trusted_ca, "trusted_ca")?);
+                    let crl_pem = context.crl.map(|crl| text(Some(crl), "crl")).transpose()?.unwrap_or_default();
+                    self.bundle = Some(TrustBundle { roots_pem: text(context.trusted_ca, "trusted_ca")?, crl_pem });
                 }
                 (name, _) => return Err(format!("secret {name:?} is not of the kind that was asked for")),
             }
@@ -121,8 +152,8 @@ impl Received {
     }
 
     fn install(&self, keeper: &IdentityKeeper) -> Result<(), String> {
-        let Some(((chain, key), roots)) = self.certificate.as_ref().zip(self.roots.as_ref()) else { return Ok(()) };
-        keeper.install(chain.clone(), key.clone(), roots.clone()).map(|_| ()).map_err(|e| e.to_string())
+        let Some(((chain, key), bundle)) = self.certificate.as_ref().zip(self.bundle.as_ref()) else { return Ok(()) };
+        keeper.install(chain.clone(), key.clone(), bundle.clone()).map(|_| ()).map_err(|e| e.to_string())
     }
 }
 

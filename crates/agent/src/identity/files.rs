@@ -1,6 +1,6 @@
 //! A certificate that somebody else writes into files (`FILE_MOUNTED_CERTS`) and replaces there in time.
 
-use super::{IdentityError, IdentityKeeper};
+use super::{IdentityError, IdentityKeeper, TrustBundle};
 use crate::environment::CertificateFiles;
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) async fn follow(files: &CertificateFiles, keeper: &IdentityKeeper) {
 
 fn take(files: &CertificateFiles, keeper: &IdentityKeeper) -> Result<(), IdentityError> {
     let (chain, key) = (read(&files.chain)?, Zeroizing::new(read(&files.key)?));
-    keeper.install(chain, key, read(&files.roots)?)?;
+    keeper.install(chain, key, TrustBundle { roots_pem: read(&files.roots)?, crl_pem: String::new() })?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::environment::{CertificateFiles, Role, Variables};
 use crate::sds::Secrets;
+use meltemi_proto::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use meltemi_tls::PeerInfo;
 use rcgen::{BasicConstraints, CertifiedIssuer, DnType, IsCa};
 use std::path::Path;
@@ -34,9 +35,26 @@ impl Ca {
 
     fn secret(&self, uri: &str) -> Arc<WorkloadSecret> {
         let (chain_pem, key_pem) = self.issue(uri);
-        let bundle = TrustBundle { roots_pem: self.pem(), ..TrustBundle::default() };
-        Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after: SystemTime::now() })
+        Arc::new(WorkloadSecret { chain_pem, key_pem, bundle: bundle(self), not_after: SystemTime::now() })
     }
+
+    /// An empty revocation list.
+    fn list(&self, number: u64) -> String {
+        let now = SystemTime::now();
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + PATIENCE).into(),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+}
+
+fn bundle(ca: &Ca) -> TrustBundle {
+    TrustBundle { roots_pem: ca.pem(), ..TrustBundle::default() }
 }
 
 fn keeper(pairs: &[(&str, &str)], source: CertificateSource) -> Arc<IdentityKeeper> {
@@ -120,6 +138,152 @@ async fn another_agents_socket_gives_the_certificate_and_its_successors() {
     serving.abort();
 }
 
+/// The Workload API on a socket, as another agent has it; ends with the value.
+struct Agent {
+    socket: PathBuf,
+    secrets: watch::Sender<Option<Arc<WorkloadSecret>>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Agent {
+    fn start(folder: &Path, secret: Option<Arc<WorkloadSecret>>) -> Self {
+        let socket = folder.join("agent.sock");
+        let (secrets, seen) = watch::channel(secret);
+        let serving = tokio::spawn({
+            let socket = socket.clone();
+            async move { serve_workload_api(&socket, seen).await.unwrap() }
+        });
+        Self { socket, secrets, serving }
+    }
+
+    async fn client(&self) -> SpiffeWorkloadApiClient<tonic::transport::Channel> {
+        while !self.socket.exists() {
+            tokio::task::yield_now().await;
+        }
+        let channel = external::connect(&self.socket).await;
+        SpiffeWorkloadApiClient::new(channel.ok().expect("a channel"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn demanding<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert(workload::HEADER, "true".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn the_workload_api_of_another_agent_gives_the_certificate_and_its_successors() {
+    let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new("root"));
+    let listed = |ca: &Ca, uri: &str| {
+        let (chain_pem, key_pem) = ca.issue(uri);
+        let bundle = TrustBundle { roots_pem: ca.pem(), crl_pem: ca.list(1) };
+        Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after: SystemTime::now() })
+    };
+    let agent = Agent::start(folder.path(), Some(listed(&ca, ID)));
+    // Where Istio looks for SDS, too, since agents serve both on one socket, or one of them.
+    for source in
+        [CertificateSource::WorkloadApi(agent.socket.clone()), CertificateSource::Socket(agent.socket.clone())]
+    {
+        let given = listed(&ca, ID);
+        agent.secrets.send_replace(Some(given.clone()));
+        let keeper = keeper(&[], source);
+        let running = tokio::spawn({
+            let keeper = keeper.clone();
+            async move { keeper.run().await }
+        });
+        let first = until(&keeper, |_| true).await;
+        assert_eq!((presented(&keeper), keeper.takes_bundles()), (ID.to_owned(), false));
+        assert_eq!(first.bundle, given.bundle);
+
+        let other = Ca::new("other");
+        let next = listed(&other, "spiffe://cluster.local/ns/shop/sa/next");
+        agent.secrets.send_replace(Some(next.clone()));
+        until(&keeper, |secret| secret.chain_pem == next.chain_pem && secret.bundle.roots_pem == other.pem()).await;
+        assert_eq!(presented(&keeper), "spiffe://cluster.local/ns/shop/sa/next");
+        running.abort();
+    }
+}
+
+#[test]
+fn of_several_identities_ours_is_taken_and_what_does_not_fit_is_refused() {
+    let ca = Ca::new("root");
+    let own = "spiffe://cluster.local/ns/default/sa/default";
+    let svid = |uri: &str, says: &str| {
+        let (chain, key) = ca.issue(uri);
+        meltemi_proto::X509svid {
+            spiffe_id: says.to_owned(),
+            x509_svid: der::of_certificates(&chain).unwrap().into(),
+            x509_svid_key: KeyPair::from_pem(&key).unwrap().serialize_der().into(),
+            bundle: der::of_certificates(&ca.pem()).unwrap().into(),
+            hint: String::new(),
+        }
+    };
+    let keeper = keeper(&[], CertificateSource::WorkloadApi("/nowhere".into()));
+    let take = |svids: Vec<meltemi_proto::X509svid>| {
+        let answer = meltemi_proto::X509svidResponse { svids, ..Default::default() };
+        workload::take(&answer, &keeper)
+    };
+    take(vec![svid(ID, ID), svid(own, own)]).unwrap();
+    assert_eq!(presented(&keeper), own);
+    take(vec![svid(ID, ID)]).unwrap();
+    assert_eq!(presented(&keeper), ID, "the first, where none is ours");
+
+    let broken = |change: fn(&mut meltemi_proto::X509svid)| {
+        let mut whole = svid(own, own);
+        change(&mut whole);
+        take(vec![whole]).unwrap_err()
+    };
+    assert_eq!(take(Vec::new()).unwrap_err(), "svids: none");
+    assert!(take(vec![svid(ID, own)]).unwrap_err().starts_with("spiffe_id \"spiffe://cluster.local/ns/default"));
+    assert_eq!(broken(|svid| svid.x509_svid = Default::default()), "x509_svid: no certificate");
+    assert_eq!(broken(|svid| svid.bundle = vec![0x30, 0x82, 0xff].into()), "bundle: not a list of certificates in DER");
+    assert_eq!(broken(|svid| svid.bundle = vec![0x30, 0].repeat(65).into()), "bundle: more than 64 certificates");
+    assert!(broken(|svid| svid.x509_svid_key = vec![1, 2, 3].into()).starts_with("private key"));
+    assert_eq!(presented(&keeper), ID, "what was refused changed nothing");
+}
+
+#[tokio::test]
+async fn the_workload_api_is_served_to_those_who_ask_as_it_demands() {
+    let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new("root"));
+    let agent = Agent::start(folder.path(), None);
+    let mut client = agent.client().await;
+    let refused = client.fetch_x509svid(meltemi_proto::X509svidRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    let tokens = client.fetch_jwt_bundles(demanding(meltemi_proto::JwtBundlesRequest {})).await.unwrap_err();
+    assert_eq!(tokens.code(), tonic::Code::Unimplemented);
+
+    // Asked before there is a certificate, answered when there is one.
+    let mut svids = client.fetch_x509svid(demanding(meltemi_proto::X509svidRequest {})).await.unwrap().into_inner();
+    let mut bundles =
+        client.fetch_x509_bundles(demanding(meltemi_proto::X509BundlesRequest {})).await.unwrap().into_inner();
+    for account in ["catalog", "next"] {
+        let id = format!("spiffe://cluster.local/ns/shop/sa/{account}");
+        let secret = ca.secret(&id);
+        agent.secrets.send_replace(Some(secret.clone()));
+        let svid = svids.message().await.unwrap().unwrap().svids.remove(0);
+        assert_eq!(svid.spiffe_id, id);
+        assert_eq!(der::certificates(&svid.x509_svid).unwrap().trim(), secret.chain_pem.replace('\r', "").trim());
+        let roots = bundles.message().await.unwrap().unwrap().bundles;
+        assert_eq!(roots.keys().collect::<Vec<_>>(), ["spiffe://cluster.local"]);
+        assert_eq!(roots["spiffe://cluster.local"], svid.bundle);
+    }
+
+    let mut held = Vec::new();
+    let refused = loop {
+        match client.fetch_x509svid(demanding(meltemi_proto::X509svidRequest {})).await {
+            Ok(stream) => held.push(stream),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused.code(), held.len()), (tonic::Code::ResourceExhausted, 62));
+}
+
 #[test]
 fn roots_that_are_pushed_are_trusted_with_the_certificate_that_is_there() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
@@ -127,7 +291,7 @@ fn roots_that_are_pushed_are_trusted_with_the_certificate_that_is_there() {
     let pushed = |roots_pem: String| TrustBundle { roots_pem, ..TrustBundle::default() };
     let names = || keeper.trust.roots().into_iter().map(|root| root.subject).collect::<Vec<_>>();
     let (chain, key) = old.issue(ID);
-    keeper.install(chain, key, old.pem()).unwrap();
+    keeper.install(chain, key, bundle(&old)).unwrap();
     assert_eq!(names(), ["CN=old"]);
     keeper.adopt(pushed(old.pem() + &new.pem())).unwrap();
     assert_eq!(names(), ["CN=old", "CN=new"]);
@@ -136,7 +300,7 @@ fn roots_that_are_pushed_are_trusted_with_the_certificate_that_is_there() {
 
     // An answer that the authority gave before it had the new root takes nothing away.
     let (chain, key) = old.issue(ID);
-    keeper.install(chain, key, old.pem()).unwrap();
+    keeper.install(chain, key, bundle(&old)).unwrap();
     assert_eq!(names(), ["CN=old", "CN=new"]);
     keeper.adopt(pushed(new.pem())).unwrap();
     assert_eq!(names(), ["CN=new"], "discovery is the authority, and has retired the old root");
@@ -149,7 +313,7 @@ fn roots_of_another_authority_than_discovery_stay() {
     let (own, pushed) = (Ca::new("own"), Ca::new("pushed"));
     let keeper = keeper(&[("CA_ADDR", "ca.example:443")], CertificateSource::Authority);
     let (chain, key) = own.issue(ID);
-    keeper.install(chain, key, own.pem()).unwrap();
+    keeper.install(chain, key, bundle(&own)).unwrap();
     keeper.adopt(TrustBundle { roots_pem: pushed.pem(), ..TrustBundle::default() }).unwrap();
     assert_eq!(keeper.trust.roots().len(), 2);
 }
@@ -157,24 +321,12 @@ fn roots_of_another_authority_than_discovery_stay() {
 #[test]
 fn a_mounted_revocation_list_is_used_unless_discovery_pushes_one() {
     let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new("root"));
-    let list = |number: u64| {
-        let now = SystemTime::now();
-        let params = rcgen::CertificateRevocationListParams {
-            this_update: now.into(),
-            next_update: (now + PATIENCE).into(),
-            crl_number: number.into(),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: rcgen::KeyIdMethod::Sha256,
-        };
-        params.signed_by(&ca.0).unwrap().pem().unwrap()
-    };
     let file = folder.path().join("crl.pem");
-    let (mounted, pushed) = (list(1), list(2));
+    let (mounted, pushed) = (ca.list(1), ca.list(2));
     std::fs::write(&file, &mounted).unwrap();
     let keeper = keeper(&[("MELTEMI_CRL_FILE", file.to_str().unwrap())], CertificateSource::Authority);
     let (chain, key) = ca.issue(ID);
-    keeper.install(chain, key, ca.pem()).unwrap();
+    keeper.install(chain, key, bundle(&ca)).unwrap();
     let in_force = || keeper.subscribe().borrow().clone().unwrap().bundle.crl_pem.clone();
     assert_eq!(in_force(), mounted);
     keeper.adopt(TrustBundle { roots_pem: ca.pem(), crl_pem: pushed.clone(), ..TrustBundle::default() }).unwrap();

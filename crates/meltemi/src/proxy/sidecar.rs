@@ -14,7 +14,7 @@ use meltemi_agent::sds::Secrets;
 use meltemi_agent::status::{self, ProxyState, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
 use meltemi_agent::upstream::{ControlPlane, agent_stream};
-use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health, trust};
+use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health, serve_workload_api, trust};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::core::v3::Node;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -61,6 +61,14 @@ fn keeper(settings: &Settings, control_plane: &Arc<ControlPlane>) -> Arc<Identit
     let keeper = Arc::new(IdentityKeeper::new(Arc::clone(control_plane), settings));
     let running = Arc::clone(&keeper);
     spawn_local(async move { running.run().await });
+    if let Some(socket) = settings.workload_api_socket.clone() {
+        let secrets = keeper.subscribe();
+        spawn_local(async move {
+            if let Err(error) = serve_workload_api(&socket, secrets).await {
+                tracing::error!(socket = %socket.display(), %error, "Workload API");
+            }
+        });
+    }
     keeper
 }
 

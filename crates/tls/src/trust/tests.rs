@@ -18,7 +18,11 @@ fn identity(ca: &Authority, uris: &[&str]) -> crate::Identity {
 }
 
 fn revocations(ca: &Authority, serial: u64) -> String {
-    let now = SystemTime::now();
+    revocations_until(ca, serial, SystemTime::now() + Duration::from_secs(3600))
+}
+
+fn revocations_until(ca: &Authority, serial: u64, end: SystemTime) -> String {
+    let now = end - Duration::from_secs(7200);
     let revoked = rcgen::RevokedCertParams {
         serial_number: SerialNumber::from(serial),
         revocation_time: now.into(),
@@ -27,7 +31,7 @@ fn revocations(ca: &Authority, serial: u64) -> String {
     };
     let list = rcgen::CertificateRevocationListParams {
         this_update: now.into(),
-        next_update: (now + Duration::from_secs(3600)).into(),
+        next_update: end.into(),
         crl_number: 1.into(),
         issuing_distribution_point: None,
         revoked_certs: vec![revoked],
@@ -49,6 +53,24 @@ fn what_a_list_revokes_is_refused_as_client_and_as_server() {
             let met = handshake(&server, &client);
             assert_eq!(met.is_ok(), taken, "{serial}: {met:?}");
         }
+    }
+}
+
+#[test]
+fn beside_lists_an_authority_without_one_that_is_in_force_lets_nobody_in() {
+    let (ca, other) = (Authority::new("root"), Authority::new("other"));
+    let ended = revocations_until(&ca, SERIAL, SystemTime::now() - Duration::from_secs(60));
+    for (name, list, taken) in [
+        ("of the authority", revocations(&ca, SERIAL), true),
+        ("of another", revocations(&other, SERIAL), false),
+        ("that has ended", ended, false),
+    ] {
+        let anchors = TrustAnchors::from_pem((ca.0.pem() + &other.0.pem()).as_bytes(), list.as_bytes()).unwrap();
+        let identity = ca.identity(SERVER);
+        let leaf = &identity.chain()[0];
+        let now = UnixTime::now();
+        assert_eq!(anchors.verify_client(leaf, &[], now).is_ok(), taken, "a list {name}, as a client");
+        assert_eq!(anchors.verify_server(leaf, &[], now).is_ok(), taken, "a list {name}, as a server");
     }
 }
 
