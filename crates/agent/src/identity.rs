@@ -154,7 +154,7 @@ impl IdentityKeeper {
         let mut chain = response.map_err(|e| IdentityError::Authority(e.message().to_owned()))?.into_inner().cert_chain;
         let root = chain.pop().filter(|_| !chain.is_empty());
         let root_pem = root.ok_or_else(|| IdentityError::Authority("an empty chain".to_owned()))?;
-        self.install(chain.concat(), key_pem, TrustBundle { roots_pem: root_pem, crl_pem: String::new() })
+        self.install(chain.concat(), key_pem, TrustBundle { roots_pem: root_pem, ..TrustBundle::default() })
     }
 
     /// Puts a certificate in force, once it is certain that it can be used; returns how long it is good for.

@@ -143,7 +143,8 @@ impl Received {
                 }
                 (ROOT_CA, Some(Type::ValidationContext(context))) => {
                     let crl_pem = context.crl.map(|crl| text(Some(crl), "crl")).transpose()?.unwrap_or_default();
-                    self.bundle = Some(TrustBundle { roots_pem: text(context.trusted_ca, "trusted_ca")?, crl_pem });
+                    let roots_pem = text(context.trusted_ca, "trusted_ca")?;
+                    self.bundle = Some(TrustBundle { roots_pem, crl_pem, ..TrustBundle::default() });
                 }
                 (name, _) => return Err(format!("secret {name:?} is not of the kind that was asked for")),
             }

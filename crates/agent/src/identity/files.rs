@@ -41,7 +41,7 @@ pub(super) async fn follow(files: &CertificateFiles, keeper: &IdentityKeeper) {
 
 fn take(files: &CertificateFiles, keeper: &IdentityKeeper) -> Result<(), IdentityError> {
     let (chain, key) = (read(&files.chain)?, Zeroizing::new(read(&files.key)?));
-    keeper.install(chain, key, TrustBundle { roots_pem: read(&files.roots)?, crl_pem: String::new() })?;
+    keeper.install(chain, key, TrustBundle { roots_pem: read(&files.roots)?, ..TrustBundle::default() })?;
     Ok(())
 }
 

@@ -182,7 +182,7 @@ async fn the_workload_api_of_another_agent_gives_the_certificate_and_its_success
     let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new("root"));
     let listed = |ca: &Ca, uri: &str| {
         let (chain_pem, key_pem) = ca.issue(uri);
-        let bundle = TrustBundle { roots_pem: ca.pem(), crl_pem: ca.list(1) };
+        let bundle = TrustBundle { roots_pem: ca.pem(), crl_pem: ca.list(1), ..TrustBundle::default() };
         Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after: SystemTime::now() })
     };
     let agent = Agent::start(folder.path(), Some(listed(&ca, ID)));

@@ -42,7 +42,8 @@ pub(super) fn take(answer: &X509svidResponse, keeper: &IdentityKeeper) -> Result
     check(svid, &chain, &key)?;
     let roots_pem = der::certificates(&svid.bundle).map_err(|e| format!("bundle: {e}"))?;
     let crl_pem = answer.crl.iter().map(|list| der::block("X509 CRL", list).to_string()).collect();
-    keeper.install(chain, key, TrustBundle { roots_pem, crl_pem }).map(|_| ()).map_err(|e| e.to_string())
+    let bundle = TrustBundle { roots_pem, crl_pem, ..TrustBundle::default() };
+    keeper.install(chain, key, bundle).map(|_| ()).map_err(|e| e.to_string())
 }
 
 /// The certificate must be of the one identity that it comes as (SPIFFE X.509-SVID, section 2).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::Key;
-use meltemi_gateway_api::{Catalogue, statuses};
+use meltemi_gateway_api::{Catalogue, Settings, statuses};
 use meltemi_kubernetes::StatusWriter;
 use meltemi_store::ConfigSet;
 use serde_json::Value;
@@ -39,7 +39,9 @@ impl Said {
 
     /// Every status that differs from what has been written.
     fn due(&self, state: &State) -> Vec<(Key, Value)> {
-        let now = statuses(&self.catalogue, &state.options.domain, &*state.pusher.snapshot());
+        let snapshot = state.pusher.snapshot();
+        let settings = Settings::new(&state.options.domain.as_str().into(), &snapshot.mesh);
+        let now = statuses(&self.catalogue, &settings, &*snapshot);
         let values = now.into_iter().filter_map(|(key, status)| Some((key, serde_json::to_value(status).ok()?)));
         values.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()
     }
