@@ -3,6 +3,7 @@
 //! Owns: which objects are accepted. Never looks at another object (that is analysis). Linear in the object, but for
 //! pairwise comparisons of the hosts of one VirtualService.
 
+mod cel;
 mod common;
 mod destination_rule;
 mod envoy_filter;

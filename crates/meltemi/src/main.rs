@@ -74,6 +74,7 @@ enum Command {
     /// Say what a change to the configuration will do, before it is applied
     Diff(diff::Diff),
     /// Check Kubernetes and Istio documents
+    #[command(alias = "v")]
     Validate(inspect::Validate),
     /// Print the version
     Version(inspect::Version),
