@@ -37,7 +37,6 @@ pub struct Validate {
     namespace: String,
     /// Taken as istioctl takes it: what one document alone can tell is always checked
     #[arg(short = 'x', long, hide = true, num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    #[expect(dead_code, reason = "scripts written for istioctl may give it")]
     referential: bool,
     /// Files or folders of cases: each a document, and whether it is to be accepted
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "filename")]
