@@ -30,8 +30,9 @@ pub mod wire;
 pub use kind::{Kind, KindInfo, Shape};
 pub use object::{Key, Meta, Object, OwnerReference, Resource, Spec};
 pub use parse::{
-    Document, MAX_DOCUMENTS, Settings, decode, objects, parse_documents, parse_mesh_config, parse_mesh_networks,
-    parse_part, parse_proxy_config, parse_rate_limit_configuration, split_documents,
+    DEFAULT_NAMESPACE, Document, MAX_DOCUMENTS, Settings, decode, objects, parse_documents, parse_documents_in,
+    parse_mesh_config, parse_mesh_networks, parse_part, parse_proxy_config, parse_rate_limit_configuration,
+    split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
 pub use validate::{

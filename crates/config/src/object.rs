@@ -72,6 +72,18 @@ pub struct Meta {
     pub source: Option<Source>,
 }
 
+impl Meta {
+    /// In the namespace that it names, or else in this one; outside of all where its kind is.
+    pub(crate) fn placed(mut self, kind: Kind, namespace: &str) -> Self {
+        if !kind.info().namespaced {
+            self.namespace = Str::default();
+        } else if self.namespace.is_empty() {
+            self.namespace = namespace.into();
+        }
+        self
+    }
+}
+
 /// The object that made this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct OwnerReference {

@@ -75,15 +75,23 @@ impl Document {
     }
 }
 
+/// The namespace of documents that name none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// Reads every document of a file: YAML (any number of documents) or JSON, `List` kinds expanded.
 pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
+    parse_documents_in(file, text, DEFAULT_NAMESPACE)
+}
+
+/// As [`parse_documents`]; documents that name no namespace are in this one.
+pub fn parse_documents_in(file: &str, text: &str, namespace: &str) -> Vec<Document> {
     let mut out = Vec::new();
     for (first_line, part) in split_documents(text) {
         if out.len() >= MAX_DOCUMENTS {
             out.push(broken(&file.into(), first_line, format!("more than {MAX_DOCUMENTS} documents in one file")));
             break;
         }
-        out.extend(parse_part(file, first_line, part));
+        out.extend(parse_part_in(file, first_line, part, namespace));
     }
     out
 }
@@ -93,6 +101,8 @@ struct Part<'a> {
     file: &'a Str,
     text: &'a str,
     first_line: u32,
+    /// Of documents that name none.
+    namespace: &'a str,
 }
 
 /// The text of a file; or what is wrong with it, at the line of the first byte that is not UTF-8.
@@ -112,10 +122,14 @@ fn file_error(source: Source, message: String) -> Problem {
 
 /// Reads one part of a file, as `split_documents` yields it: one document, or those of a `List`.
 pub fn parse_part(file: &str, first_line: u32, part: &str) -> Vec<Document> {
+    parse_part_in(file, first_line, part, DEFAULT_NAMESPACE)
+}
+
+fn parse_part_in(file: &str, first_line: u32, part: &str, namespace: &str) -> Vec<Document> {
     let file = Str::from(file);
     let mut out = Vec::new();
     match Node::parse(part, first_line) {
-        Ok(Some(node)) => read_node(&Part { file: &file, text: part, first_line }, node, &mut out),
+        Ok(Some(node)) => read_node(&Part { file: &file, text: part, first_line, namespace }, node, &mut out),
         Ok(None) => {}
         Err(error) => out.push(broken(&file, error.line, error.message)),
     }
@@ -250,7 +264,7 @@ fn read_document(part: &Part<'_>, root: Node) -> Document {
     let kind = documents::kind_of(&root, &context);
     let mut key = None;
     let object = kind.and_then(|kind| {
-        let meta = read_meta(&root, kind, &source, &context);
+        let meta = read_meta(&root, &source, &context).map(|meta| meta.placed(kind, part.namespace));
         key = meta.as_ref().map(|meta| Key { kind, namespace: meta.namespace.clone(), name: meta.name.clone() });
         let spec = read_spec(&root, kind, &context);
         Some(Object::new(meta?, spec?))
@@ -305,7 +319,7 @@ message! {
     }
 }
 
-fn read_meta(root: &Node, kind: Kind, source: &Source, context: &Context) -> Option<Meta> {
+fn read_meta(root: &Node, source: &Source, context: &Context) -> Option<Meta> {
     let fail = |line: u32, path: &str, message: &str| {
         let (path, message) = (path.to_owned(), message.to_owned());
         context.findings.borrow_mut().push(Finding {
@@ -340,11 +354,7 @@ fn read_meta(root: &Node, kind: Kind, source: &Source, context: &Context) -> Opt
     Some(Meta {
         creation_timestamp: time(&raw.creation_timestamp, "metadata.creationTimestamp"),
         deletion_timestamp: time(&raw.deletion_timestamp, "metadata.deletionTimestamp"),
-        namespace: match (kind.info().namespaced, &*raw.namespace) {
-            (false, _) => Str::default(),
-            (true, "") => "default".into(),
-            (true, _) => raw.namespace,
-        },
+        namespace: raw.namespace,
         name: raw.name,
         labels: raw.labels,
         annotations: raw.annotations,

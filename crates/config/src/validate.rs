@@ -3,6 +3,7 @@
 //! Owns: which objects are accepted. Never looks at another object (that is analysis). Linear in the object, but for
 //! pairwise comparisons of the hosts of one VirtualService.
 
+mod cel;
 mod common;
 mod destination_rule;
 mod envoy_filter;
@@ -85,9 +86,9 @@ pub fn validate(object: &Object) -> Validation {
         Spec::DestinationRule(spec) => destination_rule::destination_rule(spec, meta, at, v),
         Spec::Gateway(spec) => gateway::gateway(spec, meta, at, v),
         Spec::ServiceEntry(spec) => service_entry::service_entry(spec, meta, at, v),
-        Spec::WorkloadEntry(spec) => service_entry::workload_entry(spec, true, at, v),
+        Spec::WorkloadEntry(spec) => service_entry::workload_entry(spec, at, v),
         Spec::WorkloadGroup(spec) => service_entry::workload_group(spec, at, v),
-        Spec::Sidecar(spec) => sidecar::sidecar(spec, at, v),
+        Spec::Sidecar(spec) => sidecar::sidecar(spec, meta, at, v),
         Spec::EnvoyFilter(spec) => envoy_filter::envoy_filter(spec, at, v),
         Spec::ProxyConfig(spec) => proxy_config::resource(spec, at, v),
         Spec::PeerAuthentication(spec) => security::peer_authentication(spec, at, v),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use meltemi_config::{Document, Key, Problem, Severity, Source, decode, parse_documents};
+use meltemi_config::{DEFAULT_NAMESPACE, Document, Key, Problem, Severity, Source, decode, parse_documents_in};
 use meltemi_explain::validation::{self, verdict};
 use serde_json::json;
 
@@ -22,6 +22,7 @@ const MAX_DEPTH: usize = 16;
 Examples:
   meltemi validate -f ./manifests
   kubectl get virtualservice -o yaml | meltemi validate -f -
+  meltemi validate -f a.yaml,b.yaml -n shop    # documents that name no namespace are in shop
   meltemi validate -f a.yaml -o json           # one line a document: valid, errors and warnings
   meltemi validate --case case.yaml            # a document, and whether it is to be accepted
 
@@ -29,8 +30,14 @@ Exit codes: 0 everything is valid, possibly with warnings, and every case passed
 65 a document is wrong")]
 pub struct Validate {
     /// Files or folders of YAML or JSON; - is standard input
-    #[arg(short = 'f', long, required_unless_present = "case", value_name = "PATH", num_args = 1..)]
+    #[arg(short = 'f', long, required_unless_present = "case", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     filename: Vec<PathBuf>,
+    /// The namespace of documents that name none
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    namespace: String,
+    /// Taken as istioctl takes it: what one document alone can tell is always checked
+    #[arg(short = 'x', long, hide = true, num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    referential: bool,
     /// Files or folders of cases: each a document, and whether it is to be accepted
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "filename")]
     case: Vec<PathBuf>,
@@ -47,7 +54,10 @@ pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
     for path in &arguments.filename {
         for (name, bytes) in sources(path, 0)? {
             match decode(&name, bytes) {
-                Ok(text) => checked.extend(parse_documents(&name, &text).into_iter().map(Checked::document)),
+                Ok(text) => {
+                    let documents = parse_documents_in(&name, &text, &arguments.namespace);
+                    checked.extend(documents.into_iter().map(Checked::document));
+                }
                 Err(problem) => checked.push(Checked::file(*problem)),
             }
         }

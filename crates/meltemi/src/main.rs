@@ -107,6 +107,7 @@ enum Command {
     /// Check that a cluster holds an installation, and that it is ready
     VerifyInstall(install::verify::VerifyInstall),
     /// Check Kubernetes and Istio documents
+    #[command(alias = "v")]
     Validate(inspect::Validate),
     /// Print the version
     Version(inspect::Version),

@@ -147,6 +147,34 @@ fn validate_prints_one_verdict_a_document() {
 }
 
 #[test]
+fn validate_takes_what_istioctl_validate_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let exported = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  exportTo: [., shop]\n  http: [{route: [{destination: {host: a}}]}]\n";
+    let other = "apiVersion: example.com/v1\nkind: Nothing\nmetadata: {name: b}\n";
+    let first = file(&dir, "a.yaml", exported).display().to_string();
+    let second = file(&dir, "b.yml", other).display().to_string();
+    file(&dir, "notes.txt", "not a manifest: [");
+    let both = format!("{first},{second}");
+    let summary = |arguments: &[&str]| {
+        let run = meltemi(arguments);
+        (run.code, run.out.lines().last().unwrap_or_default().to_owned())
+    };
+    let fine = (0, "2 documents, 0 errors, 1 warnings".to_owned());
+    assert_eq!(summary(&["validate", "-f", &both]), fine);
+    assert_eq!(summary(&["v", "-x=false", "-f", &first, "-f", &second]), fine);
+    assert_eq!(summary(&["validate", "-f", dir.path().to_str().unwrap()]), fine, "what is no manifest is passed over");
+    let wrong = (65, "1 documents, 1 errors, 0 warnings".to_owned());
+    assert_eq!(summary(&["validate", "-n", "shop", "-f", &first]), wrong, "the namespace is its own");
+    let missing = meltemi(&["validate", "-f", "/nothing/here.yaml"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.err.contains("/nothing/here.yaml"), "{}", missing.err);
+    let input = std::fs::File::open(&first).unwrap();
+    let read = Command::new(env!("CARGO_BIN_EXE_meltemi")).args(["validate", "-f", "-"]).stdin(input).output().unwrap();
+    assert_eq!(read.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "1 documents, 0 errors, 0 warnings\n");
+}
+
+#[test]
 fn validate_judges_cases() {
     let dir = tempfile::tempdir().unwrap();
     let case = |valid: bool| {

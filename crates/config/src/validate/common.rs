@@ -122,6 +122,7 @@ fn target_ref(target: &PolicyTargetReference, at: &Path<'_>, v: &mut Validation)
         ("networking.istio.io", "ServiceEntry"),
     ];
     v.require(&at.field("name"), !target.name.is_empty(), "targetRef name must be set");
+    v.require(&at.field("name"), target.name.len() <= 253, "longer than 253 characters");
     v.require(&at.field("kind"), !target.kind.is_empty(), "targetRef kind must be set");
     v.require(
         &at.field("namespace"),

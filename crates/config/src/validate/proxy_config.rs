@@ -18,11 +18,6 @@ pub(super) fn resource(spec: &ProxyConfigResource, at: &Path<'_>, v: &mut Valida
     for (name, value) in &spec.environment_variables {
         v.require(&variables.field(name), value.len() <= 2048, "a value has at most 2048 characters");
     }
-    if let Some(image) = &spec.image
-        && !matches!(&*image.image_type, "" | "default" | "debug" | "distroless")
-    {
-        v.warn(&at.field("image").field("imageType"), format_args!("unknown image type {:?}", image.image_type));
-    }
 }
 
 /// Validates a ProxyConfig that stands by itself.

@@ -99,7 +99,7 @@ fn addresses(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
 }
 
 fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v: &mut Validation) {
-    workload_entry(endpoint, false, at, v);
+    workload_entry(endpoint, at, v);
     let ports = at.field("ports");
     for name in endpoint.ports.keys() {
         let known = spec.ports.iter().any(|p| p.name == *name);
@@ -129,12 +129,8 @@ fn resolution(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validatio
     let wildcard = spec.hosts.iter().any(|h| h.starts_with('*'));
     match spec.resolution {
         Resolution::None => v.require(&at, spec.endpoints.is_empty(), "NONE mode cannot set endpoints"),
-        Resolution::Static => {
-            // Without endpoints and selector the service is there and answers nothing.
-            if spec.endpoints.is_empty() && spec.workload_selector.is_none() {
-                v.warn(&at, "STATIC resolution without endpoints: the service has nowhere to send to");
-            }
-        }
+        // Without endpoints and selector the service is there and answers nothing.
+        Resolution::Static => {}
         Resolution::Dns | Resolution::DnsRoundRobin => {
             if spec.endpoints.is_empty() {
                 v.require(&at, !wildcard, "wildcard hosts need endpoints, or resolution NONE or DYNAMIC_DNS");
@@ -201,13 +197,13 @@ fn ambiguous_hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
     }
 }
 
-/// Of its own (`needs_address`), or an endpoint or template.
-pub(super) fn workload_entry(spec: &WorkloadEntry, needs_address: bool, at: &Path<'_>, v: &mut Validation) {
+/// Of its own, or an endpoint or template.
+pub(super) fn workload_entry(spec: &WorkloadEntry, at: &Path<'_>, v: &mut Validation) {
     let address = at.field("address");
     if spec.address.is_empty() {
         if spec.network.is_empty() {
             v.error(&address, "address is required");
-        } else if needs_address {
+        } else {
             v.warn(&address, "without an address, only the gateways of its network can reach the workload");
         }
     } else if spec.address.starts_with("unix://") {
@@ -247,7 +243,7 @@ pub(super) fn workload_group(spec: &WorkloadGroup, at: &Path<'_>, v: &mut Valida
         None => v.error(&template, "template is required"),
         // The address is the workload's own when it registers.
         Some(entry) if entry.address.is_empty() => rest_of_entry(entry, &template, v),
-        Some(entry) => workload_entry(entry, false, &template, v),
+        Some(entry) => workload_entry(entry, &template, v),
     }
     if let Some(probe) = &spec.probe {
         readiness_probe(probe, &at.field("probe"), v);

@@ -11,9 +11,10 @@ use crate::networking::{
     CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicyMode, Port, ServerTlsMode,
     ServerTlsSettings, Sidecar,
 };
+use crate::object::Meta;
 use crate::path::Path;
 
-pub(super) fn sidecar(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
+pub(super) fn sidecar(spec: &Sidecar, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     common::workload_selector(spec.workload_selector.as_ref(), at, v);
     let nothing = spec.ingress.is_empty()
         && spec.egress.is_empty()
@@ -28,7 +29,7 @@ pub(super) fn sidecar(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
     for (i, listener) in spec.ingress.iter().enumerate() {
         ingress(listener, &mut seen, &listeners.index(i), v);
     }
-    all_egress(spec, at, v);
+    all_egress(spec, &meta.namespace, at, v);
     if let Some(policy) = &spec.outbound_traffic_policy
         && let Some(proxy) = &policy.egress_proxy
     {
@@ -98,7 +99,7 @@ fn default_endpoint(text: &str) -> Result<(), String> {
     names::port(number)
 }
 
-fn all_egress(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
+fn all_egress(spec: &Sidecar, namespace: &str, at: &Path<'_>, v: &mut Validation) {
     let listeners = at.field("egress");
     let (mut ports, mut sockets) = (BTreeSet::new(), BTreeSet::new());
     let mut catch_all = false;
@@ -117,15 +118,15 @@ fn all_egress(spec: &Sidecar, at: &Path<'_>, v: &mut Validation) {
                 v.require(&at, fresh, "ports (or unix sockets) of egress listeners must be unique");
             }
         }
-        egress(listener, &at, v);
+        egress(listener, namespace, &at, v);
     }
 }
 
-fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
+fn egress(listener: &IstioEgressListener, namespace: &str, at: &Path<'_>, v: &mut Validation) {
     if listener.bind.starts_with("unix://") {
         v.check(&at.field("bind"), names::unix_address(&listener.bind));
-        let captured = !matches!(listener.capture_mode, CaptureMode::Default | CaptureMode::None);
-        let captured = captured && listener.port.is_some();
+        let asked = !matches!(listener.capture_mode, CaptureMode::Default | CaptureMode::None);
+        let captured = asked && listener.port.is_some();
         v.require(&at.field("captureMode"), !captured, "a unix socket cannot be captured: use DEFAULT or NONE");
     } else if !listener.bind.is_empty() {
         v.check(&at.field("bind"), names::ip(&listener.bind));
@@ -136,13 +137,23 @@ fn egress(listener: &IstioEgressListener, at: &Path<'_>, v: &mut Validation) {
     for (i, host) in listener.hosts.iter().enumerate() {
         let at = hosts.index(i);
         v.check(&at, egress_host(host));
-        if listener.hosts[..i].contains(host) {
-            v.warn(&at, format_args!("duplicate host {host:?}"));
+        if listener.hosts[..i].iter().any(|other| is_twice(other, host, namespace)) {
+            v.warn(&at, format_args!("duplicated egress host: {host}"));
         }
         if everything && !matches!(host.split_once('/'), Some((owner, _)) if owner == "*" || owner.starts_with('~')) {
             v.warn(&at, "has no effect: */* selects every host");
         }
     }
+}
+
+/// True if one of two hosts of a listener is the other, or all of the namespace that the other is in. `own` is the
+/// Sidecar's namespace.
+fn is_twice(one: &str, other: &str, own: &str) -> bool {
+    let (Some((one, first)), Some((other, second))) = (one.split_once('/'), other.split_once('/')) else {
+        return false;
+    };
+    let owner = |named: &str| if named == "." { own.to_owned() } else { named.to_owned() };
+    owner(one) == owner(other) && !one.starts_with('~') && (first == second || first == "*" || second == "*")
 }
 
 /// `namespace/host`: namespace a name, `*` or `.`, each also after `~`, or `~`; host a domain name, a wildcard domain or `*`.

@@ -1,6 +1,6 @@
 //! Telemetry.
 
-use super::{Validation, common};
+use super::{Validation, cel, common};
 use crate::path::Path;
 use crate::telemetry::{AccessLogging, Metrics, ProviderRef, TagOperation, Telemetry, Tracing};
 
@@ -91,34 +91,10 @@ fn metrics(metrics: &Metrics, at: &Path<'_>, v: &mut Validation) {
 fn access_logging(log: &AccessLogging, at: &Path<'_>, v: &mut Validation) {
     providers(&log.providers, at, v);
     if let Some(filter) = &log.filter {
-        v.check(&at.field("filter").field("expression"), cel_shape(&filter.expression));
+        let expression = cel::expression(&filter.expression);
+        v.check(
+            &at.field("filter").field("expression"),
+            expression.map_err(|error| format!("must be a valid CEL expression: {error}")),
+        );
     }
-}
-
-/// The outer shape of a CEL expression: brackets and quotes closed, an operand at both ends. Not a CEL parser.
-fn cel_shape(text: &str) -> Result<(), String> {
-    let wrong = || Err(format!("{text:?} is not a CEL expression"));
-    let mut open = Vec::new();
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        match c {
-            '(' => open.push(')'),
-            '[' => open.push(']'),
-            '{' => open.push('}'),
-            ')' | ']' | '}' if open.pop() != Some(c) => return wrong(),
-            '\'' | '"' => {
-                while let Some(inner) = characters.next() {
-                    match inner {
-                        '\\' => drop(characters.next()),
-                        end if end == c => break,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    let ends_in_operator =
-        text.trim_end().ends_with(['+', '-', '*', '/', '%', '=', '<', '>', '&', '|', '!', '.', ',', '?', ':']);
-    if text.trim().is_empty() || !open.is_empty() || ends_in_operator { wrong() } else { Ok(()) }
 }
