@@ -12,6 +12,7 @@ mod conflict;
 mod credential;
 mod deployment;
 mod error;
+mod feature;
 mod filter;
 mod gateway;
 mod grpc;
@@ -87,8 +88,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(domain: &Arc<str>, mesh: &MeshConfig) -> Self {
-        Self { domain: domain.clone(), ingress: IngressSettings::of(mesh) }
+    pub fn new(domain: &str, mesh: &MeshConfig) -> Self {
+        Self { domain: domain.into(), ingress: IngressSettings::of(mesh) }
     }
 }
 

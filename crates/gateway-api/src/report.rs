@@ -10,9 +10,9 @@ use crate::parent::{Bound, ParentKind, text};
 use crate::route::{self, Context, Rules};
 use crate::status::{
     Address, ClassStatus, Condition, Draft, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteParentStatus,
-    RouteStatus, Status,
+    RouteStatus, Status, SupportedFeature,
 };
-use crate::{Settings, gateway, ingress, l4, policy};
+use crate::{Settings, feature, gateway, ingress, l4, policy};
 use meltemi_config::gateway_api::{
     FrontendValidationMode, GatewayClass, GrpcRoute, HttpRoute, KubernetesGateway, ParentReference, TcpRoute, TlsRoute,
 };
@@ -39,7 +39,8 @@ pub fn statuses(catalogue: &Catalogue, settings: &Settings, services: &dyn Servi
     for (meta, spec) in catalogue.all::<GatewayClass>() {
         if Controller::of_name(&spec.controller_name).is_some() {
             let accepted = Draft::new("Accepted", "Handled by Istio controller").finish("Accepted", meta.generation);
-            let status = ClassStatus { conditions: vec![accepted] };
+            let supported_features = feature::SUPPORTED.iter().map(|name| SupportedFeature { name }).collect();
+            let status = ClassStatus { conditions: vec![accepted], supported_features };
             all.insert(key(Kind::GatewayClass, meta), Status::GatewayClass(status));
         }
     }

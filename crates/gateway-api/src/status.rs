@@ -82,8 +82,15 @@ pub struct Address {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClassStatus {
     pub conditions: Vec<Condition>,
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SupportedFeature {
+    pub name: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

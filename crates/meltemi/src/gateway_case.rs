@@ -8,6 +8,11 @@ use anyhow::Context;
 use clap::Args;
 use meltemi_gateway_api::case::{Surroundings, conversion_differences, status_differences};
 
+const OBJECTS: &str = "kubernetes-objects.yaml";
+const SERVICES: &str = "registry-services.yaml";
+/// How many folders above a case are looked at for fixtures.
+const FIXTURES_ABOVE: usize = 3;
+
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,7 +31,7 @@ pub struct Arguments {
     /// Compare the objects as well that input becomes
     #[arg(long)]
     conversion: bool,
-    /// What is there besides the input [default: ../../fixtures of each case, where it is there]
+    /// What is there besides the input [default: a folder "fixtures" beside the case or a little above it, where there is one]
     #[arg(long, value_name = "DIR")]
     fixtures: Option<PathBuf>,
 }
@@ -70,8 +75,10 @@ fn surroundings(arguments: &Arguments, folder: &Path) -> anyhow::Result<Surround
         Some(fixtures) => fixtures.clone(),
         None => {
             let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
-            let found = whole.ancestors().nth(2).map(|above| above.join("fixtures")).filter(|path| path.is_dir());
-            let Some(found) = found else { return Ok(Surroundings::default()) };
+            let above = whole.ancestors().skip(1).take(FIXTURES_ABOVE).map(|above| above.join("fixtures"));
+            let Some(found) = above.into_iter().find(|path| path.join(OBJECTS).is_file()) else {
+                return Ok(Surroundings::default());
+            };
             found
         }
     };
@@ -79,7 +86,7 @@ fn surroundings(arguments: &Arguments, folder: &Path) -> anyhow::Result<Surround
         let path = fixtures.join(name);
         std::fs::read_to_string(&path).with_context(|| path.display().to_string())
     };
-    let (objects, services) = (read("kubernetes-objects.yaml")?, read("registry-services.yaml")?);
+    let (objects, services) = (read(OBJECTS)?, read(SERVICES)?);
     Surroundings::parse(&objects, &services).with_context(|| fixtures.display().to_string())
 }
 

@@ -136,10 +136,11 @@ pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<V
 pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
     let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
-    let own = [Kind::Secret, Kind::ResiliencePolicy, Kind::RateLimitPolicy];
+    let own = [Kind::Secret, Kind::ResiliencePolicy, Kind::RateLimitPolicy, Kind::Ingress];
+    let groups = [gateway_api::GROUP, gateway_api::EXPERIMENTAL_GROUP, gateway_api::INFERENCE_GROUP];
     let wanted = |object: &&Object| {
         let kind = object.kind();
-        all || kind.is_istio() || kind.info().group == gateway_api::GROUP || own.contains(&kind)
+        all || kind.is_istio() || groups.contains(&kind.info().group) || own.contains(&kind)
     };
     let statuses = statuses(&state, &set);
     let entry = |object: &Object| {
@@ -152,7 +153,7 @@ pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Par
     Json(set.iter().filter(wanted).map(entry).collect())
 }
 
-/// Of what is of the Gateway API and ours.
+/// Of what is of the Gateway API, or an Ingress, and ours.
 fn statuses(state: &State, set: &ConfigSet) -> BTreeMap<Key, Status> {
     let mut catalogue = Catalogue::default();
     for object in set.iter() {

@@ -106,7 +106,8 @@ fn http_path(position: usize, rule: &HttpRouteRule, route: &Route) -> String {
 fn parent(text: &str) -> Option<Key> {
     let (kind, rest) = text.split_once('/')?;
     let (name, namespace) = rest.rsplit_once('.')?;
-    Some(Key::new(Kind::find(GROUP, kind)?, namespace, name))
+    let ingress = Some(Kind::Ingress).filter(|own| own.as_str() == kind);
+    Some(Key::new(Kind::find(GROUP, kind).or(ingress)?, namespace, name))
 }
 
 fn name(own: Option<&Str>, key: &Key, position: usize) -> Str {

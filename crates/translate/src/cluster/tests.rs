@@ -186,6 +186,38 @@ fn a_rule_s_own_tls_replaces_auto_mtls() {
 }
 
 #[test]
+fn a_backend_with_a_policy_is_reached_by_tls_alone_whoever_calls() {
+    let roots = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: roots, namespace: default}\n\
+        data: {ca.crt: \"-----BEGIN CERTIFICATE-----\\nx\\n-----END CERTIFICATE-----\\n\"}\n---\n";
+    let policy = |name: &str| {
+        format!(
+            "{MESH}\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{targetRefs: [{{group: '', kind: Service, name: reviews, sectionName: http}}], \
+             validation: {{hostname: x.example.com, caCertificateRefs: [{{group: '', kind: ConfigMap, name: {name}}}]}}}}\n---\n{roots}"
+        )
+    };
+    for (name, root) in [("roots", "configmap://default/roots-cacert"), ("gone", "invalid://-cacert")] {
+        let snapshot = mesh(&policy(name));
+        let router = node("router", "10.9.9.8", "edge", json!({}));
+        for caller in [sidecar("10.9.9.9", "elsewhere"), router] {
+            let found = clusters(&snapshot, &caller);
+            let cluster = &found[&names::outbound(80, "", REVIEWS)];
+            let context = tls(cluster.transport_socket.as_ref());
+            assert_eq!(context.sni, "x.example.com");
+            assert_eq!(names_expected(&context), ["x.example.com"]);
+            let common = context.common_tls_context.unwrap();
+            let Some(ValidationContextType::CombinedValidationContext(combined)) = common.validation_context_type
+            else {
+                panic!("no roots")
+            };
+            assert_eq!(combined.validation_context_sds_secret_config.unwrap().name, root);
+            // Another port of the service is in the mesh as before.
+            assert!(!found[&names::outbound(90, "", REVIEWS)].transport_socket_matches.is_empty());
+        }
+    }
+}
+
+#[test]
 fn subsets_are_clusters_with_their_own_policy() {
     let snapshot = mesh(&rule(
         "trafficPolicy: {loadBalancer: {simple: RANDOM}, portLevelSettings: [{port: {number: 90}, loadBalancer: {simple: ROUND_ROBIN}}]}
