@@ -137,7 +137,7 @@ impl Injector {
         self.place(&original, &mut context);
         let (mut merged, template) = self.render(&original, &context)?;
         overrides::reapply(&mut merged, &original, &template)?;
-        overrides::align_users(&mut merged, &original, &context.proxy_config);
+        overrides::align_users(&mut merged, &original, &context.proxy_config)?;
         self.finish(&mut merged, &original, &template, &context)?;
         Ok(canonical(&merged, Shape::pod()))
     }
