@@ -157,10 +157,13 @@ impl Arguments {
             }
             None => json!({}),
         };
+        if spec.is_null() {
+            spec = json!({});
+        }
+        if !spec.is_object() {
+            bail!("--operatorFileName: spec: not a map");
+        }
         if self.revision != DEFAULT_REVISION && spec.get("revision").is_none() {
-            if spec.is_null() {
-                spec = json!({});
-            }
             spec["revision"] = Value::from(self.revision.as_str());
         }
         Ok(Installation::new(&spec, &self.set)?)

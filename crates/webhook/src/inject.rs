@@ -69,6 +69,8 @@ pub enum InjectError {
     Mesh(#[from] MeshError),
     #[error("invalid prometheus scrape {0}")]
     Prometheus(String),
+    #[error("{0}: not a map")]
+    NotAPod(&'static str),
     #[error("there is no injector: {0}")]
     NoInjector(String),
 }
