@@ -177,9 +177,7 @@ fn config(path: &Path) -> anyhow::Result<InjectorConfig> {
     if is_config {
         return InjectorConfig::parse(&text).map_err(anyhow::Error::msg).with_context(|| path.display().to_string());
     }
-    let mut config = InjectorConfig::default();
-    config.templates = BTreeMap::from([("sidecar".to_owned(), text)]);
-    Ok(config)
+    Ok(InjectorConfig { templates: BTreeMap::from([("sidecar".to_owned(), text)]), ..InjectorConfig::default() })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

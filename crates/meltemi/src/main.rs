@@ -11,6 +11,7 @@ mod inspect;
 mod iptables;
 mod kube_inject;
 mod memory;
+mod pilot_agent;
 mod proxy;
 mod ratelimit;
 mod seclusion;
@@ -73,6 +74,10 @@ enum Command {
     Iptables(Box<iptables::Arguments>),
     /// Put proxies into Kubernetes manifests, with istioctl's flags
     KubeInject(Box<kube_inject::Arguments>),
+    /// Wait until the proxy of this pod is ready, as pilot-agent does
+    Wait(pilot_agent::Wait),
+    /// Ask the proxy of this pod or its agent, as pilot-agent does
+    Request(pilot_agent::Request),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
@@ -155,6 +160,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Diff(arguments) => return diff::run(arguments),
         Command::Validate(arguments) => return inspect::validate(arguments),
         Command::KubeInject(arguments) => return kube_inject::run(arguments),
+        Command::Wait(arguments) => pilot_agent::wait(arguments)?,
+        Command::Request(arguments) => pilot_agent::request(arguments)?,
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Ratelimit(arguments) => {

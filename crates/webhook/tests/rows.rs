@@ -110,10 +110,10 @@ fn hello_never_and_proxy_init_image_name() {
         assert_eq!(container(&pod, name)["imagePullPolicy"], "Never");
     }
     assert_eq!(container(&pod, "istio-init")["image"], "hub/init:1");
-    assert_eq!(container(&pod, "istio-proxy")["image"], "hub/proxy:1");
+    assert_eq!(container(&pod, "istio-proxy")["image"], "hub/meltemi:1");
     let image = |annotations: Value| container(&setup.pod(annotations, hello()), "istio-proxy")["image"].clone();
     assert_eq!(image(json!({ "sidecar.istio.io/proxyImage": "other/proxy:2" })), "other/proxy:2");
-    assert_eq!(image(json!({ "sidecar.istio.io/proxyImageType": "debug" })), "hub/proxy:1-debug");
+    assert_eq!(image(json!({ "sidecar.istio.io/proxyImageType": "debug" })), "hub/meltemi:1-debug");
 }
 
 #[test]
