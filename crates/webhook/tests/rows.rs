@@ -1,6 +1,8 @@
 //! What Istio's table of injections shows and the case folders beside the project do not: each test is named for the rows
 //! that it stands for, and looks at what they are about.
 
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
+
 use std::sync::Arc;
 
 use meltemi_config::mesh::MeshConfig;
