@@ -15,6 +15,10 @@ use meltemi_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use meltemi_proto::envoy::config::listener::v3::Listener;
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use meltemi_tls::{PeerInfo, SpiffeId, TrustAnchors, TrustDomain};
+use meltemi_webhook::admission::AdmissionReview;
+use meltemi_webhook::inject::{Cluster, Injector, InjectorConfig, Node, Outcome, Platform, Settings, values};
+use meltemi_webhook::validate::admit;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -44,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("jwks", jwks),
     ("cni_network", cni_network),
     ("cni_conflist", cni_conflist),
+    ("admission_review", admission_review),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -350,6 +355,48 @@ pub fn cni_conflist(data: &[u8]) {
             let text = removal.text.expect("a list that others share");
             assert!(removals(&[(name.clone(), text)].into(), &wanted).is_empty());
         }
+    }
+}
+
+/// What an API server asks: a pod is injected or refused, and the patch applies to what was asked about; any other object is
+/// validated.
+pub fn admission_review(data: &[u8]) {
+    static INJECTOR: OnceLock<Injector> = OnceLock::new();
+    let Ok(review) = AdmissionReview::parse(data) else { return };
+    let _ = admit(&review.request);
+    let injector = INJECTOR.get_or_init(|| {
+        let settings = Settings {
+            config: InjectorConfig::default(),
+            values: values::defaults(),
+            mesh: Default::default(),
+            revision: String::new(),
+            environment: Default::default(),
+            compliance_policy: String::new(),
+        };
+        Injector::new(settings).expect("our own templates")
+    });
+    let reviewed = injector.review(&review.request, "/inject", Platform::default(), &Nothing);
+    if let Ok(Outcome::Injected(patch)) = reviewed {
+        let patch: json_patch::Patch = serde_json::from_value(patch).expect("a JSON patch");
+        let mut object = review.request.object;
+        json_patch::patch(&mut object, &patch).expect("a patch of the object that was asked about");
+    }
+}
+
+/// A cluster of which nothing is known.
+struct Nothing;
+
+impl Cluster for Nothing {
+    fn nodes(&self) -> Vec<Node> {
+        Vec::new()
+    }
+
+    fn namespace_annotations(&self, _: &str) -> Option<BTreeMap<String, String>> {
+        None
+    }
+
+    fn proxy_configs(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -157,10 +157,13 @@ impl Arguments {
             }
             None => json!({}),
         };
+        if spec.is_null() {
+            spec = json!({});
+        }
+        if !spec.is_object() {
+            bail!("--operatorFileName: spec: not a map");
+        }
         if self.revision != DEFAULT_REVISION && spec.get("revision").is_none() {
-            if spec.is_null() {
-                spec = json!({});
-            }
             spec["revision"] = Value::from(self.revision.as_str());
         }
         Ok(Installation::new(&spec, &self.set)?)
@@ -174,9 +177,7 @@ fn config(path: &Path) -> anyhow::Result<InjectorConfig> {
     if is_config {
         return InjectorConfig::parse(&text).map_err(anyhow::Error::msg).with_context(|| path.display().to_string());
     }
-    let mut config = InjectorConfig::default();
-    config.templates = BTreeMap::from([("sidecar".to_owned(), text)]);
-    Ok(config)
+    Ok(InjectorConfig { templates: BTreeMap::from([("sidecar".to_owned(), text)]), ..InjectorConfig::default() })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

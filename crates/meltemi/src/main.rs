@@ -16,6 +16,7 @@ mod iptables;
 mod kube_inject;
 mod memory;
 mod privileges;
+mod pilot_agent;
 mod proxy;
 mod ratelimit;
 mod seclusion;
@@ -82,6 +83,10 @@ enum Command {
     KubeInject(Box<kube_inject::Arguments>),
     /// Capture the pods of a node for their proxies: the CNI plugin and its daemon
     Cni(cni::Arguments),
+    /// Wait until the proxy of this pod is ready, as pilot-agent does
+    Wait(pilot_agent::Wait),
+    /// Ask the proxy of this pod or its agent, as pilot-agent does
+    Request(pilot_agent::Request),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
@@ -210,6 +215,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Tag(command) => return install::tag::run(command),
         Command::Revision(command) => return install::revision::run(command),
         Command::VerifyInstall(arguments) => return install::verify::run(arguments),
+        Command::Wait(arguments) => pilot_agent::wait(arguments)?,
+        Command::Request(arguments) => pilot_agent::request(arguments)?,
         Command::Discovery(arguments) => discovery(arguments, cli)?,
         Command::Proxy(arguments) => proxy::run(arguments, &cli.log_level, &cli.log_format)?,
         Command::Ratelimit(arguments) => {

@@ -69,6 +69,8 @@ pub enum InjectError {
     Mesh(#[from] MeshError),
     #[error("invalid prometheus scrape {0}")]
     Prometheus(String),
+    #[error("{0}: not a map")]
+    NotAPod(&'static str),
     #[error("there is no injector: {0}")]
     NoInjector(String),
 }
@@ -137,7 +139,7 @@ impl Injector {
         self.place(&original, &mut context);
         let (mut merged, template) = self.render(&original, &context)?;
         overrides::reapply(&mut merged, &original, &template)?;
-        overrides::align_users(&mut merged, &original, &context.proxy_config);
+        overrides::align_users(&mut merged, &original, &context.proxy_config)?;
         self.finish(&mut merged, &original, &template, &context)?;
         Ok(canonical(&merged, Shape::pod()))
     }

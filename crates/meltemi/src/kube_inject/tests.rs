@@ -39,7 +39,7 @@ fn files_flags_and_the_revision_are_obeyed() {
         "",
         &["-f", "-", "--revision", "canary", "--set", "values.global.hub=h", "--set", "values.global.tag=t"],
     );
-    assert!(text.contains("image: h/proxy:t"), "{text}");
+    assert!(text.contains("image: h/meltemi:t"), "{text}");
     assert!(text.contains("istiod-canary.istio-system.svc:15012"), "{text}");
     assert!(text.contains("istio.io/rev: canary"), "{text}");
     let mesh = injected("trustDomain: example.org", &["-f", "-", "--meshConfigFile", "@"]);

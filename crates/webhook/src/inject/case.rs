@@ -63,8 +63,7 @@ pub fn play(folder: &Path) -> Result<Vec<String>, String> {
 
 impl Case {
     fn play(&self, operator: &Value, input: &str, expected: Option<&str>) -> Result<Vec<String>, String> {
-        let native_sidecars =
-            NativeSidecars::parse(self.features.get("ENABLE_NATIVE_SIDECARS").map_or("auto", String::as_str))?;
+        let native_sidecars = NativeSidecars::parse(self.variable("ENABLE_NATIVE_SIDECARS"))?;
         let versions = self.node_kubelet_versions.iter().zip(1..);
         let node = |(version, number): (&String, i32)| Node {
             name: format!("node-{number}"),
@@ -79,6 +78,11 @@ impl Case {
             problems.extend(self.play_webhook(operator, input, expected, nodes)?);
         }
         Ok(problems)
+    }
+
+    /// Of the control plane.
+    fn variable(&self, name: &str) -> &str {
+        self.features.get(name).or_else(|| self.env.get(name)).map_or("", String::as_str)
     }
 
     fn injector(&self, operator: &Value, revision: &str) -> Result<Injector, String> {
@@ -103,7 +107,7 @@ impl Case {
             mesh,
             revision: revision.to_owned(),
             environment: Arc::new(self.env.clone()),
-            compliance_policy: self.features.get("COMPLIANCE_POLICY").cloned().unwrap_or_default(),
+            compliance_policy: self.variable("COMPLIANCE_POLICY").to_owned(),
         };
         Injector::new(settings).map_err(|error| error.to_string())
     }
@@ -140,7 +144,7 @@ impl Case {
 
     fn play_webhook(&self, operator: &Value, input: &str, expected: &str, nodes: Nodes) -> Result<Vec<String>, String> {
         let injector = self.injector(operator, "default")?;
-        let is_openshift = self.env.get("PLATFORM").is_some_and(|platform| platform == "openshift");
+        let is_openshift = self.variable("PLATFORM") == "openshift";
         let platform = Platform { native_sidecars: nodes.native_sidecars, is_openshift };
         let cluster = CaseCluster(nodes.nodes);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -229,8 +233,8 @@ fn without_nulls(value: Value) -> Value {
 
 /// Documents that make pods, those in lists too.
 fn injectable(documents: Vec<Value>) -> Vec<Value> {
-    let items = documents.into_iter().flat_map(|mut document| match document["items"].take() {
-        Value::Array(items) => items,
+    let items = documents.into_iter().flat_map(|mut document| match document.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
         _ => vec![document],
     });
     items.filter(|document| is_injectable(document) && document["kind"] != "List").collect()

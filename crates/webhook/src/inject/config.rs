@@ -38,9 +38,9 @@ pub struct InjectorConfig {
     /// Put on every injected pod, over what it has.
     #[serde(default, deserialize_with = "null_is_default")]
     pub injected_annotations: BTreeMap<String, String>,
-    /// What an injector before `templates` would fail at; read and not used.
+    /// What an injector of before `templates` would fail at; means nothing to this one.
     #[serde(default, rename = "template")]
-    pub _legacy_template: Option<String>,
+    pub legacy_template: Option<serde::de::IgnoredAny>,
 }
 
 fn default_templates() -> Vec<String> {
@@ -112,7 +112,7 @@ impl Default for InjectorConfig {
             never_inject_selector: Vec::new(),
             always_inject_selector: Vec::new(),
             injected_annotations: BTreeMap::new(),
-            _legacy_template: None,
+            legacy_template: None,
         }
     }
 }

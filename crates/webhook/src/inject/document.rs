@@ -47,3 +47,6 @@ pub fn value(text: &str) -> Result<Value, SyntaxError> {
 pub fn yaml(value: &impl Serialize) -> Result<String, String> {
     serde_saphyr::to_string(value).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

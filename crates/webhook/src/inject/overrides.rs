@@ -100,17 +100,20 @@ fn lay(merged: &mut Value, list: &str, container: &Value) -> Result<(), InjectEr
 }
 
 /// Where the user says whom the proxy runs as, capture has to know.
-pub fn align_users(merged: &mut Value, original: &Value, proxy_config: &ProxyConfig) {
-    let Some(own) = pod::container(original, names::PROXY_CONTAINER) else { return };
+pub fn align_users(merged: &mut Value, original: &Value, proxy_config: &ProxyConfig) -> Result<(), InjectError> {
+    // Of a pod that was injected before, what is there is not the user's word.
+    let kept = kept(original)?;
+    let said = pod::LISTS.iter().find_map(|kind| pod::find(list(&kept, kind), names::PROXY_CONTAINER));
+    let Some(own) = said.or_else(|| pod::container(original, names::PROXY_CONTAINER)) else { return Ok(()) };
     let (user, group) = (own["securityContext"].get("runAsUser"), own["securityContext"].get("runAsGroup"));
     if user.is_none() && group.is_none() {
-        return;
+        return Ok(());
     }
     let ours = [names::INIT_CONTAINER, names::VALIDATION_CONTAINER];
     let found = ours.into_iter().find(|name| pod::find(pod::list(merged, "initContainers"), name).is_some());
     let Some(init) = found else {
         tracing::warn!("neither {} nor {} is there to be told the proxy's user", ours[0], ours[1]);
-        return;
+        return Ok(());
     };
     let is_tproxy = proxy_config.interception_mode == InboundInterceptionMode::Tproxy
         || pod::annotation(merged, names::INTERCEPTION_MODE) == Some("TPROXY");
@@ -120,7 +123,7 @@ pub fn align_users(merged: &mut Value, original: &Value, proxy_config: &ProxyCon
             pod::object(proxy, "securityContext").insert("runAsUser".to_owned(), json!(0));
         }
     }
-    let Some(container) = pod::container_mut(merged, init) else { return };
+    let Some(container) = pod::container_mut(merged, init) else { return Ok(()) };
     if !is_tproxy && init == names::VALIDATION_CONTAINER {
         let context = pod::object(container, "securityContext");
         for (name, value) in [("runAsUser", user), ("runAsGroup", group)] {
@@ -131,6 +134,7 @@ pub fn align_users(merged: &mut Value, original: &Value, proxy_config: &ProxyCon
     if let Some(user) = user.and_then(Value::as_i64).filter(|user| *user != 0) {
         set_captured_user(container, user);
     }
+    Ok(())
 }
 
 /// The argument after `-u`.

@@ -49,6 +49,7 @@ impl Injector {
         platform: Platform,
         cluster: &dyn Cluster,
     ) -> Result<Outcome, InjectError> {
+        check_shape(&request.object)?;
         let mut pod = request.object.clone();
         let has_namespace = pod["metadata"]["namespace"].as_str().is_some_and(|namespace| !namespace.is_empty());
         if !has_namespace {
@@ -107,6 +108,17 @@ impl Injector {
             Some(text) => Ok(mesh::overlaid(&config, text)?),
             None => Ok(config),
         }
+    }
+}
+
+/// What is no pod at all is refused here; what is wrong in a pod is refused by the API server, with its path.
+fn check_shape(object: &Value) -> Result<(), InjectError> {
+    let parts = [("object", Some(object)), ("metadata", object.get("metadata")), ("spec", object.get("spec"))];
+    let wrong = parts.into_iter().find(|(_, part)| part.is_some_and(|part| !part.is_object() && !part.is_null()));
+    match wrong {
+        _ if object.is_null() => Err(InjectError::NotAPod("object")),
+        Some((name, _)) => Err(InjectError::NotAPod(name)),
+        None => Ok(()),
     }
 }
 

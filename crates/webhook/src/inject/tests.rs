@@ -83,7 +83,7 @@ fn images_are_named_by_hub_name_tag_and_kind() {
     assert_eq!(named(global.clone(), ""), "hub/p:1.2-debug");
     assert_eq!(named(global.clone(), "distroless"), "hub/p:1.2-distroless");
     assert_eq!(named(global, "default"), "hub/p:1.2");
-    assert_eq!(named(json!({ "hub": "h", "tag": 7, "variant": "debug" }), ""), "h/proxy:7-debug");
+    assert_eq!(named(json!({ "hub": "h", "tag": 7, "variant": "debug" }), ""), "h/meltemi:7-debug");
 }
 
 /// Every template that comes with the injector, in the settings that change its shape.

@@ -9,7 +9,7 @@ pub const HUB: &str = "meltemi";
 /// Which of them, unless `global.tag` says so.
 pub const TAG: &str = env!("CARGO_PKG_VERSION");
 /// Holds the proxy, its agent and the rules of capture (`global.proxy.image`, `global.proxy_init.image`).
-pub const IMAGE: &str = "proxy";
+pub const IMAGE: &str = "meltemi";
 
 /// Keys of the charts' values that templates may use, beside `pilot` and `gateways`, of which a part.
 const SCOPE: [&str; 3] = ["global", "sidecarInjectorWebhook", "revision"];

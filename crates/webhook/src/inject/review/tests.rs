@@ -130,3 +130,16 @@ fn pods_that_are_not_wanted_are_skipped() {
     let outcome = injector("policy: enabled").review(&skipped, "/inject", Platform::default(), &NoCluster).unwrap();
     assert_eq!(outcome, Outcome::Skipped);
 }
+
+#[test]
+fn what_is_no_pod_is_refused() {
+    for (object, expected) in [
+        (json!(null), "object: not a map"),
+        (json!("pod"), "object: not a map"),
+        (json!({ "metadata": [] }), "metadata: not a map"),
+        (json!({ "spec": "none" }), "spec: not a map"),
+    ] {
+        let refused = injector("policy: enabled").review(&request(object), "/inject", Platform::default(), &NoCluster);
+        assert_eq!(refused.unwrap_err().to_string(), expected);
+    }
+}
