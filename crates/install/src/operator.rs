@@ -10,7 +10,6 @@ mod translate;
 use meltemi_config::split_documents;
 use serde_json::{Value, json};
 
-
 pub use self::check::fields;
 pub use self::notice::{Findings, Notice};
 use crate::merge::overlay;
@@ -138,8 +137,7 @@ impl Given {
 
 /// Lays one `PATH=VALUE` on the settings. A path into a list changes the list of the documents.
 fn set(settings: &mut Value, spec: &mut Value, setting: &str) -> Result<(), String> {
-    let (at, value) =
-        setting.split_once('=').ok_or_else(|| format!("{setting:?}: not of the form PATH=VALUE"))?;
+    let (at, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?}: not of the form PATH=VALUE"))?;
     let steps = path::parse(at).map_err(|error| error.to_string())?;
     let into_list = steps.iter().any(|step| !matches!(step, path::Step::Key(_)));
     let top = match steps.first() {

@@ -75,7 +75,8 @@ fn shape(default: &Value) -> Value {
         Value::Object(map) => {
             let properties: Map<String, Value> = map.iter().map(|(key, value)| (key.clone(), shape(value))).collect();
             // Amounts and labels have names of the user's own.
-            let open = ["requests", "limits", "type", "enabled"].iter().any(|key| map.contains_key(*key)) || map.len() == 1;
+            let open =
+                ["requests", "limits", "type", "enabled"].iter().any(|key| map.contains_key(*key)) || map.len() == 1;
             return serde_json::json!({"type": ["object", "null"], "properties": properties, "additionalProperties": open});
         }
         Value::Array(_) => ["array", "null", "null"],

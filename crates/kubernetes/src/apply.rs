@@ -70,7 +70,12 @@ const fn resource(api_version: &'static str, kind: &'static str, plural: &'stati
 
 /// Every kind that an installation may hold, in the order in which they are taken down.
 pub const RESOURCES: &[Resource] = &[
-    resource("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
+    resource(
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        false,
+    ),
     resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),
     resource("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "network-attachment-definitions", true),
     resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
@@ -198,7 +203,13 @@ impl Cluster {
         Ok(match before {
             None => Applied::Created,
             // A dry run has no version of its own.
-            Some(before) if how.dry_run => if same(before, &after) { Applied::Unchanged } else { Applied::Changed },
+            Some(before) if how.dry_run => {
+                if same(before, &after) {
+                    Applied::Unchanged
+                } else {
+                    Applied::Changed
+                }
+            }
             Some(before) if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] => {
                 Applied::Unchanged
             }
@@ -221,10 +232,8 @@ impl Cluster {
 
     /// False where it is not there any more. What depends on it goes first.
     pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> Result<bool, ClusterError> {
-        let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
+        let parameters =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
         match self.api(resource, namespace).delete(name, &parameters).await.map_err(ClusterError::from) {
             Ok(_) => Ok(true),
             Err(ClusterError::Missing) => Ok(false),

@@ -32,7 +32,9 @@ fn document(spec: &str) -> String {
 }
 
 fn names(objects: &Value) -> Vec<String> {
-    let name = |object: &Value| format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+    let name = |object: &Value| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    };
     objects.as_array().unwrap().iter().map(name).collect()
 }
 
@@ -116,7 +118,11 @@ fn charts_and_their_values_are_written() {
     let translated = meltemi(&["manifest", "translate", "-f", "-", "-o", &at], &input);
     assert_eq!(translated.code, 0, "{}", translated.err);
     assert!(translated.err.contains("k8s.priorityClassName: is no value of the chart"), "{}", translated.err);
-    assert!(translated.out.contains("helm upgrade --install istiod ./charts/istiod --namespace istio-system"), "{}", translated.out);
+    assert!(
+        translated.out.contains("helm upgrade --install istiod ./charts/istiod --namespace istio-system"),
+        "{}",
+        translated.out
+    );
     let values = std::fs::read_to_string(dir.path().join("istiod.yaml")).unwrap();
     assert!(values.contains("  hub: example.com/mesh\n"), "{values}");
 }
@@ -135,5 +141,9 @@ fn tags_are_generated_and_names_that_are_none_refused() {
 fn without_a_cluster_the_reason_is_said() {
     let run = meltemi(&["install", "-y", "-c", "/nowhere/config"], "");
     assert_eq!(run.code, 1);
-    assert!(run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"), "{}", run.err);
+    assert!(
+        run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"),
+        "{}",
+        run.err
+    );
 }

@@ -65,7 +65,7 @@ async fn apply(cluster: &Cluster, object: &Object, options: Options) -> Result<C
     let wanted = carried_over(object.value(), before.as_ref());
     let mut how = Apply { dry_run: options.dry_run, take_over: false };
     let resource = resource(&key)?;
-    let failed = |source| LifecycleError::Object { key: key.clone(), source };
+    let failed = |source| LifecycleError::Object { key: Box::new(key.clone()), source };
     let source = match cluster.apply(resource, &wanted, before.as_ref(), how).await {
         Ok(applied) => return Ok(change(applied.into(), Vec::new())),
         // The namespace of a dry run was never made.
@@ -74,7 +74,7 @@ async fn apply(cluster: &Cluster, object: &Object, options: Options) -> Result<C
         Err(error) => return Err(failed(error)),
     };
     if !options.force && !before.as_ref().is_some_and(is_of_a_mesh) {
-        return Err(LifecycleError::Stranger { key, source });
+        return Err(LifecycleError::Stranger { key: Box::new(key), source });
     }
     how.take_over = true;
     let applied = cluster.apply(resource, &wanted, before.as_ref(), how).await.map_err(failed)?;

@@ -67,7 +67,9 @@ async fn of_rendered(cluster: &Cluster, rendered: &Rendered) -> Result<Removal, 
     let mut removal = Removal::default();
     for object in rendered.objects().iter().rev() {
         let key = object.key();
-        if !["CustomResourceDefinition", "Namespace"].contains(&object.kind()) && super::live(cluster, &key).await?.is_some() {
+        if !["CustomResourceDefinition", "Namespace"].contains(&object.kind())
+            && super::live(cluster, &key).await?.is_some()
+        {
             removal.objects.push(key);
         }
     }
@@ -90,8 +92,10 @@ async fn written(
         }
         "Secret" | "Lease" => {
             for home in homes {
-                let authority = |name: &str| resource.kind == "Secret" && ["istio-ca-secret", "istiod-tls"].contains(&name);
-                let election = |name: &str| resource.kind == "Lease" && (name.starts_with("istio") || name.starts_with("meltemi"));
+                let authority =
+                    |name: &str| resource.kind == "Secret" && ["istio-ca-secret", "istiod-tls"].contains(&name);
+                let election =
+                    |name: &str| resource.kind == "Lease" && (name.starts_with("istio") || name.starts_with("meltemi"));
                 let all = objects(cluster.list(resource, home, "").await?);
                 keys.extend(all.filter(|it| authority(it.name()) || election(it.name())).map(|it| key(&it)));
             }
@@ -124,7 +128,8 @@ async fn proxies(cluster: &Cluster, revision: Option<&str>) -> Result<Vec<String
     let found = cluster.list(pods, "", "service.istio.io/canonical-name").await?;
     let injected = found.iter().filter(|pod| injected_by(pod).is_some_and(|by| revision.is_none_or(|it| it == by)));
     // Gateways go with the installation.
-    let application = injected.filter(|pod| pod.pointer("/metadata/labels").and_then(|it| it.get(COMPONENT_LABEL)).is_none());
+    let application =
+        injected.filter(|pod| pod.pointer("/metadata/labels").and_then(|it| it.get(COMPONENT_LABEL)).is_none());
     let name = |pod: &Value| {
         let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
         format!("{}/{}", text("namespace"), text("name"))
@@ -148,7 +153,7 @@ pub async fn remove(
     let mut removed = Vec::new();
     for key in &removal.objects {
         let deleted = cluster.delete(resource(key)?, &key.namespace, &key.name).await;
-        if deleted.map_err(|source| LifecycleError::Object { key: key.clone(), source })? {
+        if deleted.map_err(|source| LifecycleError::Object { key: Box::new(key.clone()), source })? {
             listener(Event::Removed(key.clone()));
             removed.push(key.clone());
         }

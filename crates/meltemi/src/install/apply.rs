@@ -136,4 +136,3 @@ fn say(arguments: &Install, operator: &Operator, said: &Value, changes: &[Change
     }
     Ok(())
 }
-

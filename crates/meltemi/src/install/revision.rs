@@ -89,7 +89,8 @@ async fn describe(arguments: &Describe) -> anyhow::Result<ExitCode> {
 fn described(revision: &Found) -> String {
     let mut text = format!("Revision: {}\nTags: {}\n", revision.name, dash(&revision.tags));
     let planes = revision.control_planes.iter();
-    let planes = planes.map(|it| format!("{}/{}, {} of {} ready, {}", it.namespace, it.name, it.ready, it.wanted, it.image));
+    let planes =
+        planes.map(|it| format!("{}/{}, {} of {} ready, {}", it.namespace, it.name, it.ready, it.wanted, it.image));
     for (title, names) in [
         ("Control planes", planes.collect()),
         ("Webhooks", revision.webhooks.clone()),

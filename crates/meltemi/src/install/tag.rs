@@ -169,7 +169,9 @@ async fn remove_tag(arguments: &Remove) -> anyhow::Result<ExitCode> {
     let mut removal = remove::Removal::default();
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         let found = cluster.list(resource(kind)?, "", &labels).await?;
-        removal.objects.extend(found.into_iter().filter_map(|value| Object::new(value).ok()).map(|object| object.key()));
+        removal
+            .objects
+            .extend(found.into_iter().filter_map(|value| Object::new(value).ok()).map(|object| object.key()));
     }
     if removal.objects.is_empty() {
         bail!("there is no tag {name} in this cluster");

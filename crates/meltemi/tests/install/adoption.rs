@@ -94,7 +94,11 @@ spec: {selector: {app: other, istio: other}, ports: [{port: 80, name: web}]}
     cluster.apply_as("somebody", service);
     let refused = cluster.meltemi(&[&INSTALL[..], &["--set", "profile=minimal"]].concat());
     assert_eq!(refused.code, 1, "{}", refused.out);
-    assert!(refused.err.contains("Service/istiod.istio-system is not of a mesh") && refused.err.contains("somebody"), "{}", refused.err);
+    assert!(
+        refused.err.contains("Service/istiod.istio-system is not of a mesh") && refused.err.contains("somebody"),
+        "{}",
+        refused.err
+    );
     assert_eq!(cluster.get("service", "istiod")["spec"]["selector"]["app"], "other");
     let forced = install(cluster, &["--set", "profile=minimal", "--force"]);
     assert_eq!(cluster.get("service", "istiod")["spec"]["selector"]["app"], "istiod");

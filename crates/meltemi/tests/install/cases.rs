@@ -57,7 +57,11 @@ pub fn readiness(cluster: &Kubernetes) {
     let run = cluster.meltemi(&["install", "-y", "--readiness-timeout", "1s", "--set", "profile=minimal"]);
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
     assert!(run.err.contains("waiting: Deployment/istiod.istio-system"), "{}", run.err);
-    assert!(run.err.contains("error: not ready after 1: Deployment/istiod.istio-system has 0 of 1 pods ready"), "{}", run.err);
+    assert!(
+        run.err.contains("error: not ready after 1: Deployment/istiod.istio-system has 0 of 1 pods ready"),
+        "{}",
+        run.err
+    );
     let none = ["--set", "values.pilot.autoscaleEnabled=false", "--set", "components.pilot.k8s.replicaCount=0"];
     let waited = ["install", "-y", "--readiness-timeout", "60s", "--set", "profile=minimal"];
     cluster.meltemi(&[&waited[..], &none].concat()).succeeds();

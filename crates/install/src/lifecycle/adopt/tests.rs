@@ -28,6 +28,11 @@ fn what_was_adopted_is_noted_down_in_the_mesh_configuration() {
     let operator = Operator::resolve(&Request::default()).unwrap();
     let mut rendered = render(&operator, &Contents::default()).unwrap();
     note(&mut rendered, &json!({"a": 1}));
-    let noted: Vec<_> = rendered.objects().iter().filter(|it| it.value().pointer("/metadata/annotations").is_some()).map(|it| it.key().to_string()).collect();
+    let noted: Vec<_> = rendered
+        .objects()
+        .iter()
+        .filter(|it| it.value().pointer("/metadata/annotations").is_some())
+        .map(|it| it.key().to_string())
+        .collect();
     assert_eq!(noted, ["ConfigMap/istio.istio-system"]);
 }
