@@ -22,7 +22,6 @@ pub struct Translated {
 /// The release that an instance is.
 pub fn translate(instance: &Instance) -> Result<Translated, ChartError> {
     let chart = instance.component.chart();
-    let release = if instance.component.is_gateway() { &instance.workload.name } else { instance.component.release() };
     let values = differing(&instance.values, &chart.defaults()?, true).unwrap_or_else(|| Value::Object(Map::new()));
     let settings = instance.spec.get("k8s").and_then(Value::as_object);
     let patched = |(name, value): (&String, &Value)| {
@@ -32,7 +31,7 @@ pub fn translate(instance: &Instance) -> Result<Translated, ChartError> {
         (!reached && !value.is_null()).then(|| Notice::new(&path, message))
     };
     let notices = settings.into_iter().flatten().filter_map(patched).collect();
-    Ok(Translated { release: release.to_owned(), chart, values, notices })
+    Ok(Translated { release: instance.release().to_owned(), chart, values, notices })
 }
 
 /// What `given` says otherwise than `defaults`; values of other charts are left out.

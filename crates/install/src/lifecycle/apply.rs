@@ -8,6 +8,7 @@ use meltemi_kubernetes::apply::{Apply, Cluster, ClusterError, RESOURCES};
 use serde_json::Value;
 
 use super::{Action, Change, Event, LifecycleError, Listener, Options, live, objects, ready, resource};
+use crate::component::Component;
 use crate::object::{COMPONENT_LABEL, OWNER_LABEL, Object, ObjectKey, REVISION_LABEL};
 use crate::operator::Operator;
 use crate::render::Rendered;
@@ -114,7 +115,8 @@ pub fn carried_over(wanted: &Value, live: Option<&Value>) -> Value {
 async fn stale(cluster: &Cluster, operator: &Operator, rendered: &Rendered) -> Result<Vec<ObjectKey>, LifecycleError> {
     let owner = operator.values["ownerName"].as_str().unwrap_or(&operator.name);
     let revision = operator.revision.as_deref().unwrap_or("default");
-    let labels = format!("{COMPONENT_LABEL},{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}");
+    let components = Component::ALL.map(Component::label).join(",");
+    let labels = format!("{COMPONENT_LABEL} in ({components}),{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}");
     let kept: BTreeSet<_> = rendered.objects().iter().map(Object::key).collect();
     let mut stale = Vec::new();
     for resource in RESOURCES.iter().filter(|resource| is_pruned(resource.kind)) {

@@ -88,7 +88,7 @@ pub const SPEC: &[Field] = &[
     used("values.revision", Text),
     used("values.revisionTags", List),
     used("values.ownerName", Text),
-    used("values.profile", Text),
+    moved("values.profile", Text, "profile"),
     retired("values.compatibilityVersion", Scalar, ONE_BEHAVIOUR),
     used("values.meshConfig", Map),
     retired("values.ztunnel", Any, NO_AMBIENT),

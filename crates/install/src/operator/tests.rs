@@ -125,10 +125,13 @@ fn documents_of_another_kind_and_several_in_one_file_are_refused() {
 
 #[test]
 fn an_adopted_mesh_lies_under_what_is_written() {
-    let adopted_mesh = Some(json!({"accessLogFile": "/dev/stdout", "trustDomain": "old"}));
+    let mesh = Some(json!({"accessLogFile": "/dev/stdout", "trustDomain": "old"}));
+    let networks = Some(json!({"n1": {}}));
+    let adopted = Adopted { mesh, networks };
     let documents = vec![document("meshConfig:\n  trustDomain: new\n")];
-    let operator = Operator::resolve(&Request { documents, adopted_mesh, ..Request::default() }).unwrap();
+    let operator = Operator::resolve(&Request { documents, adopted, ..Request::default() }).unwrap();
     assert_eq!(operator.values["meshConfig"], json!({"accessLogFile": "/dev/stdout", "trustDomain": "new"}));
+    assert_eq!(find(&operator.values, "global.meshNetworks"), Some(&json!({"n1": {}})));
 }
 
 /// The documents that the project was begun with, with the indentation that they lost.

@@ -39,7 +39,7 @@ fn charts_with_translated_values_are_the_same_objects() {
     let rendered = render(&operator, &Contents::default()).unwrap();
     for instance in instances(&operator) {
         let translated = translate(&instance).unwrap();
-        let release = Release { name: instance.component.release(), namespace: &instance.namespace };
+        let release = Release { name: &translated.release, namespace: &instance.namespace };
         let objects = translated.chart.render(&release, &translated.values, &Contents::default()).unwrap();
         let made = rendered.objects();
         for object in &objects {
