@@ -168,8 +168,22 @@ impl Cluster {
 
     /// Objects of a kind in all namespaces, or in one; none where the kind is not known.
     pub async fn list(&self, resource: &Resource, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
+        self.listed(resource, namespace, ListParams::default().labels(labels)).await
+    }
+
+    /// Objects of a kind that have this name, in all namespaces.
+    pub async fn named(&self, resource: &Resource, name: &str) -> Result<Vec<Value>, ClusterError> {
+        self.listed(resource, "", ListParams::default().fields(&format!("metadata.name={name}"))).await
+    }
+
+    async fn listed(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        parameters: ListParams,
+    ) -> Result<Vec<Value>, ClusterError> {
         let api = self.api(resource, namespace);
-        let mut parameters = ListParams::default().labels(labels).limit(PAGE);
+        let mut parameters = parameters.limit(PAGE);
         let mut objects = Vec::new();
         for _ in 0..MAX_PAGES {
             let page = match api.list(&parameters).await.map_err(ClusterError::from) {
@@ -217,19 +231,6 @@ impl Cluster {
         })
     }
 
-    /// Changes single fields of an object; null removes one.
-    pub async fn merge(
-        &self,
-        resource: &Resource,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> Result<(), ClusterError> {
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        self.api(resource, namespace).patch(name, &parameters, &Patch::Merge(patch)).await?;
-        Ok(())
-    }
-
     /// False where it is not there any more. What depends on it goes first.
     pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> Result<bool, ClusterError> {
         let parameters =
@@ -239,11 +240,6 @@ impl Cluster {
             Err(ClusterError::Missing) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// The version of the API server, such as `v1.36.2`.
-    pub async fn version(&self) -> Result<String, ClusterError> {
-        Ok(self.client.apiserver_version().await?.git_version)
     }
 }
 

@@ -85,10 +85,11 @@ async fn written(
     let mut keys = Vec::new();
     let key = |object: &Object| object.key();
     match resource.kind {
-        // Istio labels the roots that it puts into each namespace, ours have the same name.
+        // The roots that it puts into each namespace.
         "ConfigMap" => {
-            let named = |object: &Object| ["istio-ca-root-cert", "istio-ca-crl"].contains(&object.name());
-            keys.extend(objects(cluster.list(resource, "", "").await?).filter(named).map(|it| key(&it)));
+            for name in ["istio-ca-root-cert", "istio-ca-crl"] {
+                keys.extend(objects(cluster.named(resource, name).await?).map(|it| key(&it)));
+            }
         }
         "Secret" | "Lease" => {
             for home in homes {
@@ -110,10 +111,10 @@ async fn keep_used_namespaces(cluster: &Cluster, removal: &mut Removal) -> Resul
     let removed: BTreeSet<ObjectKey> = removal.objects.iter().cloned().collect();
     let mut used = BTreeSet::new();
     for namespace in removed.iter().filter(|key| key.kind == "Namespace") {
-        for kind in ["Deployment", "DaemonSet", "Service", "Secret"] {
+        for kind in ["Deployment", "DaemonSet", "Service", "Secret", "Pod"] {
             let Some(resource) = Resource::of_kind(kind) else { continue };
-            let all = objects(cluster.list(resource, &namespace.name, "").await?);
-            if all.into_iter().any(|object| !removed.contains(&object.key())) {
+            let mut all = objects(cluster.list(resource, &namespace.name, "").await?);
+            if all.any(|object| !object.has_owner() && !removed.contains(&object.key())) {
                 used.insert(namespace.clone());
             }
         }

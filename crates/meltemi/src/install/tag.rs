@@ -44,6 +44,9 @@ pub struct Set {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag generate prod --revision 1-20 | kubectl apply --server-side -f -")]
 pub struct Generate {
     #[command(flatten)]
     tag: What,
@@ -66,6 +69,10 @@ struct What {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag list
+  meltemi tag list -o json")]
 pub struct List {
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -75,6 +82,11 @@ pub struct List {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag remove prod
+
+Exit codes: 0 done; 1 there is no such tag, or nobody agreed; 2 wrong usage")]
 pub struct Remove {
     /// Name of the tag
     #[arg(value_name = "TAG")]
