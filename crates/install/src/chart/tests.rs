@@ -88,6 +88,7 @@ fn the_mesh_configuration_is_the_users_over_where_the_control_plane_is() {
     let mesh = yaml::read(map["data"]["mesh"].as_str().unwrap()).unwrap();
     let expected = json!({
         "accessLogFile": "/dev/stdout",
+        "defaultProviders": {"metrics": ["prometheus"]},
         "defaultConfig": {"concurrency": 2, "discoveryAddress": "istiod-r1.istio-system.svc:15012"},
         "rootNamespace": "istio-system",
         "trustDomain": "cluster.local",
