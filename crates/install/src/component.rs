@@ -96,6 +96,13 @@ pub struct Instance {
     pub values: Value,
 }
 
+impl Instance {
+    /// The name of its release: of gateways there may be several.
+    pub fn release(&self) -> &str {
+        if self.component.is_gateway() { &self.workload.name } else { self.component.release() }
+    }
+}
+
 /// What `k8s` of a component changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {

@@ -36,18 +36,18 @@ pub enum LifecycleError {
     Cluster(#[from] ClusterError),
     #[error("{key}: {source}")]
     Object {
-        key: ObjectKey,
+        key: Box<ObjectKey>,
         #[source]
         source: ClusterError,
     },
     #[error("{key} is not of a mesh, and {source}; --force takes it over")]
     Stranger {
-        key: ObjectKey,
+        key: Box<ObjectKey>,
         #[source]
         source: ClusterError,
     },
     #[error("{key}: nobody knows how to reach a {}", .key.kind)]
-    Kind { key: ObjectKey },
+    Kind { key: Box<ObjectKey> },
     #[error("not ready after {}: {}", .0.as_secs(), .1.join("; "))]
     NotReady(Duration, Vec<String>),
 }
@@ -100,12 +100,12 @@ fn text<S: serde::Serializer>(key: &ObjectKey, serializer: S) -> Result<S::Ok, S
 pub type Listener<'a> = &'a mut (dyn FnMut(Event) + Send);
 
 fn resource(key: &ObjectKey) -> Result<&'static Resource, LifecycleError> {
-    Resource::of_kind(&key.kind).ok_or_else(|| LifecycleError::Kind { key: key.clone() })
+    Resource::of_kind(&key.kind).ok_or_else(|| LifecycleError::Kind { key: Box::new(key.clone()) })
 }
 
 async fn live(cluster: &Cluster, key: &ObjectKey) -> Result<Option<Value>, LifecycleError> {
     let found = cluster.get(resource(key)?, &key.namespace, &key.name).await;
-    found.map_err(|source| LifecycleError::Object { key: key.clone(), source })
+    found.map_err(|source| LifecycleError::Object { key: Box::new(key.clone()), source })
 }
 
 /// Objects as lists have them; what has no name is left out.

@@ -25,7 +25,9 @@ pub fn overlay(base: &mut Value, over: &Value) {
 /// The field that tells members of a list apart, for the lists that Kubernetes merges (`patchMergeKey` of its types).
 fn merge_key(field: &str) -> Option<&'static str> {
     match field {
-        "containers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" | "ephemeralContainers" => Some("name"),
+        "containers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" | "ephemeralContainers" => {
+            Some("name")
+        }
         "volumeMounts" => Some("mountPath"),
         "ports" => Some("port"),
         "topologySpreadConstraints" => Some("topologyKey"),

@@ -8,8 +8,8 @@ mod notice;
 mod translate;
 
 use meltemi_config::split_documents;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
 
 pub use self::check::fields;
 pub use self::notice::{Findings, Notice};
@@ -37,8 +37,25 @@ pub struct Request {
     pub profile_file: Option<Source>,
     /// Notices are errors.
     pub strict: bool,
-    /// A mesh configuration that lies under what the documents say: what a running mesh has.
-    pub adopted_mesh: Option<Value>,
+    /// What a running mesh has; it lies under what the documents say.
+    pub adopted: Adopted,
+}
+
+/// Settings of a mesh that runs already.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// A MeshConfig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<Value>,
+    /// `networks` of MeshNetworks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Value>,
+}
+
+impl Adopted {
+    pub fn is_empty(&self) -> bool {
+        self.mesh.is_none() && self.networks.is_none()
+    }
 }
 
 /// An installation, as everything together says.
@@ -138,8 +155,7 @@ impl Given {
 
 /// Lays one `PATH=VALUE` on the settings. A path into a list changes the list of the documents.
 fn set(settings: &mut Value, spec: &mut Value, setting: &str) -> Result<(), String> {
-    let (at, value) =
-        setting.split_once('=').ok_or_else(|| format!("{setting:?}: not of the form PATH=VALUE"))?;
+    let (at, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?}: not of the form PATH=VALUE"))?;
     let steps = path::parse(at).map_err(|error| error.to_string())?;
     let into_list = steps.iter().any(|step| !matches!(step, path::Step::Key(_)));
     let top = match steps.first() {
@@ -166,7 +182,7 @@ impl Operator {
         let mut spec = profile.unwrap_or_else(|| json!({}));
         overlay(&mut spec, &given.spec);
         let mut findings = given.findings;
-        translate::into_values(&mut spec, request.adopted_mesh.as_ref(), &mut findings);
+        translate::into_values(&mut spec, &request.adopted, &mut findings);
         let given_namespace = given.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let namespace = match path::find(&spec, "values.global.istioNamespace").and_then(Value::as_str) {
             Some(namespace) if namespace != DEFAULT_NAMESPACE => namespace.to_owned(),

@@ -139,9 +139,9 @@ pub fn reached_by_values(instance: &Instance, name: &str) -> bool {
         "hpaSpec" => instance.spec["k8s"]["hpaSpec"]
             .as_object()
             .is_some_and(|fields| fields.keys().all(|field| ["minReplicas", "maxReplicas"].contains(&&**field))),
-        "service" if instance.component.is_gateway() => {
-            instance.spec["k8s"]["service"].as_object().is_some_and(|fields| fields.keys().all(|field| of_service(&field)))
-        }
+        "service" if instance.component.is_gateway() => instance.spec["k8s"]["service"]
+            .as_object()
+            .is_some_and(|fields| fields.keys().all(|field| of_service(&field))),
         _ => false,
     }
 }

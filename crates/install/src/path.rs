@@ -4,7 +4,7 @@
 //! Owns: reading a path, and setting, finding and removing what it leads to. A path that does not fit the document is an
 //! error; nothing is overwritten on the way.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
 /// One step of a path.
@@ -219,7 +219,8 @@ fn position(list: &[Value], step: &Step) -> Option<usize> {
 fn is(value: &Value, text: &str) -> bool {
     match value {
         Value::String(string) => string == text,
-        Value::Number(_) | Value::Bool(_) => value.to_string() == text,
+        Value::Bool(flag) => text == if *flag { "true" } else { "false" },
+        Value::Number(number) => text.parse::<Number>().is_ok_and(|wanted| wanted == *number),
         _ => false,
     }
 }

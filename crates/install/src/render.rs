@@ -71,7 +71,7 @@ pub fn render(operator: &Operator, contents: &Contents) -> Result<Rendered, Rend
 }
 
 fn render_instance(instance: &Instance, contents: &Contents) -> Result<(Vec<Object>, Vec<Notice>), RenderError> {
-    let release = Release { name: instance.component.release(), namespace: &instance.namespace };
+    let release = Release { name: instance.release(), namespace: &instance.namespace };
     let mut objects = instance.component.chart().render(&release, &instance.values, contents)?;
     let notices = overlay::apply(instance, &mut objects).map_err(RenderError::Overlay)?;
     Ok((objects, notices))

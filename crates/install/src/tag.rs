@@ -42,7 +42,10 @@ pub fn objects(request: &TagRequest<'_>) -> Result<Vec<Object>, ChartError> {
     let mut made = Chart::Istiod.render(&release, &values, &Contents::default())?;
     made.retain(|object| object.label(TAG_LABEL) == Some(request.name));
     if request.name == "default" {
-        overlay(&mut values, &json!({"defaultRevision": request.revision, "global": {"istioNamespace": request.namespace}}));
+        overlay(
+            &mut values,
+            &json!({"defaultRevision": request.revision, "global": {"istioNamespace": request.namespace}}),
+        );
         let base = Chart::Base.render(&release, &values, &Contents::default())?;
         let mut validators: Vec<_> = base.into_iter().filter(|it| it.name() == "istiod-default-validator").collect();
         for validator in &mut validators {

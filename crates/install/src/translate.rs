@@ -6,8 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::chart::{Chart, ChartError};
 use crate::component::Instance;
+use crate::merge::overlay;
 use crate::operator::Notice;
-use crate::{overlay, path};
+use crate::overlay::reached_by_values;
+use crate::path;
+
+/// Values that say which charts there are, and which go into another chart's values under other names.
+const NOT_OF_CHARTS: [&str; 4] =
+    ["pilot.enabled", "cni.enabled", "gateways.istio-ingressgateway", "gateways.istio-egressgateway"];
 
 /// One release of Helm's.
 #[derive(Debug, Clone)]
@@ -22,17 +28,20 @@ pub struct Translated {
 /// The release that an instance is.
 pub fn translate(instance: &Instance) -> Result<Translated, ChartError> {
     let chart = instance.component.chart();
-    let release = if instance.component.is_gateway() { &instance.workload.name } else { instance.component.release() };
-    let values = differing(&instance.values, &chart.defaults()?, true).unwrap_or_else(|| Value::Object(Map::new()));
+    let mut given = instance.values.clone();
+    for at in NOT_OF_CHARTS {
+        path::take(&mut given, at);
+    }
+    let values = differing(&given, &chart.defaults()?, true).unwrap_or_else(|| Value::Object(Map::new()));
     let settings = instance.spec.get("k8s").and_then(Value::as_object);
     let patched = |(name, value): (&String, &Value)| {
-        let reached = overlay::reached_by_values(instance, name);
+        let reached = reached_by_values(instance, name);
         let path = format!("{}.k8s.{name}", instance.path);
         let message = "is no value of the chart: let a post-renderer patch it".to_owned();
         (!reached && !value.is_null()).then(|| Notice::new(&path, message))
     };
     let notices = settings.into_iter().flatten().filter_map(patched).collect();
-    Ok(Translated { release: release.to_owned(), chart, values, notices })
+    Ok(Translated { release: instance.release().to_owned(), chart, values, notices })
 }
 
 /// What `given` says otherwise than `defaults`; values of other charts are left out.
@@ -58,8 +67,15 @@ fn differing(given: &Value, defaults: &Value, known_only: bool) -> Option<Value>
 impl Chart {
     /// The JSON schema of its values: the kinds of its defaults. Keys that it does not know are refused below the top.
     pub fn schema(self) -> Result<Value, ChartError> {
-        let mut schema = shape(&self.defaults()?);
-        // The values of all charts may be in one file; Helm adds `global` of its own.
+        let mut known = self.defaults()?;
+        if self != Self::Gateway {
+            // One file may have the values of these charts together.
+            for chart in [Self::Base, Self::Istiod, Self::Cni] {
+                overlay(&mut known, &chart.defaults()?);
+            }
+        }
+        let mut schema = shape(&known);
+        // Helm adds `global` of its own.
         path::put(&mut schema, "additionalProperties", Value::Bool(self != Self::Gateway));
         if self == Self::Gateway {
             path::put(&mut schema, "properties.global", serde_json::json!({"type": "object"}));
@@ -75,7 +91,8 @@ fn shape(default: &Value) -> Value {
         Value::Object(map) => {
             let properties: Map<String, Value> = map.iter().map(|(key, value)| (key.clone(), shape(value))).collect();
             // Amounts and labels have names of the user's own.
-            let open = ["requests", "limits", "type", "enabled"].iter().any(|key| map.contains_key(*key)) || map.len() == 1;
+            let open =
+                ["requests", "limits", "type", "enabled"].iter().any(|key| map.contains_key(*key)) || map.len() == 1;
             return serde_json::json!({"type": ["object", "null"], "properties": properties, "additionalProperties": open});
         }
         Value::Array(_) => ["array", "null", "null"],

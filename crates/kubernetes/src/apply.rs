@@ -70,7 +70,12 @@ const fn resource(api_version: &'static str, kind: &'static str, plural: &'stati
 
 /// Every kind that an installation may hold, in the order in which they are taken down.
 pub const RESOURCES: &[Resource] = &[
-    resource("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
+    resource(
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        false,
+    ),
     resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),
     resource("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "network-attachment-definitions", true),
     resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
@@ -163,8 +168,22 @@ impl Cluster {
 
     /// Objects of a kind in all namespaces, or in one; none where the kind is not known.
     pub async fn list(&self, resource: &Resource, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
+        self.listed(resource, namespace, ListParams::default().labels(labels)).await
+    }
+
+    /// Objects of a kind that have this name, in all namespaces.
+    pub async fn named(&self, resource: &Resource, name: &str) -> Result<Vec<Value>, ClusterError> {
+        self.listed(resource, "", ListParams::default().fields(&format!("metadata.name={name}"))).await
+    }
+
+    async fn listed(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        parameters: ListParams,
+    ) -> Result<Vec<Value>, ClusterError> {
         let api = self.api(resource, namespace);
-        let mut parameters = ListParams::default().labels(labels).limit(PAGE);
+        let mut parameters = parameters.limit(PAGE);
         let mut objects = Vec::new();
         for _ in 0..MAX_PAGES {
             let page = match api.list(&parameters).await.map_err(ClusterError::from) {
@@ -198,7 +217,13 @@ impl Cluster {
         Ok(match before {
             None => Applied::Created,
             // A dry run has no version of its own.
-            Some(before) if how.dry_run => if same(before, &after) { Applied::Unchanged } else { Applied::Changed },
+            Some(before) if how.dry_run => {
+                if same(before, &after) {
+                    Applied::Unchanged
+                } else {
+                    Applied::Changed
+                }
+            }
             Some(before) if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] => {
                 Applied::Unchanged
             }
@@ -206,35 +231,15 @@ impl Cluster {
         })
     }
 
-    /// Changes single fields of an object; null removes one.
-    pub async fn merge(
-        &self,
-        resource: &Resource,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> Result<(), ClusterError> {
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        self.api(resource, namespace).patch(name, &parameters, &Patch::Merge(patch)).await?;
-        Ok(())
-    }
-
     /// False where it is not there any more. What depends on it goes first.
     pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> Result<bool, ClusterError> {
-        let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
+        let parameters =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
         match self.api(resource, namespace).delete(name, &parameters).await.map_err(ClusterError::from) {
             Ok(_) => Ok(true),
             Err(ClusterError::Missing) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// The version of the API server, such as `v1.36.2`.
-    pub async fn version(&self) -> Result<String, ClusterError> {
-        Ok(self.client.apiserver_version().await?.git_version)
     }
 }
 

@@ -32,7 +32,9 @@ fn document(spec: &str) -> String {
 }
 
 fn names(objects: &Value) -> Vec<String> {
-    let name = |object: &Value| format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+    let name = |object: &Value| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    };
     objects.as_array().unwrap().iter().map(name).collect()
 }
 
@@ -116,7 +118,11 @@ fn charts_and_their_values_are_written() {
     let translated = meltemi(&["manifest", "translate", "-f", "-", "-o", &at], &input);
     assert_eq!(translated.code, 0, "{}", translated.err);
     assert!(translated.err.contains("k8s.priorityClassName: is no value of the chart"), "{}", translated.err);
-    assert!(translated.out.contains("helm upgrade --install istiod ./charts/istiod --namespace istio-system"), "{}", translated.out);
+    assert!(
+        translated.out.contains("helm upgrade --install istiod ./charts/istiod --namespace istio-system"),
+        "{}",
+        translated.out
+    );
     let values = std::fs::read_to_string(dir.path().join("istiod.yaml")).unwrap();
     assert!(values.contains("  hub: example.com/mesh\n"), "{values}");
 }
@@ -135,5 +141,79 @@ fn tags_are_generated_and_names_that_are_none_refused() {
 fn without_a_cluster_the_reason_is_said() {
     let run = meltemi(&["install", "-y", "-c", "/nowhere/config"], "");
     assert_eq!(run.code, 1);
-    assert!(run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"), "{}", run.err);
+    assert!(
+        run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"),
+        "{}",
+        run.err
+    );
+}
+
+/// `helm`, where there is one.
+fn helm() -> Option<std::path::PathBuf> {
+    let home = || std::path::PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/meltemi");
+    let cache = std::env::var_os("MELTEMI_CACHE").map_or_else(home, std::path::PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain([cache.join("tools/bin")]).collect::<Vec<_>>();
+    places.into_iter().map(|place| place.join("helm")).find(|program| program.is_file())
+}
+
+/// Objects by kind and name, with the documents that they hold read.
+fn by_name(objects: Vec<Value>) -> std::collections::BTreeMap<String, Value> {
+    let read = |mut object: Value| {
+        for (_, text) in object["data"].as_object_mut().into_iter().flatten() {
+            if let Some(document) = text.as_str().and_then(|text| meltemi_install::yaml::read(text).ok()) {
+                *text = document;
+            }
+        }
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        (name, object)
+    };
+    objects.into_iter().filter(|object| !object.is_null() && object["kind"] != "Namespace").map(read).collect()
+}
+
+#[test]
+fn helm_makes_the_same_objects_of_the_charts() {
+    let Some(helm) = helm() else { return println!("skipped: no helm") };
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display().to_string();
+    assert_eq!(meltemi(&["manifest", "charts", "-d", &format!("{at}/charts")], "").code, 0);
+    let spec = "\
+profile: demo
+revision: canary
+meshConfig:
+  accessLogFile: /dev/stdout
+components:
+  cni:
+    enabled: true
+values:
+  global:
+    networkPolicy:
+      enabled: true
+  pilot:
+    autoscaleMin: 2
+    env:
+      PILOT_DEBOUNCE_AFTER: 200ms
+  sidecarInjectorWebhook:
+    enableNamespacesByDefault: true
+";
+    let translated = meltemi(&["manifest", "translate", "-f", "-", "-o", &at], &document(spec));
+    assert_eq!(translated.code, 0, "{}", translated.err);
+    let mut made = Vec::new();
+    for release in translated.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+        let [_, _, _, name, chart, ..] = release[..] else { panic!("{release:?}") };
+        let (chart, values) = (format!("{at}/{}", chart.trim_start_matches("./")), format!("{at}/{name}.yaml"));
+        let arguments = ["template", name, &chart, "--namespace", "istio-system", "-f", &values];
+        let output = Command::new(&helm).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let parts = meltemi_config::split_documents(&text);
+        made.extend(parts.into_iter().map(|(_, part)| meltemi_install::yaml::read(part).unwrap()));
+    }
+    let generated = meltemi(&["manifest", "generate", "-f", "-", "-o", "json"], &document(spec));
+    let ours = by_name(serde_json::from_str(&generated.out).unwrap());
+    let theirs = by_name(made);
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (name, object) in &ours {
+        assert_eq!(object, &theirs[name], "{name}");
+    }
 }

@@ -15,7 +15,9 @@ type Function = fn(&[Value]) -> Result<Value>;
 
 const FUNCTIONS: [(&str, Function); 19] = [
     ("contains", |args| Ok(Value::Bool(text(args, 1)?.contains(&text(args, 0)?)))),
-    ("default", |args| Ok(args.iter().rev().find(|value| value.is_truthy()).or(args.first()).cloned().unwrap_or(Value::Nil))),
+    ("default", |args| {
+        Ok(args.iter().rev().find(|value| value.is_truthy()).or(args.first()).cloned().unwrap_or(Value::Nil))
+    }),
     ("dict", dict),
     ("fail", |args| Err(TemplateError::Exec(text(args, 0)?))),
     ("has", |args| Ok(Value::Bool(list(args, 1).iter().any(|member| json(member) == json(&args[0]))))),

@@ -82,7 +82,10 @@ pub(super) fn injector(templates: &BTreeMap<String, String>) -> String {
         let _ = write!(out, "{own}      {name}: |\n{text}      {{{{- end }}}}\n");
     }
     if templates.is_empty() {
-        out = out.replace("    templates:\n", "    {{- if .Values.sidecarInjectorWebhook.templates }}\n    templates:\n    {{- end }}\n");
+        out = out.replace(
+            "    templates:\n",
+            "    {{- if .Values.sidecarInjectorWebhook.templates }}\n    templates:\n    {{- end }}\n",
+        );
     }
     out.push_str(INJECTOR_TAIL);
     out

@@ -87,9 +87,11 @@ pub(super) fn values(operator: &Operator, component: Component, name: &str, spec
     for (from, to) in SHARED {
         copy(&operator.values, from, &mut values, to);
     }
-    for (from, to) in
-        [("defaultNodeSelector", "nodeSelector"), ("defaultTolerations", "tolerations"), ("defaultResources", "resources")]
-    {
+    for (from, to) in [
+        ("defaultNodeSelector", "nodeSelector"),
+        ("defaultTolerations", "tolerations"),
+        ("defaultResources", "resources"),
+    ] {
         copy(&operator.values["global"], from, &mut values, to);
     }
     let labels = map(values.get("labels"));

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::{LifecycleError, objects};
 use crate::object::REVISION_LABEL;
+use crate::operator::Adopted;
 use crate::render::Rendered;
-use crate::yaml;
+use crate::{path, yaml};
 
 /// Holds what was adopted, as JSON.
 pub const ADOPTED: &str = "install.meltemi.io/adopted-mesh";
@@ -17,8 +18,7 @@ pub const ADOPTED: &str = "install.meltemi.io/adopted-mesh";
 /// What is taken over.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Adoption {
-    /// Lies under `meshConfig`.
-    pub mesh: Option<Value>,
+    pub adopted: Adopted,
     /// What is said of it, one thing a line.
     pub report: Vec<String>,
 }
@@ -47,8 +47,8 @@ pub async fn look(cluster: &Cluster, namespace: &str, revision: Option<&str>) ->
         let Some(map) = cluster.get(maps, namespace, name).await? else { continue };
         // Of another revision of ours nothing is taken: documents say what this one is.
         if index == 0 || !is_ours(&map) {
-            adoption.mesh = mesh(&map);
-            if adoption.mesh.is_some() && !is_ours(&map) {
+            adoption.adopted = adopted(&map);
+            if !adoption.adopted.is_empty() && !is_ours(&map) {
                 adoption.report.push(format!("ConfigMap/{name}.{namespace}: its mesh configuration lives on"));
             }
             break;
@@ -90,24 +90,31 @@ fn is_ours(map: &Value) -> bool {
 }
 
 /// What of a ConfigMap lives on: all of a stranger's, what was adopted before of ours.
-pub fn mesh(map: &Value) -> Option<Value> {
+pub fn adopted(map: &Value) -> Adopted {
     if is_ours(map) {
-        let kept = map["metadata"]["annotations"].get(ADOPTED)?.as_str()?;
-        return serde_json::from_str(kept).ok();
+        let kept = map["metadata"]["annotations"].get(ADOPTED).and_then(Value::as_str);
+        return kept.and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default();
     }
-    let mut mesh = yaml::read(map["data"]["mesh"].as_str()?).ok().filter(Value::is_object)?;
+    let document = |key: &str| yaml::read(map["data"][key].as_str()?).ok().filter(Value::is_object);
+    let mut mesh = document("mesh");
     // Where discovery is and which namespace is the root is for the new installation to say.
-    for at in ["defaultConfig.discoveryAddress", "rootNamespace"] {
-        crate::path::take(&mut mesh, at);
+    if let Some(mesh) = &mut mesh {
+        path::take(mesh, "defaultConfig.discoveryAddress");
+        path::take(mesh, "rootNamespace");
     }
-    Some(mesh)
+    let networks = document("meshNetworks").and_then(|it| it.get("networks").cloned());
+    Adopted { mesh, networks: networks.filter(|it| it.as_object().is_some_and(|it| !it.is_empty())) }
 }
 
 /// Notes down in the ConfigMap what was adopted.
-pub fn note(rendered: &mut Rendered, mesh: &Value) {
+pub fn note(rendered: &mut Rendered, adopted: &Adopted) {
+    let Ok(text) = serde_json::to_string(adopted) else { return };
+    if adopted.is_empty() {
+        return;
+    }
     for object in rendered.parts.iter_mut().flat_map(|part| &mut part.objects) {
         if object.kind() == "ConfigMap" && object.value()["data"].get("mesh").is_some() {
-            object.value_mut()["metadata"]["annotations"] = json!({ADOPTED: mesh.to_string()});
+            object.value_mut()["metadata"]["annotations"] = json!({ADOPTED: text});
         }
     }
 }

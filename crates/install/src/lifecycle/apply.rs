@@ -8,6 +8,7 @@ use meltemi_kubernetes::apply::{Apply, Cluster, ClusterError, RESOURCES};
 use serde_json::Value;
 
 use super::{Action, Change, Event, LifecycleError, Listener, Options, live, objects, ready, resource};
+use crate::component::Component;
 use crate::object::{COMPONENT_LABEL, OWNER_LABEL, Object, ObjectKey, REVISION_LABEL};
 use crate::operator::Operator;
 use crate::render::Rendered;
@@ -65,7 +66,7 @@ async fn apply(cluster: &Cluster, object: &Object, options: Options) -> Result<C
     let wanted = carried_over(object.value(), before.as_ref());
     let mut how = Apply { dry_run: options.dry_run, take_over: false };
     let resource = resource(&key)?;
-    let failed = |source| LifecycleError::Object { key: key.clone(), source };
+    let failed = |source| LifecycleError::Object { key: Box::new(key.clone()), source };
     let source = match cluster.apply(resource, &wanted, before.as_ref(), how).await {
         Ok(applied) => return Ok(change(applied.into(), Vec::new())),
         // The namespace of a dry run was never made.
@@ -74,7 +75,7 @@ async fn apply(cluster: &Cluster, object: &Object, options: Options) -> Result<C
         Err(error) => return Err(failed(error)),
     };
     if !options.force && !before.as_ref().is_some_and(is_of_a_mesh) {
-        return Err(LifecycleError::Stranger { key, source });
+        return Err(LifecycleError::Stranger { key: Box::new(key), source });
     }
     how.take_over = true;
     let applied = cluster.apply(resource, &wanted, before.as_ref(), how).await.map_err(failed)?;
@@ -114,7 +115,8 @@ pub fn carried_over(wanted: &Value, live: Option<&Value>) -> Value {
 async fn stale(cluster: &Cluster, operator: &Operator, rendered: &Rendered) -> Result<Vec<ObjectKey>, LifecycleError> {
     let owner = operator.values["ownerName"].as_str().unwrap_or(&operator.name);
     let revision = operator.revision.as_deref().unwrap_or("default");
-    let labels = format!("{COMPONENT_LABEL},{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}");
+    let components = Component::ALL.map(Component::label).join(",");
+    let labels = format!("{COMPONENT_LABEL} in ({components}),{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}");
     let kept: BTreeSet<_> = rendered.objects().iter().map(Object::key).collect();
     let mut stale = Vec::new();
     for resource in RESOURCES.iter().filter(|resource| is_pruned(resource.kind)) {

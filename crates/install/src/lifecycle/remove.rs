@@ -67,7 +67,9 @@ async fn of_rendered(cluster: &Cluster, rendered: &Rendered) -> Result<Removal, 
     let mut removal = Removal::default();
     for object in rendered.objects().iter().rev() {
         let key = object.key();
-        if !["CustomResourceDefinition", "Namespace"].contains(&object.kind()) && super::live(cluster, &key).await?.is_some() {
+        if !["CustomResourceDefinition", "Namespace"].contains(&object.kind())
+            && super::live(cluster, &key).await?.is_some()
+        {
             removal.objects.push(key);
         }
     }
@@ -83,15 +85,18 @@ async fn written(
     let mut keys = Vec::new();
     let key = |object: &Object| object.key();
     match resource.kind {
-        // Istio labels the roots that it puts into each namespace, ours have the same name.
+        // The roots that it puts into each namespace.
         "ConfigMap" => {
-            let named = |object: &Object| ["istio-ca-root-cert", "istio-ca-crl"].contains(&object.name());
-            keys.extend(objects(cluster.list(resource, "", "").await?).filter(named).map(|it| key(&it)));
+            for name in ["istio-ca-root-cert", "istio-ca-crl"] {
+                keys.extend(objects(cluster.named(resource, name).await?).map(|it| key(&it)));
+            }
         }
         "Secret" | "Lease" => {
             for home in homes {
-                let authority = |name: &str| resource.kind == "Secret" && ["istio-ca-secret", "istiod-tls"].contains(&name);
-                let election = |name: &str| resource.kind == "Lease" && (name.starts_with("istio") || name.starts_with("meltemi"));
+                let authority =
+                    |name: &str| resource.kind == "Secret" && ["istio-ca-secret", "istiod-tls"].contains(&name);
+                let election =
+                    |name: &str| resource.kind == "Lease" && (name.starts_with("istio") || name.starts_with("meltemi"));
                 let all = objects(cluster.list(resource, home, "").await?);
                 keys.extend(all.filter(|it| authority(it.name()) || election(it.name())).map(|it| key(&it)));
             }
@@ -106,10 +111,10 @@ async fn keep_used_namespaces(cluster: &Cluster, removal: &mut Removal) -> Resul
     let removed: BTreeSet<ObjectKey> = removal.objects.iter().cloned().collect();
     let mut used = BTreeSet::new();
     for namespace in removed.iter().filter(|key| key.kind == "Namespace") {
-        for kind in ["Deployment", "DaemonSet", "Service", "Secret"] {
+        for kind in ["Deployment", "DaemonSet", "Service", "Secret", "Pod"] {
             let Some(resource) = Resource::of_kind(kind) else { continue };
-            let all = objects(cluster.list(resource, &namespace.name, "").await?);
-            if all.into_iter().any(|object| !removed.contains(&object.key())) {
+            let mut all = objects(cluster.list(resource, &namespace.name, "").await?);
+            if all.any(|object| !object.has_owner() && !removed.contains(&object.key())) {
                 used.insert(namespace.clone());
             }
         }
@@ -124,7 +129,8 @@ async fn proxies(cluster: &Cluster, revision: Option<&str>) -> Result<Vec<String
     let found = cluster.list(pods, "", "service.istio.io/canonical-name").await?;
     let injected = found.iter().filter(|pod| injected_by(pod).is_some_and(|by| revision.is_none_or(|it| it == by)));
     // Gateways go with the installation.
-    let application = injected.filter(|pod| pod.pointer("/metadata/labels").and_then(|it| it.get(COMPONENT_LABEL)).is_none());
+    let application =
+        injected.filter(|pod| pod.pointer("/metadata/labels").and_then(|it| it.get(COMPONENT_LABEL)).is_none());
     let name = |pod: &Value| {
         let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
         format!("{}/{}", text("namespace"), text("name"))
@@ -148,7 +154,7 @@ pub async fn remove(
     let mut removed = Vec::new();
     for key in &removal.objects {
         let deleted = cluster.delete(resource(key)?, &key.namespace, &key.name).await;
-        if deleted.map_err(|source| LifecycleError::Object { key: key.clone(), source })? {
+        if deleted.map_err(|source| LifecycleError::Object { key: Box::new(key.clone()), source })? {
             listener(Event::Removed(key.clone()));
             removed.push(key.clone());
         }

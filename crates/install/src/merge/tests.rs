@@ -29,6 +29,9 @@ fn a_strategic_patch_merges_the_lists_that_have_keys() {
 #[test]
 fn an_entry_that_changes_its_source_keeps_no_trace_of_the_old_one_only_when_told() {
     let mut base = json!({"env": [{"name": "X", "value": "1"}]});
-    strategic(&mut base, &json!({"env": [{"name": "X", "value": null, "valueFrom": {"fieldRef": {"fieldPath": "f"}}}]}));
+    strategic(
+        &mut base,
+        &json!({"env": [{"name": "X", "value": null, "valueFrom": {"fieldRef": {"fieldPath": "f"}}}]}),
+    );
     assert_eq!(base, json!({"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "f"}}}]}));
 }

@@ -56,7 +56,7 @@ const SNIFFING: &str = "a port whose name or appProtocol says its protocol is ne
 const ONE_IMAGE: &str = "there is one image, without a shell";
 const ONE_BEHAVIOUR: &str = "this version behaves in one way; release notes say what differs";
 const NO_PLUGINS: &str = "proxies measure as the Telemetry resource says, without extensions";
-const RUNTIME: &str = "the container runtime decides";
+const RUNTIME: &str = "the profile is a field of the container, since Kubernetes 1.30";
 const NO_STACKDRIVER: &str = "there is no exporter for it; send traces and metrics by OpenTelemetry";
 const NO_AMBIENT: &str = "the node proxy of ambient mode is not installed by this version";
 const TAINT: &str = "the daemon of a node takes cni.istio.io/not-ready off it by itself";
@@ -88,7 +88,7 @@ pub const SPEC: &[Field] = &[
     used("values.revision", Text),
     used("values.revisionTags", List),
     used("values.ownerName", Text),
-    used("values.profile", Text),
+    moved("values.profile", Text, "profile"),
     retired("values.compatibilityVersion", Scalar, ONE_BEHAVIOUR),
     used("values.meshConfig", Map),
     retired("values.ztunnel", Any, NO_AMBIENT),

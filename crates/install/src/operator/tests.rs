@@ -22,9 +22,12 @@ fn with_settings(settings: &[&str]) -> Result<Operator, Vec<String>> {
 
 #[test]
 fn components_that_are_gone_are_said_to_be() {
-    let operator = resolve("components:\n  citadel:\n    enabled: true\n  galley:\n    enabled: true\n  policy:\n    enabled: true\n");
+    let operator = resolve(
+        "components:\n  citadel:\n    enabled: true\n  galley:\n    enabled: true\n  policy:\n    enabled: true\n",
+    );
     let notices: Vec<_> = operator.notices.iter().map(Notice::to_string).collect();
-    let citadel = "mesh.yaml: spec.components.citadel: has no effect: the certificate authority is part of the control plane";
+    let citadel =
+        "mesh.yaml: spec.components.citadel: has no effect: the certificate authority is part of the control plane";
     assert_eq!(notices[0], citadel);
     assert_eq!(notices.len(), 3);
     assert_eq!(find(&operator.components, "citadel"), None);
@@ -47,7 +50,8 @@ fn what_the_new_name_says_wins_over_the_old_one() {
 #[test]
 fn an_unknown_field_is_a_notice_with_a_suggestion_and_an_error_when_strict() {
     let operator = resolve("components:\n  pilto:\n    enabled: true\n");
-    let expected = "mesh.yaml: spec.components.pilto: is no field of an IstioOperator, and has no effect; did you mean `pilot`?";
+    let expected =
+        "mesh.yaml: spec.components.pilto: is no field of an IstioOperator, and has no effect; did you mean `pilot`?";
     assert_eq!(operator.notices[0].to_string(), expected);
     let documents = vec![document("components:\n  pilto:\n    enabled: true\n")];
     let strict = Operator::resolve(&Request { documents, strict: true, ..Request::default() });
@@ -87,7 +91,8 @@ fn settings_reach_into_lists_by_index_and_by_key() {
         "components.ingressGateways.[name:b].enabled=false".to_owned(),
         "components.ingressGateways.[0].k8s.replicaCount=2".to_owned(),
     ];
-    let operator = Operator::resolve(&Request { documents: vec![document(spec)], settings, ..Request::default() }).unwrap();
+    let operator =
+        Operator::resolve(&Request { documents: vec![document(spec)], settings, ..Request::default() }).unwrap();
     let expected = json!([{"name": "a", "enabled": true, "k8s": {"replicaCount": 2}}, {"name": "b", "enabled": false}]);
     assert_eq!(operator.components["ingressGateways"], expected);
 }
@@ -120,10 +125,13 @@ fn documents_of_another_kind_and_several_in_one_file_are_refused() {
 
 #[test]
 fn an_adopted_mesh_lies_under_what_is_written() {
-    let adopted_mesh = Some(json!({"accessLogFile": "/dev/stdout", "trustDomain": "old"}));
+    let mesh = Some(json!({"accessLogFile": "/dev/stdout", "trustDomain": "old"}));
+    let networks = Some(json!({"n1": {}}));
+    let adopted = Adopted { mesh, networks };
     let documents = vec![document("meshConfig:\n  trustDomain: new\n")];
-    let operator = Operator::resolve(&Request { documents, adopted_mesh, ..Request::default() }).unwrap();
+    let operator = Operator::resolve(&Request { documents, adopted, ..Request::default() }).unwrap();
     assert_eq!(operator.values["meshConfig"], json!({"accessLogFile": "/dev/stdout", "trustDomain": "new"}));
+    assert_eq!(find(&operator.values, "global.meshNetworks"), Some(&json!({"n1": {}})));
 }
 
 /// The documents that the project was begun with, with the indentation that they lost.

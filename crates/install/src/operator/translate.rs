@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Findings, Notice};
+use super::{Adopted, Findings, Notice};
 use crate::merge::overlay;
 use crate::path;
 
@@ -13,20 +13,23 @@ const RENAMED: [(&str, &str); 3] =
     [("hub", "values.global.hub"), ("tag", "values.global.tag"), ("revision", "values.revision")];
 
 /// Puts everything that charts need below `values`. What the user wrote there wins.
-pub fn into_values(spec: &mut Value, adopted_mesh: Option<&Value>, findings: &mut Findings) {
+pub fn into_values(spec: &mut Value, adopted: &Adopted, findings: &mut Findings) {
     let written = spec.get("values").cloned().unwrap_or_else(|| json!({}));
     for (from, to) in RENAMED {
         if let Some(value) = path::find(spec, from).cloned() {
             path::put(spec, to, value);
         }
     }
-    let mut mesh = adopted_mesh.cloned().unwrap_or_else(|| json!({}));
+    let mut mesh = adopted.mesh.clone().unwrap_or_else(|| json!({}));
     for at in ["meshConfig", "values.meshConfig"] {
         if let Some(more) = path::find(spec, at) {
             overlay(&mut mesh, &more.clone());
         }
     }
     path::put(spec, "values.meshConfig", mesh);
+    if let (Some(networks), None) = (&adopted.networks, path::find(spec, "values.global.meshNetworks")) {
+        path::put(spec, "values.global.meshNetworks", networks.clone());
+    }
     for (component, value) in [("pilot", "values.pilot.enabled"), ("cni", "values.pilot.cni.enabled")] {
         let enabled = path::find(spec, &format!("components.{component}.enabled")) == Some(&Value::Bool(true));
         path::put(spec, value, Value::Bool(enabled));

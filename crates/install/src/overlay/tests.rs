@@ -87,12 +87,15 @@ fn autoscaling_and_budget_are_what_is_said() {
 #[test]
 fn what_reaches_nothing_is_said() {
     let notices = |rendered: Rendered| rendered.notices.iter().map(Notice::to_string).collect::<Vec<_>>();
-    let expected = "spec.components.pilot.k8s.replicaCount: has no effect: autoscaling decides; hpaSpec.minReplicas is the least";
+    let expected =
+        "spec.components.pilot.k8s.replicaCount: has no effect: autoscaling decides; hpaSpec.minReplicas is the least";
     assert_eq!(notices(pilot("replicaCount: 2\n")), [expected]);
-    let expected = "spec.components.pilot.k8s.podDisruptionBudget: has no effect: there is no PodDisruptionBudget istiod";
+    let expected =
+        "spec.components.pilot.k8s.podDisruptionBudget: has no effect: there is no PodDisruptionBudget istiod";
     assert_eq!(notices(pilot("podDisruptionBudget:\n  minAvailable: 1\n")), [expected]);
     let overlay = "overlays:\n- kind: Service\n  name: istoid\n  patches: []\n";
-    let expected = "spec.components.pilot.k8s.overlays[0]: has no effect: there is no Service \"istoid\" in this component";
+    let expected =
+        "spec.components.pilot.k8s.overlays[0]: has no effect: there is no Service \"istoid\" in this component";
     assert_eq!(notices(pilot(overlay)), [expected]);
 }
 

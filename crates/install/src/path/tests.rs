@@ -34,7 +34,12 @@ fn values_are_set_where_the_path_leads() {
     check(json!({}), "a.b", json!(1), json!({"a": {"b": 1}}));
     check(json!({"a": null}), "a.b", json!(1), json!({"a": {"b": 1}}));
     check(json!({}), "a.[0].b", json!(1), json!({"a": [{"b": 1}]}));
-    check(json!({"a": [{"n": "x"}, {"n": "y"}]}), "a.[n:y].v", json!(2), json!({"a": [{"n": "x"}, {"n": "y", "v": 2}]}));
+    check(
+        json!({"a": [{"n": "x"}, {"n": "y"}]}),
+        "a.[n:y].v",
+        json!(2),
+        json!({"a": [{"n": "x"}, {"n": "y", "v": 2}]}),
+    );
     check(json!({"a": ["x", "y"]}), "a.[:y]", json!("z"), json!({"a": ["x", "z"]}));
     check(json!({"a": [1]}), "a.[-1]", json!(2), json!({"a": [1, 2]}));
     check(json!({"a": [{"port": 80}]}), "a.[port:80].port", json!(81), json!({"a": [{"port": 81}]}));

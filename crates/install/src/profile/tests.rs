@@ -15,7 +15,8 @@ fn every_profile_resolves_without_a_refusal() {
 #[test]
 fn every_field_of_a_profile_is_known() {
     for profile in PROFILES {
-        let text = format!("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n{}", indent(profile.text));
+        let text =
+            format!("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n{}", indent(profile.text));
         let documents = vec![Source { name: profile.name.to_owned(), text }];
         let operator = Operator::resolve(&Request { documents, ..Request::default() }).unwrap();
         assert_eq!(operator.notices, [], "{}", profile.name);

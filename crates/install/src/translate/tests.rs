@@ -26,16 +26,20 @@ fn what_no_value_says_is_told() {
     let operator = operator(&["components.pilot.k8s.replicaCount=2", "components.pilot.k8s.priorityClassName=high"]);
     let pilot = instances(&operator).into_iter().find(|it| it.component == Component::Pilot).unwrap();
     let notices: Vec<_> = translate(&pilot).unwrap().notices.iter().map(Notice::to_string).collect();
-    assert_eq!(notices, ["spec.components.pilot.k8s.priorityClassName: is no value of the chart: let a post-renderer patch it"]);
+    assert_eq!(
+        notices,
+        ["spec.components.pilot.k8s.priorityClassName: is no value of the chart: let a post-renderer patch it"]
+    );
 }
 
 #[test]
 fn charts_with_translated_values_are_the_same_objects() {
-    let operator = operator(&["profile=demo", "components.cni.enabled=true", "revision=canary", "values.pilot.autoscaleMin=2"]);
+    let operator =
+        operator(&["profile=demo", "components.cni.enabled=true", "revision=canary", "values.pilot.autoscaleMin=2"]);
     let rendered = render(&operator, &Contents::default()).unwrap();
     for instance in instances(&operator) {
         let translated = translate(&instance).unwrap();
-        let release = Release { name: instance.component.release(), namespace: &instance.namespace };
+        let release = Release { name: &translated.release, namespace: &instance.namespace };
         let objects = translated.chart.render(&release, &translated.values, &Contents::default()).unwrap();
         let made = rendered.objects();
         for object in &objects {

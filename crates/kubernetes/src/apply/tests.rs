@@ -11,13 +11,17 @@ fn refusal(status: Value) -> String {
 #[test]
 fn a_conflict_names_the_fields_and_who_manages_them() {
     let cause = json!({"reason": "FieldManagerConflict", "message": "conflict with \"helm\"", "field": ".data.mesh"});
-    let conflict = json!({"status": "Failure", "code": 409, "reason": "Conflict", "message": "m", "details": {"causes": [cause]}});
+    let conflict =
+        json!({"status": "Failure", "code": 409, "reason": "Conflict", "message": "m", "details": {"causes": [cause]}});
     assert_eq!(refusal(conflict), "others manage .data.mesh: conflict with \"helm\"");
 }
 
 #[test]
 fn what_is_not_there_and_what_is_refused_are_told_apart() {
-    assert_eq!(refusal(json!({"status": "Failure", "code": 404, "message": "no"})), "the API server has no such kind or object");
+    assert_eq!(
+        refusal(json!({"status": "Failure", "code": 404, "message": "no"})),
+        "the API server has no such kind or object"
+    );
     assert_eq!(refusal(json!({"status": "Failure", "code": 403, "message": "no"})), "the API server refuses: no");
 }
 

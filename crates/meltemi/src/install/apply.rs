@@ -91,7 +91,7 @@ async fn perform(
     operator: &Operator,
 ) -> anyhow::Result<ExitCode> {
     let adoption = adopt::look(cluster, &operator.namespace, operator.revision.as_deref()).await?;
-    request.adopted_mesh.clone_from(&adoption.mesh);
+    request.adopted.clone_from(&adoption.adopted);
     // Nothing new is said: the adopted configuration has been in force.
     let operator = match Operator::resolve(&request) {
         Ok(operator) => operator,
@@ -105,9 +105,7 @@ async fn perform(
         }
     };
     rendered.notices.iter().for_each(output::warn);
-    if let Some(mesh) = &adoption.mesh {
-        adopt::note(&mut rendered, mesh);
-    }
+    adopt::note(&mut rendered, &adoption.adopted);
     adoption.report.iter().for_each(|line| eprintln!("taken over: {line}"));
     let wait = arguments.wait.then_some(arguments.readiness_timeout);
     let options = Options { dry_run: arguments.dry_run, force: arguments.force, wait };
@@ -136,4 +134,3 @@ fn say(arguments: &Install, operator: &Operator, said: &Value, changes: &[Change
     }
     Ok(())
 }
-

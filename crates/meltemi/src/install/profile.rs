@@ -16,13 +16,17 @@ use super::{DATA_ERROR, Inputs, output};
 pub enum Profile {
     /// List the profiles
     List(List),
-    /// Print a profile, or documents over theirs, with the charts' defaults
+    /// Print what a profile, or documents over theirs, come to
     Dump(Dump),
     /// Print in what two profiles differ
     Diff(Diff),
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi profile list
+  meltemi profile list -o json")]
 pub struct List {
     /// text or json
     #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]

@@ -18,6 +18,10 @@ pub enum Revision {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi revision list
+  meltemi revision list -o json")]
 pub struct List {
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -27,6 +31,11 @@ pub struct List {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi revision describe canary
+
+Exit codes: 0 it is there; 1 it is not; 2 wrong usage")]
 pub struct Describe {
     /// Name of the revision
     #[arg(value_name = "REVISION")]
@@ -89,7 +98,8 @@ async fn describe(arguments: &Describe) -> anyhow::Result<ExitCode> {
 fn described(revision: &Found) -> String {
     let mut text = format!("Revision: {}\nTags: {}\n", revision.name, dash(&revision.tags));
     let planes = revision.control_planes.iter();
-    let planes = planes.map(|it| format!("{}/{}, {} of {} ready, {}", it.namespace, it.name, it.ready, it.wanted, it.image));
+    let planes =
+        planes.map(|it| format!("{}/{}, {} of {} ready, {}", it.namespace, it.name, it.ready, it.wanted, it.image));
     for (title, names) in [
         ("Control planes", planes.collect()),
         ("Webhooks", revision.webhooks.clone()),

@@ -44,6 +44,9 @@ pub struct Set {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag generate prod --revision 1-20 | kubectl apply --server-side -f -")]
 pub struct Generate {
     #[command(flatten)]
     tag: What,
@@ -66,6 +69,10 @@ struct What {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag list
+  meltemi tag list -o json")]
 pub struct List {
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -75,6 +82,11 @@ pub struct List {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi tag remove prod
+
+Exit codes: 0 done; 1 there is no such tag, or nobody agreed; 2 wrong usage")]
 pub struct Remove {
     /// Name of the tag
     #[arg(value_name = "TAG")]
@@ -169,7 +181,9 @@ async fn remove_tag(arguments: &Remove) -> anyhow::Result<ExitCode> {
     let mut removal = remove::Removal::default();
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         let found = cluster.list(resource(kind)?, "", &labels).await?;
-        removal.objects.extend(found.into_iter().filter_map(|value| Object::new(value).ok()).map(|object| object.key()));
+        removal
+            .objects
+            .extend(found.into_iter().filter_map(|value| Object::new(value).ok()).map(|object| object.key()));
     }
     if removal.objects.is_empty() {
         bail!("there is no tag {name} in this cluster");

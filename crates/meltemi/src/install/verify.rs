@@ -37,7 +37,7 @@ pub fn run(arguments: &VerifyInstall) -> anyhow::Result<ExitCode> {
     block_on(async {
         let cluster = arguments.cluster.connect().await?;
         let adoption = adopt::look(&cluster, &operator.namespace, operator.revision.as_deref()).await?;
-        request.adopted_mesh.clone_from(&adoption.mesh);
+        request.adopted.clone_from(&adoption.adopted);
         let operator = match Operator::resolve(&request) {
             Ok(operator) => operator,
             Err(errors) => return Ok(refused(&errors)),
@@ -49,9 +49,7 @@ pub fn run(arguments: &VerifyInstall) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(DATA_ERROR));
             }
         };
-        if let Some(mesh) = &adoption.mesh {
-            adopt::note(&mut rendered, mesh);
-        }
+        adopt::note(&mut rendered, &adoption.adopted);
         let verdicts = verify::verify(&cluster, &rendered.objects()).await?;
         say(arguments, &verdicts)
     })

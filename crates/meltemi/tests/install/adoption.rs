@@ -28,7 +28,7 @@ data:
       discoveryAddress: istiod.istio-system.svc:15012
       concurrency: 4
     trustDomain: shop.example
-  meshNetworks: 'networks: {}'
+  meshNetworks: 'networks: {n1: {endpoints: [{fromRegistry: c1}], gateways: [{address: 1.2.3.4, port: 15443}]}}'
 ---
 apiVersion: v1
 kind: Secret
@@ -70,6 +70,7 @@ pub fn takeover(cluster: &Kubernetes) {
     for line in ["trustDomain: shop.example", "concurrency: 4", "accessLogFile: /dev/stderr"] {
         assert!(mesh.contains(line), "{mesh}");
     }
+    assert!(map["data"]["meshNetworks"].as_str().unwrap().contains("fromRegistry: c1"), "{map}");
     let deployment = cluster.get("deployment", "istiod");
     assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], "meltemi/meltemi:0.1.0");
     assert_eq!(cluster.get("secret", "istio-ca-secret")["data"]["ca-key.pem"], "a2V5");
@@ -94,7 +95,11 @@ spec: {selector: {app: other, istio: other}, ports: [{port: 80, name: web}]}
     cluster.apply_as("somebody", service);
     let refused = cluster.meltemi(&[&INSTALL[..], &["--set", "profile=minimal"]].concat());
     assert_eq!(refused.code, 1, "{}", refused.out);
-    assert!(refused.err.contains("Service/istiod.istio-system is not of a mesh") && refused.err.contains("somebody"), "{}", refused.err);
+    assert!(
+        refused.err.contains("Service/istiod.istio-system is not of a mesh") && refused.err.contains("somebody"),
+        "{}",
+        refused.err
+    );
     assert_eq!(cluster.get("service", "istiod")["spec"]["selector"]["app"], "other");
     let forced = install(cluster, &["--set", "profile=minimal", "--force"]);
     assert_eq!(cluster.get("service", "istiod")["spec"]["selector"]["app"], "istiod");

@@ -57,7 +57,11 @@ pub fn readiness(cluster: &Kubernetes) {
     let run = cluster.meltemi(&["install", "-y", "--readiness-timeout", "1s", "--set", "profile=minimal"]);
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
     assert!(run.err.contains("waiting: Deployment/istiod.istio-system"), "{}", run.err);
-    assert!(run.err.contains("error: not ready after 1: Deployment/istiod.istio-system has 0 of 1 pods ready"), "{}", run.err);
+    assert!(
+        run.err.contains("error: not ready after 1: Deployment/istiod.istio-system has 0 of 1 pods ready"),
+        "{}",
+        run.err
+    );
     let none = ["--set", "values.pilot.autoscaleEnabled=false", "--set", "components.pilot.k8s.replicaCount=0"];
     let waited = ["install", "-y", "--readiness-timeout", "60s", "--set", "profile=minimal"];
     cluster.meltemi(&[&waited[..], &none].concat()).succeeds();
@@ -117,4 +121,42 @@ pub fn webhooks(cluster: &Kubernetes) {
     assert_eq!(webhook["clientConfig"]["caBundle"], "Q0E=");
     let third = install(cluster, &["--set", "profile=minimal"]);
     assert_eq!(changed(&third, "changed"), [""; 0]);
+}
+
+pub fn purge(cluster: &Kubernetes) {
+    install(cluster, &["--set", "profile=minimal"]);
+    let written = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: istio-ca-secret, namespace: istio-system}
+type: istio.io/ca-root
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio-ca-root-cert, namespace: default}
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: istio-leader, namespace: istio-system}
+";
+    cluster.apply_as("meltemi-discovery", written);
+    let service = "\
+apiVersion: v1
+kind: Service
+metadata: {name: mine, namespace: istio-system}
+spec: {ports: [{port: 80}]}
+";
+    cluster.apply_as("somebody", service);
+    let run = cluster.meltemi(&["uninstall", "--purge", "-y", "-o", "json"]).succeeds();
+    let removed = run.json()["removed"].to_string();
+    for name in [
+        "Secret/istio-ca-secret.istio-system",
+        "ConfigMap/istio-ca-root-cert.default",
+        "Lease/istio-leader.istio-system",
+    ] {
+        assert!(removed.contains(name), "{removed}");
+    }
+    assert!(!removed.contains("Namespace/"), "{removed}");
+    assert_ne!(cluster.get("service", "mine"), Value::Null);
+    cluster.ctl(&["delete", "namespace", "istio-system"], "");
 }

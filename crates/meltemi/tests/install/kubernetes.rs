@@ -101,7 +101,8 @@ impl Kubernetes {
     pub fn everything(&self) -> BTreeSet<String> {
         let kinds = self.ctl(&["api-resources", "--verbs=list", "-o", "name"], "");
         let passing = ["events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses"];
-        let kinds: Vec<&str> = kinds.lines().filter(|kind| !passing.contains(kind) && !kind.contains("metrics")).collect();
+        let kinds: Vec<&str> =
+            kinds.lines().filter(|kind| !passing.contains(kind) && !kind.contains("metrics")).collect();
         let columns = "-o=custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name";
         let listed = self.ctl(&["get", &kinds.join(","), "-A", columns, "--no-headers"], "");
         let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join("/");

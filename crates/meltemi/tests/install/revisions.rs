@@ -48,7 +48,10 @@ pub fn tags(cluster: &Kubernetes) {
     assert_eq!(webhook["webhooks"][0]["clientConfig"]["service"]["name"], "istiod-b");
     // An installation does not prune tags.
     install(cluster, &["--revision", "b", "--set", "profile=minimal"]);
-    assert_eq!(cluster.meltemi(&["tag", "list"]).succeeds().out, "TAG    REVISION   NAMESPACES\nprod   b          shop\n");
+    assert_eq!(
+        cluster.meltemi(&["tag", "list"]).succeeds().out,
+        "TAG    REVISION   NAMESPACES\nprod   b          shop\n"
+    );
 
     let used = cluster.meltemi(&["tag", "remove", "prod"]);
     assert_eq!(used.code, 1);

@@ -10,16 +10,16 @@ fn objects_of_a_mesh_are_known_by_their_labels() {
     assert!(labelled(json!({"app": "istiod"})));
     assert!(!labelled(json!({"app": "shop"})));
     assert!(!is_of_a_mesh(&json!({"kind": "Deployment", "metadata": {}})));
-    let definition = |group: &str| is_of_a_mesh(&json!({"kind": "CustomResourceDefinition", "metadata": {}, "spec": {"group": group}}));
+    let definition = |group: &str| {
+        is_of_a_mesh(&json!({"kind": "CustomResourceDefinition", "metadata": {}, "spec": {"group": group}}))
+    };
     assert!(definition("networking.istio.io"));
     assert!(!definition("example.com"));
 }
 
 #[test]
 fn a_webhook_that_was_ready_does_not_fail_open_again() {
-    let webhook = |policy: &str| {
-        json!({"kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "rev.validation.istio.io", "failurePolicy": policy}]})
-    };
+    let webhook = |policy: &str| json!({"kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "rev.validation.istio.io", "failurePolicy": policy}]});
     assert_eq!(carried_over(&webhook("Ignore"), Some(&webhook("Fail"))), webhook("Fail"));
     assert_eq!(carried_over(&webhook("Fail"), Some(&webhook("Ignore"))), webhook("Fail"));
     assert_eq!(carried_over(&webhook("Ignore"), None), webhook("Ignore"));

@@ -31,9 +31,7 @@ fn a_daemon_set_is_ready_on_every_node() {
 
 #[test]
 fn a_kind_is_ready_when_the_server_serves_it() {
-    let definition = |status: &str| {
-        json!({"kind": "CustomResourceDefinition", "status": {"conditions": [{"type": "Established", "status": status}]}})
-    };
+    let definition = |status: &str| json!({"kind": "CustomResourceDefinition", "status": {"conditions": [{"type": "Established", "status": status}]}});
     assert_eq!(unready(&definition("False")).as_deref(), Some("is not established"));
     assert_eq!(unready(&definition("True")), None);
     assert_eq!(unready(&json!({"kind": "Service"})), None);
