@@ -54,7 +54,10 @@ fn a_single_configuration_becomes_a_list_of_its_name_and_version() {
     assert_eq!(value, with_ours(json!({"name": "dbnet", "cniVersion": "0.4.0", "plugins": [inner]})));
     let nameless = super::tests::files(&[("a.json", json!({"type": "bridge"}))]);
     let (name, value, _) = write(plan(&nameless, &wanted(Mode::Chained)));
-    assert_eq!((&*name, &value["name"], &value["cniVersion"]), ("a.conflist", &json!("k8s-pod-network"), &json!("0.3.1")));
+    assert_eq!(
+        (&*name, &value["name"], &value["cniVersion"]),
+        ("a.conflist", &json!("k8s-pod-network"), &json!("0.3.1"))
+    );
 }
 
 #[test]
@@ -111,9 +114,11 @@ fn files_that_no_runtime_could_use_are_passed_over() {
     assert_eq!(write(plan(&there, &wanted(Mode::Chained))).0, "10-calico.conflist");
     let mut broken = files(&[("03-untyped.conflist", json!({"name": "x", "plugins": [{"type": "a"}, {}]}))]);
     broken.insert("04-broken.conf".into(), "{".into());
+    broken.insert("05-named.conf".into(), json!({"type": "bridge", "name": 7}).to_string());
     let reason = wait(plan(&broken, &wanted(Mode::Chained)));
     assert!(reason.contains("03-untyped.conflist: plugins[1].type"), "{reason}");
     assert!(reason.contains("04-broken.conf: no JSON"), "{reason}");
+    assert!(reason.contains("05-named.conf: name: a string is expected"), "{reason}");
     assert_eq!(wait(plan(&Files::new(), &wanted(Mode::Chained))), "no configuration of a container network yet");
 }
 
@@ -140,8 +145,12 @@ fn the_plugin_comes_out_of_every_file() {
     ]);
     let removed = removals(&there, &wanted(Mode::Owned("02-istio-cni.conflist".into())));
     let names: Vec<_> = removed.iter().map(|removal| (&*removal.name, removal.text.is_some())).collect();
-    let expected =
-        [("02-istio-cni.conflist", false), ("10-calico.conflist", true), ("30-ours.conflist", false), ("YYY-istio-cni.conf", false)];
+    let expected = [
+        ("02-istio-cni.conflist", false),
+        ("10-calico.conflist", true),
+        ("30-ours.conflist", false),
+        ("YYY-istio-cni.conf", false),
+    ];
     assert_eq!(names, expected);
     let text = removed[1].text.as_ref().unwrap();
     assert_eq!(serde_json::from_str::<Value>(text).unwrap(), list());
@@ -153,4 +162,14 @@ fn what_the_plugin_is_told_it_can_read() {
     configuration.insert("cniVersion".into(), "1.0.0".into());
     let network = crate::network::parse(Value::from(configuration).to_string().as_bytes()).unwrap();
     assert_eq!(network.pod_namespace, "istio-system");
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    // As deep as this library reads.
+    let deep =
+        format!("{{\"type\": \"bridge\", \"cniVersion\": \"1.0.0\", \"x\": {}1{}}}", "[".repeat(125), "]".repeat(125));
+    let there = [("10-deep.conf".to_owned(), deep)].into();
+    let reason = wait(plan(&there, &wanted(Mode::Chained)));
+    assert!(reason.contains("10-deep.conflist: could not be read again"), "{reason}");
 }
