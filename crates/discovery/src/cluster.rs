@@ -165,10 +165,10 @@ impl Entries for Written {
     }
 }
 
-/// In a cluster a node is of the account that its transport proved, and of none where it proved nothing: Secrets are given
-/// by it.
+/// In a cluster a node is of the account that its transport proved, and of none where it proved nothing, or another namespace:
+/// Secrets are given by it.
 pub(crate) fn prove(node: &mut Node, identity: Option<&SpiffeId>) {
-    match identity {
+    match identity.filter(|id| *id.namespace == *node.namespace) {
         Some(id) => drop(node.metadata.insert(ACCOUNT.to_owned(), id.service_account.to_string().into())),
         None => drop(node.metadata.remove(ACCOUNT)),
     }
