@@ -165,10 +165,10 @@ impl Entries for Written {
     }
 }
 
-/// In a cluster a node is of the account that its transport proved, and of none where it proved nothing: Secrets are given
-/// by it.
+/// In a cluster a node is of the account that its transport proved, and of none where it proved nothing, or another namespace:
+/// Secrets are given by it.
 pub(crate) fn prove(node: &mut Node, identity: Option<&SpiffeId>) {
-    match identity {
+    match identity.filter(|id| *id.namespace == *node.namespace) {
         Some(id) => drop(node.metadata.insert(ACCOUNT.to_owned(), id.service_account.to_string().into())),
         None => drop(node.metadata.remove(ACCOUNT)),
     }
@@ -183,4 +183,30 @@ pub(crate) fn permitted(access: &SecretAccess, node: &Node, names: &[Arc<str>]) 
         Some(account) => !name.starts_with("kubernetes://") || access.is_granted(&node.namespace, account),
     };
     names.iter().filter(|name| may(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use meltemi_model::NodeDescription;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_of_the_account_that_was_proven_and_of_none_otherwise() {
+        let node = || {
+            let id = "router~10.0.0.1~gw-1.edge~edge.svc.cluster.local".to_owned();
+            let metadata = json!({ "NAMESPACE": "edge", ACCOUNT: "claimed" }).as_object().cloned().unwrap();
+            Node::new(NodeDescription { id, metadata, ..NodeDescription::default() }).unwrap()
+        };
+        for (identity, expected) in [
+            (Some("spiffe://cluster.local/ns/edge/sa/gateway"), Some("gateway")),
+            (Some("spiffe://cluster.local/ns/other/sa/gateway"), None),
+            (None, None),
+        ] {
+            let (mut node, id) = (node(), identity.map(|id| id.parse().unwrap()));
+            prove(&mut node, id.as_ref());
+            assert_eq!(node.text(ACCOUNT), expected, "{identity:?}");
+        }
+    }
 }

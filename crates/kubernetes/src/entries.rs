@@ -4,6 +4,7 @@
 //! because the workload is connected there now, is left alone. Writing is tried until it succeeds or is refused for good.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,15 +62,23 @@ impl EntryWriter {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next in turn, so that one that cannot be written holds up no other.
+    fn after(&self, last: Option<Key>) -> Option<(Key, Option<Object>)> {
+        let pending = self.pending();
+        let next = last.and_then(|last| pending.range((Bound::Excluded(last), Bound::Unbounded)).next());
+        next.or_else(|| pending.iter().next()).map(|(key, entry)| (key.clone(), entry.clone()))
+    }
+
     /// Writes for as long as it is awaited.
     pub async fn run(&self) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut last = None;
         loop {
-            let next = self.pending().iter().next().map(|(key, entry)| (key.clone(), entry.clone()));
-            let Some((key, entry)) = next else {
+            let Some((key, entry)) = self.after(last.take()) else {
                 self.more.notified().await;
                 continue;
             };
+            last = Some(key.clone());
             match self.write(&key, entry.as_ref()).await {
                 Ok(()) => backoff.reset(),
                 Err(error) if is_final(&error) && !is_conflict(&error) => {

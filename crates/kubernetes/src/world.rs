@@ -30,6 +30,8 @@ pub(crate) struct World {
     view: Arc<MemoryStore>,
     problems: BTreeMap<Key, Vec<Problem>>,
     told: watch::Sender<Arc<[Problem]>>,
+    /// They differ from what was told.
+    untold: bool,
     /// Kinds that have not been listed yet.
     waiting: BTreeSet<Kind>,
     ready: watch::Sender<bool>,
@@ -44,6 +46,7 @@ impl World {
             view,
             problems: BTreeMap::new(),
             told: watch::Sender::default(),
+            untold: false,
             waiting: kinds.into_iter().collect(),
             ready: watch::Sender::new(false),
             selectors: Vec::new(),
@@ -128,21 +131,20 @@ impl World {
     }
 
     fn note(&mut self, key: &Key, problems: Vec<Problem>) {
-        let before = match problems.is_empty() {
-            true => self.problems.remove(key),
-            false if self.problems.get(key) == Some(&problems) => return,
-            false if self.problems.len() >= MAX_PROBLEMS && !self.problems.contains_key(key) => return,
-            false => {
-                self.problems.insert(key.clone(), problems);
-                Some(Vec::new())
-            }
-        };
-        if before.is_some() {
-            self.told.send_replace(self.problems.values().flatten().cloned().collect());
+        if problems.is_empty() {
+            self.untold |= self.problems.remove(key).is_some();
+        } else if self.problems.get(key) != Some(&problems)
+            && (self.problems.len() < MAX_PROBLEMS || self.problems.contains_key(key))
+        {
+            self.problems.insert(key.clone(), problems);
+            self.untold = true;
         }
     }
 
-    fn publish(&self, kind: Kind, changed: &BTreeSet<Key>) {
+    fn publish(&mut self, kind: Kind, changed: &BTreeSet<Key>) {
+        if std::mem::take(&mut self.untold) {
+            self.told.send_replace(self.problems.values().flatten().cloned().collect());
+        }
         if changed.is_empty() {
             return;
         }

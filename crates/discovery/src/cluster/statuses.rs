@@ -14,8 +14,10 @@ use crate::State;
 
 /// How soon a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Looks between two attempts to write what was refused, and to put right what others wrote.
-const AGAIN: u32 = 60;
+/// Looks between two attempts to write what could not be written.
+const RETRY: u32 = 10;
+/// Looks after which it is seen whether others wrote over it: five minutes.
+const AGAIN: u32 = 600;
 
 /// What has been said, and from what.
 #[derive(Default)]
@@ -52,15 +54,18 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
     let mut said = Said::default();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for tick in 0u32.. {
+    let (mut tick, mut failed) = (0u32, false);
+    loop {
         ticks.tick().await;
-        let again = tick % AGAIN == 0;
+        tick = tick.wrapping_add(1);
+        let again = tick.is_multiple_of(AGAIN);
         if again {
             said.statuses.clear();
         }
-        if !said.follow(state) && !again {
+        if !said.follow(state) && !again && !(failed && tick.is_multiple_of(RETRY)) {
             continue;
         }
+        failed = false;
         for (key, status) in said.due(state) {
             match writer.write(&key, &status).await {
                 Ok(written) => {
@@ -69,7 +74,10 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
                     }
                     said.statuses.insert(key, status);
                 }
-                Err(reason) => tracing::warn!(object = %key, "status not written: {reason}"),
+                Err(reason) => {
+                    tracing::warn!(object = %key, "status not written: {reason}");
+                    failed = true;
+                }
             }
         }
         let set = said.set.clone();

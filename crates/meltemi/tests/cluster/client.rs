@@ -141,10 +141,18 @@ pub async fn secure(address: SocketAddr, roots: &str, identity: Identity) -> Tar
     }))
 }
 
-/// Asks for a certificate by token: its chain, with the roots last, as an identity; or why there is none.
-pub async fn certificate(address: SocketAddr, roots: &str, token: &str) -> Result<(Identity, String), tonic::Status> {
+/// Asks for a certificate by token, in the name of `namespace/account`: the identity and the roots, or why there is none.
+pub async fn certificate(
+    address: SocketAddr,
+    roots: &str,
+    name: (&str, &str),
+    token: &str,
+) -> Result<(Identity, String), tonic::Status> {
     let key = rcgen::KeyPair::generate().expect("a key");
-    let request = rcgen::CertificateParams::default().serialize_request(&key).expect("a request");
+    let mut params = rcgen::CertificateParams::default();
+    let id = format!("spiffe://cluster.local/ns/{}/sa/{}", name.0, name.1);
+    params.subject_alt_names = vec![rcgen::SanType::URI(id.try_into().expect("a URI"))];
+    let request = params.serialize_request(&key).expect("a request");
     let csr = request.pem().expect("PEM");
     let mut request =
         tonic::Request::new(IstioCertificateRequest { csr, validity_duration: 3600, ..Default::default() });

@@ -30,8 +30,9 @@ impl Kubernetes {
         if !cluster.programs().join("kube-apiserver").exists() {
             return Err("skipped: no Kubernetes; `scripts/kubernetes/cluster build` makes it".to_owned());
         }
-        let output = cluster.script(&["up", "--api-only"]).output().expect("the cluster script");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        cluster.run(&["up", "--api-only"]);
+        // Where every control plane is.
+        cluster.run(&["ctl", "create", "namespace", "istio-system"]);
         Ok(cluster)
     }
 
@@ -64,7 +65,11 @@ impl Kubernetes {
 
     /// Takes the API server away, or gives it back.
     pub fn api(&self, verb: &str) {
-        let output = self.script(&["api", verb]).output().expect("the cluster script");
+        self.run(&["api", verb]);
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        let output = self.script(arguments).output().expect("the cluster script");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

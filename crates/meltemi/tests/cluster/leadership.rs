@@ -22,7 +22,6 @@ fn led_by(cluster: &Kubernetes, replica: &str) {
 }
 
 pub fn takeover(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     let first = Discovery::start(cluster, &["--podName", "istiod-first"]);
     led_by(cluster, "istiod-first_");
     let second = Discovery::start(cluster, &["--podName", "istiod-second"]);
@@ -54,7 +53,6 @@ fn condition(status: &Value, kind: &str) -> Option<(String, String)> {
 }
 
 pub fn statuses(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     cluster.namespace("statuses");
     for (kind, plural, scope) in [
         ("GatewayClass", "gatewayclasses", "Cluster"),
@@ -106,7 +104,6 @@ const GROUP: &str = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nme
     spec: {metadata: {labels: {app: machine}}, template: {serviceAccount: machine}}\n";
 
 pub fn entries(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     cluster.namespace("vms");
     cluster.ctl(&["create", "serviceaccount", "machine", "-n", "vms"]);
     for (kind, plural) in [("WorkloadGroup", "workloadgroups"), ("WorkloadEntry", "workloadentries")] {
@@ -121,7 +118,8 @@ pub fn entries(cluster: &Kubernetes) {
     });
     let token = cluster.token("vms", "machine", "istio-ca");
     block_on(async {
-        let (identity, _) = certificate(discovery.secure, &roots, &token).await.expect("a certificate");
+        let (identity, _) =
+            certificate(discovery.secure, &roots, ("vms", "machine"), &token).await.expect("a certificate");
         let target = secure(discovery.secure, &roots, identity).await;
         let mut node = node("sidecar", "vms", "machine");
         let group = meltemi_proto::json::struct_from_value(&serde_json::json!({ "AUTO_REGISTER_GROUP": "machines" }));
@@ -138,4 +136,28 @@ pub fn entries(cluster: &Kubernetes) {
         drop(proxy);
     });
     until("its end", || cluster.get(entries, "vms", "machines-127.0.9.9").is_none().then_some(()));
+}
+
+pub fn webhooks(cluster: &Kubernetes) {
+    let configuration = |kind: &str, name: &str| {
+        format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: {kind}WebhookConfiguration\n\
+             metadata: {{name: hooked, labels: {{istio.io/rev: hooked}}}}\n\
+             webhooks:\n- name: {name}\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Ignore\n  \
+             clientConfig: {{service: {{name: istiod, namespace: istio-system, path: /}}}}\n  \
+             rules: [{{apiGroups: [example.com], apiVersions: [\"*\"], operations: [CREATE], resources: [things]}}]\n"
+        )
+    };
+    cluster.apply(&configuration("Mutating", "rev.sidecar-injector.istio.io"));
+    let _discovery = Discovery::start(cluster, &["--revision", "hooked"]);
+    cluster.apply(&configuration("Validating", "rev.validation.istio.io"));
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        let hooked = until(kind, || {
+            let found = cluster.get(kind, "", "hooked")?;
+            found["webhooks"][0]["clientConfig"]["caBundle"].is_string().then_some(found)
+        });
+        // Nobody answers there: it must not be insisted on.
+        assert_eq!(hooked["webhooks"][0]["failurePolicy"], "Ignore");
+        cluster.ctl(&["delete", kind, "hooked"]);
+    }
 }

@@ -27,9 +27,11 @@ const CASES: &[Case] = &[
     ("tokens_are_reviewed_and_prove_accounts", trust::tokens),
     ("roots_are_in_every_namespace_and_stay_what_they_are", trust::roots_everywhere),
     ("all_replicas_share_one_root", trust::one_root),
+    ("signers_of_the_cluster_sign_for_workloads_that_are_proven", trust::external),
     ("secrets_are_for_gateways_that_may_read_them", trust::secrets),
     ("one_replica_leads_and_another_takes_over", leadership::takeover),
     ("a_gateways_status_is_written_and_others_rows_stay", leadership::statuses),
+    ("webhooks_know_our_root", leadership::webhooks),
     ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
 ];
 

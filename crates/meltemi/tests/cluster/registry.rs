@@ -40,9 +40,10 @@ pub fn services(cluster: &Kubernetes) {
         cluster.apply(&slice("reach", "before", &["10.1.0.1", "10.1.0.2"]));
         proxy.until("the second", |proxy| proxy.endpoints(name) == ["10.1.0.1:8080", "10.1.0.2:8080"]).await;
 
-        // By a selector: the slice is then made by Kubernetes itself, from pods.
+        // By a selector: the slice is then made by Kubernetes itself, from pods on nodes that are there.
         cluster.apply(
-            "apiVersion: v1\nkind: Service\nmetadata: {name: selecting, namespace: reach}\n\
+            "apiVersion: v1\nkind: Node\nmetadata: {name: nowhere}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {name: selecting, namespace: reach}\n\
              spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: web}]}\n---\n\
              apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: reach, labels: {app: web}}\n\
              spec: {nodeName: nowhere, containers: [{name: c, image: c, ports: [{name: web, containerPort: 9090}]}]}\n",
@@ -133,7 +134,6 @@ fn mesh_map(name: &str, mesh: &str) -> String {
 }
 
 pub fn mesh_configuration(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     for name in ["chosen", "left-out"] {
         cluster.namespace(name);
         cluster.apply(&service(name, "web", &["10.2.0.1"]));

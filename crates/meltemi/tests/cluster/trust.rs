@@ -1,8 +1,14 @@
 //! Whom discovery believes, and what it gives to whom.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use meltemi_xds::types::SECRET;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use meltemi_xds::WILDCARD;
+use meltemi_xds::types::{CLUSTER, SECRET};
+use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::client::{Proxy, block_on, certificate, node, secure};
@@ -21,33 +27,32 @@ fn roots(cluster: &Kubernetes, namespace: &str) -> String {
 }
 
 pub fn tokens(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     cluster.namespace("tokens");
     cluster.ctl(&["create", "serviceaccount", "web", "-n", "tokens"]);
     let discovery = Discovery::start(cluster, &[]);
     let roots = roots(cluster, "tokens");
+    let web = ("tokens", "web");
     let (good, other) = (cluster.token("tokens", "web", "istio-ca"), cluster.token("tokens", "web", "somebody-else"));
     block_on(async {
-        let (identity, root) = certificate(discovery.secure, &roots, &good).await.expect("a certificate");
+        let (identity, root) = certificate(discovery.secure, &roots, web, &good).await.expect("a certificate");
         let leaf = identity.info();
         assert_eq!(leaf.uri_sans, ["spiffe://cluster.local/ns/tokens/sa/web"]);
         assert_eq!(root.trim(), roots.trim());
         for (token, why) in [(other.as_str(), "another audience"), ("nonsense", "token refused")] {
-            let status = certificate(discovery.secure, &roots, token).await.err().expect("a refusal");
+            let status = certificate(discovery.secure, &roots, web, token).await.err().expect("a refusal");
             assert_eq!(status.code(), Code::Unauthenticated, "{why}: {status}");
         }
         cluster.api("stop");
-        let status = certificate(discovery.secure, &roots, &other).await.err().expect("a refusal");
+        let status = certificate(discovery.secure, &roots, web, &other).await.err().expect("a refusal");
         assert_eq!(status.code(), Code::Unavailable, "to be tried again: {status}");
         cluster.api("start");
-        certificate(discovery.secure, &roots, &good).await.expect("a certificate again");
+        certificate(discovery.secure, &roots, web, &good).await.expect("a certificate again");
     });
     let log = discovery.output();
     assert!(!log.contains(&good) && !log.contains(&other), "tokens are not logged");
 }
 
 pub fn roots_everywhere(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     let _discovery = Discovery::start(cluster, &[]);
     let first = roots(cluster, "default");
     assert!(first.starts_with("-----BEGIN CERTIFICATE-----"), "{first}");
@@ -62,7 +67,6 @@ pub fn roots_everywhere(cluster: &Kubernetes) {
 }
 
 pub fn one_root(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     let _ = cluster.try_ctl(&["delete", "secret", "istio-ca-secret", "-n", "istio-system"], "");
     let mut replicas = [Discovery::launch(cluster, &[]), Discovery::launch(cluster, &[])];
     replicas.iter_mut().for_each(Discovery::wait);
@@ -87,7 +91,6 @@ const ROLE: &str = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetada
     subjects: [{kind: ServiceAccount, name: gateway, namespace: secrets}]\n";
 
 pub fn secrets(cluster: &Kubernetes) {
-    cluster.namespace("istio-system");
     cluster.namespace("secrets");
     cluster.ctl(&["create", "serviceaccount", "gateway", "-n", "secrets"]);
     cluster.apply(&definition("networking.istio.io", "Gateway", "gateways", &["v1"], "Namespaced"));
@@ -103,7 +106,8 @@ pub fn secrets(cluster: &Kubernetes) {
     let token = cluster.token("secrets", "gateway", "istio-ca");
     let name = "kubernetes://web-cert";
     block_on(async {
-        let (identity, _) = certificate(discovery.secure, &roots, &token).await.expect("a certificate");
+        let (identity, _) =
+            certificate(discovery.secure, &roots, ("secrets", "gateway"), &token).await.expect("a certificate");
         let target = secure(discovery.secure, &roots, identity).await;
         let mut gateway = Proxy::connect(target, node("router", "secrets", "gateway"));
         gateway.subscribe(SECRET, &[name]);
@@ -118,4 +122,73 @@ pub fn secrets(cluster: &Kubernetes) {
         assert!(!nobody.reaches(Duration::from_secs(3), |proxy| proxy.has(SECRET, name)).await, "who proved nothing");
     });
     assert!(!discovery.output().contains("PRIVATE KEY"), "keys are not logged");
+}
+
+/// Who signs for the cluster: approved requests to one signer, until told to stop.
+fn sign(cluster: &Kubernetes, signer: &str, issuer: &Issuer<'_, KeyPair>, stop: &AtomicBool) {
+    cluster.enter();
+    while !stop.load(Ordering::Relaxed) {
+        let all: Value = serde_json::from_str(&cluster.ctl(&["get", "csr", "-o", "json"])).expect("JSON");
+        for request in all["items"].as_array().into_iter().flatten() {
+            let status = &request["status"];
+            let approved =
+                status["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Approved"));
+            if request["spec"]["signerName"] != signer || !approved || status["certificate"].is_string() {
+                continue;
+            }
+            let text = STANDARD.decode(request["spec"]["request"].as_str().expect("a request")).expect("base64");
+            let csr =
+                CertificateSigningRequestParams::from_pem(&String::from_utf8(text).expect("PEM")).expect("a request");
+            let signed = STANDARD.encode(csr.signed_by(issuer).expect("a certificate").pem());
+            let patch = json!({ "status": { "certificate": signed } }).to_string();
+            let name = request["metadata"]["name"].as_str().expect("a name");
+            cluster.ctl(&["patch", "csr", name, "--subresource=status", "--type=merge", "-p", &patch]);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+pub fn external(cluster: &Kubernetes) {
+    const SIGNER: &str = "example.com/mesh";
+    cluster.namespace("external");
+    cluster.ctl(&["create", "serviceaccount", "web", "-n", "external"]);
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "somebody else");
+    let root = params.self_signed(&key).expect("a root").pem();
+    let issuer = Issuer::new(params, key);
+    let mesh = json!({ "caCertificates": [{ "pem": root, "certSigners": [SIGNER] }] }).to_string();
+    let data = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "istio-external", "namespace": "istio-system" },
+        "data": { "mesh": mesh },
+    });
+    cluster.apply(&data.to_string());
+    let arguments = ["--revision", "external", "--externalCA", "ISTIOD_RA_KUBERNETES_API", "--k8sSigner", SIGNER];
+    let discovery = Discovery::start(cluster, &arguments);
+    let (roots, token) = (roots(cluster, "external"), cluster.token("external", "web", "istio-ca"));
+    let (stop, web) = (AtomicBool::new(false), ("external", "web"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| sign(cluster, SIGNER, &issuer, &stop));
+        block_on(async {
+            let issued = certificate(discovery.secure, &roots, web, &token).await;
+            let other = certificate(discovery.secure, &roots, ("external", "admin"), &token).await;
+            stop.store(true, Ordering::Relaxed);
+            let (identity, signed_by) = issued.expect("a certificate");
+            assert_eq!(identity.info().uri_sans, ["spiffe://cluster.local/ns/external/sa/web"]);
+            assert_eq!(signed_by.trim(), root.trim());
+            assert_eq!(
+                other.err().expect("a refusal").code(),
+                Code::InvalidArgument,
+                "nobody is signed for by another"
+            );
+            // Its certificates are those of workloads of the mesh.
+            let target = secure(discovery.secure, &roots, identity).await;
+            let mut proxy = Proxy::connect(target, node("sidecar", "external", "web"));
+            proxy.subscribe(CLUSTER, &[WILDCARD]);
+            proxy.until("anything", |proxy| proxy.has(CLUSTER, "PassthroughCluster")).await;
+        });
+    });
+    assert_eq!(cluster.ctl(&["get", "csr", "-o", "name"]).trim(), "", "requests are taken away again");
+    cluster.ctl(&["delete", "configmap", "istio-external", "-n", "istio-system"]);
 }
