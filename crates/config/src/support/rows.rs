@@ -91,7 +91,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("ingressSelector"),
     mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
-    mesh("caCertificates[].spiffeBundleUrl"),
     Row { note: NO_SIGNERS, ..mesh("caCertificates[].certSigners") },
     Row { note: OWN_DOMAIN, ..mesh("caCertificates[].trustDomains") },
     mesh("ca"),
