@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meltemi_plan::NetworkFilter;
 use meltemi_plan::ext_authz::NetworkExtAuthz;
 use meltemi_plan::listener::NetworkRbac;
-use meltemi_telemetry::metrics::{Prefix, Scope};
+use meltemi_telemetry::metrics::{Labels, Prefix, Scope};
 use meltemi_telemetry::{Spec, stats};
 
 use crate::authz::{self, Verdict};
@@ -100,11 +100,11 @@ impl Guard {
 impl Rules {
     fn new(config: Arc<NetworkRbac>, context: &Context) -> Self {
         // A prefix may come with its dot.
-        let whole = format!("{}rbac.", dotted(config.stat_prefix.trim_end_matches('.')));
+        let prefix = config.stat_prefix.trim_end_matches('.');
         let scope = |own: &str| Scope {
-            prefix: Prefix::Plain(format!("{whole}{own}").into()),
-            prometheus: format!("envoy_{}{own}", whole.replace(['.', '-'], "_")).into(),
-            ..Scope::default()
+            prefix: Prefix::Plain(format!("{}rbac.{}", dotted(prefix), dotted(own)).into()),
+            prometheus: format!("envoy_rbac_{}", dotted(own).replace(['.', '-'], "_")).into(),
+            labels: Labels::new([("envoy_rbac_prefix", prefix)]),
         };
         let shadow = scope(&config.rules.shadow_rules_stat_prefix);
         Self {
@@ -136,7 +136,9 @@ impl Rules {
 
 impl Service {
     fn new(config: Arc<NetworkExtAuthz>, context: &Context) -> Self {
-        let scope = Scope::envoy("ext_authz", "envoy_ext_authz_prefix", &config.stat_prefix);
+        let prefix = format!("ext_authz.{}.", config.stat_prefix);
+        let prometheus = format!("envoy_{}", prefix.replace(['.', '-'], "_")).into();
+        let scope = Scope { prefix: Prefix::Plain(prefix.into()), prometheus, ..Scope::default() };
         Self { stats: ServiceStats::new(&context.registry, scope), config }
     }
 

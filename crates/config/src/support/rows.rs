@@ -102,7 +102,6 @@ pub(super) static MESH_ROWS: &[Row] = &[
     mesh("configSources"),
     mesh("enableEnvoyAccessLogService"),
     mesh("certificates"),
-    mesh("caCertificates[].spiffeBundleUrl"),
     Row { note: NO_SIGNERS, ..mesh("caCertificates[].certSigners") },
     Row { note: OWN_DOMAIN, ..mesh("caCertificates[].trustDomains") },
     mesh("ca"),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use meltemi_http::{RequestHead, StatusCode};
 use meltemi_plan::FilterOverride;
 use meltemi_plan::filter::RbacFilter;
+use meltemi_telemetry::metrics::{Labels, Scope};
 use meltemi_telemetry::{Spec, stats};
 
-use crate::chain::ChainScope;
+use crate::chain::{ChainScope, dotted};
 use crate::context::Context;
 use crate::info::StreamInfo;
 use crate::rbac;
@@ -33,10 +34,19 @@ pub(crate) struct Rbac {
     shadow: ShadowStats,
 }
 
+/// Rules in force and in shadow have prefixes of their own, each a label in Prometheus.
+fn metrics(scope: &ChainScope, own: &str) -> Scope {
+    let mut metrics = scope.metrics(("rbac.", "envoy_http_rbac_"), &dotted(own));
+    if !own.is_empty() {
+        metrics.labels = Labels::new(metrics.labels.iter().chain([("envoy_rbac_http_prefix", own)]));
+    }
+    metrics
+}
+
 impl Rbac {
     pub fn new(config: Arc<RbacFilter>, scope: &ChainScope, context: &Context) -> Self {
-        let metrics = |own: &str| scope.metrics(("rbac.", "envoy_http_rbac_"), own);
-        let (stats, shadow) = (metrics(&config.rules_stat_prefix), metrics(&config.shadow_rules_stat_prefix));
+        let stats = metrics(scope, &config.rules_stat_prefix);
+        let shadow = metrics(scope, &config.shadow_rules_stat_prefix);
         Self {
             stats: RbacStats::new(&context.registry, stats),
             shadow: ShadowStats::new(&context.registry, shadow),

@@ -6,7 +6,7 @@ use crate::http3::{Files, free};
 use crate::static_proxy::{Proxy, any, cluster, routes};
 use crate::support::Backend;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, TransportConfig, VarInt};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -252,7 +252,7 @@ fn no_more_streams_are_open_than_are_allowed_and_others_are_served() {
     bench.runtime.block_on(async {
         bench.serves_others().await;
         let before = bench.proxy.process.memory();
-        let mut held: Vec<(Endpoint, Connection, Vec<(SendStream, RecvStream)>)> = Vec::new();
+        let mut held = Vec::new();
         for _ in 0..20 {
             let (endpoint, connection) = bench.connect(None).await;
             let mut streams = Vec::new();
