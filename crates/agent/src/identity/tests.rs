@@ -291,7 +291,10 @@ fn the_authority_is_told_who_is_to_sign() {
         metadata.map(|metadata| meltemi_proto::json::struct_to_value(&metadata).to_string())
     };
     assert_eq!(asked(&[]), None);
-    assert_eq!(asked(&[("ISTIO_META_CERT_SIGNER", "clusterissuers/foo")]).unwrap(), r#"{"CertSigner":"clusterissuers/foo"}"#);
+    assert_eq!(
+        asked(&[("ISTIO_META_CERT_SIGNER", "clusterissuers/foo")]).unwrap(),
+        r#"{"CertSigner":"clusterissuers/foo"}"#
+    );
 }
 
 #[test]

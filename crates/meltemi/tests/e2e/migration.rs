@@ -17,8 +17,8 @@ const ROUNDS: usize = 5;
 /// To STRICT and back.
 const CYCLES: usize = 2;
 
-/// No retries, which would hide what is lost.
-const TRAFFIC: &str = "
+/// Each request on a connection of its own.
+const CONNECTIONS: &str = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: servers, namespace: app}
@@ -26,6 +26,10 @@ spec:
   host: '*.app.svc.cluster.local'
   trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
 ---
+";
+
+/// No retries, which would hide what is lost.
+const ROUTE: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: @NAME@, namespace: app}
@@ -62,9 +66,8 @@ fn start(dir: &Path) -> (Mesh, Vec<&'static str>) {
             town += &service("app", &name, &format!("selector: {{{labels}}}, {ports}"));
         }
     }
-    let rules: String = kinds.iter().map(|(kind, _)| TRAFFIC.replace("@NAME@", &format!("server-{kind}"))).collect();
-    // The rule for all servers is the same each time.
-    let rules = rules.replacen(&rules[..rules.find("---").expect("two documents") + 4], "", kinds.len() - 1);
+    let routes: String = kinds.iter().map(|(kind, _)| ROUTE.replace("@NAME@", &format!("server-{kind}"))).collect();
+    let rules = CONNECTIONS.to_owned() + &routes;
     let files = [("town.yaml", town.as_str()), ("rules.yaml", &rules), ("mode.yaml", &mode("DISABLE"))];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     (Mesh::start(dir, &files, &arguments), kinds.into_iter().map(|(kind, _)| kind).collect())
