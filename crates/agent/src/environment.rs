@@ -72,6 +72,8 @@ pub struct Settings {
     /// Revocation lists that are mounted, if they are (`MELTEMI_CRL_FILE`).
     pub crl_file: PathBuf,
     pub certificate_ttl: Duration,
+    /// Who of several is to sign the certificate (`ISTIO_META_CERT_SIGNER`); empty: the mesh's own.
+    pub certificate_signer: String,
     /// A certificate is renewed when so much of its life is left (`SECRET_GRACE_PERIOD_RATIO`), give or take the jitter.
     pub renewal: Renewal,
     pub concurrency: Option<u32>,
@@ -216,6 +218,7 @@ impl Settings {
             workload_api_socket: vars.text("MELTEMI_WORKLOAD_API_SOCKET").map(PathBuf::from),
             crl_file: vars.or("MELTEMI_CRL_FILE", "/var/run/secrets/istio/crl/ca-crl.pem").into(),
             certificate_ttl: secret_ttl(&vars)?,
+            certificate_signer: vars.or("ISTIO_META_CERT_SIGNER", ""),
             renewal: Renewal::from_variables(&vars)?,
             concurrency: proxy_config.concurrency,
             admin_port: proxy_config.proxy_admin_port.unwrap_or(15000),

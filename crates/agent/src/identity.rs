@@ -18,6 +18,7 @@ use external::Protocol;
 use meltemi_base::Backoff;
 use meltemi_proto::istio::v1::auth::IstioCertificateRequest;
 use meltemi_proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use meltemi_proto::prost_types::{Struct, Value, value::Kind};
 use meltemi_tls::{CertError, CertSlot, Identity, TrustSlot};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub use serving::serve as serve_workload_api;
 
 /// Even where nothing of the life is to be left, or so little of it that a renewal would follow at once.
 const SOONEST_RENEWAL: Duration = Duration::from_millis(500);
+/// The field of a request's metadata.
+const SIGNER: &str = "CertSigner";
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -55,6 +58,7 @@ pub struct IdentityKeeper {
     spiffe_id: String,
     trust_domain: String,
     ttl: Duration,
+    signer: String,
     renewal: Renewal,
     source: CertificateSource,
     /// Discovery is the authority, so that the roots that it pushes are all there are.
@@ -84,6 +88,7 @@ impl IdentityKeeper {
             spiffe_id: format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"),
             trust_domain: trust_domain.to_string(),
             ttl: settings.certificate_ttl,
+            signer: settings.certificate_signer.clone(),
             renewal: settings.renewal,
             source: settings.certificate_source.clone(),
             one_authority: settings.ca_address == settings.discovery_address,
@@ -144,7 +149,7 @@ impl IdentityKeeper {
         let request = IstioCertificateRequest {
             csr,
             validity_duration: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
-            metadata: None,
+            metadata: self.metadata(),
         };
         // Cloned, for as long as it is borrowed nobody can replace it.
         let secret = self.current.borrow().clone();
@@ -155,6 +160,12 @@ impl IdentityKeeper {
         let root = chain.pop().filter(|_| !chain.is_empty());
         let root_pem = root.ok_or_else(|| IdentityError::Authority("an empty chain".to_owned()))?;
         self.install(chain.concat(), key_pem, TrustBundle { roots_pem: root_pem, ..TrustBundle::default() })
+    }
+
+    /// Who is to sign, as Istio's agent says it.
+    fn metadata(&self) -> Option<Struct> {
+        let kind = Some(Kind::StringValue(self.signer.clone()));
+        (!self.signer.is_empty()).then(|| Struct { fields: [(SIGNER.to_owned(), Value { kind })].into() })
     }
 
     /// Puts a certificate in force, once it is certain that it can be used; returns how long it is good for.

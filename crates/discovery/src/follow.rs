@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
-use meltemi_config::Problem;
 use meltemi_config::mesh::MeshConfig;
-use meltemi_model::{Shared, Snapshot, Update};
+use meltemi_config::{Kind, Problem};
+use meltemi_model::{MigrationStep, Shared, Snapshot, Update};
 use meltemi_registry::{Registry, RegistryOptions};
 use meltemi_store::{ChangeSet, ConfigSet, ConfigStore};
 use tokio::sync::{mpsc, watch};
@@ -18,7 +18,7 @@ use crate::documents::{Documents, Roots};
 use crate::keys::{self, HttpFetch, KeyChanges, Resolver};
 use crate::options::Options;
 use crate::stats::Stats;
-use crate::{State, authority, mesh};
+use crate::{State, authority, mesh, migration};
 
 /// How often the MeshConfig file is looked at.
 const MESH_POLL: Duration = Duration::from_secs(1);
@@ -39,6 +39,7 @@ struct Batch {
     roots: Option<u64>,
     /// Who may have which Secrets has changed.
     access: bool,
+    migration: Option<migration::Due>,
 }
 
 impl Batch {
@@ -57,6 +58,7 @@ impl Batch {
         self.keys.extend(later.keys);
         self.roots = later.roots.or(self.roots);
         self.access |= later.access;
+        self.migration = later.migration.or(self.migration);
     }
 }
 
@@ -86,12 +88,18 @@ impl Follower {
     }
 }
 
-/// What a batch means for the model, in the order in which it is to be applied.
-fn updates(registry: &mut Registry, batch: &Batch) -> Vec<Update> {
+/// What a batch means for the model, in the order in which it is to be applied. `begun` counts the changes of PeerAuthentications
+/// that came into force in steps.
+fn updates(registry: &mut Registry, batch: &Batch, begun: u64) -> Vec<Update> {
+    let due = batch.migration.filter(|(number, _)| *number == begun);
+    let step = due.map(|(_, step)| Update { migration: Some(step), ..Update::default() });
     let mesh = batch.mesh.as_ref().map(|mesh| registry.set_mesh(mesh));
-    let store = batch.store.as_ref().map(|(set, changes)| registry.follow(set, changes));
+    let store = batch
+        .store
+        .as_ref()
+        .map(|(set, changes)| Update { migration: Some(MigrationStep::Begin), ..registry.follow(set, changes) });
     let keys = Update { key_sets: batch.keys.clone(), ..Update::default() };
-    mesh.into_iter().chain(store).chain((!keys.is_empty()).then_some(keys)).collect()
+    step.into_iter().chain(mesh).chain(store).chain((!keys.is_empty()).then_some(keys)).collect()
 }
 
 /// Follows the store until told to stop.
@@ -111,11 +119,14 @@ pub(crate) async fn run(
     let documents = Documents::new(settings.forbidden.clone(), Roots::SystemAnd(settings.extra_roots.clone()));
     let sources = Sources { mesh, bundles: Bundles::new(documents, state.pusher.snapshot().mesh.clone()) };
     let resolving = Resolver::new(fetch, settings.interval, state.stats.keys.clone(), found).run(wanted);
-    let watching = watch_sources(store, sources, state.clone(), new_keys, sender);
+    let (begun, beginning) = watch::channel(0);
+    let (due, steps) = mpsc::channel(1);
+    let migrating = migration::run(state.clone(), beginning, due);
+    let watching = watch_sources(store, sources, state.clone(), (new_keys, steps), sender);
     let working = async {
         while let Some(batch) = debounce.next(&mut news, Batch::merge).await {
             state.stats.push.debounced(batch.since.elapsed());
-            apply(&mut registry, &state, &batch.change, batch.since);
+            apply(&mut registry, &state, &batch.change, (batch.since, &begun));
             let latest = keys::wanted(&state.pusher.snapshot());
             want.send_if_modified(|known| std::mem::replace(known, latest.clone()) != latest);
         }
@@ -124,17 +135,23 @@ pub(crate) async fn run(
         () = watching => {}
         () = working => {}
         () = resolving => {}
+        () = migrating => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
     Ok(())
 }
 
-fn apply(registry: &mut Registry, state: &State, batch: &Batch, since: Instant) {
+fn apply(registry: &mut Registry, state: &State, batch: &Batch, (since, migrations): (Instant, &watch::Sender<u64>)) {
     let begun = Instant::now();
     let mut snapshot = Snapshot::clone(&state.pusher.snapshot());
     let mut change = meltemi_model::Change::default();
-    for update in updates(registry, batch) {
+    let count = *migrations.borrow();
+    for update in updates(registry, batch, count) {
         let (next, part) = snapshot.next(&update);
+        let declared = update.migration == Some(MigrationStep::Begin);
+        if declared && next.is_migrating() && part.configs.iter().any(|key| key.kind == Kind::PeerAuthentication) {
+            migrations.send_modify(|count| *count += 1);
+        }
         snapshot = next;
         change.merge(&part);
     }
@@ -186,7 +203,7 @@ async fn watch_sources(
     store: Arc<dyn ConfigStore>,
     mut sources: Sources,
     state: Arc<State>,
-    mut keys: mpsc::Receiver<KeyChanges>,
+    (mut keys, mut steps): (mpsc::Receiver<KeyChanges>, mpsc::Receiver<migration::Due>),
     sender: mpsc::Sender<Batch>,
 ) {
     let mut changes = store.changes();
@@ -223,6 +240,7 @@ async fn watch_sources(
             Some(keys) = keys.recv() => Batch { keys, ..Batch::default() },
             // The sender is in the cluster that we hold.
             _ = access.changed() => Batch { access: true, ..Batch::default() },
+            Some(due) = steps.recv() => Batch { migration: Some(due), ..Batch::default() },
             // The sender is in the authority that we hold.
             _ = roots.changed() => Batch { roots: Some(*roots.borrow_and_update()), ..Batch::default() },
         };

@@ -13,6 +13,7 @@ mod follow;
 mod http;
 mod keys;
 mod mesh;
+mod migration;
 mod node;
 mod options;
 mod registration;

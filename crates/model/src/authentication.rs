@@ -76,12 +76,14 @@ impl AuthenticationIndex {
         own.or_else(|| mode(self.namespace_wide(root))).unwrap_or_default()
     }
 
+    /// Whether any policy turns mTLS off.
+    pub(crate) fn disables(&self) -> bool {
+        self.iter().any(turns_off)
+    }
+
     /// False when no policy that could apply in `namespace` turns mTLS off: spares looking at each workload.
     pub fn may_disable(&self, namespace: &str, root: &str) -> bool {
-        self.in_namespace(namespace).chain(self.in_namespace(root)).any(|policy| {
-            let ports = policy.spec.port_level_mtls.values();
-            policy.spec.mtls.iter().chain(ports).any(|mtls| mtls.mode == MutualTlsMode::Disable)
-        })
+        self.in_namespace(namespace).chain(self.in_namespace(root)).any(turns_off)
     }
 
     /// The modes of a workload with these labels.
@@ -102,6 +104,11 @@ impl AuthenticationIndex {
         }
         policy
     }
+}
+
+fn turns_off(policy: &ConfigRef<PeerAuthentication>) -> bool {
+    let ports = policy.spec.port_level_mtls.values();
+    policy.spec.mtls.iter().chain(ports).any(|mtls| mtls.mode == MutualTlsMode::Disable)
 }
 
 fn has_selector(policy: &ConfigRef<PeerAuthentication>) -> bool {

@@ -3,6 +3,7 @@
 use crate::config::{ConfigRef, ObjectKey};
 use crate::endpoint::EndpointShard;
 use crate::key_set::KeySource;
+use crate::migration::MigrationStep;
 use crate::policy::Selection;
 use crate::service::{Service, ServiceKey};
 use crate::shared::Shared;
@@ -32,6 +33,8 @@ pub struct Update {
     pub gateways: Changes<Gateway>,
     pub sidecars: Changes<Sidecar>,
     pub peer_authentications: Changes<PeerAuthentication>,
+    /// How these, or earlier ones, come into force.
+    pub migration: Option<MigrationStep>,
     pub authorization_policies: Changes<AuthorizationPolicy>,
     pub request_authentications: Changes<RequestAuthentication>,
     /// `None`: the keys are no longer known.
@@ -55,6 +58,7 @@ impl Update {
             && self.gateways.is_empty()
             && self.sidecars.is_empty()
             && self.peer_authentications.is_empty()
+            && self.migration.is_none()
             && self.authorization_policies.is_empty()
             && self.request_authentications.is_empty()
             && self.key_sets.is_empty()

@@ -16,6 +16,7 @@ use crate::endpoint_index::EndpointIndex;
 use crate::host;
 use crate::key_set::{KeyFetch, KeySets};
 use crate::labels::{Labels, pairs, selects};
+use crate::migration::{Migration, MigrationStep};
 use crate::node::Node;
 use crate::policy::ByNamespace;
 use crate::quota::QuotaIndex;
@@ -90,7 +91,9 @@ pub struct Snapshot {
     pub destination_rules: Arc<DestinationRuleIndex>,
     pub gateways: Arc<BTreeMap<ObjectKey, ConfigRef<Gateway>>>,
     pub sidecars: Arc<BTreeMap<ObjectKey, ConfigRef<Sidecar>>>,
-    pub authentication: Arc<AuthenticationIndex>,
+    /// As declared; see [`Self::mtls_policy`] and [`Self::client_authentication`] for what is in force.
+    authentication: Arc<AuthenticationIndex>,
+    migration: Option<Migration>,
     pub authorization: Arc<ByNamespace<AuthorizationPolicy>>,
     pub request_authentication: Arc<ByNamespace<RequestAuthentication>>,
     pub key_sets: Arc<KeySets>,
@@ -122,6 +125,7 @@ impl Snapshot {
             gateways: Arc::default(),
             sidecars: Arc::default(),
             authentication: Arc::default(),
+            migration: None,
             authorization: Arc::default(),
             request_authentication: Arc::default(),
             key_sets: Arc::default(),
@@ -242,9 +246,30 @@ impl Snapshot {
         let differs = |(key, new): &&(ObjectKey, Option<_>)| self.authentication.get(key) != new.as_ref();
         let changes: Vec<_> = update.peer_authentications.iter().filter(differs).cloned().collect();
         if !changes.is_empty() {
+            let before = self.authentication.clone();
             Arc::make_mut(&mut self.authentication).update(&changes);
             note(Kind::PeerAuthentication, changes.iter().map(|(key, _)| key), change);
+            if update.migration == Some(MigrationStep::Begin) {
+                let keys = changes.into_iter().map(|(key, _)| key).collect();
+                self.migration = Migration::begin(self.migration.as_ref(), &before, &self.authentication, keys);
+            }
         }
+        match (update.migration, &mut self.migration) {
+            (Some(MigrationStep::ClientsFollow), Some(migration)) => {
+                let told = if migration.clients_follow() { &*migration.keys } else { &[] };
+                note(Kind::PeerAuthentication, told.iter(), change);
+            }
+            (Some(MigrationStep::End), running) => {
+                let ended = running.take();
+                note(Kind::PeerAuthentication, ended.iter().flat_map(|migration| &migration.keys), change);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a change of PeerAuthentications waits for its next step.
+    pub fn is_migrating(&self) -> bool {
+        self.migration.is_some()
     }
 
     fn take_resilience(&mut self, kind: Kind, update: &Changes<ResiliencePolicy>, change: &mut Change) {
@@ -317,12 +342,23 @@ impl Snapshot {
 
     /// The mTLS modes of a node's own ports.
     pub fn mtls_policy(&self, node: &Node) -> MtlsPolicy {
-        self.authentication.workload_policy(&node.namespace, self.root_namespace(), &node.labels)
+        let of =
+            |index: &AuthenticationIndex| index.workload_policy(&node.namespace, self.root_namespace(), &node.labels);
+        let declared = of(&self.authentication);
+        match &self.migration {
+            Some(migration) => migration.of_server(declared, of),
+            None => declared,
+        }
     }
 
-    /// The mTLS modes of any workload.
-    pub fn workload_mtls_policy(&self, namespace: &str, labels: &Labels) -> MtlsPolicy {
-        self.authentication.workload_policy(namespace, self.root_namespace(), labels)
+    /// What clients go by.
+    pub fn client_authentication(&self) -> &AuthenticationIndex {
+        self.migration.as_ref().and_then(Migration::of_clients).unwrap_or(&self.authentication)
+    }
+
+    /// The mTLS modes that clients take a workload's ports to have.
+    pub fn mtls_of_server(&self, namespace: &str, labels: &Labels) -> MtlsPolicy {
+        self.client_authentication().workload_policy(namespace, self.root_namespace(), labels)
     }
 
     /// What of the mesh a node serves itself, in the order of service age.

@@ -221,11 +221,11 @@ pub fn mtls_disabled(snapshot: &Snapshot, shard: &EndpointShard, port: &Port) ->
     let root = snapshot.root_namespace();
     let mut found = Vec::new();
     for (index, endpoint) in shard.endpoints.iter().enumerate() {
-        if !snapshot.authentication.may_disable(&endpoint.namespace, root) {
+        if !snapshot.client_authentication().may_disable(&endpoint.namespace, root) {
             continue;
         }
         let target = endpoint.port(&port.name).unwrap_or_default();
-        if snapshot.workload_mtls_policy(&endpoint.namespace, &endpoint.labels).mode_of(target) == MtlsMode::Disable {
+        if snapshot.mtls_of_server(&endpoint.namespace, &endpoint.labels).mode_of(target) == MtlsMode::Disable {
             found.push(index);
         }
     }

@@ -285,6 +285,19 @@ async fn the_workload_api_is_served_to_those_who_ask_as_it_demands() {
 }
 
 #[test]
+fn the_authority_is_told_who_is_to_sign() {
+    let asked = |pairs: &[(&str, &str)]| {
+        let metadata = keeper(pairs, CertificateSource::Authority).metadata();
+        metadata.map(|metadata| meltemi_proto::json::struct_to_value(&metadata).to_string())
+    };
+    assert_eq!(asked(&[]), None);
+    assert_eq!(
+        asked(&[("ISTIO_META_CERT_SIGNER", "clusterissuers/foo")]).unwrap(),
+        r#"{"CertSigner":"clusterissuers/foo"}"#
+    );
+}
+
+#[test]
 fn roots_that_are_pushed_are_trusted_with_the_certificate_that_is_there() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let keeper = keeper(&[], CertificateSource::Authority);

@@ -1,7 +1,7 @@
 //! A certificate by SPIFFE's Workload API, as SPIRE's agent and others serve it on a Unix socket.
 //!
-//! Of several identities the one that Istio would give is taken, else the first, which the specification calls the default
-//! (SPIFFE Workload API, section 5.2). Bundles of other trust domains are left aside, and that is told: proxies have one list of roots, in
+//! Of several identities the one that Istio would give is taken, else the first, which the specification calls the default.
+//! Bundles of other trust domains are left aside, and that is told: proxies have one list of roots, in
 //! which another domain's authority would vouch for our own workloads.
 
 use super::external::{Ended, MAX_RESPONSE_BYTES, connect};
@@ -13,7 +13,7 @@ use std::path::Path;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
-/// Without it servers refuse, so that nobody is made to ask by mistake (SPIFFE Workload Endpoint, section 4).
+/// Without it servers refuse, so that nobody is made to ask by mistake (SPIFFE Workload Endpoint).
 pub(super) const HEADER: &str = "workload.spiffe.io";
 
 /// Takes what comes until the stream ends. What is refused leaves in force what was.

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Rounds of each client in each mode, once it is in force.
 const ROUNDS: usize = 5;
+/// To STRICT and back.
+const CYCLES: usize = 2;
 
-/// No retries, which would hide what is lost.
-const TRAFFIC: &str = "
+/// Each request on a connection of its own.
+const CONNECTIONS: &str = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: servers, namespace: app}
@@ -24,6 +26,10 @@ spec:
   host: '*.app.svc.cluster.local'
   trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
 ---
+";
+
+/// No retries, which would hide what is lost.
+const ROUTE: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: @NAME@, namespace: app}
@@ -60,25 +66,34 @@ fn start(dir: &Path) -> (Mesh, Vec<&'static str>) {
             town += &service("app", &name, &format!("selector: {{{labels}}}, {ports}"));
         }
     }
-    let rules: String = kinds.iter().map(|(kind, _)| TRAFFIC.replace("@NAME@", &format!("server-{kind}"))).collect();
-    // The rule for all servers is the same each time.
-    let rules = rules.replacen(&rules[..rules.find("---").expect("two documents") + 4], "", kinds.len() - 1);
+    let routes: String = kinds.iter().map(|(kind, _)| ROUTE.replace("@NAME@", &format!("server-{kind}"))).collect();
+    let rules = CONNECTIONS.to_owned() + &routes;
     let files = [("town.yaml", town.as_str()), ("rules.yaml", &rules), ("mode.yaml", &mode("DISABLE"))];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     (Mesh::start(dir, &files, &arguments), kinds.into_iter().map(|(kind, _)| kind).collect())
 }
 
-/// One call of a client's application to each protocol of a server: whether HTTP came by mutual TLS, or what failed.
-fn call(client: &Pod, server: &str) -> Result<bool, String> {
-    let urls = format!("url=http://{server}:8080/&url=tcp://{server}:9000/word");
-    let answer = client.curl(&format!("'http://localhost:8080/call?{urls}'"))?;
-    let report: Value = serde_json::from_slice(&answer.body).map_err(|e| format!("{e}: {}", answer.text()))?;
-    let [http, tcp] = [0, 1].map(|number| &report["calls"][number]);
-    let tcp_served = tcp["body"].as_str().is_some_and(|line| line.ends_with(": word"));
-    match (http["status"] == 200 && tcp_served, http["body"]["security"]["mutualTls"].as_bool()) {
-        (true, Some(mutual)) => Ok(mutual),
-        _ => Err(format!("{} to {server}: {http} {tcp}", client.name)),
-    }
+/// How often an application asks each server by each protocol in one go.
+const TIMES: usize = 4;
+
+/// A client's application asks a server some times, by HTTP and by TCP: whether HTTP came by mutual TLS the last time, and all that
+/// failed.
+fn call(client: &Pod, server: &str, times: usize) -> (bool, Vec<String>) {
+    let urls = vec![format!("url=http://{server}:8080/&url=tcp://{server}:9000/word"); times].join("&");
+    let answer = client.curl(&format!("'http://localhost:8080/call?{urls}'"));
+    let report: Value = match answer.map(|answer| serde_json::from_slice(&answer.body).map_err(|e| e.to_string())) {
+        Ok(Ok(report)) => report,
+        Ok(Err(reason)) | Err(reason) => return (false, vec![reason]),
+    };
+    let calls = report["calls"].as_array().cloned().unwrap_or_default();
+    let failed = |call: &&Value| match call["url"].as_str().unwrap_or_default().starts_with("tcp") {
+        true => !call["body"].as_str().is_some_and(|line| line.ends_with(": word")),
+        false => call["status"] != 200,
+    };
+    let wrong = calls.iter().filter(failed).map(|call| format!("{} to {server}: {call}", client.name)).collect();
+    let last = calls.iter().rev().find_map(|call| call["body"]["security"]["mutualTls"].as_bool());
+    assert_eq!(calls.len(), 2 * times, "{report}");
+    (last.unwrap_or_default(), wrong)
 }
 
 /// What all clients count together.
@@ -103,13 +118,11 @@ impl Load {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     for server in &servers {
-                        match call(&client, server) {
-                            Ok(_) => drop(count.served.fetch_add(1, Ordering::Relaxed)),
-                            Err(reason) => {
-                                let mode = count.mode.lock().expect("no panic").clone();
-                                count.failed.lock().expect("no panic").push(format!("{mode}: {reason}"));
-                            }
-                        }
+                        let (_, wrong) = call(&client, server, TIMES);
+                        count.served.fetch_add(2 * TIMES - wrong.len(), Ordering::Relaxed);
+                        let mode = count.mode.lock().expect("no panic").clone();
+                        let wrong = wrong.into_iter().map(|reason| format!("{mode}: {reason}"));
+                        count.failed.lock().expect("no panic").extend(wrong);
                     }
                 }
             })
@@ -140,8 +153,9 @@ fn in_force(mode: &str, clients: &[Pod], servers: &[String], plain: &Pod) -> Res
     let end = Instant::now() + PATIENCE;
     let holds = || {
         for (client, server) in clients.iter().flat_map(|client| servers.iter().map(move |server| (client, server))) {
-            if call(client, server)? != (mode != "DISABLE") {
-                return Err(format!("{} to {server}", client.name));
+            let (mutual, wrong) = call(client, server, 1);
+            if mutual != (mode != "DISABLE") || !wrong.is_empty() {
+                return Err(format!("{} to {server}: mutual TLS {mutual}, {wrong:?}", client.name));
             }
         }
         for server in servers {
@@ -177,11 +191,11 @@ fn a_namespace_goes_to_strict_and_back_under_load_and_no_request_fails() {
     reached("DISABLE");
     let load = Load::start(&clients, &servers);
     let mut before = "DISABLE";
-    for wanted in ["PERMISSIVE", "STRICT", "PERMISSIVE", "DISABLE"] {
+    for wanted in ["PERMISSIVE", "STRICT", "PERMISSIVE", "DISABLE"].repeat(CYCLES) {
         *load.count.mode.lock().expect("no panic") = format!("{before} to {wanted}");
         mesh.write("mode.yaml", &mode(wanted));
         reached(wanted);
-        load.go_on(ROUNDS * clients.len() * servers.len());
+        load.go_on(ROUNDS * clients.len() * servers.len() * 2 * TIMES);
         before = wanted;
     }
     let (served, failed) = load.end();

@@ -194,7 +194,7 @@ fn a_sidecar_takes_only_its_mesh(dir: &Path, pki: &Pki, plain: &Pod, server: &Po
 }
 
 #[test]
-fn openssl_is_let_in_by_a_sidecar_only_with_a_certificate_of_the_mesh() {
+fn sidecars_and_gateways_take_openssl_and_curl_only_as_they_are_configured() {
     let pki = match can_run().and_then(|()| Pki::new()) {
         Ok(pki) => pki,
         Err(reason) => return println!("{reason}"),

@@ -15,7 +15,7 @@ spec: {{{spec}}}
 
 fn modes(yaml: &str, ports: &[u32]) -> Vec<MtlsMode> {
     let snapshot = snapshot(yaml, &[]);
-    let policy = snapshot.workload_mtls_policy("a", &labels_of([("app", "web")]));
+    let policy = snapshot.mtls_of_server("a", &labels_of([("app", "web")]));
     std::iter::once(policy.mode).chain(ports.iter().map(|port| policy.mode_of(*port))).collect()
 }
 

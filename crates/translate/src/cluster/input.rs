@@ -198,7 +198,7 @@ impl<'a> Gather<'a> {
             }
         }
         let root = self.snapshot.root_namespace();
-        match self.snapshot.authentication.namespace_mode(&service.namespace, root) {
+        match self.snapshot.client_authentication().namespace_mode(&service.namespace, root) {
             MtlsMode::Disable => AutoMtls::Off,
             MtlsMode::Permissive | MtlsMode::Strict => AutoMtls::On,
         }
