@@ -42,7 +42,7 @@ impl Said {
     /// Every status that differs from what has been written.
     fn due(&self, state: &State) -> Vec<(Key, Value)> {
         let snapshot = state.pusher.snapshot();
-        let settings = Settings::new(&state.options.domain.as_str().into(), &snapshot.mesh);
+        let settings = Settings::new(&state.options.domain, &snapshot.mesh);
         let now = statuses(&self.catalogue, &settings, &*snapshot);
         let values = now.into_iter().filter_map(|(key, status)| Some((key, serde_json::to_value(status).ok()?)));
         values.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()

@@ -160,7 +160,7 @@ fn statuses(state: &State, set: &ConfigSet) -> BTreeMap<Key, Status> {
         catalogue.take(&object.key(), Some(object));
     }
     let snapshot = state.pusher.snapshot();
-    let settings = Settings::new(&state.options.domain.as_str().into(), &snapshot.mesh);
+    let settings = Settings::new(&state.options.domain, &snapshot.mesh);
     meltemi_gateway_api::statuses(&catalogue, &settings, &*snapshot)
 }
 
