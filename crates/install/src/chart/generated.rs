@@ -55,7 +55,7 @@ metadata:
 data:
   values: |
     {{- $values := pick .Values "global" "sidecarInjectorWebhook" "revision" }}
-    {{- $values = mergeOverwrite $values (dict "pilot" (pick .Values.pilot "cni" "env")) }}
+    {{- $values = mergeOverwrite $values (dict "pilot" (pick .Values.pilot "cni" "env" "crlConfigMapName")) }}
     {{- $values = mergeOverwrite $values (dict "gateways" (pick .Values.gateways "securityContext" "seccompProfile")) }}
     {{- toPrettyJson $values | nindent 4 }}
   config: |

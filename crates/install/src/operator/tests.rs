@@ -134,56 +134,25 @@ fn an_adopted_mesh_lies_under_what_is_written() {
     assert_eq!(find(&operator.values, "global.meshNetworks"), Some(&json!({"n1": {}})));
 }
 
-/// The documents that the project was begun with, with the indentation that they lost.
+/// Documents for versions of before, as they are still found.
 #[test]
-fn the_documents_of_the_mission_resolve_and_every_retired_field_is_said() {
-    let production = "\
-profile: production
-components:
-  ingressGateways:
-  - name: istio-ingressgateway
-    enabled: true
-    k8s:
-      service:
-        type: LoadBalancer
-        externalTrafficPolicy: Local
-      resources:
-        requests:
-          cpu: 500m
-          memory: 1Gi
-      hpaSpec:
-        minReplicas: 3
-        maxReplicas: 10
-values:
-  global:
-    controlPlaneSecurityEnabled: true
-    mtls:
-      auto: true
-    outboundTrafficPolicy:
-      mode: REGISTRY_ONLY
-  gateways:
-    istio-ingressgateway:
-      sds:
-        enabled: true
-  pilot:
-    autoscaleEnabled: true
-    replicaCount: 3
-    enableProtocolSniffingForOutbound: false
-    enableProtocolSniffingForInbound: false
-";
-    let operator = resolve(production);
-    let paths: Vec<_> = operator.notices.iter().map(|notice| notice.path.as_str()).collect();
-    let expected = [
-        "spec.values.global.controlPlaneSecurityEnabled",
-        "spec.values.global.mtls.auto",
-        "spec.values.global.outboundTrafficPolicy.mode",
-        "spec.values.gateways.istio-ingressgateway.sds",
-        "spec.values.pilot.enableProtocolSniffingForOutbound",
-        "spec.values.pilot.enableProtocolSniffingForInbound",
-        "spec.profile",
-    ];
-    assert_eq!(paths, expected);
-    assert_eq!(find(&operator.values, "meshConfig.outboundTrafficPolicy.mode"), Some(&json!("REGISTRY_ONLY")));
+fn documents_of_before_resolve_and_all_that_is_retired_is_said() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/operator/documents");
+    let mut said = String::new();
+    for name in ["components-of-1.4.yaml", "tuning-of-1.5.yaml", "production.yaml"] {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        let documents = vec![Source { name: name.to_owned(), text }];
+        let operator = Operator::resolve(&Request { documents, ..Request::default() }).unwrap();
+        said.extend(operator.notices.iter().map(|notice| format!("{notice}\n")));
+        if name == "production.yaml" {
+            assert_eq!(find(&operator.values, "meshConfig.outboundTrafficPolicy.mode"), Some(&json!("REGISTRY_ONLY")));
+        }
+    }
+    let golden = folder.join("said.txt");
+    if std::env::var_os("MELTEMI_BLESS").is_some() {
+        std::fs::write(&golden, &said).unwrap();
+    }
+    assert_eq!(said, std::fs::read_to_string(golden).unwrap());
 }
 
 #[test]

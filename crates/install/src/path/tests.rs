@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -72,4 +73,22 @@ fn values_of_set_have_their_types() {
     assert_eq!(scalar("[1,2]"), json!([1, 2]));
     assert_eq!(scalar("{a,b}"), json!("{a,b}"));
     assert_eq!(scalar("null"), json!(null));
+}
+
+proptest! {
+    #[test]
+    fn a_path_that_is_written_is_read_back(keys in prop::collection::vec("[a-z./-]{1,6}", 1..4), index in 0_usize..9) {
+        let mut steps: Vec<Step> = keys.into_iter().map(Step::Key).collect();
+        steps.push(Step::Index(index));
+        steps.push(Step::Member("name".to_owned(), "a.b".to_owned()));
+        prop_assert_eq!(parse(&text(&steps)), Ok(steps));
+    }
+
+    #[test]
+    fn no_text_breaks_the_reader(path in "\\PC{0,20}", value in "\\PC{0,8}") {
+        if let Ok(steps) = parse(&path) {
+            let mut root = json!({"a": [{"name": "x"}], "b": {"c": 1}});
+            let _ = set(&mut root, &steps, scalar(&value));
+        }
+    }
 }

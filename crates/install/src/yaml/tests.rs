@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -44,5 +45,31 @@ fn numbers_and_words_in_quotes_stay_text_for_old_readers() {
 fn an_empty_document_is_null() {
     for text in ["", "---\n", "# nothing\n\n"] {
         assert_eq!(read(text).unwrap(), Value::Null);
+    }
+}
+
+/// Any document; of numbers those that JSON and YAML write alike.
+fn any_value() -> impl Strategy<Value = Value> {
+    let text = prop_oneof!["[a-z]{0,3}", "[ -~\n\t]{0,12}", "\\PC{0,6}", "[-?:,\\[\\]{}#&*!|>'\"%@`~0-9.eE+ \n]{0,6}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        text.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((text.clone(), inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_document_is_read_back(value in any_value()) {
+        let text = write(&value);
+        prop_assert_eq!(read(&text).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?, value, "{}", text);
     }
 }

@@ -160,3 +160,18 @@ spec: {ports: [{port: 80}]}
     assert_ne!(cluster.get("service", "mine"), Value::Null);
     cluster.ctl(&["delete", "namespace", "istio-system"], "");
 }
+
+/// The API server takes what old documents come to.
+pub fn old_documents(cluster: &Kubernetes) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../install/src/operator/documents");
+    for name in ["components-of-1.4.yaml", "tuning-of-1.5.yaml", "production.yaml"] {
+        let file = format!("{folder}/{name}");
+        let run = install(cluster, &["-f", &file]);
+        assert!(!run.json()["notices"].as_array().unwrap().is_empty(), "{}", run.out);
+        let strict = cluster.meltemi(&[&INSTALL[..], &["-f", &file, "--strict"]].concat());
+        assert_eq!(strict.code, 65, "{}", strict.err);
+    }
+    let scaler = cluster.get("horizontalpodautoscaler", "istio-ingressgateway");
+    assert_eq!((&scaler["spec"]["minReplicas"], &scaler["spec"]["maxReplicas"]), (&json!(3), &json!(10)));
+    assert_eq!(cluster.get("service", "istio-ingressgateway")["spec"]["externalTrafficPolicy"], "Local");
+}

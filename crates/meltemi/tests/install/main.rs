@@ -24,6 +24,7 @@ const CASES: &[Case] = &[
     ("what_is_verified_is_what_was_installed", cases::verification),
     ("documents_uninstall_what_they_installed", cases::uninstall_documents),
     ("what_the_control_plane_wrote_into_webhooks_stays", cases::webhooks),
+    ("documents_of_before_install", cases::old_documents),
     ("what_the_control_plane_wrote_goes_and_what_users_made_stays", cases::purge),
     ("a_revision_comes_beside_another_and_goes_again", revisions::canary),
     ("a_tag_stands_for_a_revision", revisions::tags),
