@@ -115,7 +115,10 @@ fn source(path: &Path) -> anyhow::Result<Source> {
 
 /// What other crates have to say in charts.
 fn contents() -> Contents {
-    Contents::default()
+    Contents {
+        definitions: meltemi_config::crd::custom_resource_definitions(),
+        injection: meltemi_webhook::inject::built_in_templates(),
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
