@@ -339,11 +339,10 @@ fn inner_refusal(schema: &Value, value: &Value, path: &str) -> Option<String> {
         Value::Array(items) => {
             let key = schema["x-kubernetes-list-map-keys"][0].as_str();
             let twice = |i: usize| key.is_some_and(|key| items[..i].iter().any(|other| other[key] == items[i][key]));
-            let found = items.iter().enumerate().find_map(|(i, item)| {
+            items.iter().enumerate().find_map(|(i, item)| {
                 let path = format!("{path}[{i}]");
                 if twice(i) { Some(format!("{path}: Duplicate value")) } else { refusal(&schema["items"], item, &path) }
-            });
-            found
+            })
         }
         _ => None,
     }
