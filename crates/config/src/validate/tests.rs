@@ -283,7 +283,7 @@ fn external_authorizers_are_checked_field_by_field() {
 }
 
 #[test]
-fn a_dry_run_of_a_custom_policy_is_warned_about() {
+fn a_dry_run_of_a_custom_policy_is_refused() {
     let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, annotations: {istio.io/dry-run: 'true'}}\n\
                 spec: {action: CUSTOM, provider: {name: p}, rules: [{}]}\n";
     let warnings =
@@ -318,4 +318,157 @@ fn what_a_proxy_would_refuse_of_a_policy_is_refused_with_its_place() {
     let when = |key: &str| rule(&format!("when: [{{key: '{key}', values: [a]}}]"));
     assert_eq!(when("experimental.envoy.filters.http.x[y]"), [""; 0]);
     assert_eq!(when("experimental.envoy.filters.http.x"), ["when[0].key"]);
+}
+
+/// The paths at which a document is refused and at which it is warned about, without what is not enforced yet.
+fn paths(group: &str, kind: &str, metadata: &str, spec: &str) -> (Vec<String>, Vec<String>) {
+    let text =
+        format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: a, namespace: ns{metadata}}}\nspec: {spec}\n");
+    let problems: Vec<_> = parse_documents("f", &text).iter().flat_map(semantic).collect();
+    let of = |severity| problems.iter().filter(|p| p.severity == severity).map(|p| p.path.clone()).collect();
+    (of(Severity::Error), of(Severity::Warning))
+}
+
+const NETWORKING: &str = "networking.istio.io/v1";
+
+#[test]
+fn the_url_of_a_module_is_read_as_go_reads_it() {
+    let url = |url: &str| paths("extensions.istio.io/v1alpha1", "WasmPlugin", "", &format!("{{url: '{url}'}}")).0;
+    for fine in
+        ["oci://a.b/c:v1", "a.b/c", "http://a:80/x", "https://[::1]:80/x", "file:///x y", "10.0.0.1:5000/a", "a"]
+    {
+        assert_eq!(url(fine), [""; 0], "{fine}");
+    }
+    for wrong in ["ftp://a", "localhost:5000/a", ":a", "http://a:b/", "http://a b/", "a%zz", "::1/x", ""] {
+        assert_eq!(url(wrong), ["spec.url"], "{wrong}");
+    }
+}
+
+#[test]
+fn an_extension_is_one_of_two_and_its_variables_have_one_name_each() {
+    let refused = |spec: &str| paths("extensions.istio.io/v1alpha1", "TrafficExtension", "", spec).0;
+    assert_eq!(refused("{lua: {inlineCode: x}, match: [{ports: [{number: 80}]}]}"), [""; 0]);
+    assert_eq!(refused("{}"), ["spec"]);
+    assert_eq!(refused("{lua: {inlineCode: x}, wasm: {url: a}}"), ["spec"]);
+    assert_eq!(refused("{lua: {inlineCode: ''}}"), ["spec.lua.inlineCode"]);
+    assert_eq!(refused("{lua: {inlineCode: x}, match: [{ports: [{number: 0}]}]}"), ["spec.match[0].ports[0].number"]);
+    let env = |env: &str| refused(&format!("{{wasm: {{url: a, vmConfig: {{env: [{env}]}}}}}}"));
+    assert_eq!(env("{name: a, value: b}, {name: b, valueFrom: HOST}"), [""; 0]);
+    assert_eq!(env("{name: a}, {name: a}"), ["spec.wasm.vmConfig.env[1].name"]);
+    assert_eq!(env("{name: a, value: b, valueFrom: HOST}"), ["spec.wasm.vmConfig.env[0].value"]);
+}
+
+#[test]
+fn hosts_of_listeners_have_two_labels_or_are_any() {
+    let gateway = |host: &str| {
+        let server = format!("{{hosts: ['{host}'], port: {{number: 80, protocol: HTTP, name: a}}}}");
+        paths(NETWORKING, "Gateway", "", &format!("{{servers: [{server}]}}")).0
+    };
+    for fine in ["*", "a.b", "*.b", "ns/a.b", "./*", "1.2.3.4"] {
+        assert_eq!(gateway(fine), [""; 0], "{fine}");
+    }
+    for wrong in ["a", "ns/a", "*a.b", "::1", "~/a.b"] {
+        assert_eq!(gateway(wrong), ["spec.servers[0].hosts[0]"], "{wrong}");
+    }
+    let sidecar = |hosts: &str| paths(NETWORKING, "Sidecar", "", &format!("{{egress: [{{hosts: [{hosts}]}}]}}"));
+    for fine in ["'*/*'", "./a.b", "~/*", "~ns1/*", "~/a.b"] {
+        assert_eq!(sidecar(fine), (vec![], vec![]), "{fine}");
+    }
+    assert_eq!(sidecar("ns1/a").0, ["spec.egress[0].hosts[0]"]);
+    for twice in ["ns1/*, ns1/a.b", "ns1/a.b, ns1/*", "./a.b, ns/a.b"] {
+        assert_eq!(sidecar(twice), (vec![], vec!["spec.egress[0].hosts[1]".to_owned()]), "{twice}");
+    }
+}
+
+#[test]
+fn hosts_of_a_service_entry_can_be_told_apart() {
+    let refused = |protocol: &str, resolution: &str| {
+        let port = format!("{{number: 80, name: a, protocol: {protocol}}}");
+        let spec = format!("{{hosts: [a.b, c.d], ports: [{port}], resolution: {resolution}}}");
+        paths(NETWORKING, "ServiceEntry", "", &spec).0
+    };
+    assert_eq!(refused("HTTP", "DNS"), [""; 0]);
+    assert_eq!(refused("TLS", "DNS"), [""; 0]);
+    assert_eq!(refused("TCP", "NONE"), [""; 0]);
+    assert_eq!(refused("TCP", "DNS"), ["spec.ports[0]"]);
+    assert_eq!(refused("MONGO", "STATIC"), ["spec.ports[0]"]);
+}
+
+#[test]
+fn patches_match_filters_by_name_and_carry_messages_of_known_types() {
+    let patch = |apply_to: &str, filter: &str, value: &str| {
+        let spec = format!(
+            "{{configPatches: [{{applyTo: {apply_to}, match: {{listener: {{filterChain: {{filter: {filter}}}}}}}, \
+             patch: {{operation: MERGE, value: {value}}}}}]}}"
+        );
+        let (errors, warnings) = paths("networking.istio.io/v1alpha3", "EnvoyFilter", "", &spec);
+        let inside = |list: Vec<String>| -> Vec<String> {
+            let start = "spec.configPatches[0].";
+            list.iter().filter_map(|path| path.strip_prefix(start)).map(str::to_owned).collect()
+        };
+        (inside(errors), inside(warnings))
+    };
+    let manager = "{name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}";
+    let typed = "{name: a, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua}}";
+    let at = |path: &str| vec![path.to_owned()];
+    let filter = "match.listener.filterChain.filter";
+    assert_eq!(patch("HTTP_FILTER", manager, typed), (vec![], vec![]));
+    assert_eq!(patch("HTTP_FILTER", "{}", typed).0, at(&format!("{filter}.name")));
+    assert_eq!(patch("NETWORK_FILTER", manager, typed).0, at(&format!("{filter}.subFilter")));
+    assert_eq!(patch("HTTP_FILTER", "{name: a, subFilter: {name: b}}", typed).0, at(&format!("{filter}.subFilter")));
+    assert_eq!(patch("HTTP_FILTER", "{name: envoy.lua}", typed).1, at(&format!("{filter}.name")));
+    assert_eq!(patch("LISTENER", "{name: a}", "{}").1, at(filter));
+    assert_eq!(patch("HTTP_FILTER", manager, "{name: envoy.lua}").1, at("patch.value"));
+    let value = |config: &str| patch("HTTP_FILTER", manager, &format!("{{name: a, typed_config: {config}}}")).0;
+    assert_eq!(value("{a: 1}"), at("patch.value.typed_config"));
+    assert_eq!(
+        value("{'@type': type.googleapis.com/envoy.config.filter.http.lua.v2.Lua}"),
+        at("patch.value.typed_config")
+    );
+    assert_eq!(value("text"), at("patch.value.typed_config"));
+}
+
+#[test]
+fn annotations_that_ask_for_a_trial_or_for_a_refusal() {
+    let policy = |action: &str, value: &str| {
+        let metadata = format!(", annotations: {{istio.io/dry-run: '{value}'}}");
+        paths("security.istio.io/v1", "AuthorizationPolicy", &metadata, &format!("{{action: {action}, rules: [{{}}]}}"))
+            .0
+    };
+    let refused = ["metadata.annotations[\"istio.io/dry-run\"]"];
+    assert_eq!(policy("DENY", "T"), [""; 0]);
+    assert_eq!(policy("ALLOW", "maybe"), refused);
+    assert_eq!(policy("AUDIT", "true"), refused);
+    let others = ", annotations: {istio.io/dry-run: 'true'}";
+    assert_eq!(paths(NETWORKING, "WorkloadEntry", others, "{address: 1.2.3.4}").0, refused);
+    let rejected = ", annotations: {internal.istio.io/webhook-always-reject: 'true'}";
+    let found = paths(NETWORKING, "WorkloadEntry", rejected, "{address: 1.2.3.4}").0;
+    assert_eq!(found, ["metadata.annotations[\"internal.istio.io/webhook-always-reject\"]"]);
+}
+
+#[test]
+fn keys_of_issuers_are_public_and_named_by_one_of_two() {
+    let rule =
+        |rule: &str| paths("security.istio.io/v1", "RequestAuthentication", "", &format!("{{jwtRules: [{{{rule}}}]}}"));
+    assert_eq!(rule("jwksUri: 'https://a.b/keys'"), (vec![], vec![]));
+    assert_eq!(rule("audiences: [a]").0, ["spec.jwtRules[0].issuer"]);
+    let keys = |keys: &str| rule(&format!("issuer: a, jwks: '{keys}'"));
+    assert_eq!(keys(r#"{"kty": "RSA", "n": "AQ", "e": "AQAB"}"#), (vec![], vec![]));
+    assert_eq!(keys(r#"{"keys": [{"kty": "EC"}, {"kty": "EC", "d": "AQ"}]}"#).1, ["spec.jwtRules[0].jwks"]);
+    assert_eq!(keys(r#"{"keys": [{"kty": "oct", "k": "AQ"}]}"#).1, ["spec.jwtRules[0].jwks"]);
+    assert_eq!(keys("{}").0, ["spec.jwtRules[0].jwks"]);
+}
+
+#[test]
+fn what_istio_had_once_is_told_what_took_its_place() {
+    for (api, kind, instead) in [
+        ("rbac.istio.io/v1alpha1", "ServiceRole", "AuthorizationPolicy"),
+        ("authentication.istio.io/v1alpha1", "Policy", "PeerAuthentication"),
+        ("config.istio.io/v1alpha2", "handler", "Telemetry"),
+    ] {
+        let text = format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a}}\n");
+        let problems = parse_documents("f", &text).remove(0).problems;
+        assert!(problems[0].message.contains(instead), "{}", problems[0].message);
+        assert_eq!(problems[0].severity, Severity::Error);
+    }
 }
