@@ -132,5 +132,5 @@ fn a_mesh_config_is_warned_about_what_it_sets_not_about_defaults() {
     assert_eq!(read("ingressClass: other"), []);
     let found = read("hboneIdleTimeout: 5s\nserviceScopeConfigs: [{scope: GLOBAL}]");
     let paths: Vec<_> = found.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!(paths, ["hboneIdleTimeout", "serviceScopeConfigs"]);
+    assert_eq!(paths, ["serviceScopeConfigs", "hboneIdleTimeout"]);
 }
