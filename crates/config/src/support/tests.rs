@@ -130,7 +130,7 @@ fn a_mesh_config_is_warned_about_what_it_sets_not_about_defaults() {
     let read = |text: &str| unsupported_mesh(&parse_mesh_config("m", text).expect("valid").value);
     assert_eq!(read(""), []);
     assert_eq!(read("ingressClass: other"), []);
-    let found = read("ca: {address: a}\nserviceScopeConfigs: [{scope: GLOBAL}]");
+    let found = read("hboneIdleTimeout: 5s\nserviceScopeConfigs: [{scope: GLOBAL}]");
     let paths: Vec<_> = found.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!(paths, ["ca.address", "serviceScopeConfigs"]);
+    assert_eq!(paths, ["serviceScopeConfigs", "hboneIdleTimeout"]);
 }

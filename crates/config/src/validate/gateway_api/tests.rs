@@ -154,7 +154,7 @@ fn policies_for_backends_are_what_their_crds_demand() {
         &tls(&format!("hostname: a.b, {reference}, subjectAltNames: [{{type: URI, uri: 'spiffe://a/b'}}]")),
     );
     for (rest, path, words) in [
-        (format!("{system}"), "hostname", "required"),
+        (system.to_owned(), "hostname", "required"),
         ("hostname: a.b".to_owned(), "", "must specify either"),
         (format!("hostname: a.b, {system}, {reference}"), "", "must not contain both"),
         (format!("hostname: '*.b', {system}"), "hostname", "not a host name"),
