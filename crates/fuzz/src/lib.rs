@@ -16,7 +16,9 @@ use meltemi_proto::envoy::config::listener::v3::Listener;
 use meltemi_proto::envoy::config::route::v3::RouteConfiguration;
 use meltemi_tls::{PeerInfo, SpiffeId, TrustAnchors, TrustDomain};
 use meltemi_webhook::admission::AdmissionReview;
-use meltemi_webhook::inject::{Cluster, Injector, InjectorConfig, Node, Outcome, Platform, Settings, values};
+use meltemi_webhook::inject::{
+    Cluster as KnownCluster, Injector, InjectorConfig, Node, Outcome, Platform, Settings, values,
+};
 use meltemi_webhook::validate::admit;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -360,7 +362,7 @@ pub fn admission_review(data: &[u8]) {
 /// A cluster of which nothing is known.
 struct Nothing;
 
-impl Cluster for Nothing {
+impl KnownCluster for Nothing {
     fn nodes(&self) -> Vec<Node> {
         Vec::new()
     }
