@@ -52,7 +52,8 @@ pub fn forget_assigned_user(pod: &mut Value) {
     let is_ours =
         |name: &str| [names::PROXY_CONTAINER, names::VALIDATION_CONTAINER, names::INIT_CONTAINER].contains(&name);
     let of_application = containers().filter(|container| !is_ours(pod::name_of(container)));
-    let (proxy, application) = (of_proxy.filter_map(user_of).last(), of_application.filter_map(user_of).last());
+    let (proxy, application) =
+        (of_proxy.filter_map(user_of).next_back(), of_application.filter_map(user_of).next_back());
     if proxy.unwrap_or_default() != application.unwrap_or_default() {
         return;
     }

@@ -50,7 +50,7 @@ pub fn functions(environment: &Environment) -> FuncMap {
     let environment = environment.clone();
     let variable: ValueFunc = Arc::new(move |args| {
         let value = environment.get(&*text(args, 0)?).filter(|value| !value.is_empty());
-        Ok(value.map_or_else(|| arg(args, 1).cloned(), |value| Ok(value.as_str().into()))?)
+        value.map_or_else(|| arg(args, 1).cloned(), |value| Ok(value.as_str().into()))
     });
     functions.insert("env".to_owned(), variable);
     functions
