@@ -48,7 +48,7 @@ pub enum LifecycleError {
     },
     #[error("{key}: nobody knows how to reach a {}", .key.kind)]
     Kind { key: Box<ObjectKey> },
-    #[error("not ready after {}: {}", .0.as_secs(), .1.join("; "))]
+    #[error("not ready after {} s: {}", .0.as_secs(), .1.join("; "))]
     NotReady(Duration, Vec<String>),
 }
 

@@ -217,3 +217,16 @@ values:
         assert_eq!(object, &theirs[name], "{name}");
     }
 }
+
+#[test]
+fn the_control_planes_arguments_are_those_of_this_program() {
+    let generated = meltemi(&["manifest", "generate", "--component", "Pilot", "-o", "json"], "");
+    let objects: Value = serde_json::from_str(&generated.out).unwrap();
+    let deployment = objects.as_array().unwrap().iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    let arguments: Vec<&str> = arguments.iter().map(|argument| argument.as_str().unwrap()).collect();
+    // What comes before the wish for help is read before it.
+    let run = meltemi(&[&arguments[..], &["--help"]].concat(), "");
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(meltemi(&["discovery", "--nonsense", "--help"], "").code, 2);
+}

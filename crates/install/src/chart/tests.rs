@@ -255,3 +255,17 @@ fn every_right_has_its_reason_above_it() {
         }
     }
 }
+
+#[test]
+fn charts_are_of_this_version_and_have_a_schema() {
+    for chart in Chart::ALL {
+        let files = chart.files(&contents());
+        let described = yaml::read(&files["Chart.yaml"]).unwrap();
+        let version = json!(env!("CARGO_PKG_VERSION"));
+        assert_eq!((&described["version"], &described["appVersion"]), (&version, &version), "{}", chart.name());
+        let schema: Value = serde_json::from_str(&files["values.schema.json"]).unwrap();
+        assert!(schema["properties"].is_object(), "{}", chart.name());
+        let tag = chart.defaults().unwrap().pointer("/global/tag").cloned();
+        assert!(tag.is_none_or(|tag| tag == version), "{}", chart.name());
+    }
+}

@@ -58,7 +58,7 @@ pub fn readiness(cluster: &Kubernetes) {
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
     assert!(run.err.contains("waiting: Deployment/istiod.istio-system"), "{}", run.err);
     assert!(
-        run.err.contains("error: not ready after 1: Deployment/istiod.istio-system has 0 of 1 pods ready"),
+        run.err.contains("error: not ready after 1 s: Deployment/istiod.istio-system has 0 of 1 pods ready"),
         "{}",
         run.err
     );
