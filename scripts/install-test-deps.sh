@@ -69,7 +69,7 @@ node_peers() {
 }
 
 if command -v apt-get >/dev/null; then
-  debian iptables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools
+  debian iptables nftables containernetworking-plugins iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools
   prometheus
   redis
 else

@@ -42,6 +42,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("signing_request", signing_request),
     ("jwt", jwt),
     ("jwks", jwks),
+    ("cni_network", cni_network),
+    ("cni_conflist", cni_conflist),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -325,6 +327,30 @@ pub fn jwks(data: &[u8]) {
     let forged = "eyJhbGciOiJFUzI1NiJ9.e30.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let token = meltemi_filters::jwt::Token::parse(forged).expect("a token");
     assert!(keys.verify(&token).is_err(), "zeros are a signature");
+}
+
+/// What a container runtime gives the plugin: what is taken has a version that the plugin speaks.
+pub fn cni_network(data: &[u8]) {
+    if let Ok(network) = meltemi_cni::network::parse(data) {
+        assert!(meltemi_cni::network::VERSIONS.contains(&&*network.version), "{}", network.version);
+    }
+}
+
+/// A file that others wrote: a list with the plugin in it is kept, and without it is in no plugin's way.
+pub fn cni_conflist(data: &[u8]) {
+    use meltemi_cni::conflist::{Mode, Plan, PluginSettings, Wanted, plan, plugin, removals};
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let wanted = Wanted { mode: Mode::Chained, file: None, plugin: plugin(&PluginSettings::default()) };
+    for name in ["10-a.conf", "10-a.conflist"] {
+        let files = [(name.to_owned(), text.to_owned())].into();
+        let Plan::Write { name, text, .. } = plan(&files, &wanted) else { continue };
+        let written = [(name.clone(), text)].into();
+        assert_eq!(plan(&written, &wanted), Plan::Keep(name.clone()));
+        for removal in removals(&written, &wanted) {
+            let text = removal.text.expect("a list that others share");
+            assert!(removals(&[(name.clone(), text)].into(), &wanted).is_empty());
+        }
+    }
 }
 
 #[cfg(test)]

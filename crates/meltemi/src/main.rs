@@ -3,6 +3,7 @@
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
 mod authz_case;
+mod cni;
 mod diff;
 mod echo;
 mod explain;
@@ -69,6 +70,8 @@ enum Command {
     /// Capture a workload's traffic for its proxy, with istio-iptables' flags
     #[command(alias = "istio-iptables")]
     Iptables(Box<iptables::Arguments>),
+    /// Capture the pods of a node for their proxies: the CNI plugin and its daemon
+    Cni(cni::Arguments),
     /// Say what will become of a request, and why
     Explain(Box<explain::Explain>),
     /// Say what a change to the configuration will do, before it is applied
@@ -99,6 +102,9 @@ enum Experimental {
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
 
 fn main() -> ExitCode {
+    if cni::is_plugin(std::env::args_os().next().as_deref()) {
+        return cni::plugin();
+    }
     let cli = Cli::parse();
     if !LOG_FORMATS.contains(&&*cli.log_format) && !matches!(cli.command, Command::Proxy(_)) {
         let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
@@ -156,6 +162,13 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Echo(arguments) => echo::run(arguments.clone())?,
         Command::Iptables(arguments) => return iptables::run(arguments),
+        Command::Cni(arguments) => {
+            let logging = || {
+                Logging::install(format(cli), levels(&cli.log_level)?);
+                Ok(())
+            };
+            return cni::run(arguments, logging);
+        }
         Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
