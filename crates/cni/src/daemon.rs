@@ -47,9 +47,8 @@ pub struct Options {
 
 /// Runs until `stop` is done.
 pub async fn run<C: Cluster>(options: Options, cluster: Arc<C>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let listen = async |address: SocketAddr| {
-        TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
-    };
+    let listen =
+        async |address: SocketAddr| TcpListener::bind(address).await.with_context(|| format!("listening on {address}"));
     let (health, metrics) = (listen(options.health).await?, listen(options.metrics).await?);
     serve_on(options, cluster, health, metrics, stop).await
 }

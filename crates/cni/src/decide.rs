@@ -169,7 +169,8 @@ fn interception(pod: &Pod) -> Result<Interception, SettingError> {
 
 /// Those of the pod's owner, and those of the proxy's own, each once.
 fn excluded_inbound_ports(pod: &Pod) -> Result<Vec<u16>, SettingError> {
-    let mut all = Capture::parse_ports(EXCLUDE_INBOUND_PORTS, annotation(pod, EXCLUDE_INBOUND_PORTS).unwrap_or("15020"))?;
+    let mut all =
+        Capture::parse_ports(EXCLUDE_INBOUND_PORTS, annotation(pod, EXCLUDE_INBOUND_PORTS).unwrap_or("15020"))?;
     let status = annotation(pod, STATUS_PORT).filter(|port| *port != "0").unwrap_or_default();
     all.extend(Capture::parse_ports(STATUS_PORT, status)?);
     all.extend(PROXY_PORTS);

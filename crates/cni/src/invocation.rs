@@ -72,7 +72,10 @@ fn pod(arguments: &str) -> Result<Option<PodName>, Failure> {
         }
     }
     if let Some(key) = unknown.filter(|_| !tolerant) {
-        return Err(Failure::new(Kind::Environment, format!("CNI_ARGS: `{key}` is unknown, and IgnoreUnknown is not set")));
+        return Err(Failure::new(
+            Kind::Environment,
+            format!("CNI_ARGS: `{key}` is unknown, and IgnoreUnknown is not set"),
+        ));
     }
     Ok((!pod.namespace.is_empty() && !pod.name.is_empty()).then_some(pod))
 }

@@ -46,7 +46,8 @@ fn installation(settings: &Settings, backend: &Backend) -> Installation {
 
 impl Kernel for Host {
     fn apply(&self, namespace: &Path, settings: &Settings, backend: &Backend) -> Result<(), String> {
-        let applied = within(namespace, || installation(settings, backend).apply()).map_err(|error| error.to_string())?;
+        let applied =
+            within(namespace, || installation(settings, backend).apply()).map_err(|error| error.to_string())?;
         applied.map_err(|error| error.to_string())
     }
 

@@ -105,8 +105,7 @@ fn local_v6(table: &str) -> HashSet<IpAddr> {
 pub fn namespace_of(processes: &Path, addresses: &[String]) -> Option<PathBuf> {
     let wanted: HashSet<IpAddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
     let entries = std::fs::read_dir(processes).ok()?;
-    let mut numbers: Vec<u32> =
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let mut numbers: Vec<u32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     numbers.sort_unstable();
     let mut seen = HashSet::new();
     numbers.into_iter().find_map(|number| {

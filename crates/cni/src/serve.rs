@@ -23,9 +23,8 @@ pub(crate) struct Stats {
 impl Stats {
     pub fn new() -> Self {
         let registry = Registry::new();
-        let installs = ["SUCCESS", "WAITING", "FAILURE"].map(|result| {
-            (result, registry.counter("istio_cni_installs_total", Labels::new([("result", result)])))
-        });
+        let installs = ["SUCCESS", "WAITING", "FAILURE"]
+            .map(|result| (result, registry.counter("istio_cni_installs_total", Labels::new([("result", result)]))));
         let mut repairs = Vec::new();
         for kind in ["delete", "label", "repair"] {
             for (done, result) in [(true, "SUCCESS"), (false, "FAIL")] {

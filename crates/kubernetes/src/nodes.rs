@@ -205,10 +205,8 @@ impl NodeClient {
 
     /// Deletes the pod if it still is the one that was looked at.
     pub async fn delete(&self, pod: &Pod) -> Result<(), NodeError> {
-        let preconditions = Preconditions {
-            uid: Some(pod.uid.clone()),
-            resource_version: Some(pod.resource_version.clone()),
-        };
+        let preconditions =
+            Preconditions { uid: Some(pod.uid.clone()), resource_version: Some(pod.resource_version.clone()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         self.pods(&pod.namespace).delete(&pod.name, &parameters).await?;
         Ok(())

@@ -1,5 +1,6 @@
 //! `meltemi iptables` and `meltemi cni` as their users run them, in network namespaces that the tests make: those parts are
 //! skipped without root, `ip`, or the programs that write rules.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,11 @@ fn a_dry_run_prints_rules_of_either_kind() {
     assert_eq!(iptables.code, 0, "{}", iptables.err);
     assert!(iptables.out.contains("-A ISTIO_INBOUND -p tcp --dport 15090 -j RETURN\n"), "{}", iptables.out);
     let nftables = meltemi("istio-iptables -i * -b * -d 15090 --native-nftables --dry-run=true");
-    assert!(nftables.out.contains("istio-inbound meta l4proto tcp tcp dport 15090 counter return\n"), "{}", nftables.out);
+    assert!(
+        nftables.out.contains("istio-inbound meta l4proto tcp tcp dport 15090 counter return\n"),
+        "{}",
+        nftables.out
+    );
 }
 
 #[test]
@@ -189,7 +194,10 @@ fn an_installation_is_shown_before_it_is_made() {
     let shown: Value = serde_json::from_str(&meltemi(&line).out).unwrap();
     assert_eq!(shown["plugins"][1]["type"], "istio-cni");
     let shown: Value = serde_json::from_str(&meltemi(&format!("{line} -o json")).out).unwrap();
-    assert_eq!((&shown["changes"], shown["file"].as_str().unwrap().ends_with("10-bridge.conflist")), (&json!(true), true));
+    assert_eq!(
+        (&shown["changes"], shown["file"].as_str().unwrap().ends_with("10-bridge.conflist")),
+        (&json!(true), true)
+    );
     assert_eq!(std::fs::read_to_string(folder.path().join("10-bridge.conflist")).unwrap(), list.to_string());
     std::fs::remove_file(folder.path().join("10-bridge.conflist")).unwrap();
     let early = meltemi(&line);
@@ -328,7 +336,10 @@ async fn a_pod_is_captured_in_a_chain_of_real_plugins() {
     run(runtime.pod.command("iptables").args(["-t", "nat", "-F", "ISTIO_OUTPUT"]), "");
     let broken = runtime.each("CHECK", Some(added.clone()), false).unwrap_err();
     let broken: Value = serde_json::from_str(&broken).unwrap();
-    assert_eq!((&broken["code"], &broken["msg"]), (&json!(101), &json!("rules are missing or changed: nat ISTIO_OUTPUT")));
+    assert_eq!(
+        (&broken["code"], &broken["msg"]),
+        (&json!(101), &json!("rules are missing or changed: nat ISTIO_OUTPUT"))
+    );
 
     runtime.each("DEL", Some(added), true).unwrap();
     answering.abort();

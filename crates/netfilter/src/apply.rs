@@ -96,7 +96,7 @@ pub fn ipv6_in_use() -> bool {
 }
 
 /// Installs the capture's rules for `families`, replacing what an earlier capture left table by table.
-pub fn apply(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
+pub(crate) fn apply(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
     for family in families {
         let saved = program.save(*family)?;
         program.restore(*family, &crate::cleanup::replacement_text(&saved, &capture.rules(*family)))?;
@@ -105,7 +105,7 @@ pub fn apply(capture: &Capture, families: &[Family], program: &Program) -> Resul
 }
 
 /// Takes away what a capture left, whatever its settings were.
-pub fn cleanup(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
+pub(crate) fn cleanup(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
     for family in families {
         let saved = program.save(*family)?;
         if let Some(text) = crate::cleanup::removal_text(&saved, &capture.rules(*family)) {

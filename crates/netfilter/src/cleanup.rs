@@ -76,7 +76,9 @@ fn parse<'a>(saved: &'a str, own: &Ruleset) -> Vec<Saved<'a>> {
             }
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (chain, words) = rule.split_once(' ').unwrap_or((rule, ""));
-            if is_built_in(chain) && (marks(current.table, words) || jumps_to_ours(words) || own_words(own, chain, words)) {
+            if is_built_in(chain)
+                && (marks(current.table, words) || jumps_to_ours(words) || own_words(own, chain, words))
+            {
                 current.jumps.push(rule);
             }
         }

@@ -16,7 +16,7 @@ mod nftables;
 mod routes;
 mod ruleset;
 
-pub use apply::{ApplyError, Program, apply, cleanup, install, ipv6_in_use};
+pub use apply::{ApplyError, Program, install, ipv6_in_use};
 pub use capture::{Bypass, Capture, CaptureError, Dns, Interception, List};
 pub use installation::{Backend, InstallError, Installation};
 pub use namespace::{NamespaceError, within};

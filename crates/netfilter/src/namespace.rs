@@ -25,9 +25,9 @@ pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T
     let file = File::open(path).map_err(|source| NamespaceError::Open { path: path.to_owned(), source })?;
     let thread = |source| NamespaceError::Thread { path: path.to_owned(), source };
     std::thread::scope(|scope| {
-        let inside = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
-            setns(&file, CloneFlags::CLONE_NEWNET).map(|()| work()).map_err(io::Error::from)
-        });
+        let inside = std::thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, || setns(&file, CloneFlags::CLONE_NEWNET).map(|()| work()).map_err(io::Error::from));
         match inside.map_err(thread)?.join() {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(source)) => Err(NamespaceError::Enter { path: path.to_owned(), source }),

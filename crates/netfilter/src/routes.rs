@@ -9,9 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 use thiserror::Error;
 
 use crate::ruleset::Family;
@@ -108,8 +106,6 @@ fn ask(message: &[u8], tolerated: &[Errno]) -> io::Result<()> {
     }
     Err(io::Error::from_raw_os_error(error))
 }
-
-
 
 fn add_message(what: &str, kind: u16, body: &[u8]) -> Result<(), RouteError> {
     ask(&message(kind, REQUEST_WITH_ANSWER | CREATE_EXCLUSIVELY, body), &[Errno::EEXIST])

@@ -4,6 +4,9 @@
 
 use std::fmt::Write;
 
+#[cfg(test)]
+mod tests;
+
 /// Which of the kernel's two rule sets is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {

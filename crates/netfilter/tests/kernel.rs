@@ -1,4 +1,5 @@
 //! Rules put into a real kernel, in network namespaces that the tests make: skipped without root, `ip`, or the program.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail the test")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -103,12 +104,15 @@ impl Drop for Pair {
 /// Every way by which rules can be written here.
 fn backends() -> Vec<(&'static str, Backend)> {
     let program = |flavour| Backend::Iptables(Program { flavour: Some(flavour), lock_file: None });
-    let all = [
-        ("iptables-nft", program("nft")),
-        ("iptables-legacy", program("legacy")),
-        ("nft", Backend::Nftables),
-    ];
-    all.into_iter().filter(|(name, _)| has(name) || { println!("skipped: no {name}"); false }).collect()
+    let all = [("iptables-nft", program("nft")), ("iptables-legacy", program("legacy")), ("nft", Backend::Nftables)];
+    all.into_iter()
+        .filter(|(name, _)| {
+            has(name) || {
+                println!("skipped: no {name}");
+                false
+            }
+        })
+        .collect()
 }
 
 fn sidecar() -> Capture {
@@ -316,7 +320,9 @@ fn what_comes_in_reaches_the_proxys_inbound_port() {
         for (mode, capture) in [("redirect", sidecar()), ("tproxy", transparent())] {
             let Some(pair) = Pair::new("in") else { return };
             pair.in_pod(|| Installation::new(capture, true, backend.clone()).apply().unwrap());
-            for (v6, application) in [(false, SocketAddr::from((POD_V4, 8080))), (true, (POD_V6.parse::<IpAddr>().unwrap(), 8080).into())] {
+            for (v6, application) in
+                [(false, SocketAddr::from((POD_V4, 8080))), (true, (POD_V6.parse::<IpAddr>().unwrap(), 8080).into())]
+            {
                 let proxy = pair.in_pod(|| listener(any(v6, 15006), mode == "tproxy"));
                 let accepted = std::thread::scope(|scope| {
                     let accepted = scope.spawn(|| accept(&proxy));

@@ -54,7 +54,10 @@ fn a_single_configuration_becomes_a_list_of_its_name_and_version() {
     assert_eq!(value, with_ours(json!({"name": "dbnet", "cniVersion": "0.4.0", "plugins": [inner]})));
     let nameless = super::tests::files(&[("a.json", json!({"type": "bridge"}))]);
     let (name, value, _) = write(plan(&nameless, &wanted(Mode::Chained)));
-    assert_eq!((&*name, &value["name"], &value["cniVersion"]), ("a.conflist", &json!("k8s-pod-network"), &json!("0.3.1")));
+    assert_eq!(
+        (&*name, &value["name"], &value["cniVersion"]),
+        ("a.conflist", &json!("k8s-pod-network"), &json!("0.3.1"))
+    );
 }
 
 #[test]
@@ -140,8 +143,12 @@ fn the_plugin_comes_out_of_every_file() {
     ]);
     let removed = removals(&there, &wanted(Mode::Owned("02-istio-cni.conflist".into())));
     let names: Vec<_> = removed.iter().map(|removal| (&*removal.name, removal.text.is_some())).collect();
-    let expected =
-        [("02-istio-cni.conflist", false), ("10-calico.conflist", true), ("30-ours.conflist", false), ("YYY-istio-cni.conf", false)];
+    let expected = [
+        ("02-istio-cni.conflist", false),
+        ("10-calico.conflist", true),
+        ("30-ours.conflist", false),
+        ("YYY-istio-cni.conf", false),
+    ];
     assert_eq!(names, expected);
     let text = removed[1].text.as_ref().unwrap();
     assert_eq!(serde_json::from_str::<Value>(text).unwrap(), list());

@@ -52,13 +52,16 @@ fn with_variable(name: &str, value: &str) -> Pod {
 
 #[test]
 fn a_plain_sidecar_is_captured_whole() {
-    assert_eq!(annotated(&[]).unwrap(), Capture {
-        inbound_ports: List::All,
-        inbound_ports_exclude: vec![15020, 15021, 15090],
-        outbound_ports_exclude: vec![15020],
-        outbound_ranges: List::All,
-        ..Capture::default()
-    });
+    assert_eq!(
+        annotated(&[]).unwrap(),
+        Capture {
+            inbound_ports: List::All,
+            inbound_ports_exclude: vec![15020, 15021, 15090],
+            outbound_ports_exclude: vec![15020],
+            outbound_ranges: List::All,
+            ..Capture::default()
+        }
+    );
 }
 
 #[test]
@@ -76,18 +79,21 @@ fn annotations_say_what_is_captured() {
         (KUBEVIRT_INTERFACES, "old0"),
         (REROUTE_INTERFACES, "new0"),
     ]);
-    assert_eq!(capture.unwrap(), Capture {
-        interception: Interception::Tproxy { mark: 1337 },
-        inbound_ports: List::Only(vec![80, 443]),
-        inbound_ports_exclude: vec![8443, 15021, 15999, 15020, 15090],
-        outbound_ports: vec![3306],
-        outbound_ports_exclude: vec![25],
-        outbound_ranges: List::Only(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
-        outbound_ranges_exclude: vec!["10.1.0.0/16".parse().unwrap()],
-        virtual_interfaces: vec!["new0".into()],
-        exclude_interfaces: vec!["net1".into(), "net2".into()],
-        ..Capture::default()
-    });
+    assert_eq!(
+        capture.unwrap(),
+        Capture {
+            interception: Interception::Tproxy { mark: 1337 },
+            inbound_ports: List::Only(vec![80, 443]),
+            inbound_ports_exclude: vec![8443, 15021, 15999, 15020, 15090],
+            outbound_ports: vec![3306],
+            outbound_ports_exclude: vec![25],
+            outbound_ranges: List::Only(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
+            outbound_ranges_exclude: vec!["10.1.0.0/16".parse().unwrap()],
+            virtual_interfaces: vec!["new0".into()],
+            exclude_interfaces: vec!["net1".into(), "net2".into()],
+            ..Capture::default()
+        }
+    );
     assert_eq!(annotated(&[(KUBEVIRT_INTERFACES, "old0")]).unwrap().virtual_interfaces, ["old0"]);
     assert_eq!(annotated(&[(INCLUDE_INBOUND_PORTS, "")]).unwrap().inbound_ports, List::Only(Vec::new()));
 }

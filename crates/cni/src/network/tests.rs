@@ -18,16 +18,19 @@ fn every_key_of_the_plugin_is_read() {
         "prevResult": {"cniVersion": "1.0.0", "ips": []}
     });
     let network = parse(text.to_string().as_bytes()).unwrap();
-    assert_eq!(network, Network {
-        version: "1.0.0".into(),
-        name: "k8s-pod-network".into(),
-        log_level: Some("debug".into()),
-        run_folder: "/run/x".into(),
-        exclude_namespaces: vec!["kube-system".into()],
-        pod_namespace: "istio-system".into(),
-        native_nftables: true,
-        previous: Some(json!({"cniVersion": "1.0.0", "ips": []})),
-    });
+    assert_eq!(
+        network,
+        Network {
+            version: "1.0.0".into(),
+            name: "k8s-pod-network".into(),
+            log_level: Some("debug".into()),
+            run_folder: "/run/x".into(),
+            exclude_namespaces: vec!["kube-system".into()],
+            pod_namespace: "istio-system".into(),
+            native_nftables: true,
+            previous: Some(json!({"cniVersion": "1.0.0", "ips": []})),
+        }
+    );
 }
 
 #[test]
@@ -51,11 +54,20 @@ fn what_is_wrong_is_named() {
         refused(&whole)
     };
     let configuration = |text: &str| (Kind::Configuration, text.to_owned());
-    assert_eq!(with("exclude_namespace", json!([])), configuration("exclude_namespace: no such setting of this plugin"));
+    assert_eq!(
+        with("exclude_namespace", json!([])),
+        configuration("exclude_namespace: no such setting of this plugin")
+    );
     assert_eq!(with("exclude_namespaces", json!("a")), configuration("exclude_namespaces: a list is expected"));
-    assert_eq!(with("exclude_namespaces", json!(["a", 1])), configuration("exclude_namespaces[1]: a string is expected"));
+    assert_eq!(
+        with("exclude_namespaces", json!(["a", 1])),
+        configuration("exclude_namespaces[1]: a string is expected")
+    );
     assert_eq!(with("native_nftables", json!("yes")), configuration("native_nftables: true or false is expected"));
-    assert_eq!(with("kubernetes", json!({"exclude_namespaces": 1})).1, "kubernetes.exclude_namespaces: a list is expected");
+    assert_eq!(
+        with("kubernetes", json!({"exclude_namespaces": 1})).1,
+        "kubernetes.exclude_namespaces: a list is expected"
+    );
     assert_eq!(with("name", json!("")), configuration("name: a name is expected"));
     assert_eq!(with("prevResult", json!([])), configuration("prevResult: an object is expected"));
     assert!(with("ambient_enabled", json!(true)).1.starts_with("ambient_enabled: "));

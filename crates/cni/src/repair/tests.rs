@@ -55,7 +55,8 @@ fn a_pod_is_broken_by_the_code_of_its_validation() {
     assert!(!with(|pod| pod.annotations.clear()));
     assert!(!with(|pod| pod.failures[0].exit_code = 1));
     assert!(!with(|pod| pod.failures[0].container = "other".into()));
-    let any = Settings { exit_code: 0, init_container: String::new(), message: " no rules ".into(), ..settings(label()) };
+    let any =
+        Settings { exit_code: 0, init_container: String::new(), message: " no rules ".into(), ..settings(label()) };
     assert!(is_broken(&broken(), &any));
     assert!(!is_broken(&broken(), &Settings { message: "other".into(), ..any }));
 }

@@ -32,7 +32,10 @@ fn a_pod_is_what_matters_of_it_and_holds_no_secrets() {
     assert_eq!(pod.containers[2].arguments, ["proxy", "sidecar"]);
     assert_eq!(pod.containers[2].user, Some(1337));
     assert_eq!(pod.addresses, ["10.1.2.3", "fd00::3"]);
-    assert_eq!(pod.failures, [Failure { container: "istio-validation".into(), exit_code: 126, message: String::new() }]);
+    assert_eq!(
+        pod.failures,
+        [Failure { container: "istio-validation".into(), exit_code: 126, message: String::new() }]
+    );
     let text = serde_json::to_string(&pod).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("DISABLE_ENVOY"), "{text}");
     assert!(text.contains("ISTIO_META_DNS_CAPTURE"), "{text}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::select_all;
 use meltemi_net::Stream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Between two connections; one in flight when rules appear may hang.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,13 +46,13 @@ impl Probe {
             listeners.push(TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?);
         }
         let asked = SocketAddr::from((asked, self.port));
-        let arriving = listeners.iter().map(|listener| -> Pin<Box<dyn Future<Output = ()> + '_>> {
-            Box::pin(arrival(listener, self.port))
-        });
+        let arriving = listeners
+            .iter()
+            .map(|listener| -> Pin<Box<dyn Future<Output = ()> + '_>> { Box::pin(arrival(listener, self.port)) });
         let arrived = async {
             tokio::select! {
                 _ = select_all(arriving) => {}
-                () = connect_again_and_again(asked) => {}
+                () = connect_again_and_again(loopback, asked) => {}
             }
         };
         tokio::time::timeout(self.timeout, arrived).await.map_err(|_| {
@@ -80,9 +80,17 @@ async fn arrival(listener: &TcpListener, port: u16) {
     }
 }
 
-async fn connect_again_and_again(address: SocketAddr) {
+/// From `loopback`: what comes from the asked address itself is the proxy's own, and passes.
+async fn connect_again_and_again(loopback: IpAddr, asked: SocketAddr) {
     loop {
-        let _ = tokio::time::timeout(PAUSE, TcpStream::connect(address)).await;
+        // What is refused or hangs, as without rules or while they appear, is tried again.
+        let _ = tokio::time::timeout(PAUSE, connect(loopback, asked)).await;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn connect(loopback: IpAddr, asked: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if loopback.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((loopback, 0).into())?;
+    socket.connect(asked).await
 }

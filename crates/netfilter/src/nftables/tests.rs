@@ -4,10 +4,13 @@ use super::*;
 use crate::capture::List;
 use crate::capture::tests::{captures, goldens};
 
+/// A chain as it is declared, and its rules.
+type Chain = (String, Vec<String>);
+
 /// The rules of a transaction of Istio's, its insertions carried out, as our script has them: a line for each chain and
 /// each rule of a table, in order.
 fn carried_out(text: &str) -> Vec<String> {
-    let mut tables: Vec<(String, Vec<(String, Vec<String>)>)> = Vec::new();
+    let mut tables: Vec<(String, Vec<Chain>)> = Vec::new();
     for line in text.lines() {
         let (verb, rest) = line.split_once(" inet ").map_or((line, ""), |(verb, rest)| (verb, rest));
         let mut words = rest.splitn(3, ' ');
