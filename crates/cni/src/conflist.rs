@@ -109,6 +109,9 @@ fn existing(name: &str, text: &str) -> Result<Existing, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("{name}: no JSON: {error}"))?;
     let Value::Object(map) = value else { return Err(format!("{name}: no JSON object")) };
     if !name.ends_with(".conflist") {
+        if map.get("name").is_some_and(|name| !name.is_string()) {
+            return Err(format!("{name}: name: a string is expected"));
+        }
         return match text_of(&map, "type") {
             Some(_) => Ok(Existing::One(map)),
             None => Err(format!("{name}: type: a plugin's type is expected")),
@@ -148,10 +151,10 @@ fn inserted(name: &str, existing: Existing, plugin: &Map<String, Value>) -> Resu
         Existing::List(list) => list,
         Existing::One(mut one) => {
             // Plugins keep what they know under the list's name, so it must not change.
-            let name = one.get("name").cloned().unwrap_or_else(|| LIST_NAME.into());
+            let name = text_of(&one, "name").unwrap_or(LIST_NAME).to_owned();
             let version = one.remove("cniVersion").unwrap_or_else(|| LIST_VERSION.into());
             let mut list = Map::new();
-            list.insert("name".to_owned(), name);
+            list.insert("name".to_owned(), name.into());
             list.insert("cniVersion".to_owned(), version);
             list.insert("plugins".to_owned(), json!([one]));
             list
@@ -232,7 +235,12 @@ fn keep_or_write(files: &Files, name: String, wanted: &Value, from: Option<Strin
     if there.as_ref() == Some(wanted) && replaces.is_none() {
         return Plan::Keep(name);
     }
-    Plan::Write { text: written(wanted), name, replaces }
+    let text = written(wanted);
+    // A list is deeper by two than the configuration that it was made from.
+    match serde_json::from_str::<Value>(&text) {
+        Ok(_) => Plan::Write { text, name, replaces },
+        Err(error) => Plan::Wait(format!("{name}: could not be read again: {error}")),
+    }
 }
 
 fn alone(files: &Files, wanted: &Wanted) -> Plan {

@@ -114,9 +114,11 @@ fn files_that_no_runtime_could_use_are_passed_over() {
     assert_eq!(write(plan(&there, &wanted(Mode::Chained))).0, "10-calico.conflist");
     let mut broken = files(&[("03-untyped.conflist", json!({"name": "x", "plugins": [{"type": "a"}, {}]}))]);
     broken.insert("04-broken.conf".into(), "{".into());
+    broken.insert("05-named.conf".into(), json!({"type": "bridge", "name": 7}).to_string());
     let reason = wait(plan(&broken, &wanted(Mode::Chained)));
     assert!(reason.contains("03-untyped.conflist: plugins[1].type"), "{reason}");
     assert!(reason.contains("04-broken.conf: no JSON"), "{reason}");
+    assert!(reason.contains("05-named.conf: name: a string is expected"), "{reason}");
     assert_eq!(wait(plan(&Files::new(), &wanted(Mode::Chained))), "no configuration of a container network yet");
 }
 
@@ -160,4 +162,14 @@ fn what_the_plugin_is_told_it_can_read() {
     configuration.insert("cniVersion".into(), "1.0.0".into());
     let network = crate::network::parse(Value::from(configuration).to_string().as_bytes()).unwrap();
     assert_eq!(network.pod_namespace, "istio-system");
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    // As deep as this library reads.
+    let deep =
+        format!("{{\"type\": \"bridge\", \"cniVersion\": \"1.0.0\", \"x\": {}1{}}}", "[".repeat(125), "]".repeat(125));
+    let there = [("10-deep.conf".to_owned(), deep)].into();
+    let reason = wait(plan(&there, &wanted(Mode::Chained)));
+    assert!(reason.contains("10-deep.conflist: could not be read again"), "{reason}");
 }
