@@ -160,9 +160,12 @@ pub struct NodeClient {
 impl NodeClient {
     /// Uses the service account of the pod, or a kubeconfig file.
     pub async fn connect(node: &str) -> Result<Self, NodeError> {
-        let client = Client::try_default().await?;
+        Ok(Self::new(Client::try_default().await?, node))
+    }
+
+    pub fn new(client: Client, node: &str) -> Self {
         let reporter = Reporter { controller: "meltemi-cni".to_owned(), instance: Some(node.to_owned()) };
-        Ok(NodeClient { reporter: Recorder::new(client.clone(), reporter), client, node: node.to_owned() })
+        NodeClient { reporter: Recorder::new(client.clone(), reporter), client, node: node.to_owned() }
     }
 
     fn pods(&self, namespace: &str) -> Api<core::Pod> {
