@@ -114,7 +114,7 @@ impl Election {
         let now = Timestamp::now();
         let Some(mut lease) = self.leases.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(claim(None, &self.identity, now)), ..Lease::default() };
+            let lease = Lease { metadata, spec: Some(claim(None, &self.identity, now)) };
             return won(self.leases.create(&PostParams::default(), &lease).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();

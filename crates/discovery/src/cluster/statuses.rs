@@ -62,7 +62,8 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
         if again {
             said.statuses.clear();
         }
-        if !said.follow(state) && !again && !(failed && tick.is_multiple_of(RETRY)) {
+        let due = said.follow(state) || again || failed && tick.is_multiple_of(RETRY);
+        if !due {
             continue;
         }
         failed = false;
