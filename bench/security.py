@@ -256,7 +256,7 @@ def report(group, samples):
         ours, theirs = rows.get("meltemi", []), rows.get("envoy", [])
         figures = [run.spread(each) if each else "" for each in (ours, theirs)]
         ratio = run.spread([b / a for a, b in zip(ours, theirs)], "{:.2f}") if ours and theirs else ""
-        print(f"| {what} | {' | '.join(figures)} | {ratio} |")
+        print(f"| {what} | {' | '.join(figures)} | {ratio} |", flush=True)
 
 
 def main():

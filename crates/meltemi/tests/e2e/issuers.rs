@@ -70,7 +70,8 @@ fn tokens_of_joserfc_are_taken_and_refused_as_envoy_does() {
         let (_proxy, listen) = gate(name, dir, provider, &[]);
         for case in made["cases"].as_array().expect("a list") {
             let text = |field: &str| case[field].as_str().expect("a text");
-            let (what, answer) = (text("name"), present(listen, text("token")).expect(text("name")));
+            let what = text("name");
+            let answer = present(listen, text("token")).expect(what);
             let mut answers = answers.borrow_mut();
             let first = answers.entry(what).or_insert_with(|| answer.clone());
             let lenient = name == "envoy" && STRICTER_THAN_ENVOY.contains(&what);
