@@ -39,11 +39,11 @@ pub fn tokens(cluster: &Kubernetes) {
         assert_eq!(leaf.uri_sans, ["spiffe://cluster.local/ns/tokens/sa/web"]);
         assert_eq!(root.trim(), roots.trim());
         for (token, why) in [(other.as_str(), "another audience"), ("nonsense", "token refused")] {
-            let status = certificate(discovery.secure, &roots, web, token).await.err().expect("a refusal");
+            let status = certificate(discovery.secure, &roots, web, token).await.expect_err("a refusal");
             assert_eq!(status.code(), Code::Unauthenticated, "{why}: {status}");
         }
         cluster.api("stop");
-        let status = certificate(discovery.secure, &roots, web, &other).await.err().expect("a refusal");
+        let status = certificate(discovery.secure, &roots, web, &other).await.expect_err("a refusal");
         assert_eq!(status.code(), Code::Unavailable, "to be tried again: {status}");
         cluster.api("start");
         certificate(discovery.secure, &roots, web, &good).await.expect("a certificate again");
@@ -177,11 +177,7 @@ pub fn external(cluster: &Kubernetes) {
             let (identity, signed_by) = issued.expect("a certificate");
             assert_eq!(identity.info().uri_sans, ["spiffe://cluster.local/ns/external/sa/web"]);
             assert_eq!(signed_by.trim(), root.trim());
-            assert_eq!(
-                other.err().expect("a refusal").code(),
-                Code::InvalidArgument,
-                "nobody is signed for by another"
-            );
+            assert_eq!(other.expect_err("a refusal").code(), Code::InvalidArgument, "nobody is signed for by another");
             // Its certificates are those of workloads of the mesh.
             let target = secure(discovery.secure, &roots, identity).await;
             let mut proxy = Proxy::connect(target, node("sidecar", "external", "web"));
