@@ -47,6 +47,8 @@ cargo metadata --format-version 1 --locked --filter-platform "$TARGET" |
 
 files=(
   "meltemi=$BINARY"
+  # Hooks of injected pods call it by Istio's name.
+  "usr/local/bin/pilot-agent=->/meltemi"
   "etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt"
   "usr/share/sbom/meltemi.cdx.json=${OUTPUT%.tar}.cdx.json"
 )

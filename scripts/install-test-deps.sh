@@ -68,6 +68,12 @@ node_peers() {
     missing "npm could not install $stamp"
 }
 
+helm() {
+  [[ -x $cache/tools/bin/helm ]] && return
+  command -v go >/dev/null || { missing "no go, so no helm"; return; }
+  GOBIN=$cache/tools/bin timeout 600 go install helm.sh/helm/v3/cmd/helm@v3.19.0 >/dev/null 2>&1 || missing "helm could not be built"
+}
+
 if command -v apt-get >/dev/null; then
   debian iptables nftables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools openssl
   # A node of scripts/kubernetes/cluster.
@@ -79,3 +85,4 @@ else
 fi
 python_peers
 node_peers
+helm

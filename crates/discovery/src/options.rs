@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
 use self::unused::Unused;
-use crate::cluster::{Cluster, ClusterSigners, Membership};
 use self::webhook::WebhookArgs;
+use crate::cluster::{Cluster, ClusterSigners, Membership};
 use crate::documents::{Documents, Roots};
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
@@ -461,6 +461,7 @@ impl Args {
         }
         let extra_roots =
             self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
+        let webhook = self.webhook.options(&self.revision)?;
         Ok(Options {
             config_dir: self.config_dir,
             cluster,
@@ -471,7 +472,7 @@ impl Args {
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
             http: address(&self.http_addr).context("--httpAddr")?,
             monitoring: address(&self.monitoring_addr).context("--monitoringAddr")?,
-            webhook: self.webhook.options()?,
+            webhook,
             domain: self.domain,
             trust_domain,
             cluster_id: self.cluster_id,

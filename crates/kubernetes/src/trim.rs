@@ -93,7 +93,10 @@ const POD: &[Field] = &[
     ),
 ];
 
-const NODE: &[Field] = &[Field("status", &[Field("addresses", &[whole("type"), whole("address")])])];
+const NODE: &[Field] = &[Field(
+    "status",
+    &[Field("addresses", &[whole("type"), whole("address")]), Field("nodeInfo", &[whole("kubeletVersion")])],
+)];
 
 /// The keys of `data` under which certificates and keys of gateways are looked for.
 const SECRET_DATA: &[Field] = &[
@@ -116,6 +119,9 @@ const CONFIG_MAP_DATA: &[Field] = &[
     whole("crl"),
     whole("mesh"),
     whole("meshNetworks"),
+    // Of the injector.
+    whole("config"),
+    whole("values"),
     whole("deployment"),
     whole("service"),
     whole("serviceAccount"),

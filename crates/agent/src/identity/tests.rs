@@ -243,7 +243,7 @@ fn of_several_identities_ours_is_taken_and_what_does_not_fit_is_refused() {
     assert!(take(vec![svid(ID, own)]).unwrap_err().starts_with("spiffe_id \"spiffe://cluster.local/ns/default"));
     assert_eq!(broken(|svid| svid.x509_svid = Default::default()), "x509_svid: no certificate");
     assert_eq!(broken(|svid| svid.bundle = vec![0x30, 0x82, 0xff].into()), "bundle: not a list of certificates in DER");
-    assert_eq!(broken(|svid| svid.bundle = vec![0x30, 0].repeat(65).into()), "bundle: more than 64 certificates");
+    assert_eq!(broken(|svid| svid.bundle = [0x30, 0].repeat(65).into()), "bundle: more than 64 certificates");
     assert!(broken(|svid| svid.x509_svid_key = vec![1, 2, 3].into()).starts_with("private key"));
     assert_eq!(presented(&keeper), ID, "what was refused changed nothing");
 }

@@ -38,14 +38,14 @@ pub struct WebhookOptions {
 }
 
 impl WebhookArgs {
-    pub(super) fn options(self) -> Result<WebhookOptions> {
+    pub(super) fn options(self, revision: &str) -> Result<WebhookOptions> {
         let environment: BTreeMap<String, String> = std::env::vars().collect();
-        let revision = environment.get("REVISION").filter(|revision| *revision != DEFAULT_REVISION).cloned();
+        let revision = if revision == DEFAULT_REVISION { "" } else { revision };
         Ok(WebhookOptions {
             address: super::address(&self.https_addr).context("--httpsAddr")?,
             platform: Platform { native_sidecars: self.native_sidecars, is_openshift: self.platform == "openshift" },
             compliance_policy: self.compliance_policy,
-            revision: revision.unwrap_or_default(),
+            revision: revision.to_owned(),
             environment: Arc::new(environment),
         })
     }
