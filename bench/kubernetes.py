@@ -114,7 +114,7 @@ def fill(api, services, pods):
 
 
 def start(program, kubeconfig, log):
-    arguments = ["discovery", "--kubeconfig", kubeconfig, "--grpcAddr", "", "--secureGRPCAddr", "", "--monitoringAddr", "",
+    arguments = ["discovery", "--kubeconfig", kubeconfig, "--grpcAddr", "", "--secureGRPCAddr", "", "--monitoringAddr", "", "--httpsAddr", "",
                  "--httpAddr", "127.0.0.1:18080"]
     process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
     while True:

@@ -40,6 +40,7 @@ impl Discovery {
             .arg(folder)
             .args(["--grpcAddr", &address.to_string(), "--secureGRPCAddr", &secure.to_string()])
             .args(["--httpAddr", &http.to_string(), "--monitoringAddr", &monitoring.to_string()])
+            .args(["--httpsAddr", ""])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -251,6 +251,7 @@ pub(crate) fn gateway_service(objects: &[Object], address: Ipv4Addr, ports: &[Pu
         "metadata": {"name": GATEWAY, "namespace": SYSTEM, "labels": {"app": GATEWAY, "istio": "ingressgateway"}},
         "spec": {"type": "LoadBalancer", "clusterIP": address, "ports": ports,
             "selector": {"app": GATEWAY, "istio": "ingressgateway"}},
+        "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
     });
     Some((format!("services-{SYSTEM}-{GATEWAY}.json"), document.to_string()))
 }

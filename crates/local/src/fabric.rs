@@ -229,7 +229,7 @@ impl Fabric<'_> {
 
     fn discovery(&self, discovery: Discovery) -> Program {
         let address = |port: u16| format!("{FABRIC}:{port}");
-        let mut arguments: Vec<String> = ["discovery", "--configDir"].map(str::to_owned).to_vec();
+        let mut arguments: Vec<String> = ["discovery", "--httpsAddr=", "--configDir"].map(str::to_owned).to_vec();
         arguments.push(self.folder.path().display().to_string());
         for (flag, port) in
             [("grpcAddr", 15010), ("secureGRPCAddr", DISCOVERY_PORT), ("httpAddr", 8080), ("monitoringAddr", 15014)]

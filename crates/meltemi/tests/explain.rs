@@ -222,7 +222,18 @@ impl Discovery {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let http = port.to_string();
-        let flags = ["--grpcAddr", "127.0.0.1:0", "--secureGRPCAddr", "", "--monitoringAddr", "", "--httpAddr", &http];
+        let flags = [
+            "--httpsAddr",
+            "",
+            "--grpcAddr",
+            "127.0.0.1:0",
+            "--secureGRPCAddr",
+            "",
+            "--monitoringAddr",
+            "",
+            "--httpAddr",
+            &http,
+        ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_meltemi"))
             .args(["discovery", "--configDir", &shop()])
             .args(flags)

@@ -297,7 +297,7 @@ pub const CNI: &[Field] = &[
     used("cniBinDir", Text),
     used("cniConfDir", Text),
     used("cniConfFileName", Text),
-    used("cniNetnsDir", Text),
+    retired("cniNetnsDir", Text, "namespaces of pods are entered where the runtime says they are, or through /proc"),
     used("excludeNamespaces", List),
     used("affinity", Map),
     used("tolerations", List),

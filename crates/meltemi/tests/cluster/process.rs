@@ -41,7 +41,18 @@ impl Discovery {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi"));
         command.arg("discovery").arg("--kubeconfig").arg(cluster.kubeconfig());
         command.args(["--grpcAddr", &grpc.to_string(), "--secureGRPCAddr", &secure.to_string()]);
-        command.args(["--httpAddr", &http.to_string(), "--monitoringAddr", "", "--debounceAfter", "10ms"]).args(more);
+        command
+            .args([
+                "--httpAddr",
+                &http.to_string(),
+                "--monitoringAddr",
+                "",
+                "--httpsAddr",
+                "",
+                "--debounceAfter",
+                "10ms",
+            ])
+            .args(more);
         // Other tests' flags are not this one's.
         command.env_remove("KUBECONFIG").stdin(Stdio::null()).stdout(file).stderr(errors);
         Self { child: command.spawn().expect("meltemi"), grpc, secure, http, log }

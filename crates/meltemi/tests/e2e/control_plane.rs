@@ -34,7 +34,8 @@ impl Discovery {
         // Nothing here serves secrets, and an Envoy whose clusters may ask for one waits for it before it listens.
         let mesh = dir.join("mesh.yaml");
         std::fs::write(&mesh, "enableAutoMtls: false\n").expect("write");
-        let mut arguments = vec!["discovery".into(), "--meshConfig".into(), mesh.into_os_string()];
+        let mut arguments =
+            vec!["discovery".into(), "--httpsAddr=".into(), "--meshConfig".into(), mesh.into_os_string()];
         arguments.extend(["--configDir".into(), folder.clone().into_os_string()]);
         let ports = [
             ("--grpcAddr", grpc),

@@ -119,6 +119,10 @@ impl Bench<'_> {
             "proxyAdminPort": ports[0], "statusPort": ports[1], "concurrency": 1 });
         let mut command = meltemi();
         command.args(["proxy", "router"]).args(arguments).current_dir(self.dir);
+        if nix::unistd::geteuid().is_root() {
+            // The sockets lie in a folder that is root's alone.
+            command.args(["--user", "0"]);
+        }
         for (key, value) in [
             ("POD_NAME", "gw-1".to_owned()),
             ("POD_NAMESPACE", "istio-system".to_owned()),

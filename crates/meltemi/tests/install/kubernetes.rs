@@ -99,14 +99,24 @@ impl Kubernetes {
 
     /// The names of all objects, but for those that come and go by themselves.
     pub fn everything(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        until("a list of all objects", || self.listed().map(|listed| found = listed));
+        found
+    }
+
+    /// Fails where a kind has gone meanwhile.
+    fn listed(&self) -> Result<BTreeSet<String>, String> {
         let kinds = self.ctl(&["api-resources", "--verbs=list", "-o", "name"], "");
         let passing = ["events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses"];
         let kinds: Vec<&str> =
             kinds.lines().filter(|kind| !passing.contains(kind) && !kind.contains("metrics")).collect();
         let columns = "-o=custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name";
-        let listed = self.ctl(&["get", &kinds.join(","), "-A", columns, "--no-headers"], "");
+        let listed = run(self.command(&["ctl", "get", &kinds.join(","), "-A", columns, "--no-headers"]), "");
+        if listed.code != 0 {
+            return Err(listed.err);
+        }
         let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join("/");
-        listed.lines().map(plain).filter(|line| !line.is_empty()).collect()
+        Ok(listed.out.lines().map(plain).filter(|line| !line.is_empty()).collect())
     }
 }
 

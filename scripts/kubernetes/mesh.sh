@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The whole mesh in a real Kubernetes, from install to nothing left: one node, real pods, each step checked.
+#
+#   scripts/kubernetes/mesh.sh          needs root, and what scripts/install-test-deps.sh installs
+#
+#   MODE      init or cni: who captures the traffic of pods [default: init]
+#   BINARY    the program [default: made by cargo build]
+#   KEEP      1 leaves the cluster up, for a look: KUBE_NS=k8s-mesh scripts/kubernetes/cluster ctl get pods -A
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export KUBE_NS=${KUBE_NS:-k8s-mesh}
+MODE=${MODE:-init}
+cluster=$PWD/scripts/kubernetes/cluster
+image=meltemi/meltemi:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+work=$(mktemp -d)
+started=()
+clients=()
+
+finish() {
+  local code=$?
+  for pid in "${started[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+  [ "${KEEP:-}" = 1 ] || "$cluster" down || true
+  rm -rf "$work"
+  exit "$code"
+}
+trap finish EXIT
+
+step() { printf '== %s\n' "$*"; }
+die() { printf 'mesh: %s\n' "$*" >&2; exit 1; }
+ctl() { "$cluster" ctl "$@"; }
+inside() { "$cluster" exec-netns "$@"; }
+background() { setsid "$cluster" exec-netns "$@" >>"$work/log" 2>&1 & started+=("$!"); }
+eventually() { # what, command...
+  local what=$1
+  shift
+  for _ in $(seq 120); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done
+  die "$what: not within 60 s"
+}
+
+BINARY=${BINARY:-$(cargo build -q -p meltemi && echo "${CARGO_TARGET_DIR:-target}/debug/meltemi")}
+cp "$BINARY" "$work/meltemi"
+strip "$work/meltemi"
+
+step "a cluster, with names and addresses of Services"
+"$cluster" up
+inside ip address add 10.96.0.10/32 dev lo
+background python3 scripts/kubernetes/names.py 10.96.0.10
+background kube-proxy --kubeconfig "$("$cluster" exec-netns printenv KUBECONFIG)" --proxy-mode=iptables \
+  --hostname-override=node1 --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
+links=()
+for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+  links+=("usr/sbin/$name=->xtables-nft-multi")
+done
+modules=/usr/lib/$(uname -m)-linux-gnu/xtables
+"$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
+  usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+
+step "install, mode $MODE"
+settings=(--set profile=demo --set values.global.imagePullPolicy=IfNotPresent)
+if [ "$MODE" = cni ]; then
+  # Where this cluster's container runtime has them.
+  state=$(dirname "$(inside printenv KUBECONFIG)")
+  settings+=(--set components.cni.enabled=true --set "values.cni.cniConfDir=$state/cni" --set "values.cni.cniBinDir=${KUBE_CNI_BIN:-/usr/lib/cni}")
+fi
+inside "$work/meltemi" install "${settings[@]}" -y
+
+step "a namespace with injection, and the sample in it"
+for file in samples/shop/*.yaml; do sed "s#meltemi:latest#$image#" "$file" >"$work/$(basename "$file")"; done
+for file in "$work"/*.yaml; do ctl apply -f "$file"; done
+for deployment in $(ctl -n shop get deployments -o name); do ctl -n shop rollout status "$deployment" --timeout=120s; done
+containers=$(ctl -n shop get pods -o jsonpath='{range .items[*]}{.spec.initContainers[*].name}{"\n"}{end}' | sort | uniq -c)
+grep -q istio-proxy <<<"$containers" || die "no proxies in the pods: $containers"
+[ "$MODE" = init ] || ! grep -q istio-init <<<"$containers" || die "pods capture by themselves: $containers"
+
+step "requests come through the gateway, in mutual TLS"
+gateway=$(ctl -n istio-system get pods -l app=istio-ingressgateway -o jsonpath='{.items[0].status.podIP}')
+eventually "a request through the gateway" inside curl -sf -m 5 "http://$gateway:8080/"
+answer=$(inside curl -sf -m 5 "http://$gateway:8080/")
+grep -q '"mutualTls": true' <<<"$answer" || die "no mutual TLS: $answer"
+grep -q 'sa/istio-ingressgateway-service-account' <<<"$answer" || die "not from the gateway: $answer"
+pod=$(ctl -n shop get pods -l app=frontend -o jsonpath='{.items[0].metadata.name}')
+address=$(ctl -n shop get pod "$pod" -o jsonpath='{.status.podIP}')
+! inside curl -s -m 3 "http://$address:8080/" >/dev/null || die "plain text was served in STRICT"
+
+step "kubectl exec, logs and port-forward"
+ctl -n shop exec "$pod" -c frontend -- /meltemi --version
+[ -n "$(ctl -n shop logs "$pod" -c istio-proxy)" ] || die "the proxy logs nothing"
+background kubectl -n shop port-forward "$pod" 18080:8080
+eventually "a forwarded port" inside curl -sf -m 2 http://127.0.0.1:18080/
+
+step "restarts under load lose no request"
+for client in 1 2 3 4; do
+  setsid "$cluster" exec-netns bash -c "while :; do curl -s -o /dev/null -m 10 -w '%{http_code}\n' http://$gateway:8080/; done" >"$work/codes$client" &
+  started+=("$!")
+  clients+=("$!")
+done
+for deployment in frontend-v1 catalog-v1 stock-v1; do ctl -n shop rollout restart "deployment/$deployment"; done
+for deployment in frontend-v1 catalog-v1 stock-v1; do ctl -n shop rollout status "deployment/$deployment" --timeout=180s; done
+sleep 2
+for client in "${clients[@]}"; do kill -- "-$client"; done
+cat "$work"/codes* | sort | uniq -c
+! cat "$work"/codes* | grep -qv '^200$' || die "requests were lost"
+
+step "a Job ends when its application does"
+ctl -n shop apply -f - <<JOB
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: once, image: "$image", imagePullPolicy: IfNotPresent, args: ["--version"]}]
+JOB
+ctl -n shop wait --for=condition=complete job/once --timeout=90s
+
+step "nothing is left"
+ctl delete namespace shop --timeout=120s
+inside "$work/meltemi" uninstall --purge -y
+left=$(ctl get crd,mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings -o name |
+  grep -E 'istio|meltemi' || true)
+[ -z "$left" ] || die "left behind: $left"
+step "all of it works"
