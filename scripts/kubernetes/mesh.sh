@@ -119,7 +119,13 @@ ctl -n shop wait --for=condition=complete job/once --timeout=90s
 step "nothing is left"
 ctl delete namespace shop --timeout=120s
 inside "$work/meltemi" uninstall --purge -y
-left=$(ctl get crd,mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings -o name |
-  grep -E 'istio|meltemi' || true)
-[ -z "$left" ] || die "left behind: $left"
+gone() {
+  ! ctl get crd,mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,namespaces -o name |
+    grep -E 'istio|meltemi'
+}
+eventually "nothing of the mesh in the cluster" gone
+if [ "$MODE" = cni ]; then
+  ! grep -rl istio-cni "$state/cni" || die "the plugin is still in the runtime's configuration"
+  [ ! -e "${KUBE_CNI_BIN:-/usr/lib/cni}/istio-cni" ] || die "the plugin is still there"
+fi
 step "all of it works"

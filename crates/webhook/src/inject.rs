@@ -40,7 +40,7 @@ pub use native::{NativeSidecars, Node};
 pub use openshift::ProxyIds;
 pub use owner::Workload;
 pub use review::{Cluster, Outcome, Platform};
-pub use template::Environment;
+pub use template::{Environment, sprig_functions};
 
 pub use templates::built_in as built_in_templates;
 

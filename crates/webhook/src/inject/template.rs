@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use gotmpl::Value;
 
+pub use sprig::functions as sprig_functions;
 pub use view::{of_shape, plain, structure};
 
 /// Bound of what a template may make of one pod.
