@@ -7,4 +7,13 @@ scripts/install-test-deps.sh
 if [[ $(id -u) -eq 0 ]] && command -v go >/dev/null; then
   timeout 900 scripts/kubernetes/cluster build || echo "test: Kubernetes could not be built; tests that need it are skipped" >&2
 fi
+# The definitions of our kinds before their judge.
+if KUBE_NS=meltemi-crds scripts/kubernetes/cluster up --api-only 2>/dev/null; then
+  code=0
+  KUBE_NS=meltemi-crds MELTEMI_KUBECTL="$PWD/scripts/kubernetes/cluster ctl" cargo test -p meltemi --test crds || code=$?
+  KUBE_NS=meltemi-crds scripts/kubernetes/cluster down
+  [[ $code -eq 0 ]] || exit "$code"
+else
+  echo "test: skipped: no API server to judge the definitions of our kinds" >&2
+fi
 cargo test --workspace "$@"

@@ -70,6 +70,8 @@ impl Configuration for ValidatingWebhookConfiguration {
 struct Kept<T> {
     api: Api<T>,
     present: BTreeMap<String, T>,
+    /// Why a configuration could not be written, as it was told last.
+    refused: BTreeMap<String, String>,
 }
 
 impl<T> Kept<T>
@@ -94,10 +96,19 @@ where
                 continue;
             }
             match self.api.replace(name, &PostParams::default(), &wanted).await {
-                Ok(written) => *found = written,
+                Ok(written) => {
+                    *found = written;
+                    self.refused.remove(name);
+                }
                 // What others wrote comes with the watch.
                 Err(error) if is_conflict(&error) || is_not_found(&error) => {}
-                Err(error) => tracing::warn!(name, "configuration of webhooks not written: {}", reason(&error)),
+                Err(error) => {
+                    let reason = reason(&error);
+                    if self.refused.get(name) != Some(&reason) {
+                        tracing::warn!(name, "configuration of webhooks not written: {reason}");
+                        self.refused.insert(name.clone(), reason);
+                    }
+                }
             }
         }
     }
@@ -108,9 +119,9 @@ pub async fn keep_webhooks(client: Client, revision: &str, namespace: &str, root
     let revision = if revision.is_empty() { "default" } else { revision };
     let config = watcher::Config::default().labels(&format!("{REVISION}={revision}"));
     let mut injecting: Kept<MutatingWebhookConfiguration> =
-        Kept { api: Api::all(client.clone()), present: BTreeMap::new() };
+        Kept { api: Api::all(client.clone()), present: BTreeMap::new(), refused: BTreeMap::new() };
     let mut validating: Kept<ValidatingWebhookConfiguration> =
-        Kept { api: Api::all(client.clone()), present: BTreeMap::new() };
+        Kept { api: Api::all(client.clone()), present: BTreeMap::new(), refused: BTreeMap::new() };
     let outage = Outage::default();
     let what = |kind: &str| format!("{kind}webhookconfigurations");
     let mut injection = Steps::new(injecting.api.clone(), config.clone(), what("mutating"), outage.clone());

@@ -43,8 +43,10 @@ pub async fn look(cluster: &Cluster, namespace: &str, revision: Option<&str>) ->
         // A canary beside a running Istio is a mesh like it.
         names.push("istio".to_owned());
     }
+    let mut is_renewed = false;
     for (index, name) in names.iter().enumerate() {
         let Some(map) = cluster.get(maps, namespace, name).await? else { continue };
+        is_renewed |= index == 0 && is_ours(&map);
         // Of another revision of ours nothing is taken: documents say what this one is.
         if index == 0 || !is_ours(&map) {
             adoption.adopted = adopted(&map);
@@ -53,6 +55,9 @@ pub async fn look(cluster: &Cluster, namespace: &str, revision: Option<&str>) ->
             }
             break;
         }
+    }
+    if is_renewed {
+        return Ok(adoption);
     }
     for name in ["cacerts", "istio-ca-secret"] {
         if cluster.get(resource("Secret")?, namespace, name).await?.is_some() {

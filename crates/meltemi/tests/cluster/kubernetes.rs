@@ -30,7 +30,10 @@ impl Kubernetes {
         if !cluster.programs().join("kube-apiserver").exists() {
             return Err("skipped: no Kubernetes; `scripts/kubernetes/cluster build` makes it".to_owned());
         }
-        cluster.run(&["up", "--api-only"]);
+        let started = cluster.script(&["up", "--api-only"]).output().map_err(|error| error.to_string())?;
+        if !started.status.success() {
+            return Err(format!("skipped: no cluster here: {}", String::from_utf8_lossy(&started.stderr)));
+        }
         // Where every control plane is.
         cluster.run(&["ctl", "create", "namespace", "istio-system"]);
         Ok(cluster)
