@@ -433,16 +433,11 @@ impl Args {
         given.map(|text| text.parse()).transpose().context("--trust-domain")
     }
 
-    fn options(self, authority: Authority, cluster: Option<Arc<Cluster>>) -> Result<Options> {
-        self.unused.warn();
-        let trust_domain = self.trust_domain()?;
-        let mesh_config = mesh::file(self.mesh_config);
-        let authority = Arc::new(authority);
-        let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
-        let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
-        let keys = match (&self.token_key_file, self.token_key_set_file) {
+    /// Whose tokens are taken, and by which keys; what is wrong with them is said now.
+    fn tokens(&self) -> Result<Option<Tokens>> {
+        let keys = match (&self.token_key_file, &self.token_key_set_file) {
             (Some(file), _) => key(file)?,
-            (None, Some(file)) => TokenKeys::SetFile(file),
+            (None, Some(file)) => TokenKeys::SetFile(file.clone()),
             (None, None) => {
                 let file = self.token_issuer_ca_cert_file.as_deref();
                 let roots = file
@@ -453,12 +448,22 @@ impl Args {
                 TokenKeys::Issuer(Arc::new(documents))
             }
         };
-        let tokens = self.token_issuer.filter(|issuer| !issuer.is_empty());
-        let tokens = tokens.map(|issuer| Tokens { issuer, audiences: self.token_audiences.clone(), keys });
-        // What is wrong with them is said now.
-        if let Some(tokens @ Tokens { keys: TokenKeys::SetFile(file), .. }) = &tokens {
+        let Some(issuer) = self.token_issuer.clone().filter(|issuer| !issuer.is_empty()) else { return Ok(None) };
+        let tokens = Tokens { issuer, audiences: self.token_audiences.clone(), keys };
+        if let TokenKeys::SetFile(file) = &tokens.keys {
             tokens.verifier().with_context(|| format!("--tokenKeySetFile {}", file.display()))?;
         }
+        Ok(Some(tokens))
+    }
+
+    fn options(self, authority: Authority, cluster: Option<Arc<Cluster>>) -> Result<Options> {
+        self.unused.warn();
+        let trust_domain = self.trust_domain()?;
+        let tokens = self.tokens()?;
+        let mesh_config = mesh::file(self.mesh_config);
+        let authority = Arc::new(authority);
+        let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
+        let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
         let extra_roots =
             self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
         let webhook = self.webhook.options(&self.revision)?;

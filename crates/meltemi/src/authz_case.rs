@@ -1,6 +1,5 @@
 //! `meltemi x authz-case`: what becomes of policies, held against what a case expects.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,19 +20,5 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    let mut code = ExitCode::SUCCESS;
-    for folder in &arguments.folders {
-        let problems = play_policies(folder)?;
-        if problems.is_empty() {
-            writeln!(out, "pass {}", folder.display())?;
-            continue;
-        }
-        code = ExitCode::FAILURE;
-        writeln!(out, "fail {}", folder.display())?;
-        for problem in problems {
-            writeln!(out, "  {problem}")?;
-        }
-    }
-    Ok(code)
+    crate::cases::judge(&arguments.folders, |folder| Ok(play_policies(folder)?))
 }

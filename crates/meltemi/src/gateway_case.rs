@@ -1,6 +1,5 @@
 //! `meltemi x gateway-case`: what becomes of the Gateway API's objects, held against what a case expects.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,21 +36,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    let mut code = ExitCode::SUCCESS;
-    for folder in &arguments.folders {
-        let differences = play(arguments, folder)?;
-        if differences.is_empty() {
-            writeln!(out, "pass {}", folder.display())?;
-            continue;
-        }
-        code = ExitCode::FAILURE;
-        writeln!(out, "fail {}", folder.display())?;
-        for difference in differences {
-            writeln!(out, "  {difference}")?;
-        }
-    }
-    Ok(code)
+    crate::cases::judge(&arguments.folders, |folder| play(arguments, folder))
 }
 
 fn play(arguments: &Arguments, folder: &Path) -> anyhow::Result<Vec<String>> {

@@ -189,21 +189,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 /// Pass or fail for each case, with the differences.
 fn judge(folders: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    let mut code = ExitCode::SUCCESS;
-    for folder in folders {
-        let problems = case::play(folder).map_err(anyhow::Error::msg)?;
-        if problems.is_empty() {
-            writeln!(out, "pass {}", folder.display())?;
-            continue;
-        }
-        code = ExitCode::FAILURE;
-        writeln!(out, "fail {}", folder.display())?;
-        for problem in problems {
-            writeln!(out, "  {problem}")?;
-        }
-    }
-    Ok(code)
+    crate::cases::judge(folders, |folder| case::play(folder).map_err(anyhow::Error::msg))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! `up` and its two hidden helpers must run before the process has a second thread; everything else makes its own runtime.
 
 mod authz_case;
+mod cases;
 mod cni;
 mod compliance;
 mod crds;

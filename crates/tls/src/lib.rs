@@ -17,7 +17,7 @@ mod trust;
 
 pub use certificate::{CertError, CertInfo, CertSlot, Identity};
 pub use client::{ClientOptions, ClientTls};
-pub use peer::{PeerInfo, San};
+pub use peer::{PeerInfo, San, url_encoded_pem};
 pub use server::{ServerOptions, ServerTls};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use trust::{SanMatcher, TrustAnchors, TrustSlot, Validation};

@@ -133,7 +133,8 @@ impl PeerInfo {
     }
 }
 
-fn url_encoded_pem(out: &mut String, der: &[u8]) {
+/// Appends a certificate as PEM that is encoded as a URL would have it, as XFCC and `ext_authz` carry it.
+pub fn url_encoded_pem(out: &mut String, der: &[u8]) {
     let body = STANDARD.encode(der);
     out.push_str("-----BEGIN%20CERTIFICATE-----%0A");
     for (at, character) in body.chars().enumerate() {

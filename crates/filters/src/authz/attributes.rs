@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use meltemi_http::{HeaderValue, RequestHead};
 use meltemi_net::Address;
 use meltemi_proto::envoy::config::core::v3::{
@@ -148,21 +146,9 @@ fn own_principal(tls: &TlsInfo) -> String {
 
 /// PEM, as a URL would have it.
 fn encoded_pem(der: &[u8]) -> String {
-    const LINE: usize = 64;
-    let mut out = String::from("-----BEGIN%20CERTIFICATE-----%0A");
-    let text = STANDARD.encode(der);
-    for (at, character) in text.chars().enumerate() {
-        if at > 0 && at % LINE == 0 {
-            out.push_str("%0A");
-        }
-        match character {
-            '+' => out.push_str("%2B"),
-            '/' => out.push_str("%2F"),
-            '=' => out.push_str("%3D"),
-            other => out.push(other),
-        }
-    }
-    out + "%0A-----END%20CERTIFICATE-----%0A"
+    let mut out = String::new();
+    meltemi_tls::url_encoded_pem(&mut out, der);
+    out
 }
 
 pub(crate) fn structure(fields: &Map<String, Json>) -> Struct {
