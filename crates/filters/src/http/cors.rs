@@ -85,13 +85,23 @@ fn preflight_reply(policy: &CorsPolicy, head: &RequestHead) -> LocalReply {
     let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
     reply.header_rules = false;
     reply.customizable = false;
+    for (allowed, name, asked) in [
+        (&policy.allow_methods, header::ACCESS_CONTROL_ALLOW_METHODS, header::ACCESS_CONTROL_REQUEST_METHOD),
+        (&policy.allow_headers, header::ACCESS_CONTROL_ALLOW_HEADERS, header::ACCESS_CONTROL_REQUEST_HEADERS),
+    ] {
+        // With credentials an asterisk would be a name like any other: what is asked for is said instead.
+        if **allowed == *"*" {
+            let asked = head.headers.get(&asked).cloned();
+            reply.headers.insert(name, asked.unwrap_or_else(|| HeaderValue::from_static("")));
+        } else if let (false, Ok(value)) = (allowed.is_empty(), HeaderValue::from_str(allowed)) {
+            reply.headers.insert(name, value);
+        }
+    }
     let mut add = |name: HeaderName, value: &str| {
         if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
             reply.headers.insert(name, value);
         }
     };
-    add(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.allow_methods);
-    add(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.allow_headers);
     add(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
     if policy.allow_credentials {
         add(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");

@@ -156,6 +156,12 @@ async fn cors_preflights_and_responses() {
     assert!(headers.contains(&"access-control-allow-methods: GET,POST".to_owned()), "{headers:?}");
     assert!(headers.contains(&"access-control-allow-credentials: true".to_owned()), "{headers:?}");
     assert!(!headers.iter().any(|header| header.starts_with("access-control-allow-origin")), "{headers:?}");
+    // What is asked for, where anything is allowed.
+    let any = CorsPolicy { allow_methods: "*".into(), allow_headers: "*".into(), ..(*policy).clone() };
+    let asks = [origin, asks, ("access-control-request-headers", "x-1, x-2")];
+    let (_, headers) = run("OPTIONS", &asks, FilterOverride::Cors(Arc::new(any))).await;
+    assert!(headers.contains(&"access-control-allow-methods: POST".to_owned()), "{headers:?}");
+    assert!(headers.contains(&"access-control-allow-headers: x-1, x-2".to_owned()), "{headers:?}");
 }
 
 #[tokio::test]
