@@ -206,7 +206,8 @@ impl Object {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         (&meta.name, &meta.namespace, &meta.labels, &meta.annotations, &meta.creation_timestamp).hash(&mut hasher);
-        (&meta.owner_references, &meta.deletion_timestamp).hash(&mut hasher);
+        // An object that was removed and made again says the same, and is another.
+        (&meta.owner_references, &meta.deletion_timestamp, &meta.uid, meta.generation).hash(&mut hasher);
         spec.hash(&mut hasher);
         Self { meta: Arc::new(meta), spec, hash: hasher.finish() }
     }

@@ -1,9 +1,12 @@
 //! A cluster as what discovery reads from and writes to.
 //!
 //! Owns what runs beside serving: answers about who may read Secrets, the authority's Secret, entries of registered
-//! workloads, and, while this replica leads, roots in namespaces and statuses. Replicas share nothing but the API server.
+//! workloads, and, while this replica leads, roots in namespaces, statuses, and deployments of Gateways. Replicas share nothing
+//! but the API server.
 
+mod deployments;
 mod external;
+mod followed;
 mod statuses;
 mod union;
 mod verdicts;
@@ -141,6 +144,7 @@ impl Cluster {
                     keep_roots(self.client.clone(), || store.namespaces(), || authority.root_pem()),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
+                    deployments::keep(state, store, &self.client),
                     keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || authority.root_pem()),
                 )
             };

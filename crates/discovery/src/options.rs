@@ -16,6 +16,7 @@ use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
+use self::gateways::GatewayArgs;
 use self::unused::Unused;
 use self::webhook::WebhookArgs;
 use crate::cluster::{Cluster, ClusterSigners, Membership};
@@ -24,6 +25,7 @@ use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
 mod authority;
+mod gateways;
 mod unused;
 mod webhook;
 
@@ -201,6 +203,8 @@ pub struct Args {
     #[command(flatten)]
     pub webhook: WebhookArgs,
     #[command(flatten)]
+    pub gateways: GatewayArgs,
+    #[command(flatten)]
     pub unused: Unused,
 }
 
@@ -220,6 +224,7 @@ pub struct Options {
     pub http: Option<SocketAddr>,
     pub monitoring: Option<SocketAddr>,
     pub webhook: WebhookOptions,
+    pub gateways: GatewayArgs,
     pub domain: String,
     /// Absent: the mesh configuration's.
     pub trust_domain: Option<TrustDomain>,
@@ -331,6 +336,7 @@ impl Options {
             http: None,
             monitoring: None,
             webhook: WebhookOptions::default(),
+            gateways: GatewayArgs::default(),
             domain: "cluster.local".to_owned(),
             trust_domain: None,
             cluster_id: "Kubernetes".to_owned(),
@@ -468,6 +474,7 @@ impl Args {
             self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
         let webhook = self.webhook.options(&self.revision)?;
         Ok(Options {
+            gateways: self.gateways,
             config_dir: self.config_dir,
             cluster,
             revision: self.revision,

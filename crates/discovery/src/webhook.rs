@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use meltemi_config::kube::{ConfigMap, KubeNode};
+use meltemi_config::kube::KubeNode;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::ProxyConfigResource;
 use meltemi_config::{Key, Kind, Meta, Object, Spec};
@@ -30,7 +30,7 @@ use meltemi_webhook::inject::{Cluster, InjectError, Injector, InjectorConfig, No
 use meltemi_webhook::server::{Answered, Asked, MAX_BODY_BYTES, inject, validate};
 use meltemi_webhook::validate::{self as validation, admit_and_count};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
@@ -235,17 +235,12 @@ impl Webhooks {
 
     /// Of the ConfigMap; where there is none, the defaults.
     fn settings(&self, map: Option<&Object>, mesh: &MeshConfig) -> Result<Settings, String> {
-        let text = |key: &str| match map.map(|map| &map.spec) {
-            Some(Spec::ConfigMap(map)) => data(map, key),
-            _ => None,
-        };
         let options = &self.state.options.webhook;
-        let values = text("values").map(|text| values::parse(&text).map_err(|error| format!("data.values: {error}")));
-        let config =
-            text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("data.config: {error}")));
+        let config = data(map, "config")
+            .map(|text| InjectorConfig::parse(&text).map_err(|error| format!("data.config: {error}")));
         Ok(Settings {
             config: config.transpose()?.unwrap_or_default(),
-            values: values.transpose()?.unwrap_or_else(values::defaults),
+            values: installed_values(map)?,
             mesh: mesh.clone(),
             revision: options.revision.clone(),
             environment: options.environment.clone(),
@@ -254,7 +249,14 @@ impl Webhooks {
     }
 }
 
-fn data(map: &ConfigMap, key: &str) -> Option<String> {
+/// The installation's values, which the injector's ConfigMap has; where there is none, the defaults.
+pub(crate) fn installed_values(map: Option<&Object>) -> Result<Value, String> {
+    let values = data(map, "values").map(|text| values::parse(&text).map_err(|error| format!("data.values: {error}")));
+    Ok(values.transpose()?.unwrap_or_else(values::defaults))
+}
+
+fn data(map: Option<&Object>, key: &str) -> Option<String> {
+    let Some(Spec::ConfigMap(map)) = map.map(|map| &map.spec) else { return None };
     map.data.get(key).map(|text| text.to_string())
 }
 

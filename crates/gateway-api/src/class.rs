@@ -2,6 +2,7 @@
 
 use crate::catalogue::Catalogue;
 use meltemi_config::gateway_api::GatewayClass;
+use serde_json::{Value, json};
 
 /// The controllers that we stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,11 @@ pub const GATEWAY_CONTROLLER: &str = "istio.io/gateway-controller";
 pub const MESH_CONTROLLER: &str = "istio.io/mesh-controller";
 const EAST_WEST_CONTROLLER: &str = "istio.io/eastwest-controller";
 const REMOTE_CONTROLLER: &str = "istio.io/unmanaged-gateway";
+/// Name, controller and description of the classes that are there by themselves.
+const BUILT_IN: [(&str, &str, &str); 2] = [
+    ("istio", GATEWAY_CONTROLLER, "Gateways that the mesh deploys"),
+    ("istio-remote", REMOTE_CONTROLLER, "Gateways of another cluster, of which only the address counts"),
+];
 
 impl Controller {
     pub fn of_name(name: &str) -> Option<Self> {
@@ -56,4 +62,18 @@ impl Controller {
             },
         }
     }
+}
+
+/// The built-in classes that are not there, as documents to create.
+pub fn missing(catalogue: &Catalogue) -> Vec<Value> {
+    let missing = BUILT_IN.into_iter().filter(|(name, ..)| catalogue.get::<GatewayClass>("", name).is_none());
+    let document = |(name, controller, description)| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": name},
+            "spec": {"controllerName": controller, "description": description},
+        })
+    };
+    missing.map(document).collect()
 }

@@ -28,7 +28,7 @@ const CONTROLLER_VERSION: &str = "gateway.istio.io/controller-version";
 /// Istio's, since 1.18.
 const OWN_VERSION: u32 = 5;
 /// On what is deployed: by whom.
-const MANAGED: &str = "gateway.istio.io/managed";
+pub const MANAGED: &str = "gateway.istio.io/managed";
 /// On a ConfigMap of the root namespace: the class whose Gateways it is laid over.
 const CLASS_DEFAULTS: &str = "gateway.istio.io/defaults-for-class";
 /// On deployments of Istio 1.23 and before, in a selector that cannot change.
@@ -38,6 +38,8 @@ const OLD_NAME: &str = "istio.io/gateway-name";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployed {
     pub gateway: ObjectKey,
+    /// Of the Gateway, which owns the objects.
+    pub uid: Str,
     /// The Gateway's annotation to apply first, to its `status` subresource; absent where the Gateway has it.
     pub claim: Option<Value>,
     /// In the order of their application; or why there are none.
@@ -49,12 +51,17 @@ pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues) -> Vec<Depl
     let of_one = |(meta, spec): (&Meta, &KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         // A waypoint is a proxy of another kind; a remote Gateway's is in another cluster.
-        if controller != Controller::Gateway || !gateway::is_managed(spec) {
+        if controller != Controller::Gateway || !gateway::is_managed(spec) || meta.deletion_timestamp.is_some() {
             return None;
         }
         let claim = claim(meta)?;
         let gateway = ObjectKey { namespace: meta.namespace.clone(), name: meta.name.clone() };
-        Some(Deployed { gateway, claim, objects: objects(catalogue, values, (meta, spec, controller)) })
+        Some(Deployed {
+            gateway,
+            uid: meta.uid.clone(),
+            claim,
+            objects: objects(catalogue, values, (meta, spec, controller)),
+        })
     };
     catalogue.all::<KubernetesGateway>().filter_map(of_one).collect()
 }

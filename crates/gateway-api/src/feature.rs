@@ -1,11 +1,8 @@
 //! The features of the Gateway API that a GatewayClass of ours says it has, by the names of the API's conformance suite.
 
 /// In the order of their names, as the API demands. Left out although the suite knows them: client certificates for backends, 421
-/// for misdirected requests, trust bundles, session persistence, UDPRoute, and what of XBackend is not TLS or a host.
+/// for misdirected requests, and UDPRoute.
 pub const SUPPORTED: [&str; 55] = [
-    "Backend",
-    "BackendExternalHostname",
-    "BackendTLS",
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -16,7 +13,6 @@ pub const SUPPORTED: [&str; 55] = [
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayInfrastructurePropagation",
-    "GatewayListenerSet",
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "HTTPRoute",
@@ -42,7 +38,11 @@ pub const SUPPORTED: [&str; 55] = [
     "HTTPRouteRequestPercentageMirror",
     "HTTPRouteRequestTimeout",
     "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetry",
+    "HTTPRouteRetryBackendTimeout",
+    "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
+    "ListenerSet",
     "Mesh",
     "MeshClusterIPMatching",
     "MeshConsumerRoute",

@@ -33,7 +33,8 @@ mod waypoint;
 mod written;
 
 pub use catalogue::Catalogue;
-pub use deployment::{Deployed, DeploymentValues, deployments, over};
+pub use class::missing as missing_classes;
+pub use deployment::{Deployed, DeploymentValues, MANAGED, deployments, over};
 pub use error::Problem;
 pub use ingress::IngressSettings;
 pub use instances::{GatewayService, Services};

@@ -1,19 +1,23 @@
-//! Objects of an installation in a cluster: server-side apply, lists by label, removal.
+//! Objects of an installation, or of a Gateway's deployment, in a cluster: server-side apply, lists by label, removal.
 //!
 //! Owns: how objects that are known only as JSON are reached, and what of an answer means what. Decides nothing about an
 //! installation. Every call has a bound of its own in the API server and in the client.
+
+mod labelled;
 
 use std::path::Path;
 use std::time::Duration;
 
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PropagationPolicy,
-    ValidationDirective,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    PropagationPolicy, ValidationDirective,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 use thiserror::Error;
+
+pub use labelled::{Held, Labelled, Place, follow_labelled};
 
 /// Who we are to the API server where it notes down who manages which field.
 pub const MANAGER: &str = "meltemi-install";
@@ -131,9 +135,15 @@ pub struct Apply {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    manager: &'static str,
 }
 
 impl Cluster {
+    /// By a client that is there already, under a manager's name of its own.
+    pub fn of(client: Client, manager: &'static str) -> Self {
+        Self { client, manager }
+    }
+
     /// By a kubeconfig and one of its contexts, or as the environment says.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ClusterError> {
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
@@ -149,7 +159,7 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
         let client = Client::try_from(config).map_err(|error| wrong(&error))?;
-        Ok(Self { client })
+        Ok(Self { client, manager: MANAGER })
     }
 
     fn api(&self, resource: &Resource, namespace: &str) -> Api<DynamicObject> {
@@ -209,7 +219,7 @@ impl Cluster {
     ) -> Result<Applied, ClusterError> {
         let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let api = self.api(resource, text("/metadata/namespace"));
-        let mut parameters = PatchParams::apply(MANAGER).validation(ValidationDirective::Strict);
+        let mut parameters = PatchParams::apply(self.manager).validation(ValidationDirective::Strict);
         parameters.dry_run = how.dry_run;
         parameters.force = how.take_over;
         let after = api.patch(text("/metadata/name"), &parameters, &Patch::Apply(object)).await?;
@@ -229,6 +239,27 @@ impl Cluster {
             }
             Some(_) => Applied::Changed,
         })
+    }
+
+    /// Applies to the subresource `status`, by force. With the right to write statuses alone that reaches annotations as well.
+    pub async fn apply_status(&self, resource: &Resource, object: &Value) -> Result<(), ClusterError> {
+        let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let api = self.api(resource, text("/metadata/namespace"));
+        let parameters = PatchParams::apply(self.manager).force();
+        Ok(api.patch_status(text("/metadata/name"), &parameters, &Patch::Apply(object)).await.map(drop)?)
+    }
+
+    /// False where an object of this name is there already.
+    pub async fn create(&self, resource: &Resource, object: &Value) -> Result<bool, ClusterError> {
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        let wrong = |error: serde_json::Error| ClusterError::Refused(error.to_string());
+        let object: DynamicObject = serde_json::from_value(object.clone()).map_err(wrong)?;
+        let parameters = PostParams { field_manager: Some(self.manager.to_owned()), ..PostParams::default() };
+        match self.api(resource, namespace).create(&parameters, &object).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// False where it is not there any more. What depends on it goes first.

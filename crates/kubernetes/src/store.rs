@@ -84,6 +84,12 @@ impl KubernetesStore {
         self.world().namespaces()
     }
 
+    /// Whether the API server has the kind now.
+    pub fn serves(&self, kind: Kind) -> bool {
+        let served = self.served.borrow();
+        !watched::has_definition(kind) || served.as_ref().is_some_and(|served| served.contains_key(&kind))
+    }
+
     /// Writes statuses of objects, in the versions that are watched.
     pub fn statuses(&self) -> StatusWriter {
         StatusWriter::new(self.client.clone(), self.served.clone())

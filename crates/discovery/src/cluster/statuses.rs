@@ -1,15 +1,14 @@
 //! The statuses of the Gateway API's objects, written as they come to be.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use meltemi_config::Key;
-use meltemi_gateway_api::{Catalogue, Settings, statuses};
+use meltemi_config::{Key, Str};
+use meltemi_gateway_api::{Settings, statuses};
 use meltemi_kubernetes::StatusWriter;
-use meltemi_store::ConfigSet;
 use serde_json::Value;
 
+use super::followed::Followed;
 use crate::State;
 
 /// How soon a change is seen.
@@ -22,29 +21,30 @@ const AGAIN: u32 = 600;
 /// What has been said, and from what.
 #[derive(Default)]
 struct Said {
-    catalogue: Catalogue,
-    set: Arc<ConfigSet>,
+    followed: Followed,
     version: Option<u64>,
-    statuses: BTreeMap<Key, Value>,
+    /// Of objects by their uid: one that was made again has no status yet.
+    statuses: BTreeMap<Key, (Str, Value)>,
 }
 
 impl Said {
     /// Takes over what has changed; true where statuses may differ.
     fn follow(&mut self, state: &State) -> bool {
-        let (set, version) = (state.config.load_full(), state.pusher.snapshot().version);
-        for key in self.set.diff(&set).keys() {
-            self.catalogue.take(key, set.get(key));
-        }
-        self.set = set;
-        self.version.replace(version) != Some(version)
+        let version = state.pusher.snapshot().version;
+        let differs = self.followed.follow(state);
+        self.version.replace(version) != Some(version) || differs
     }
 
     /// Every status that differs from what has been written.
-    fn due(&self, state: &State) -> Vec<(Key, Value)> {
+    fn due(&self, state: &State) -> Vec<(Key, (Str, Value))> {
         let snapshot = state.pusher.snapshot();
         let settings = Settings::new(&state.options.domain, &snapshot.mesh);
-        let now = statuses(&self.catalogue, &settings, &*snapshot);
-        let values = now.into_iter().filter_map(|(key, status)| Some((key, serde_json::to_value(status).ok()?)));
+        let now = statuses(&self.followed.catalogue, &settings, &*snapshot);
+        let uid = |key: &Key| self.followed.set.get(key).map(|object| object.meta.uid.clone());
+        let values = now.into_iter().filter_map(|(key, status)| {
+            let value = (uid(&key)?, serde_json::to_value(status).ok()?);
+            Some((key, value))
+        });
         values.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()
     }
 }
@@ -68,7 +68,7 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
         }
         failed = false;
         for (key, status) in said.due(state) {
-            match writer.write(&key, &status).await {
+            match writer.write(&key, &status.1).await {
                 Ok(written) => {
                     if written {
                         tracing::debug!(object = %key, "status written");
@@ -81,7 +81,7 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
                 }
             }
         }
-        let set = said.set.clone();
+        let set = said.followed.set.clone();
         said.statuses.retain(|key, _| set.get(key).is_some());
     }
 }

@@ -62,10 +62,8 @@ fn annotations(named: &Named<'_>, values: &DeploymentValues) -> Labels {
 }
 
 fn pod(named: &Named<'_>, values: &DeploymentValues) -> Value {
-    let low_ports = json!({"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]});
-    let security = if values.security_context.is_null() { low_ports } else { values.security_context.clone() };
     let mut pod = json!({
-        "securityContext": security,
+        "securityContext": security(values),
         "serviceAccountName": named.account,
         "containers": [container(named, values)],
         "volumes": volumes(values),
@@ -74,6 +72,17 @@ fn pod(named: &Named<'_>, values: &DeploymentValues) -> Value {
         pod["imagePullSecrets"] = values.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
     }
     pod
+}
+
+fn security(values: &DeploymentValues) -> Value {
+    if !values.security_context.is_null() {
+        return values.security_context.clone();
+    }
+    let mut security = json!({"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]});
+    if !values.seccomp_profile.is_null() {
+        security["seccompProfile"] = values.seccomp_profile.clone();
+    }
+    security
 }
 
 fn container(named: &Named<'_>, values: &DeploymentValues) -> Value {

@@ -214,3 +214,22 @@ fn what_is_not_ours_is_left_alone_and_an_old_selector_stays() {
     assert_eq!(found["spec"]["selector"]["matchLabels"], labels);
     assert_eq!(found["spec"]["template"]["metadata"]["labels"]["istio.io/gateway-name"], "edge");
 }
+
+#[test]
+fn low_ports_take_no_privilege_unless_the_installation_says_otherwise() {
+    let security = |gateways: Value| {
+        let values = values(json!({"global": {"hub": "h", "tag": "t"}, "gateways": gateways}));
+        let found = deployments(&catalogue(&gateway("", "")), &values).remove(0).objects.unwrap();
+        found[1]["spec"]["template"]["spec"]["securityContext"].clone()
+    };
+    let low_ports = json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
+    // As the charts have it where nobody said anything.
+    assert_eq!(security(json!({"securityContext": {}, "seccompProfile": {}})), json!({"sysctls": low_ports}));
+    let profile = json!({"type": "RuntimeDefault"});
+    assert_eq!(
+        security(json!({"seccompProfile": profile})),
+        json!({"sysctls": low_ports, "seccompProfile": profile})
+    );
+    let own = json!({"runAsUser": 5});
+    assert_eq!(security(json!({"securityContext": own, "seccompProfile": profile})), own);
+}

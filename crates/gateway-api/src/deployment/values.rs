@@ -45,6 +45,8 @@ pub struct DeploymentValues {
     pub proxy_metadata: BTreeMap<Str, Str>,
     /// A pod's own `securityContext`; null: low ports without privilege.
     pub security_context: Value,
+    /// `seccompProfile` of a pod without a `securityContext` of its own; null: the cluster's.
+    pub seccomp_profile: Value,
     /// Whether what is deployed has the Gateway's own labels and annotations (`PILOT_ENABLE_GATEWAY_API_COPY_LABELS_ANNOTATIONS`).
     pub copies_metadata: bool,
     /// Whether listeners of HTTPS have a UDP port beside (`PILOT_ENABLE_QUIC_LISTENERS`).
@@ -96,7 +98,8 @@ impl DeploymentValues {
             root_namespace: mesh.root_namespace.clone(),
             proxy_config: json!({}),
             proxy_metadata: mesh.default_config.proxy_metadata.clone(),
-            security_context: values["gateways"]["securityContext"].clone(),
+            security_context: filled(&values["gateways"]["securityContext"]),
+            seccomp_profile: filled(&values["gateways"]["seccompProfile"]),
             copies_metadata: is("PILOT_ENABLE_GATEWAY_API_COPY_LABELS_ANNOTATIONS").unwrap_or(true),
             quic: is("PILOT_ENABLE_QUIC_LISTENERS").unwrap_or(false),
             user: USER,
@@ -118,6 +121,11 @@ fn image(global: &Value) -> Str {
         Some(variant) => format!("{hub}/{own}:{tag}-{variant}").into(),
         None => format!("{hub}/{own}:{tag}").into(),
     }
+}
+
+/// What the charts write where nobody said anything is nothing.
+fn filled(value: &Value) -> Value {
+    if value.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { value.clone() }
 }
 
 /// A value that was unset by hand is not there.

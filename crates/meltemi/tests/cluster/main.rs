@@ -6,6 +6,7 @@
 
 mod client;
 mod documents;
+mod gateways;
 mod kubernetes;
 mod leadership;
 mod process;
@@ -31,6 +32,7 @@ const CASES: &[Case] = &[
     ("secrets_are_for_gateways_that_may_read_them", trust::secrets),
     ("one_replica_leads_and_another_takes_over", leadership::takeover),
     ("a_gateways_status_is_written_and_others_rows_stay", leadership::statuses),
+    ("a_gateway_gets_a_deployment_that_is_kept_and_others_stay", gateways::deployments),
     ("webhooks_know_our_root", leadership::webhooks),
     ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
 ];
