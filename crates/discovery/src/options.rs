@@ -16,6 +16,7 @@ use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
+use self::debug::DebugArgs;
 use self::unused::Unused;
 use self::webhook::WebhookArgs;
 use crate::cluster::{Cluster, ClusterSigners, Membership};
@@ -24,9 +25,11 @@ use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
 mod authority;
+mod debug;
 mod unused;
 mod webhook;
 
+pub use self::debug::DebugOptions;
 pub use self::webhook::WebhookOptions;
 
 /// Where istiod has them mounted.
@@ -199,6 +202,8 @@ pub struct Args {
     #[arg(long = "log_as_json")]
     pub log_as_json: bool,
     #[command(flatten)]
+    pub debug: DebugArgs,
+    #[command(flatten)]
     pub webhook: WebhookArgs,
     #[command(flatten)]
     pub unused: Unused,
@@ -220,6 +225,7 @@ pub struct Options {
     pub http: Option<SocketAddr>,
     pub monitoring: Option<SocketAddr>,
     pub webhook: WebhookOptions,
+    pub debug: DebugOptions,
     pub domain: String,
     /// Absent: the mesh configuration's.
     pub trust_domain: Option<TrustDomain>,
@@ -331,6 +337,7 @@ impl Options {
             http: None,
             monitoring: None,
             webhook: WebhookOptions::default(),
+            debug: DebugOptions::default(),
             domain: "cluster.local".to_owned(),
             trust_domain: None,
             cluster_id: "Kubernetes".to_owned(),
@@ -478,6 +485,7 @@ impl Args {
             http: address(&self.http_addr).context("--httpAddr")?,
             monitoring: address(&self.monitoring_addr).context("--monitoringAddr")?,
             webhook,
+            debug: self.debug.options(),
             domain: self.domain,
             trust_domain,
             cluster_id: self.cluster_id,

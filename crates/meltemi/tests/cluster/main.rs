@@ -6,6 +6,7 @@
 
 mod client;
 mod documents;
+mod istioctl;
 mod kubernetes;
 mod leadership;
 mod process;
@@ -32,6 +33,7 @@ const CASES: &[Case] = &[
     ("one_replica_leads_and_another_takes_over", leadership::takeover),
     ("a_gateways_status_is_written_and_others_rows_stay", leadership::statuses),
     ("webhooks_know_our_root", leadership::webhooks),
+    ("istioctl_reads_status_configuration_and_pages", istioctl::answers),
     ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
 ];
 
