@@ -5,7 +5,7 @@ mod certificate;
 
 use crate::health::ReadinessProbe;
 use meltemi_proto::prost_types::{Struct, Value as ProtoValue, value::Kind};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -294,38 +294,31 @@ impl Settings {
             }
         }
         self.default_metadata(&mut metadata);
-        self.announce_probe(&mut metadata);
+        announce_config(vars, &mut metadata)?;
         let size = Value::Object(metadata.clone()).to_string().len();
         if size > MAX_METADATA_BYTES { Err(EnvironmentError::TooLarge(size)) } else { Ok(metadata) }
     }
 
-    /// Discovery takes a workload with a probe for unhealthy until it hears otherwise, so it must know.
-    fn announce_probe(&self, metadata: &mut Map<String, Value>) {
-        let Some(probe) = self.readiness_probe.as_ref().and_then(|probe| serde_json::to_value(probe).ok()) else {
-            return;
-        };
-        if let Value::Object(config) = metadata.entry("PROXY_CONFIG").or_insert_with(|| Value::Object(Map::new())) {
-            config.entry("readinessProbe").or_insert(probe);
-        }
-    }
-
+    /// Istio's control plane refuses a node whose ports are text.
     fn default_metadata(&self, metadata: &mut Map<String, Value>) {
         let ips: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
         for (key, value) in [
-            ("NAME", self.pod.clone()),
-            ("NAMESPACE", self.namespace.clone()),
-            ("SERVICE_ACCOUNT", self.service_account.clone()),
-            ("INSTANCE_IPS", ips.join(",")),
-            ("CLUSTER_ID", self.cluster_id.clone()),
-            ("MESH_ID", self.mesh_id.clone()),
-            ("INTERCEPTION_MODE", "REDIRECT".to_owned()),
-            ("ENVOY_STATUS_PORT", self.readiness_port.to_string()),
-            ("ENVOY_PROMETHEUS_PORT", self.prometheus_port.to_string()),
-            ("PILOT_SAN", "istiod.istio-system.svc".to_owned()),
+            ("NAME", json!(self.pod)),
+            ("NAMESPACE", json!(self.namespace)),
+            ("SERVICE_ACCOUNT", json!(self.service_account)),
+            ("INSTANCE_IPS", json!(ips.join(","))),
+            ("CLUSTER_ID", json!(self.cluster_id)),
+            ("MESH_ID", json!(self.mesh_id)),
+            ("INTERCEPTION_MODE", json!("REDIRECT")),
+            ("ENVOY_STATUS_PORT", json!(self.readiness_port)),
+            ("ENVOY_PROMETHEUS_PORT", json!(self.prometheus_port)),
+            ("PILOT_SAN", json!(["istiod.istio-system.svc"])),
+            // Istio's control planes take a version below 1.0 for the newest of theirs.
+            ("ISTIO_VERSION", json!(env!("CARGO_PKG_VERSION"))),
+            ("WORKLOAD_NAME", json!(workload_of(&self.pod))),
         ] {
-            metadata.entry(key).or_insert(Value::String(value));
+            metadata.entry(key).or_insert(value);
         }
-        metadata.entry("WORKLOAD_NAME").or_insert_with(|| Value::String(workload_of(&self.pod).to_owned()));
     }
 }
 
@@ -354,6 +347,20 @@ fn addresses(vars: &Variables) -> Result<Vec<IpAddr>, EnvironmentError> {
 fn proxy_config(vars: &Variables) -> Result<ProxyConfig, EnvironmentError> {
     let Some(text) = vars.text("PROXY_CONFIG") else { return Ok(ProxyConfig::default()) };
     serde_saphyr::from_str(text).map_err(|e| invalid("PROXY_CONFIG", text, e))
+}
+
+/// Discovery configures a proxy by the settings that it was started with, and takes a workload with a probe for unhealthy until
+/// it hears otherwise. What metadata of that name holds already counts more.
+fn announce_config(vars: &Variables, metadata: &mut Map<String, Value>) -> Result<(), EnvironmentError> {
+    let text = vars.text("PROXY_CONFIG").unwrap_or("{}");
+    let given: Value = serde_saphyr::from_str(text).map_err(|e| invalid("PROXY_CONFIG", text, e))?;
+    let Value::Object(given) = given else { return Ok(()) };
+    if let Value::Object(config) = metadata.entry("PROXY_CONFIG").or_insert_with(|| Value::Object(Map::new())) {
+        for (key, value) in given {
+            config.entry(key).or_insert(value);
+        }
+    }
+    Ok(())
 }
 
 fn secret_ttl(vars: &Variables) -> Result<Duration, EnvironmentError> {

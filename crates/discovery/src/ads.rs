@@ -18,7 +18,7 @@ use meltemi_xds::Variant;
 use meltemi_xds::server::Response;
 use meltemi_xds::server::stream::{Body, Requests};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
@@ -28,6 +28,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Request, Status};
 use tower::Service;
 
+use crate::debug::Inquiries;
 use crate::secure::{SecureInfo, SecureListener};
 use crate::{State, cluster, node};
 
@@ -173,21 +174,53 @@ impl AdsService {
         let admitted = self.admit(arrival, node, variant).await.and_then(|(peer, identity)| {
             let registrations = &self.state.registrations;
             let registration = registrations.connect(&self.state.config.load(), &peer.node, identity.as_ref())?;
-            Ok((peer, registration))
+            let inquiries = Inquiries::new(self.state.clone(), identity.as_ref(), variant, sender.clone());
+            Ok((peer, registration, inquiries))
         });
-        let (peer, registration) = admitted.inspect_err(|_| self.state.stats.refused_streams.inc())?;
+        let (peer, registration, inquiries) = admitted.inspect_err(|_| self.state.stats.refused_streams.inc())?;
         let id = peer.node.id.clone();
         tracing::info!(node = %id, address = peer.address, ?variant, "ADS: new connection");
         let requests = futures_util::stream::iter([Ok(first)]).chain(requests);
         let requests =
             requests.filter_map(|request| std::future::ready(request.map(|it| registration.intercept(it)).transpose()));
+        let (refuse, mut refused) = oneshot::channel();
+        let requests = answering(requests, inquiries, refuse);
         let served = self.state.pusher.serve(peer, requests, sender).await;
         tracing::info!(node = %id, "ADS: connection ended");
+        if let Ok(status) = refused.try_recv() {
+            return Err(status);
+        }
         served.map_err(|error| match error {
             ServeError::Violation(violation) => Status::invalid_argument(violation.to_string()),
             ServeError::MixedVariants => Status::invalid_argument(error.to_string()),
         })
     }
+}
+
+/// Requests without those for debug output, which are answered; the status of one that is refused is sent and ends the stream.
+fn answering(
+    requests: impl Stream<Item = Result<Incoming, Status>> + Send,
+    inquiries: Inquiries,
+    refuse: oneshot::Sender<Status>,
+) -> impl Stream<Item = Result<Incoming, Status>> + Send {
+    let begun = Some((Box::pin(requests), inquiries, refuse));
+    futures_util::stream::unfold(begun, |state| async move {
+        let (mut requests, mut inquiries, refuse) = state?;
+        loop {
+            match requests.next().await? {
+                Err(status) => return Some((Err(status), None)),
+                Ok(request) => match inquiries.intercept(request).await {
+                    Ok(None) => {}
+                    Ok(Some(request)) => return Some((Ok(request), Some((requests, inquiries, refuse)))),
+                    Err(status) => {
+                        // The reader ends with the stream, and takes it then.
+                        let _ = refuse.send(status.clone());
+                        return Some((Err(status), None));
+                    }
+                },
+            }
+        }
+    })
 }
 
 impl NamedService for AdsService {

@@ -1,7 +1,7 @@
 //! Health, metrics and debug pages.
 //!
-//! Debug pages show the whole mesh, so they are for clients on this machine only, by whichever of its addresses.
-//! Secrets are never shown.
+//! Debug pages show the whole mesh, so they are for clients on this machine, by whichever of its addresses, and for those that
+//! prove an identity which may see them (see [`Clearance`]). Secrets are never shown.
 
 mod debug;
 mod dump;
@@ -12,18 +12,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
+use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State as Shared};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use meltemi_ca::AuthError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
+use tower::ServiceExt as _;
 
 use crate::State;
+use crate::clearance::Clearance;
+
+pub(crate) use dump::config_dump;
 
 pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stopped: watch::Receiver<bool>) -> Result<()> {
     let service = router(state).into_make_service_with_connect_info::<Ends>();
@@ -33,28 +40,29 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stopped:
 }
 
 fn router(state: Arc<State>) -> Router {
-    let debug = Router::new()
-        .route("/debug/syncz", get(debug::syncz))
-        .route("/debug/adsz", get(debug::adsz))
-        .route("/debug/connections", get(debug::adsz))
-        .route("/debug/config_dump", get(debug::config_dump))
-        .route("/debug/registryz", get(debug::registryz))
-        .route("/debug/endpointz", get(debug::endpoint_shardz))
-        .route("/debug/endpointShardz", get(debug::endpoint_shardz))
-        .route("/debug/configz", get(debug::configz))
-        .route("/debug/authorizationz", get(debug::authorizationz))
-        .route("/debug/mesh", get(debug::mesh))
-        .route("/debug/authorityz", get(debug::authority))
-        .route("/debug/push_status", get(debug::push_status))
-        .layer(axum::middleware::from_fn(local_only));
-    Router::new()
+    let health = Router::new()
         .route("/ready", get(|| async { "" }))
         .route("/healthz/ready", get(|| async { "" }))
         .route("/version", get(version))
         .route("/metrics", get(prometheus))
         .route("/stats/prometheus", get(prometheus))
-        .merge(debug)
-        .with_state(state)
+        .with_state(state.clone());
+    if !state.options.debug.on_http {
+        return health;
+    }
+    let guard = axum::middleware::from_fn_with_state(state.clone(), guard);
+    health.merge(debug::router(state).layer(guard))
+}
+
+/// The debug page of this name, with its query, as the clearance lets it be seen: `syncz`, `config_dump?proxyID=web-1.shop`.
+pub(crate) async fn debug_page(state: &Arc<State>, page: &str, clearance: Clearance) -> Vec<u8> {
+    let Ok(mut request) = Request::get(format!("/debug/{page}")).body(Body::empty()) else {
+        return debug::NO_SUCH_PAGE.into();
+    };
+    request.extensions_mut().insert(clearance);
+    let Ok(response) = debug::router(state.clone()).oneshot(request).await;
+    // A page is whole in memory when it is answered with.
+    to_bytes(response.into_body(), usize::MAX).await.map(Vec::from).unwrap_or_default()
 }
 
 /// The two ends of a connection.
@@ -78,21 +86,45 @@ impl Ends {
     }
 }
 
-async fn local_only(ConnectInfo(ends): ConnectInfo<Ends>, request: Request, next: Next) -> Response {
-    if !ends.is_local() {
-        return (StatusCode::FORBIDDEN, "debug pages are for local clients").into_response();
+/// Lets local clients see every page, and others those that the identity they prove may see.
+async fn guard(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let clearance = if ends.is_local() { Ok(Clearance::Everything) } else { prove(&state, request.headers()).await };
+    let page = request.uri().path().trim_start_matches("/debug").trim_start_matches('/');
+    match clearance {
+        Ok(clearance) if clearance.covers_page(page) => {
+            request.extensions_mut().insert(clearance);
+            next.run(request).await
+        }
+        Ok(_) => (StatusCode::FORBIDDEN, "this debug page is not for callers of your namespace\n").into_response(),
+        Err(refused) => {
+            (StatusCode::UNAUTHORIZED, format!("debug pages need an identity: {refused}\n")).into_response()
+        }
     }
-    next.run(request).await
 }
 
+/// What the bearer token of a request opens.
+async fn prove(state: &State, headers: &HeaderMap) -> Result<Clearance, AuthError> {
+    if let Some(open) = state.clearance(None) {
+        return Ok(open);
+    }
+    let metadata = MetadataMap::from_headers(headers.clone());
+    let caller = state.authenticator.authenticate(&metadata, None).await?;
+    state.clearance(Some(&caller.id)).ok_or(AuthError::Missing)
+}
+
+/// As `istioctl version` reads it.
 async fn version() -> Json<serde_json::Value> {
-    Json(serde_json::json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "revision": "",
-        "status": "Clean",
-        "tag": env!("CARGO_PKG_VERSION"),
-        "product": "meltemi",
-    }))
+    let version = env!("CARGO_PKG_VERSION");
+    let build = serde_json::json!({"version": version, "revision": "", "status": "Clean", "tag": version});
+    let mut answer = build.clone();
+    answer["product"] = "meltemi".into();
+    answer["clientVersion"] = build;
+    Json(answer)
 }
 
 async fn prometheus(Shared(state): Shared<Arc<State>>) -> Response {
@@ -102,7 +134,13 @@ async fn prometheus(Shared(state): Shared<Arc<State>>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use meltemi_ca::{Authority, AuthorityOptions, TokenIssuer};
+    use meltemi_store::{ConfigSet, MemoryStore};
+
     use super::*;
+    use crate::{Discovery, Options, Tokens};
 
     #[test]
     fn a_client_is_local_by_loopback_or_by_an_address_of_this_machine() {
@@ -117,5 +155,43 @@ mod tests {
             assert_eq!(ends.is_local(), expected, "{peer} to {own}");
         }
         assert!(!Ends { peer: "10.244.0.1:1".parse().unwrap(), own: None }.is_local());
+    }
+
+    #[tokio::test]
+    async fn others_show_a_token_and_see_what_it_opens() {
+        let (tokens, state) = state().await;
+        let token = |namespace| tokens.issue(namespace, "default", Duration::from_secs(60)).unwrap();
+        let (system, shop) = (token("istio-system"), token("shop"));
+        for (token, page, expected) in [
+            (None, "/debug/syncz", StatusCode::UNAUTHORIZED),
+            (Some("forged"), "/debug/syncz", StatusCode::UNAUTHORIZED),
+            (Some(&*system), "/debug/syncz", StatusCode::OK),
+            (Some(&*system), "/debug", StatusCode::OK),
+            (Some(&*system), "/debug/nothingz", StatusCode::NOT_FOUND),
+            (Some(&*shop), "/debug/syncz", StatusCode::FORBIDDEN),
+            (Some(&*shop), "/debug/edsz?proxyID=web.shop", StatusCode::NOT_FOUND),
+            (Some(&*shop), "/debug/edsz", StatusCode::BAD_REQUEST),
+            (None, "/version", StatusCode::OK),
+        ] {
+            let mut request = Request::get(page);
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let mut request = request.body(Body::empty()).unwrap();
+            let peer = "10.244.0.7:1".parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(Ends { peer, own: "10.244.0.1:8080".parse().ok() }));
+            let answer = router(state.clone()).oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), expected, "{page}");
+        }
+    }
+
+    /// A control plane that takes tokens of an issuer.
+    async fn state() -> (TokenIssuer, Arc<State>) {
+        let authority = Authority::self_signed(AuthorityOptions::new("cluster.local".parse().unwrap())).unwrap();
+        let tokens = TokenIssuer::generate("test").unwrap();
+        let options =
+            Options { tokens: Some(Tokens::of_key(tokens.public_pem(), "test")), ..Options::new(Arc::new(authority)) };
+        let store = Arc::new(MemoryStore::new(ConfigSet::default()));
+        (tokens, Discovery::bind(options, store).await.unwrap().state)
     }
 }

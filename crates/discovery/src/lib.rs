@@ -7,7 +7,9 @@
 mod ads;
 mod authority;
 mod bundles;
+mod clearance;
 mod cluster;
+mod debug;
 mod documents;
 mod follow;
 mod http;
@@ -37,7 +39,7 @@ use arc_swap::ArcSwap;
 use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, ExternalAuthority, TokenVerifier};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
-use meltemi_tls::TrustDomain;
+use meltemi_tls::{SpiffeId, TrustDomain};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,8 +47,9 @@ use tokio::task::JoinSet;
 pub use cluster::Cluster;
 pub use keys::ForbiddenAddresses;
 pub use meltemi_store::FileStore;
-pub use options::{Args, Options, TokenKeys, Tokens, WebhookOptions};
+pub use options::{Args, DebugOptions, Options, TokenKeys, Tokens, WebhookOptions};
 
+use crate::clearance::{Clearance, Privileged};
 use crate::cluster::Union;
 use crate::follow::Follower;
 use crate::registration::{Entries, Registrations};
@@ -70,6 +73,19 @@ pub(crate) struct State {
     /// Of the identities that are issued and taken.
     pub trust_domain: TrustDomain,
     pub options: Options,
+}
+
+impl State {
+    /// What a caller may see of debug output; `None` where it has proven no identity and needs one.
+    pub fn clearance(&self, identity: Option<&SpiffeId>) -> Option<Clearance> {
+        let debug = &self.options.debug;
+        if !debug.authorization {
+            return Some(Clearance::Everything);
+        }
+        let snapshot = self.pusher.snapshot();
+        let (own, root) = (&*self.options.namespace, snapshot.root_namespace());
+        identity.map(|id| Clearance::of(id, &Privileged { own, root, named: &debug.namespaces }))
+    }
 }
 
 /// Sockets that are bound before anything is served, so that callers learn ephemeral ports.

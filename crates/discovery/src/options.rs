@@ -16,6 +16,7 @@ use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
+use self::debug::DebugArgs;
 use self::gateways::GatewayArgs;
 use self::unused::Unused;
 use self::webhook::WebhookArgs;
@@ -25,10 +26,12 @@ use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
 mod authority;
+mod debug;
 mod gateways;
 mod unused;
 mod webhook;
 
+pub use self::debug::DebugOptions;
 pub use self::webhook::WebhookOptions;
 
 /// Where istiod has them mounted.
@@ -201,6 +204,8 @@ pub struct Args {
     #[arg(long = "log_as_json")]
     pub log_as_json: bool,
     #[command(flatten)]
+    pub debug: DebugArgs,
+    #[command(flatten)]
     pub webhook: WebhookArgs,
     #[command(flatten)]
     pub gateways: GatewayArgs,
@@ -225,6 +230,7 @@ pub struct Options {
     pub monitoring: Option<SocketAddr>,
     pub webhook: WebhookOptions,
     pub gateways: GatewayArgs,
+    pub debug: DebugOptions,
     pub domain: String,
     /// Absent: the mesh configuration's.
     pub trust_domain: Option<TrustDomain>,
@@ -337,6 +343,7 @@ impl Options {
             monitoring: None,
             webhook: WebhookOptions::default(),
             gateways: GatewayArgs::default(),
+            debug: DebugOptions::default(),
             domain: "cluster.local".to_owned(),
             trust_domain: None,
             cluster_id: "Kubernetes".to_owned(),
@@ -485,6 +492,7 @@ impl Args {
             http: address(&self.http_addr).context("--httpAddr")?,
             monitoring: address(&self.monitoring_addr).context("--monitoringAddr")?,
             webhook,
+            debug: self.debug.options(),
             domain: self.domain,
             trust_domain,
             cluster_id: self.cluster_id,

@@ -25,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 
+mod debug;
 mod rotation;
 mod webhook;
 

@@ -61,6 +61,13 @@ pub struct ClientStatus {
     pub types: BTreeMap<Arc<str>, TypeStatus>,
 }
 
+impl ClientStatus {
+    /// Whether this is a stream of a proxy: agents have streams of their own, and who only asks of others subscribes to nothing.
+    pub fn is_proxy(&self) -> bool {
+        !self.peer.is_agents() && !self.types.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeStatus {
     pub sent_nonce: String,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt as _};
-use meltemi_model::{Change, Snapshot};
+use meltemi_model::{Change, Node, Snapshot};
 use meltemi_telemetry::Gauge;
 use meltemi_xds::Resource;
 use meltemi_xds::server::{Received, Response, Shelf, Want};
@@ -94,13 +94,17 @@ impl Pusher {
         connections.iter().map(|connection| connection.status()).collect()
     }
 
-    /// What a connected proxy would be sent now, by type; `None` where no such proxy is connected. A proxy is named by its
-    /// node id or by the `<pod>.<namespace>` in it.
-    pub fn resources_of(&self, proxy: &str) -> Option<Vec<(Arc<str>, Vec<Resource>)>> {
+    /// What a connected proxy would be sent now, by type; `None` where no such proxy is connected among those that may be
+    /// shown. A proxy is named by its node id or by the `<pod>.<namespace>` in it.
+    pub fn resources_of(
+        &self,
+        proxy: &str,
+        may_be_shown: impl Fn(&Node) -> bool,
+    ) -> Option<Vec<(Arc<str>, Vec<Resource>)>> {
         let connections: Vec<_> = self.0.connections.lock().values().cloned().collect();
         let is_meant = |connection: &&Arc<Connection>| {
             let node = &connection.peer.node;
-            *node.id == *proxy || *node.name == *proxy
+            (*node.id == *proxy || *node.name == *proxy) && !connection.peer.is_agents() && may_be_shown(node)
         };
         let connection = connections.iter().filter(is_meant).max_by_key(|connection| connection.id)?;
         let snapshot = self.snapshot();

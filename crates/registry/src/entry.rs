@@ -65,12 +65,14 @@ fn endpoints(context: &Context<'_>, key: &ServiceKey, entry: &Held<ServiceEntry>
             address: Address::Host(key.hostname.clone()),
             ports: ports(spec, |_| None),
             namespace: entry.meta.namespace.clone(),
+            workload_name: entry.meta.name.clone(),
             cluster: context.options.cluster_id.clone(),
             ..Endpoint::default()
         }];
     }
-    let declared = spec.endpoints.iter().map(|workload| {
+    let declared = spec.endpoints.iter().enumerate().map(|(index, workload)| {
         let mut endpoint = of_workload_entry(context, workload, &entry.meta, workload.labels.clone());
+        endpoint.workload_name = format!("{}-{index}", entry.meta.name).into();
         endpoint.ports = ports(spec, |name| workload.ports.get(name).copied());
         endpoint
     });

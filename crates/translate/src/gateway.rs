@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use meltemi_config::networking::{RouteDestination, ServerTlsMode, VirtualService};
 use meltemi_config::wire::Str;
-use meltemi_model::{ConfigRef, Protocol, host, semantics};
+use meltemi_model::{ConfigRef, Protocol, Resolution, Service, host, semantics};
 
 use crate::listener::spec::{
     Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Tls,
@@ -220,7 +220,8 @@ fn sni_chains(view: &View<'_>, bound: &Bound, claimed: &mut Claimed) -> Vec<Chai
 fn auto_passthrough(view: &View<'_>, bound: &Bound) -> Vec<Chain> {
     let hosts = bound.sni_hosts();
     let mut chains = Vec::new();
-    for service in view.scope.services.iter().filter(|service| !service.mesh_external) {
+    let has_clusters = |service: &Service| !service.mesh_external && service.resolution != Resolution::Alias;
+    for service in view.scope.services.iter().filter(|service| has_clusters(service)) {
         if !hosts.iter().any(|pattern| host::covers(pattern, &service.hostname)) {
             continue;
         }

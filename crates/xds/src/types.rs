@@ -13,8 +13,12 @@ pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTa
 pub const PROXY_CONFIG: &str = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig";
 /// A report, not a subscription: whether the application beside a proxy serves, with `error_detail` where it does not.
 pub const HEALTH_INFORMATION: &str = "type.googleapis.com/istio.v1.HealthInformation";
-/// A type that has no resources: what is pushed under it is of many types (Istio's debug requests).
+/// Istio's debug requests: a page of `/debug/`, by its name there.
 pub const DEBUG: &str = "istio.io/debug";
+/// What every proxy has been sent and has accepted, as `envoy.service.status.v3.ClientConfig`.
+pub const DEBUG_SYNC: &str = "istio.io/debug/syncz";
+/// What a proxy would be sent, as the sections of Envoy's config dump.
+pub const DEBUG_CONFIG_DUMP: &str = "istio.io/debug/config_dump";
 
 /// The order in which a change is sent so that nothing names what is not there yet.
 /// <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>

@@ -40,6 +40,24 @@ fn proxy_config_gives_addresses_and_durations() {
 }
 
 #[test]
+fn discovery_is_told_the_version_and_the_configuration_of_the_proxy() {
+    let settings = read(&[]).unwrap();
+    assert_eq!(settings.metadata["ISTIO_VERSION"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(settings.metadata["PROXY_CONFIG"], serde_json::json!({}));
+    let ports = (&settings.metadata["ENVOY_STATUS_PORT"], &settings.metadata["ENVOY_PROMETHEUS_PORT"]);
+    assert_eq!(ports, (&serde_json::json!(15021), &serde_json::json!(15090)), "numbers, or Istio refuses the node");
+    let told = read(&[
+        ("PROXY_CONFIG", "{\"concurrency\":2,\"tracing\":{\"sampling\":5}}\n"),
+        ("ISTIO_META_ISTIO_VERSION", "1.30.0"),
+        ("ISTIO_METAJSON_PROXY_CONFIG", "{\"concurrency\":3}"),
+    ])
+    .unwrap();
+    assert_eq!(told.metadata["ISTIO_VERSION"], "1.30.0");
+    let expected = serde_json::json!({"concurrency": 3, "tracing": {"sampling": 5}});
+    assert_eq!(told.metadata["PROXY_CONFIG"], expected);
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (pairs, text) in [
         (vec![("INSTANCE_IP", "nowhere")], "INSTANCE_IP=\"nowhere\""),

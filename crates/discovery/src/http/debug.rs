@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
-use axum::extract::{Query, State as Shared};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Query, Request, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Extension, Json, Router};
 use meltemi_ca::CaCertificate;
 use meltemi_config::{Key, Kind, Object, OwnerReference, gateway_api};
 use meltemi_gateway_api::status::Status;
@@ -15,18 +18,83 @@ use meltemi_gateway_api::{Catalogue, Settings};
 use meltemi_push::{ClientStatus, TypeStatus};
 use meltemi_store::ConfigSet;
 use meltemi_xds::Variant;
-use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE};
+use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, NAME_TABLE, ROUTE, SECRET};
 use serde_json::{Value, json};
 
 use super::{dump, registry};
 use crate::State;
+use crate::clearance::Clearance;
+
+/// What istioctl looks for to tell its user which pages there are.
+pub(super) const NO_SUCH_PAGE: &str = "404 page not found\n";
+const NO_SUCH_PROXY: &str = "Proxy not connected to this Pilot instance. It may be connected to another instance.\n";
 
 type Parameters = Query<HashMap<String, String>>;
 
+/// The pages: name, what it shows, who makes it.
+fn pages() -> [(&'static str, &'static str, MethodRouter<Arc<State>>); 16] {
+    [
+        ("adsz", "Connections and what they subscribe to", get(adsz)),
+        ("authorityz", "The certificate authority and its roots", get(authority)),
+        ("authorizationz", "Authorization policies", get(authorizationz)),
+        ("clusterz", "The cluster whose endpoints are read", get(clusterz)),
+        ("config_dump", "What the proxy of proxyID would be sent, as Envoy's config dump", get(config_dump)),
+        ("configz", "Configuration objects in force; kinds=all for those of Kubernetes too", get(configz)),
+        ("connections", "Connections", get(adsz)),
+        ("ecdsz", "Extensions of the proxy of proxyID", get(ecdsz)),
+        ("edsz", "Endpoints of the proxy of proxyID", get(edsz)),
+        ("endpointShardz", "Endpoints by service", get(endpoint_shardz)),
+        ("endpointz", "Obsolete, use endpointShardz", get(endpoint_shardz)),
+        ("mesh", "The mesh configuration in force", get(mesh)),
+        ("ndsz", "The name table of the proxy of proxyID", get(ndsz)),
+        ("push_status", "The snapshot that proxies are brought to, and who lags", get(push_status)),
+        ("registryz", "Services", get(registryz)),
+        ("syncz", "What every proxy has been sent and has accepted", get(syncz)),
+    ]
+}
+
+/// All pages, for requests that carry a [`Clearance`].
+pub(super) fn router(state: Arc<State>) -> Router {
+    let index = Router::new().route("/debug", get(index)).route("/debug/list", get(list));
+    let add = |router: Router<Arc<State>>, (name, _, page)| router.route(&format!("/debug/{name}"), page);
+    let router = pages().into_iter().fold(index, add);
+    let router = router.route("/debug/{*page}", get(|| async { (StatusCode::NOT_FOUND, NO_SUCH_PAGE) }));
+    router.layer(axum::middleware::from_fn(pretty)).with_state(state)
+}
+
+/// Indents JSON where the query says `pretty`.
+async fn pretty(request: Request, next: Next) -> Response {
+    let mut parameters = request.uri().query().unwrap_or_default().split('&');
+    let wanted = parameters.any(|parameter| parameter == "pretty" || parameter.starts_with("pretty="));
+    let response = next.run(request).await;
+    if !wanted {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let indented = serde_json::from_slice::<Value>(&bytes).and_then(|value| serde_json::to_vec_pretty(&value));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(indented.map_or(bytes, Into::into)))
+}
+
+async fn index() -> Html<String> {
+    let row =
+        |(name, help, _)| format!("<tr><td><a href=\"/debug/{name}\">/debug/{name}</a></td><td>{help}</td></tr>\n");
+    let rows: String = pages().into_iter().map(row).collect();
+    Html(format!(
+        "<!doctype html>\n<title>Debug pages</title>\n<p>With ?pretty the output is indented.</p>\n<table>\n{rows}</table>\n"
+    ))
+}
+
+/// The names of pages, as `istioctl x internal-debug --list` prints them.
+async fn list() -> Json<Vec<&'static str>> {
+    Json(pages().into_iter().map(|(name, ..)| name).collect())
+}
+
 /// One entry for each proxy: what was sent and what it accepted, by type.
-pub(super) async fn syncz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn syncz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let clients = sorted_clients(&state);
-    let proxies = clients.iter().filter(|client| !client.peer.is_agents());
+    let proxies = clients.iter().filter(|client| client.is_proxy());
     Json(proxies.map(|client| sync_status(client, &state)).collect())
 }
 
@@ -71,7 +139,7 @@ fn sync_status(client: &ClientStatus, state: &State) -> Value {
 }
 
 /// Connections and their subscriptions.
-pub(super) async fn adsz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn adsz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let clients = sorted_clients(&state);
     let entries: Vec<Value> = clients
         .iter()
@@ -106,34 +174,67 @@ fn variant(variant: Variant) -> &'static str {
     }
 }
 
-/// What a proxy would be sent now, as Envoy's config dump.
-pub(super) async fn config_dump(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Response {
+/// What a proxy would be sent now, as Envoy's config dump; with `types` its resources of these types and no more.
+async fn config_dump(state: Shared<Arc<State>>, clearance: Extension<Clearance>, Query(query): Parameters) -> Response {
+    let types = query.get("types").cloned().unwrap_or_default();
+    dump_of(&state, &clearance, &query, &types)
+}
+
+async fn edsz(state: Shared<Arc<State>>, clearance: Extension<Clearance>, Query(query): Parameters) -> Response {
+    dump_of(&state, &clearance, &query, "eds")
+}
+
+async fn ndsz(state: Shared<Arc<State>>, clearance: Extension<Clearance>, Query(query): Parameters) -> Response {
+    dump_of(&state, &clearance, &query, "nds")
+}
+
+async fn ecdsz(state: Shared<Arc<State>>, clearance: Extension<Clearance>, Query(query): Parameters) -> Response {
+    dump_of(&state, &clearance, &query, "ecds")
+}
+
+/// `types` are short names with commas between them; none are all of a config dump.
+fn dump_of(state: &State, clearance: &Clearance, query: &HashMap<String, String>, types: &str) -> Response {
     let Some(proxy) = query.get("proxyID") else {
-        return (StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string").into_response();
+        return (StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string\n").into_response();
     };
-    match state.pusher.resources_of(proxy) {
-        Some(resources) => Json(dump::config_dump(&resources)).into_response(),
-        None => (
-            StatusCode::NOT_FOUND,
-            "Proxy not connected to this Pilot instance. It may be connected to another instance.",
-        )
-            .into_response(),
+    let mut wanted = Vec::new();
+    for name in types.split(',').filter(|name| !name.is_empty()) {
+        let Some(type_url) = type_of(name) else {
+            return (StatusCode::BAD_REQUEST, format!("types: {name:?} is not a type of resources\n")).into_response();
+        };
+        wanted.push(type_url);
+    }
+    match state.pusher.resources_of(proxy, |node| clearance.covers(node)) {
+        Some(resources) if wanted.is_empty() => Json(dump::config_dump(&resources)).into_response(),
+        Some(resources) => Json(dump::resources(&resources, &wanted)).into_response(),
+        None => (StatusCode::NOT_FOUND, NO_SUCH_PROXY).into_response(),
     }
 }
 
+/// The type of a short name, such as `cds`, or of its type URL.
+fn type_of(name: &str) -> Option<&'static str> {
+    let known = [CLUSTER, LISTENER, ROUTE, ENDPOINT, SECRET, EXTENSION_CONFIG, NAME_TABLE];
+    known.into_iter().find(|type_url| *type_url == name || types::short_name(type_url) == name)
+}
+
+/// The one cluster whose objects are read, in the form of istiod's list of them.
+async fn clusterz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    Json(json!([{"id": state.options.cluster_id, "secretName": "", "syncStatus": "synced"}]))
+}
+
 /// Services.
-pub(super) async fn registryz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn registryz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     Json(registry::services(&state.pusher.snapshot(), &state.options.cluster_id))
 }
 
 /// Endpoints by service.
-pub(super) async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn endpoint_shardz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     Json(registry::endpoints(&state.pusher.snapshot(), &state.options.cluster_id))
 }
 
 /// Configuration objects in force; with `kinds=all` those of Kubernetes too, with all that they are read for. Secrets are
 /// listed without their content, objects of the Gateway API with their status.
-pub(super) async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
+async fn configz(Shared(state): Shared<Arc<State>>, Query(query): Parameters) -> Json<Value> {
     let all = query.get("kinds").is_some_and(|kinds| kinds == "all");
     let set = state.config.load();
     let own = [Kind::Secret, Kind::ResiliencePolicy, Kind::RateLimitPolicy, Kind::Ingress];
@@ -197,7 +298,7 @@ fn config_object(object: &Object, whole: bool) -> Value {
 }
 
 /// AuthorizationPolicies by namespace, the oldest first.
-pub(super) async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let snapshot = state.pusher.snapshot();
     let mut namespaces: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for policy in snapshot.authorization.iter() {
@@ -214,12 +315,12 @@ pub(super) async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Va
 }
 
 /// The MeshConfig in force.
-pub(super) async fn mesh(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn mesh(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     Json(serde_json::to_value(&*state.pusher.snapshot().mesh).unwrap_or_default())
 }
 
 /// The snapshot that proxies are brought to, and who lags.
-pub(super) async fn push_status(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn push_status(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let clients = sorted_clients(&state);
     let lagging = clients.iter().filter(|client| client.types.values().any(|status| status.outstanding));
     let lagging: Vec<&str> = lagging.map(|client| &*client.peer.node.id).collect();
@@ -231,7 +332,7 @@ pub(super) async fn push_status(Shared(state): Shared<Arc<State>>) -> Json<Value
 }
 
 /// The authority: who signs, which roots are trusted and since when, and where a change of them is.
-pub(super) async fn authority(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+async fn authority(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let status = state.options.authority.status();
     let roots = status.roots.iter().map(|root| {
         let mut value = certificate(&root.certificate);

@@ -4,20 +4,28 @@ use std::sync::Arc;
 
 use meltemi_proto::json::{Secrets, any_to_value};
 use meltemi_xds::Resource;
-use meltemi_xds::types::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use meltemi_xds::types::{CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE, SECRET};
 use serde_json::{Value, json};
 
 const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
 
-/// `envoy.admin.v3.ConfigDump` of what a proxy is sent. Secrets are redacted.
-pub(super) fn config_dump(types: &[(Arc<str>, Vec<Resource>)]) -> Value {
-    let configs: Vec<Value> = types.iter().map(|(type_url, resources)| section(type_url, resources)).collect();
+/// `envoy.admin.v3.ConfigDump` of what a proxy is sent. Secrets are redacted. Types that Envoy dumps elsewhere are left out.
+pub(crate) fn config_dump(types: &[(Arc<str>, Vec<Resource>)]) -> Value {
+    let configs: Vec<Value> = types.iter().filter_map(|(type_url, resources)| section(type_url, resources)).collect();
     json!({ "configs": configs })
 }
 
-fn section(type_url: &str, resources: &[Resource]) -> Value {
+/// The resources of some types one after the other, in the same frame.
+pub(super) fn resources(types: &[(Arc<str>, Vec<Resource>)], wanted: &[&str]) -> Value {
+    let chosen = types.iter().filter(|(type_url, _)| wanted.contains(&&**type_url));
+    let configs = chosen.flat_map(|(_, resources)| resources);
+    let configs: Vec<Value> = configs.map(|resource| any_to_value(&resource.body, Secrets::Redacted)).collect();
+    json!({ "configs": configs })
+}
+
+fn section(type_url: &str, resources: &[Resource]) -> Option<Value> {
     let entries = |key: &str| -> Value { resources.iter().map(|resource| entry(resource, key)).collect() };
-    match type_url {
+    Some(match type_url {
         CLUSTER => {
             json!({ "@type": format!("{ADMIN}ClustersConfigDump"), "dynamic_active_clusters": entries("cluster") })
         }
@@ -45,8 +53,11 @@ fn section(type_url: &str, resources: &[Resource]) -> Value {
                 .collect();
             json!({ "@type": format!("{ADMIN}SecretsConfigDump"), "dynamic_active_secrets": secrets })
         }
-        _ => json!({ "@type": format!("{ADMIN}EcdsConfigDump"), "ecds_filters": entries("ecds_filter") }),
-    }
+        EXTENSION_CONFIG => {
+            json!({ "@type": format!("{ADMIN}EcdsConfigDump"), "ecds_filters": entries("ecds_filter") })
+        }
+        _ => return None,
+    })
 }
 
 fn entry(resource: &Resource, key: &str) -> Value {

@@ -7,6 +7,7 @@
 mod client;
 mod documents;
 mod gateways;
+mod istioctl;
 mod kubernetes;
 mod leadership;
 mod process;
@@ -34,6 +35,7 @@ const CASES: &[Case] = &[
     ("a_gateways_status_is_written_and_others_rows_stay", leadership::statuses),
     ("a_gateway_gets_a_deployment_that_is_kept_and_others_stay", gateways::deployments),
     ("webhooks_know_our_root", leadership::webhooks),
+    ("istioctl_reads_status_configuration_and_pages", istioctl::answers),
     ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
 ];
 

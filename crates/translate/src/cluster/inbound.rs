@@ -4,7 +4,7 @@ use super::input::InboundCluster;
 use super::{fixed, metadata, outbound, policy, protocol};
 use crate::names;
 use crate::wire::{duration, socket_address};
-use meltemi_config::networking::ConnectionPoolSettings;
+use meltemi_config::networking::{ConnectionPoolSettings, RetryBudget, TrafficPolicy};
 use meltemi_model::destination_rule::for_port;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{CommonLbConfig, DiscoveryType, LbPolicy};
@@ -47,7 +47,7 @@ pub fn build(input: &InboundCluster) -> Cluster {
     }
     let pool = pool(input);
     let mut options = protocol::of_port(input.protocol, &input.common);
-    policy::connection_pool(&mut cluster, &pool, None, &input.common.mesh);
+    policy::connection_pool(&mut cluster, &pool, budget(input).as_ref(), &input.common.mesh);
     policy::http_options(&mut options, &pool);
     options.apply(&mut cluster);
     if let Some(rule) = input.rule.as_ref().filter(|rule| rule.spec().traffic_policy.is_some()) {
@@ -56,14 +56,23 @@ pub fn build(input: &InboundCluster) -> Cluster {
     cluster
 }
 
+/// Of the service's rule, for the retries that the workload's own proxy makes.
+fn budget(input: &InboundCluster) -> Option<RetryBudget> {
+    of_port(input)?.retry_budget
+}
+
+/// The service's rule as it is for the port.
+fn of_port(input: &InboundCluster) -> Option<TrafficPolicy> {
+    let policy = input.rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref());
+    for_port(policy, input.service_port.as_ref().map_or(0, |port| port.number))
+}
+
 /// Limits that clients get for a service hold for its workload too, so that it is not the narrower; a Sidecar's own win.
 fn pool(input: &InboundCluster) -> ConnectionPoolSettings {
     if let Some(own) = &input.connection_pool {
         return own.clone();
     }
-    let policy = input.rule.as_ref().and_then(|rule| rule.spec().traffic_policy.as_ref());
-    let port = input.service_port.as_ref().map_or(0, |port| port.number);
-    let of_rule = for_port(policy, port).and_then(|policy| policy.connection_pool);
+    let of_rule = of_port(input).and_then(|policy| policy.connection_pool);
     let of_mesh =
         || input.common.mesh.default_traffic_policy.as_ref().and_then(|policy| policy.connection_pool.clone());
     of_rule.or_else(of_mesh).unwrap_or_default()

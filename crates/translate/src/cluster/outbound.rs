@@ -98,7 +98,8 @@ fn traffic_policy(cluster: &mut Cluster, input: &OutboundCluster) -> UpstreamHtt
     let pool = rules.connection_pool.as_ref().unwrap_or(&no_pool);
     let mesh = &input.common.mesh;
     let mut options = protocol::of_port(input.port.protocol, &input.common);
-    if policy::upgrades_to_http2(pool, input.port.protocol, mesh) {
+    let undecided = options.upstream == protocol::Upstream::Default;
+    if undecided && policy::upgrades_to_http2(pool, input.port.protocol, mesh) {
         options.upstream = protocol::Upstream::Http2;
     }
     let budget =

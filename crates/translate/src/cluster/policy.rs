@@ -42,7 +42,6 @@ pub fn connection_pool(
         max_requests: limit(of_http(|http| http.http2_max_requests)),
         max_retries: limit(of_http(|http| http.max_retries)),
         retry_budget: budget.map(retry_budget),
-        track_remaining: true,
         ..Thresholds::default()
     };
     cluster.circuit_breakers = Some(CircuitBreakers { thresholds: vec![threshold], ..CircuitBreakers::default() });

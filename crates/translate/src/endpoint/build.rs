@@ -14,6 +14,8 @@ use meltemi_proto::prost_types::{Struct, Value, value};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+const DEFAULT_REVISION: &str = "latest";
+
 pub fn assignment(input: &AssignmentInput) -> ClusterLoadAssignment {
     let endpoints = input.found.as_ref().map(of_service).unwrap_or_default();
     ClusterLoadAssignment { cluster_name: input.name.to_string(), endpoints, ..ClusterLoadAssignment::default() }
@@ -126,16 +128,22 @@ fn metadata(endpoint: &Endpoint, tls: bool) -> Metadata {
     if tls {
         metadata.filter_metadata.insert("envoy.transport_socket_match".into(), one("tlsMode", "istio"));
     }
-    if !endpoint.workload_name.is_empty() {
-        let workload = format!(
-            "{};{};{};{};{}",
-            endpoint.workload_name,
-            endpoint.namespace,
-            endpoint.canonical_name(),
-            endpoint.canonical_revision(),
-            endpoint.cluster
-        );
-        metadata.filter_metadata.insert("istio".into(), one("workload", &workload));
-    }
+    let workload = format!(
+        "{};{};{};{};{}",
+        endpoint.workload_name,
+        endpoint.namespace,
+        endpoint.canonical_name(),
+        told_revision(endpoint),
+        endpoint.cluster
+    );
+    metadata.filter_metadata.insert("istio".into(), one("workload", &workload));
     metadata
+}
+
+/// The revision that readers assume is not told.
+fn told_revision(endpoint: &Endpoint) -> &str {
+    match endpoint.canonical_revision() {
+        DEFAULT_REVISION => "",
+        revision => revision,
+    }
 }

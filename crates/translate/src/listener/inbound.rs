@@ -306,7 +306,7 @@ fn virtual_inbound(view: &View<'_>, captured: Vec<Chain>) -> Listener {
 /// The trap, and the chains of ports that nothing declares.
 fn passthrough(view: &View<'_>, listen_port: u32) -> Vec<Chain> {
     let trap = Match { destination_port: Some(listen_port), ..Match::default() };
-    let mut trap = tcp::named(names::VIRTUAL_INBOUND_BLACKHOLE, trap, Tcp::to(names::BLACK_HOLE_CLUSTER));
+    let mut trap = tcp::named(names::VIRTUAL_INBOUND_BLACKHOLE, trap, Tcp::trap());
     trap.exchange_metadata = true;
     let mut chains = vec![trap];
     let policy = view.snapshot.mtls_policy(view.node);

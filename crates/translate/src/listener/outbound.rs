@@ -415,8 +415,9 @@ fn finish(view: &View<'_>, primary: &str, port: u32, mut entry: Entry) -> Listen
     if matching.is_empty() {
         matching.extend(default_chain.take());
     }
-    let default_chain =
-        default_chain.unwrap_or_else(|| tcp::named(names::PASSTHROUGH_FILTER_CHAIN, Match::default(), fallback(view)));
+    let is_exhaustive = matching.iter().any(|chain| chain.matches.is_empty());
+    let fallback = || tcp::named(names::PASSTHROUGH_FILTER_CHAIN, Match::default(), fallback(view));
+    let default_chain = default_chain.or_else(|| (!is_exhaustive).then(fallback));
     Listener {
         name: names::listener(primary, port).into(),
         profile: view.profile.clone(),
@@ -432,7 +433,7 @@ fn finish(view: &View<'_>, primary: &str, port: u32, mut entry: Entry) -> Listen
         filters_timeout: if has_http { view.profile.protocol_detection_timeout } else { Some(Duration::ZERO) },
         continue_on_filters_timeout: true,
         chains: matching,
-        default_chain: Some(default_chain),
+        default_chain,
     }
 }
 
@@ -477,7 +478,7 @@ fn virtual_outbound(view: &View<'_>) -> Listener {
     let port = u32::try_from(mesh.proxy_listen_port).unwrap_or_default();
     // A connection to the capture port itself would come back to it for ever.
     let trap = Match { destination_port: Some(port), ..Match::default() };
-    let mut chains = vec![tcp::named(names::VIRTUAL_OUTBOUND_TRAP, trap, Tcp::to(names::BLACK_HOLE_CLUSTER))];
+    let mut chains = vec![tcp::named(names::VIRTUAL_OUTBOUND_TRAP, trap, Tcp::trap())];
     let http = unclaimed_http(view);
     let sniffs = http.is_some();
     chains.extend(http);

@@ -1,5 +1,7 @@
 //! A decided [`spec::Listener`](super::spec::Listener) as its message.
 
+use std::time::Duration;
+
 use meltemi_proto::envoy::config::core::v3::{TrafficDirection, UdpSocketConfig};
 use meltemi_proto::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, connection_balance_config};
 use meltemi_proto::envoy::config::listener::v3::{
@@ -18,6 +20,9 @@ use super::{access_log, filters, hcm, tls};
 use crate::profile::Profile;
 use crate::security::SecurityFilters;
 use crate::wire;
+
+/// How long a client of a gateway may take for its TLS handshake, Istio's `PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub fn listener(spec: &Listener) -> Message {
     let profile = &*spec.profile;
@@ -54,7 +59,7 @@ pub fn listener(spec: &Listener) -> Message {
                 connection_balance_config::ExactBalance {},
             )),
         }),
-        access_log: access_log::of_listener(profile),
+        access_log: if spec.may_refuse() { access_log::of_listener(profile) } else { Vec::new() },
         bind_to_port: (!spec.bind_to_port).then_some(false),
         // One accept per wake-up spreads connections evenly over the workers.
         udp_listener_config: spec.quic.then(|| UdpListenerConfig {
@@ -83,6 +88,7 @@ impl Parts<'_> {
             filters: self.filters(spec),
             metadata: spec.origin.as_ref().map(wire::origin_metadata),
             transport_socket: spec.tls.as_ref().map(socket),
+            transport_socket_connect_timeout: (self.class == Class::Gateway).then(|| wire::duration(HANDSHAKE_TIMEOUT)),
             name: spec.name.clone(),
             ..FilterChain::default()
         }
@@ -154,7 +160,7 @@ fn tcp_filters(tcp: &Tcp, profile: &Profile, class: Class) -> Vec<Filter> {
             use_post: tunnel.post,
             ..TunnelingConfig::default()
         }),
-        access_log: access_log::of_tcp(profile),
+        access_log: if tcp.logged { access_log::of_tcp(profile) } else { Vec::new() },
         on_demand: (profile.on_demand && class == Class::SidecarOutbound).then(|| OnDemand {
             odcds_config: Some(wire::ads()),
             resources_locator: String::new(),

@@ -53,6 +53,13 @@ pub struct Listener {
     pub default_chain: Option<Chain>,
 }
 
+impl Listener {
+    /// Whether a connection may fit no chain, which the listener alone can log.
+    pub fn may_refuse(&self) -> bool {
+        self.class != Class::SidecarOutbound || self.use_original_dst
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenerFilter {
     OriginalDestination,
@@ -171,6 +178,8 @@ pub struct Tcp {
     pub mongo: bool,
     /// The cluster's hosts are those that TLS greetings name, at this port.
     pub sni_forward: Option<(DnsCache, u32)>,
+    /// Connections are in the access log.
+    pub logged: bool,
 }
 
 impl Tcp {
@@ -185,7 +194,13 @@ impl Tcp {
             tunnel: None,
             mongo: false,
             sni_forward: None,
+            logged: true,
         }
+    }
+
+    /// Where a connection goes that must not come back to where it is from.
+    pub fn trap() -> Self {
+        Self { logged: false, ..Self::to(names::BLACK_HOLE_CLUSTER) }
     }
 
     /// Leads nowhere, so that there is nothing to allow or to deny.

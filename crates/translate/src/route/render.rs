@@ -92,7 +92,8 @@ pub fn is_catch_all(route: &Route) -> bool {
 
 fn service_route(service: &ServiceRoute, policy: &Policy) -> Route {
     let mut action = to_cluster(&service.cluster);
-    action.retry_policy = retry::outbound(policy.default_retry.as_ref(), service.hash.is_some());
+    // Without a rule of the user's another host is tried even where requests are hashed, as by Istio.
+    action.retry_policy = retry::outbound(policy.default_retry.as_ref(), false);
     action.hash_policy = service.hash.as_ref().map(hash_policy).into_iter().collect();
     set_timeout(&mut action, None, policy.proxyless);
     default_route(&service.operation, action)

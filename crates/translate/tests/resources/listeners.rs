@@ -43,7 +43,7 @@ fn a_sidecar_has_istio_s_listeners() {
         at(&db, "filter_chains.0.filters.1.typed_config.cluster"),
         "outbound|5432||db.default.svc.cluster.local"
     );
-    assert_eq!(at(&db, "default_filter_chain.name"), "PassthroughFilterChain");
+    assert_eq!(db["default_filter_chain"], Value::Null);
     assert_eq!(db["traffic_direction"], "OUTBOUND");
     let http = mesh.listener(&sidecar(), "0.0.0.0_80");
     assert_eq!(at(&http, "filter_chains.0.filter_chain_match.application_protocols"), &json!(["http/1.1", "h2c"]));
@@ -229,7 +229,8 @@ fn access_logs_and_tracing_follow_the_mesh() {
     let fields = at(hcm, "access_log.0.typed_config.log_format.json_format");
     assert_eq!(fields["upstream_cluster"], "%UPSTREAM_CLUSTER_RAW%");
     assert_eq!(fields.as_object().unwrap().len(), 24);
-    assert_eq!(at(&listener, "access_log.0.filter.response_flag_filter.flags"), &json!(["NR"]));
+    let outbound = mesh.listener(&sidecar(), "virtualOutbound");
+    assert_eq!(at(&outbound, "access_log.0.filter.response_flag_filter.flags"), &json!(["NR"]));
     assert_eq!(at(hcm, "tracing.random_sampling.value"), 25.0);
     let provider = at(hcm, "tracing.provider.typed_config.grpc_service.envoy_grpc.cluster_name");
     assert_eq!(provider, "outbound|4317||otel.default.svc.cluster.local");

@@ -4,6 +4,7 @@
 mod dynamic_dns;
 mod gateway_api;
 mod gateways;
+mod like_istio;
 mod listeners;
 mod mesh;
 mod on_demand;
