@@ -30,13 +30,16 @@ build() {
     echo "image: no target $TARGET: rustup target add $TARGET" >&2
     exit 1
   }
-  # Paths of the machine stay out of the binary.
-  local remap="--remap-path-prefix=$PWD=/meltemi --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-  local profile=${PROFILE^^}
-  env RUSTFLAGS="$remap -C target-feature=+crt-static -C relocation-model=static" \
+  # Paths of the machine stay out of the binary: those of Rust, and those that C libraries put into their assertions.
+  local folder profile=${PROFILE^^} rust="" c="" pair
+  folder=$(realpath -m -- "${CARGO_TARGET_DIR:-target}")
+  for pair in "$PWD=/meltemi" "${CARGO_HOME:-$HOME/.cargo}=/cargo" "$folder=/meltemi/target"; do
+    rust+=" --remap-path-prefix=$pair"
+    c+=" -ffile-prefix-map=$pair"
+  done
+  env RUSTFLAGS="$rust -C target-feature=+crt-static -C relocation-model=static" "CFLAGS_${TARGET//-/_}=$c" \
     "CARGO_PROFILE_${profile//-/_}_STRIP=symbols" "CARGO_PROFILE_${profile//-/_}_DEBUG=0" CARGO_INCREMENTAL=0 \
     cargo build --locked --package meltemi --profile "$PROFILE" --target "$TARGET" >&2
-  local folder=${CARGO_TARGET_DIR:-target}
   echo "$folder/$TARGET/$PROFILE/meltemi"
 }
 

@@ -3,7 +3,10 @@
 
 mod certificate;
 
+use crate::app_metrics::AppMetrics;
+use crate::app_probes::AppProbes;
 use crate::health::ReadinessProbe;
+use crate::termination::Patience;
 use meltemi_proto::prost_types::{Struct, Value as ProtoValue, value::Kind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -85,6 +88,12 @@ pub struct Settings {
     pub dns_address: String,
     pub drain_duration: Duration,
     pub termination_drain_duration: Duration,
+    /// What the end of the proxy waits for.
+    pub patience: Patience,
+    /// What the kubelet asks of the application (`ISTIO_KUBE_APP_PROBERS`).
+    pub app_probes: AppProbes,
+    /// Where the application's metrics are (`ISTIO_PROMETHEUS_ANNOTATIONS`), of sidecars alone.
+    pub app_metrics: Option<AppMetrics>,
     /// `ON_DEMAND_IDLE_SECONDS`: configuration that traffic asked for is given up when unused for so long.
     pub on_demand_idle: Duration,
     /// Node metadata as discovery sees it.
@@ -192,10 +201,8 @@ impl Settings {
             .map(str::to_owned)
             .or_else(|| proxy_config.discovery_address.clone())
             .unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned());
-        let duration = |name, text: &Option<String>, default| match text {
-            None => Ok(Duration::from_secs(default)),
-            Some(text) => go_duration(text).ok_or_else(|| invalid(name, text, "not a duration such as 45s")),
-        };
+        let status_port = proxy_config.status_port.unwrap_or(15020);
+        let termination_drain_duration = termination_drain_duration(&proxy_config, &vars)?;
         let mut settings = Self {
             role,
             pod: vars.text("POD_NAME").ok_or(EnvironmentError::Missing("POD_NAME"))?.to_owned(),
@@ -222,17 +229,16 @@ impl Settings {
             renewal: Renewal::from_variables(&vars)?,
             concurrency: proxy_config.concurrency,
             admin_port: proxy_config.proxy_admin_port.unwrap_or(15000),
-            status_port: proxy_config.status_port.unwrap_or(15020),
+            status_port,
             readiness_port: vars.number("ENVOY_STATUS_PORT", 15021)?,
             prometheus_port: vars.number("ENVOY_PROMETHEUS_PORT", 15090)?,
             dns_capture: vars.flag("ISTIO_META_DNS_CAPTURE"),
             dns_address: vars.or("DNS_PROXY_ADDR", "localhost:15053"),
-            drain_duration: duration("drainDuration", &proxy_config.drain_duration, 45)?,
-            termination_drain_duration: duration(
-                "terminationDrainDuration",
-                &proxy_config.termination_drain_duration,
-                5,
-            )?,
+            drain_duration: duration("drainDuration", proxy_config.drain_duration.as_deref(), 45)?,
+            termination_drain_duration,
+            patience: patience(termination_drain_duration, &vars)?,
+            app_probes: app_probes(&vars)?,
+            app_metrics: app_metrics(role, status_port, &vars)?,
             on_demand_idle: Duration::from_secs(vars.number("ON_DEMAND_IDLE_SECONDS", 600)?),
             metadata: Map::new(),
             locality: None,
@@ -361,6 +367,40 @@ fn announce_config(vars: &Variables, metadata: &mut Map<String, Value>) -> Resul
         }
     }
     Ok(())
+}
+
+fn duration(name: &str, text: Option<&str>, default_seconds: u64) -> Result<Duration, EnvironmentError> {
+    match text {
+        None => Ok(Duration::from_secs(default_seconds)),
+        Some(text) => go_duration(text).ok_or_else(|| invalid(name, text, "not a duration such as 45s")),
+    }
+}
+
+/// `TERMINATION_DRAIN_DURATION_SECONDS`, older than the field, is what an operator sets for one pod.
+fn termination_drain_duration(config: &ProxyConfig, vars: &Variables) -> Result<Duration, EnvironmentError> {
+    match vars.text("TERMINATION_DRAIN_DURATION_SECONDS") {
+        Some(_) => Ok(Duration::from_secs(vars.number("TERMINATION_DRAIN_DURATION_SECONDS", 0)?)),
+        None => duration("terminationDrainDuration", config.termination_drain_duration.as_deref(), 5),
+    }
+}
+
+fn patience(drain: Duration, vars: &Variables) -> Result<Patience, EnvironmentError> {
+    let at_least = duration("MINIMUM_DRAIN_DURATION", vars.text("MINIMUM_DRAIN_DURATION"), 5)?;
+    let until_unused = vars.flag("EXIT_ON_ZERO_ACTIVE_CONNECTIONS");
+    Ok(if until_unused { Patience::UntilUnused { at_least } } else { Patience::For(drain) })
+}
+
+fn app_probes(vars: &Variables) -> Result<AppProbes, EnvironmentError> {
+    const NAME: &str = "ISTIO_KUBE_APP_PROBERS";
+    let Some(text) = vars.text(NAME) else { return Ok(AppProbes::default()) };
+    AppProbes::parse(text).map_err(|reason| invalid(NAME, text, reason))
+}
+
+/// A gateway's status port is one of its Service, where the application's metrics would be everybody's.
+fn app_metrics(role: Role, status_port: u16, vars: &Variables) -> Result<Option<AppMetrics>, EnvironmentError> {
+    const NAME: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
+    let Some(text) = vars.text(NAME).filter(|_| role == Role::Sidecar) else { return Ok(None) };
+    AppMetrics::parse(text, status_port).map_err(|reason| invalid(NAME, text, reason))
 }
 
 fn secret_ttl(vars: &Variables) -> Result<Duration, EnvironmentError> {

@@ -30,7 +30,7 @@ const FIRST_RESTART: Duration = Duration::from_millis(200);
 const LONGEST_RESTART: Duration = Duration::from_secs(30);
 /// xDS responses of large meshes go far beyond tonic's 4 MiB.
 const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
-/// Time between the end of the drain and the kill.
+/// Time between Envoy's SIGTERM and the kill.
 const KILL_AFTER: Duration = Duration::from_secs(5);
 const OWNER_ONLY: u32 = 0o600;
 
@@ -44,7 +44,7 @@ pub struct EnvoyOptions {
     pub extra_arguments: Vec<String>,
 }
 
-/// Serves the sockets and keeps Envoy running until `stop` resolves; then drains and ends it.
+/// Serves the sockets and keeps Envoy running until `stop` resolves, which is after the drain; then ends it.
 pub async fn run(
     settings: &Settings,
     options: &EnvoyOptions,
@@ -107,7 +107,7 @@ async fn keep_running(
             .map_err(|e| io::Error::new(e.kind(), format!("cannot start {}: {e}", options.binary.display())))?;
         let status: ExitStatus = tokio::select! {
             status = child.wait() => status?,
-            () = &mut stop => return end(settings, child).await,
+            () = &mut stop => return end(child).await,
         };
         if started.elapsed() > HEALTHY_AFTER {
             backoff.reset();
@@ -121,12 +121,8 @@ async fn keep_running(
     }
 }
 
-/// Lets connections end within `terminationDrainDuration`, then ends the process.
-async fn end(settings: &Settings, mut child: Child) -> io::Result<()> {
-    if let Err(e) = drain_listeners(settings.admin_port).await {
-        tracing::warn!(error = %e, "envoy could not be asked to drain");
-    }
-    tokio::time::sleep(settings.termination_drain_duration).await;
+/// Ends the process.
+async fn end(mut child: Child) -> io::Result<()> {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         // The process may have ended by itself meanwhile.
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
@@ -135,19 +131,6 @@ async fn end(settings: &Settings, mut child: Child) -> io::Result<()> {
         child.kill().await?;
     }
     Ok(())
-}
-
-async fn drain_listeners(admin_port: u16) -> io::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", admin_port)).await?;
-    stream
-        .write_all(
-            b"POST /drain_listeners?graceful HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        )
-        .await?;
-    let mut status_line = [0; 12];
-    stream.read_exact(&mut status_line).await?;
-    if status_line.ends_with(b"200") { Ok(()) } else { Err(io::Error::other("refused")) }
 }
 
 /// Passes ADS streams on to discovery under the agent's credential.

@@ -74,11 +74,13 @@ pub struct PluginSettings {
     pub exclude_namespaces: Vec<String>,
     pub pod_namespace: String,
     pub native_nftables: bool,
+    /// Which `iptables` writes the rules, `legacy` or `nft`; empty for the node's default.
+    pub force_iptables_binary: String,
 }
 
 /// The plugin's object in a list.
 pub fn plugin(settings: &PluginSettings) -> Map<String, Value> {
-    let value = json!({
+    let mut value = json!({
         "name": PLUGIN,
         "type": PLUGIN,
         "plugin_log_level": settings.log_level,
@@ -88,6 +90,9 @@ pub fn plugin(settings: &PluginSettings) -> Map<String, Value> {
         "pod_namespace": settings.pod_namespace,
         "native_nftables": settings.native_nftables,
     });
+    if !settings.force_iptables_binary.is_empty() {
+        value["force_iptables_binary"] = json!(settings.force_iptables_binary);
+    }
     match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 
+use meltemi_netfilter::Backend;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind};
+use crate::plugin;
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +55,8 @@ pub struct Network {
     pub exclude_namespaces: Vec<String>,
     /// The daemon's own namespace.
     pub pod_namespace: String,
-    pub native_nftables: bool,
+    /// What writes the rules.
+    pub backend: Backend,
     /// What the plugins before this one came to.
     pub previous: Option<Value>,
 }
@@ -120,6 +123,12 @@ fn older_exclusions(keys: &Keys) -> Result<Vec<String>, Failure> {
     }
 }
 
+fn backend(keys: &mut Keys) -> Result<Backend, Failure> {
+    let flavour = keys.text("force_iptables_binary")?.unwrap_or_default();
+    let expected = || wrong("force_iptables_binary", "legacy or nft");
+    plugin::backend(keys.switch("native_nftables")?, &flavour).ok_or_else(expected)
+}
+
 /// The version that a configuration asks for, even where the rest of it is wrong.
 pub fn version_of(bytes: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
@@ -158,7 +167,7 @@ pub fn parse(bytes: &[u8]) -> Result<Network, Failure> {
         run_folder: keys.text("cni_agent_run_dir")?.unwrap_or_else(|| RUN_FOLDER.to_owned()).into(),
         exclude_namespaces,
         pod_namespace: keys.text("pod_namespace")?.unwrap_or_default(),
-        native_nftables: keys.switch("native_nftables")?,
+        backend: backend(&mut keys)?,
         previous,
     };
     keys.end()?;

@@ -58,9 +58,14 @@ impl Kernel for Host {
     }
 }
 
-/// The program that writes rules on this node.
-pub fn backend(native_nftables: bool) -> Backend {
-    if native_nftables { Backend::Nftables } else { Backend::Iptables(Program::default()) }
+/// What `FORCE_IPTABLES_BINARY` may say; empty is the node's default.
+pub const FLAVOURS: [&str; 3] = ["", "legacy", "nft"];
+
+/// The program that writes rules on this node; none where `flavour` is not one of [`FLAVOURS`].
+pub fn backend(native_nftables: bool, flavour: &str) -> Option<Backend> {
+    let flavour = FLAVOURS.into_iter().find(|known| *known == flavour)?;
+    let program = Program { flavour: Some(flavour).filter(|flavour| !flavour.is_empty()), lock_file: None };
+    Some(if native_nftables { Backend::Nftables } else { Backend::Iptables(program) })
 }
 
 pub struct Plugin<'a> {
@@ -83,7 +88,7 @@ impl Plugin<'_> {
 
     fn add(&self, invocation: &Invocation, network: &Network) -> Result<Value, Failure> {
         if let Some(settings) = self.settings(invocation, network)? {
-            let applied = self.kernel.apply(&invocation.namespace, &settings, &backend(network.native_nftables));
+            let applied = self.kernel.apply(&invocation.namespace, &settings, &network.backend);
             applied.map_err(|message| Failure::new(Kind::Rules, message))?;
         }
         let mut result = network.previous.clone().unwrap_or_else(|| json!({}));
@@ -98,7 +103,7 @@ impl Plugin<'_> {
             return Err(Failure::new(Kind::Configuration, "prevResult: CHECK needs what ADD came to"));
         }
         let Some(settings) = self.settings(invocation, network)? else { return Ok(()) };
-        let missing = self.kernel.missing(&invocation.namespace, &settings, &backend(network.native_nftables));
+        let missing = self.kernel.missing(&invocation.namespace, &settings, &network.backend);
         match missing.map_err(|message| Failure::new(Kind::Rules, message))?.as_slice() {
             [] => Ok(()),
             chains => Err(Failure::new(Kind::Rules, format!("rules are missing or changed: {}", chains.join(", ")))),

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_kubernetes::nodes::{Change, Failure, Pod, Selectors};
+use meltemi_netfilter::Backend;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::decide::{Decision, decide};
-use crate::plugin::{Kernel, backend};
+use crate::plugin::Kernel;
 use crate::serve::Stats;
 
 #[cfg(test)]
@@ -57,7 +58,8 @@ pub struct Settings {
     pub selectors: Selectors,
     /// The node's processes, usually `/host/proc`.
     pub processes: PathBuf,
-    pub native_nftables: bool,
+    /// What makes rules.
+    pub backend: Backend,
 }
 
 /// Tries for one pod before its next change.
@@ -225,7 +227,7 @@ impl<C: Cluster, K: Kernel + Send + Sync + 'static> Repair<C, K> {
             Decision::Leave(reason) => return Err(format!("it is not to be captured: {reason}")),
         };
         let (kernel, processes) = (self.kernel.clone(), self.settings.processes.clone());
-        let (addresses, backend) = (pod.addresses.clone(), backend(self.settings.native_nftables));
+        let (addresses, backend) = (pod.addresses.clone(), self.settings.backend.clone());
         let applied = tokio::task::spawn_blocking(move || {
             let namespace = namespace_of(&processes, &addresses)
                 .ok_or_else(|| format!("no process of the node has the address {}", addresses.join(" or ")))?;

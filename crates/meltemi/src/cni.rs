@@ -16,7 +16,7 @@ use meltemi_cni::decide::{Decision, decide};
 use meltemi_cni::install::{self, State};
 use meltemi_cni::repair::{self, Action};
 use meltemi_cni::{NodeClient, Pod, Selectors};
-use meltemi_netfilter::Installation;
+use meltemi_netfilter::{Backend, Installation, Program};
 use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 use serde_json::json;
 
@@ -95,6 +95,10 @@ struct Place {
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL", env = "NATIVE_NFTABLES")]
     native_nftables: bool,
+    /// Which iptables to use: legacy or nft [default: the node's]; without effect on nftables
+    #[arg(long, default_value = "", value_name = "NAME", env = "FORCE_IPTABLES_BINARY",
+        value_parser = meltemi_cni::plugin::FLAVOURS)]
+    force_iptables_binary: String,
     /// Refused where true: pods are captured for sidecars only
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL", env = "AMBIENT_ENABLED", hide = true)]
@@ -251,6 +255,15 @@ pub fn run(arguments: &Arguments, logging: impl FnOnce() -> anyhow::Result<()>) 
 }
 
 impl Place {
+    /// What writes rules.
+    fn backend(&self) -> anyhow::Result<Backend> {
+        let flavour = &self.force_iptables_binary;
+        if self.native_nftables && !flavour.is_empty() {
+            tracing::warn!(flavour, "--force-iptables-binary: has no effect, since --native-nftables is set");
+        }
+        meltemi_cni::plugin::backend(self.native_nftables, flavour).context("--force-iptables-binary")
+    }
+
     fn settings(&self) -> anyhow::Result<install::Settings> {
         anyhow::ensure!(!self.ambient_enabled, "--ambient-enabled: pods are captured for sidecars only");
         let names = self.exclude_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -260,6 +273,7 @@ impl Place {
             exclude_namespaces: names.map(str::to_owned).collect(),
             pod_namespace: self.pod_namespace.clone(),
             native_nftables: self.native_nftables,
+            force_iptables_binary: self.force_iptables_binary.clone(),
         };
         let mode = match (self.chained_cni_plugin, self.istio_owned_cni_config) {
             (false, _) => Mode::Alone,
@@ -303,7 +317,7 @@ fn install(once: &Once) -> anyhow::Result<()> {
 }
 
 impl Repair {
-    fn settings(&self, native_nftables: bool) -> Option<repair::Settings> {
+    fn settings(&self, backend: Backend) -> Option<repair::Settings> {
         let label = || Action::Label {
             key: self.repair_broken_pod_label_key.clone(),
             value: self.repair_broken_pod_label_value.clone(),
@@ -325,7 +339,7 @@ impl Repair {
                 fields: self.repair_field_selectors.clone(),
             },
             processes: self.host_proc.clone(),
-            native_nftables,
+            backend,
         })
     }
 }
@@ -334,7 +348,7 @@ impl Daemon {
     fn options(&self) -> anyhow::Result<Options> {
         Ok(Options {
             install: self.place.settings()?,
-            repair: self.repair.settings(self.place.native_nftables),
+            repair: self.repair.settings(self.place.backend()?),
             run_folder: self.place.cni_agent_run_dir.clone(),
             health: self.health,
             metrics: SocketAddr::new(self.health.ip(), self.monitoring_port),
@@ -382,7 +396,8 @@ fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
         Decision::Leave(reason) if as_json => println!("{}", json!({"captured": false, "reason": reason})),
         Decision::Leave(reason) => println!("not captured: {reason}"),
         Decision::Capture(settings) => {
-            let backend = meltemi_cni::plugin::backend(arguments.native_nftables);
+            let backend =
+                if arguments.native_nftables { Backend::Nftables } else { Backend::Iptables(Program::default()) };
             let rules = Installation::new(settings.capture, settings.dual_stack, backend).text();
             if as_json {
                 println!("{}", json!({"captured": true, "rules": rules.lines().collect::<Vec<_>>()}));

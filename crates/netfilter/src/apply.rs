@@ -11,13 +11,15 @@ use std::process::{Command, Stdio};
 use thiserror::Error;
 
 use crate::capture::Capture;
-use crate::ruleset::Family;
+use crate::installation::Backend;
+use crate::nftables;
+use crate::ruleset::{Family, Ruleset};
 
 #[cfg(test)]
 mod tests;
 
 /// Which programs to run, and what they need in their environment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// `legacy` or `nft`, put between the name and `-restore`; the host's default where empty.
     pub flavour: Option<&'static str>,
@@ -95,31 +97,71 @@ pub fn ipv6_in_use() -> bool {
     table.lines().filter_map(|line| line.split_whitespace().nth(3)).any(|scope| scope == "00")
 }
 
-/// Installs the capture's rules for `families`, replacing what an earlier capture left table by table.
-pub(crate) fn apply(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
-    for family in families {
+/// What is to be put in force, for either program.
+pub trait Rules {
+    fn iptables(&self, family: Family) -> Ruleset;
+    /// The rules of both families, or of IPv4 alone.
+    fn nftables(&self, ipv6: bool) -> Ruleset;
+    /// All tables of nft's that these rules may own, in the order in which they are written.
+    fn tables(&self) -> &'static [&'static str];
+}
+
+/// Puts rules in force, replacing table by table what others of the same kind left.
+pub(crate) fn put(rules: &impl Rules, backend: &Backend, ipv6: bool) -> Result<(), ApplyError> {
+    let program = match backend {
+        Backend::Iptables(program) => program,
+        Backend::Nftables => {
+            return nft(&["-f", "-"], &nftables::script(&rules.nftables(ipv6), rules.tables())).map(drop);
+        }
+    };
+    for family in Family::of(ipv6) {
         let saved = program.save(*family)?;
-        program.restore(*family, &crate::cleanup::replacement_text(&saved, &capture.rules(*family)))?;
+        program.restore(*family, &crate::cleanup::replacement_text(&saved, &rules.iptables(*family)))?;
     }
     Ok(())
 }
 
-/// Takes away what a capture left, whatever its settings were.
-pub(crate) fn cleanup(capture: &Capture, families: &[Family], program: &Program) -> Result<(), ApplyError> {
-    for family in families {
+/// Takes away what rules of this kind left, whatever their settings were.
+pub(crate) fn take_away(rules: &impl Rules, backend: &Backend, ipv6: bool) -> Result<(), ApplyError> {
+    let program = match backend {
+        Backend::Iptables(program) => program,
+        Backend::Nftables => return nft(&["-f", "-"], &nftables::removal(rules.tables())).map(drop),
+    };
+    for family in Family::of(ipv6) {
         let saved = program.save(*family)?;
-        if let Some(text) = crate::cleanup::removal_text(&saved, &capture.rules(*family)) {
+        if let Some(text) = crate::cleanup::removal_text(&saved, &rules.iptables(*family)) {
             program.restore(*family, &text)?;
         }
     }
     Ok(())
 }
 
-/// The chains that are missing or differ in their number of rules.
-pub(crate) fn missing(capture: &Capture, families: &[Family], program: &Program) -> Result<Vec<String>, ApplyError> {
+/// The chains that are missing or differ in their number of rules, each with its table.
+pub(crate) fn missing(rules: &impl Rules, backend: &Backend, ipv6: bool) -> Result<Vec<String>, ApplyError> {
+    let program = match backend {
+        Backend::Iptables(program) => program,
+        Backend::Nftables => return missing_from_nftables(rules, ipv6),
+    };
     let mut missing = Vec::new();
-    for family in families {
-        missing.extend(crate::cleanup::missing(&program.save(*family)?, &capture.rules(*family)));
+    for family in Family::of(ipv6) {
+        missing.extend(crate::cleanup::missing(&program.save(*family)?, &rules.iptables(*family)));
+    }
+    Ok(missing)
+}
+
+fn missing_from_nftables(wanted: &impl Rules, ipv6: bool) -> Result<Vec<String>, ApplyError> {
+    let rules = wanted.nftables(ipv6);
+    let listed = nft(&["list", "tables", "inet"], "")?;
+    let mut missing = Vec::new();
+    for table in wanted.tables() {
+        let there = listed.lines().any(|line| line.trim() == format!("table inet {table}"));
+        let listing = if there { nft(&["list", "table", "inet", table], "")? } else { String::new() };
+        let counts = nftables::count(&listing);
+        for (chain, rules) in rules.chains_in_order(table) {
+            if !counts.contains(&(chain.to_owned(), rules.len())) {
+                missing.push(format!("{table} {chain}"));
+            }
+        }
     }
     Ok(missing)
 }

@@ -5,14 +5,14 @@
 
 use thiserror::Error;
 
-use crate::apply::{ApplyError, Program};
+use crate::apply::{ApplyError, Program, Rules};
 use crate::capture::{Capture, Interception, List};
 use crate::nftables;
 use crate::routes::{self, RouteError};
 use crate::ruleset::Family;
 
 /// What writes the rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
     Iptables(Program),
     /// `nft`, with tables of our own.
@@ -46,7 +46,7 @@ impl Installation {
     }
 
     fn families(&self) -> &'static [Family] {
-        if self.ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
+        Family::of(self.ipv6)
     }
 
     /// What would be given to `iptables-restore`, or to `nft -f`.
@@ -55,7 +55,7 @@ impl Installation {
             Backend::Iptables(_) => {
                 self.families().iter().map(|family| self.capture.rules(*family).restore_text()).collect()
             }
-            Backend::Nftables => nftables::script(&nftables::rules(&self.capture, self.ipv6)),
+            Backend::Nftables => nftables::script(&self.capture.nftables(self.ipv6), self.capture.tables()),
         }
     }
 
@@ -69,19 +69,13 @@ impl Installation {
                 routes::add(*family, mark, self.route_table)?;
             }
         }
-        match &self.backend {
-            Backend::Iptables(program) => crate::apply::apply(&self.capture, self.families(), program)?,
-            Backend::Nftables => drop(crate::apply::nft(&["-f", "-"], &self.text())?),
-        }
+        crate::apply::put(&self.capture, &self.backend, self.ipv6)?;
         Ok(())
     }
 
     /// Takes away what a capture left, whatever its settings were.
     pub fn cleanup(&self) -> Result<(), InstallError> {
-        match &self.backend {
-            Backend::Iptables(program) => crate::apply::cleanup(&self.capture, self.families(), program)?,
-            Backend::Nftables => drop(crate::apply::nft(&["-f", "-"], &nftables::removal())?),
-        }
+        crate::apply::take_away(&self.capture, &self.backend, self.ipv6)?;
         if let Interception::Tproxy { mark } = self.capture.interception {
             for family in self.families() {
                 routes::remove(*family, mark, self.route_table)?;
@@ -96,27 +90,7 @@ impl Installation {
     /// What of the capture is not in force: chains that are not there or have another number of rules, each with its
     /// table. None where all is well.
     pub fn missing(&self) -> Result<Vec<String>, InstallError> {
-        match &self.backend {
-            Backend::Iptables(program) => Ok(crate::apply::missing(&self.capture, self.families(), program)?),
-            Backend::Nftables => self.missing_from_nftables(),
-        }
-    }
-
-    fn missing_from_nftables(&self) -> Result<Vec<String>, InstallError> {
-        let rules = nftables::rules(&self.capture, self.ipv6);
-        let listed = crate::apply::nft(&["list", "tables", "inet"], "")?;
-        let mut missing = Vec::new();
-        for table in nftables::TABLES {
-            let there = listed.lines().any(|line| line.trim() == format!("table inet {table}"));
-            let listing = if there { crate::apply::nft(&["list", "table", "inet", table], "")? } else { String::new() };
-            let counts = nftables::count(&listing);
-            for (chain, rules) in rules.chains_in_order(table) {
-                if !counts.contains(&(chain.to_owned(), rules.len())) {
-                    missing.push(format!("{table} {chain}"));
-                }
-            }
-        }
-        Ok(missing)
+        Ok(crate::apply::missing(&self.capture, &self.backend, self.ipv6)?)
     }
 
     /// The mark that needs a route: none where nothing inbound is captured.

@@ -14,6 +14,13 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// IPv4, and IPv6 where it is in use.
+    pub(crate) fn of(ipv6: bool) -> &'static [Family] {
+        if ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
+    }
+}
+
 /// Where in its chain a rule goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
@@ -68,7 +75,7 @@ impl Ruleset {
         self.rules.push(Rule { table, chain, placement: Placement::Insert(position), words: words.into() });
     }
 
-    /// Gives a chain its place in the table, whenever its rules come.
+    /// Gives a chain its place in the table, whenever its rules come, if any do.
     pub(crate) fn declare(&mut self, table: &'static str, chain: &'static str) {
         self.declared.push((table, chain));
     }
@@ -89,7 +96,7 @@ impl Ruleset {
         tables
     }
 
-    /// The chains of `table` that have rules, with every insertion carried out.
+    /// The chains of `table` that have rules or are led to, with every insertion carried out.
     pub(crate) fn chains_in_order(&self, table: &str) -> Vec<Chain<'_>> {
         let declared = self.declared.iter().filter(|(of, _)| *of == table);
         let mut chains: Vec<Chain<'_>> = declared.map(|(_, chain)| (*chain, Vec::new())).collect();
@@ -107,16 +114,30 @@ impl Ruleset {
             };
             rules.insert(position, &rule.words);
         }
-        chains.retain(|(_, rules)| !rules.is_empty());
+        chains.retain(|(chain, rules)| !rules.is_empty() || self.leads_to(table, chain));
         chains
     }
 
-    /// The chains of `table` that the kernel does not make itself, in the order of their first rule.
+    /// Whether a rule of `table` ends in this chain, which must then be there, be it empty.
+    fn leads_to(&self, table: &str, chain: &str) -> bool {
+        let ends = |words: &str| {
+            words.strip_suffix(chain).is_some_and(|rest| rest.ends_with("-j ") || rest.ends_with("jump "))
+        };
+        self.rules.iter().any(|rule| rule.table == table && ends(&rule.words))
+    }
+
+    /// The chains of `table` that the kernel does not make itself, in the order of their first rule; then those that are
+    /// only led to.
     pub(crate) fn own_chains(&self, table: &str) -> Vec<&'static str> {
         let mut chains: Vec<&str> = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.table == table) {
             if !is_built_in(rule.chain) && !chains.contains(&rule.chain) {
                 chains.push(rule.chain);
+            }
+        }
+        for (of, chain) in &self.declared {
+            if *of == table && !chains.contains(chain) && self.leads_to(table, chain) {
+                chains.push(chain);
             }
         }
         chains

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use meltemi_netfilter::{Backend, Capture, Dns, Installation, Interception, List, Program, within};
+use meltemi_netfilter::{Backend, Capture, Dns, Installation, Interception, List, Program, ambient, within};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
@@ -51,6 +51,8 @@ impl Pair {
         for (namespace, last) in [(&pair.pod, 2), (&pair.peer, 1)] {
             run(&format!("ip -n {namespace} address add 10.77.0.{last}/24 dev eth0"));
             run(&format!("ip -n {namespace} address add fd77::{last}/64 dev eth0 nodad"));
+            // An address of the link's own would come into being at a time of its own.
+            run(&format!("ip -n {namespace} link set eth0 addrgenmode none"));
             run(&format!("ip -n {namespace} link set eth0 up"));
         }
         run(&format!("ip -n {} route add default via 10.77.0.1", pair.pod));
@@ -347,6 +349,81 @@ fn what_comes_in_reaches_the_proxys_inbound_port() {
             });
         }
     }
+}
+
+#[test]
+fn ambients_rules_are_taken_by_the_kernel_twice_and_gone_when_cleaned_up() {
+    let Some(pair) = Pair::new("ambient") else { return };
+    let (all, some) = (
+        ambient::Pod { dns: true, virtual_interfaces: vec!["vm0".into()], ..ambient::Pod::default() },
+        ambient::Pod { outbound_only: true, ..ambient::Pod::default() },
+    );
+    for (name, backend) in backends() {
+        let before = pair.state();
+        pair.in_pod(|| all.apply(&backend, true)).unwrap();
+        let once = pair.state();
+        assert!(once.contains("15053") && once.contains("15008"), "{name}: {once}");
+        pair.in_pod(|| all.apply(&backend, true)).unwrap();
+        assert_eq!(pair.state(), once, "{name}");
+        assert_eq!(pair.in_pod(|| all.missing(&backend, true)).unwrap(), Vec::<String>::new(), "{name}");
+
+        // Other settings take their place.
+        assert!(!pair.in_pod(|| some.missing(&backend, true)).unwrap().is_empty(), "{name}");
+        pair.in_pod(|| some.apply(&backend, true)).unwrap();
+        assert_eq!(pair.in_pod(|| some.missing(&backend, true)).unwrap(), Vec::<String>::new(), "{name}");
+        assert!(!pair.state().contains("15053"), "{name}");
+        pair.in_pod(|| all.cleanup(&backend, true)).unwrap();
+        assert_eq!(pair.state(), before, "{name}");
+    }
+}
+
+#[test]
+fn ambients_pod_is_captured_but_for_the_nodes_proxy_and_probes() {
+    let Some(pair) = Pair::new("ambient-in") else { return };
+    for (name, backend) in backends() {
+        let pod = ambient::Pod {
+            probes: ambient::ProbeSource { v4: PEER_V4, ..ambient::ProbeSource::default() },
+            ..ambient::Pod::default()
+        };
+        let captured = ambient::Pod::default();
+        let asked = SocketAddr::from((POD_V4, 8080));
+        let from_peer = |pod: &ambient::Pod| {
+            pair.in_pod(|| pod.apply(&backend, true)).unwrap();
+            let (application, proxy) =
+                pair.in_pod(|| (listener(any(false, 8080), false), listener(any(false, 15006), false)));
+            pair.in_peer(|| TcpStream::connect_timeout(&asked, PATIENCE)).unwrap();
+            let arrived = |listener: &TcpListener| {
+                listener.set_nonblocking(true).unwrap();
+                listener.accept().is_ok()
+            };
+            (arrived(&application), arrived(&proxy))
+        };
+        assert_eq!(from_peer(&captured), (false, true), "{name}");
+        assert_eq!(from_peer(&pod), (true, false), "{name}: a probe");
+        pair.in_pod(|| pod.cleanup(&backend, true)).unwrap();
+    }
+}
+
+#[test]
+fn a_nodes_rule_is_taken_by_the_kernel_beside_what_its_sets_hold() {
+    let Some(pair) = Pair::new("ambient-node") else { return };
+    if !has("nft") {
+        return println!("skipped: no nft");
+    }
+    let nft = |text: &str| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &pair.pod, "nft", "-f", "-"]).stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{text}");
+    };
+    let text = ambient::Node { kubelet: 0, ..ambient::Node::default() }.text(&Backend::Nftables, true);
+    nft(&text);
+    nft("add element inet istio-ambient-nat istio-inpod-probes-v4 { 10.77.0.9 }\n");
+    nft(&text);
+    let listing = run(&format!("ip netns exec {} nft list table inet istio-ambient-nat", pair.pod));
+    assert!(listing.contains("10.77.0.9"), "{listing}");
+    assert_eq!(listing.matches("snat ").count(), 2, "{listing}");
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use meltemi_netfilter::Program;
 use serde_json::json;
 
 use super::*;
@@ -27,7 +28,7 @@ fn every_key_of_the_plugin_is_read() {
             run_folder: "/run/x".into(),
             exclude_namespaces: vec!["kube-system".into()],
             pod_namespace: "istio-system".into(),
-            native_nftables: true,
+            backend: Backend::Nftables,
             previous: Some(json!({"cniVersion": "1.0.0", "ips": []})),
         }
     );
@@ -42,6 +43,7 @@ fn what_older_istios_wrote_is_understood() {
     });
     let network = parse(text.to_string().as_bytes()).unwrap();
     assert_eq!(network.log_level.as_deref(), Some("info"));
+    assert_eq!(network.backend, Backend::Iptables(Program::default()));
     assert_eq!(network.exclude_namespaces, ["istio-system"]);
     assert_eq!(network.run_folder, PathBuf::from(RUN_FOLDER));
 }
@@ -64,6 +66,8 @@ fn what_is_wrong_is_named() {
         configuration("exclude_namespaces[1]: a string is expected")
     );
     assert_eq!(with("native_nftables", json!("yes")), configuration("native_nftables: true or false is expected"));
+    let flavour = configuration("force_iptables_binary: legacy or nft is expected");
+    assert_eq!(with("force_iptables_binary", json!("ebtables")), flavour);
     assert_eq!(
         with("kubernetes", json!({"exclude_namespaces": 1})).1,
         "kubernetes.exclude_namespaces: a list is expected"

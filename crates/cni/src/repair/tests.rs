@@ -14,7 +14,7 @@ fn settings(action: Action) -> Settings {
         message: String::new(),
         selectors: Selectors::default(),
         processes: PathBuf::new(),
-        native_nftables: false,
+        backend: Backend::Nftables,
     }
 }
 

@@ -52,6 +52,20 @@ fn mending_wins_over_deleting_and_deleting_over_labelling() {
 }
 
 #[test]
+fn plugin_and_repair_write_rules_with_the_iptables_that_is_asked_for() {
+    let legacy = options("--force-iptables-binary legacy --repair-repair-pods");
+    assert_eq!(legacy.install.wanted.plugin["force_iptables_binary"], json!("legacy"));
+    let expected = Backend::Iptables(Program { flavour: Some("legacy"), lock_file: None });
+    assert_eq!(legacy.repair.unwrap().backend, expected);
+    let default = options("--repair-repair-pods");
+    assert!(!default.install.wanted.plugin.contains_key("force_iptables_binary"));
+    assert_eq!(default.repair.unwrap().backend, Backend::Iptables(Program::default()));
+    let nftables = options("--force-iptables-binary nft --native-nftables --repair-repair-pods");
+    assert_eq!(nftables.repair.unwrap().backend, Backend::Nftables);
+    assert!(parse("daemon --force-iptables-binary ebtables").is_err());
+}
+
+#[test]
 fn where_the_plugin_goes_is_one_of_three() {
     let mode = |line: &str| options(line).install.wanted.mode;
     assert_eq!(mode("--chained-cni-plugin false"), Mode::Alone);

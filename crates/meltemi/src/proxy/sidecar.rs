@@ -2,24 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use meltemi_agent::dns::{Names, Server, nameservers};
 use meltemi_agent::envoy_admin::EnvoyAdmin;
 use meltemi_agent::sds::Secrets;
-use meltemi_agent::status::{self, ProxyState, Told};
+use meltemi_agent::status::{self, ProxyState, Status, Told};
 use meltemi_agent::supervise::{self, EnvoyOptions};
+use meltemi_agent::termination::connections;
 use meltemi_agent::upstream::{ControlPlane, agent_stream};
-use meltemi_agent::{IdentityKeeper, Settings, bootstrap, health, serve_workload_api, trust};
+use meltemi_agent::{IdentityKeeper, Role, Settings, bootstrap, health, serve_workload_api, trust};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use meltemi_proto::envoy::config::core::v3::Node;
 use meltemi_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use meltemi_proto::istio::networking::nds::v1::NameTable;
 use meltemi_proxy::admin::AdminState;
+use meltemi_proxy::worker::{Phase, Reach};
 use meltemi_proxy::{Options, Proxy, SecretSource};
 use meltemi_telemetry::logging::Logging;
 use meltemi_telemetry::metrics::Filter;
@@ -42,18 +45,39 @@ impl SecretSource for Workload {
     }
 }
 
-struct Serving(Arc<AdminState>);
+struct Serving {
+    state: Arc<AdminState>,
+    role: Role,
+}
 
 impl ProxyState for Serving {
     fn ready(&self) -> Told<'_, Result<(), String>> {
-        Box::pin(std::future::ready(match self.0.server_state() {
+        Box::pin(std::future::ready(match self.state.server_state() {
             "LIVE" => Ok(()),
             state => Err(state.to_owned()),
         }))
     }
 
     fn metrics(&self) -> Told<'_, String> {
-        Box::pin(std::future::ready(self.0.registry.prometheus(&Filter::default())))
+        Box::pin(std::future::ready(self.state.registry.prometheus(&Filter::default())))
+    }
+
+    /// The agent's ports are no listeners of this proxy.
+    fn connections(&self) -> Told<'_, Result<u64, String>> {
+        let active = |name: &str| name.ends_with(".downstream_cx_active");
+        let filter = Filter { name: Some(&active), ..Filter::default() };
+        Box::pin(std::future::ready(Ok(connections(&self.state.registry.text(&filter), &[]))))
+    }
+
+    /// Of a sidecar the inbound side alone: what the application still has to ask goes on as it was.
+    fn drain(&self) -> Told<'_, ()> {
+        let reach = if self.role == Role::Sidecar { Reach::Inbound } else { Reach::All };
+        self.state.advance(Phase::Leaving(reach));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn ending(&self) {
+        self.state.ending.store(true, Ordering::Relaxed);
     }
 }
 
@@ -87,13 +111,15 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     }
     options.control_plane = Some(control_plane::options(&control_plane, &keeper, node.clone()));
     options.secrets = Some(Box::new(Workload(Secrets::new(keeper.subscribe()))));
-    options.lingering = settings.termination_drain_duration;
+    // It is the agent that waits for clients to go.
+    options.lingering = Duration::ZERO;
     options.drain_time = settings.termination_drain_duration;
     options.on_demand_idle = settings.on_demand_idle;
     options.logging = Some(logging);
     let proxy = Proxy::new(options)?;
-    let state: Arc<dyn ProxyState> = Arc::new(Serving(proxy.state()));
-    serve_status(&[settings.readiness_port, settings.status_port, settings.prometheus_port], &state);
+    let state: Arc<dyn ProxyState> = Arc::new(Serving { state: proxy.state(), role: settings.role });
+    let status = Status::new(Arc::clone(&state), &settings);
+    serve_status(&[settings.readiness_port, settings.status_port, settings.prometheus_port], &status);
     watch_health(&settings, &control_plane, &keeper, (&node, &state))?;
     spawn_local(trust::follow(control_plane::options(&control_plane, &keeper, node.clone()), Arc::clone(&keeper)));
     if settings.dns_capture {
@@ -101,16 +127,16 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     }
     spawn_local(super::give_memory_back(proxy.state()));
     spawn_local(super::follow_signals(proxy.state()));
-    Ok(proxy.run(told_to_stop()).await?)
+    Ok(proxy.run(status.termination.due(told_to_stop())).await?)
 }
 
-/// Serves readiness and metrics on these ports; where two are the same, once.
-fn serve_status(ports: &[u16], state: &Arc<dyn ProxyState>) {
-    for port in ports.iter().collect::<BTreeSet<_>>() {
-        let (address, state) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)), Arc::clone(state));
+/// Serves what others ask of the agent; where two ports are the same, once.
+fn serve_status(ports: &[u16], status: &Arc<Status>) {
+    for port in ports.iter().copied().collect::<BTreeSet<_>>() {
+        let status = Arc::clone(status);
         spawn_local(async move {
-            if let Err(error) = status::serve(address, state).await {
-                tracing::error!(%address, %error, "status port");
+            if let Err(error) = status::serve(port, status).await {
+                tracing::error!(port, %error, "status port");
             }
         });
     }
@@ -178,9 +204,12 @@ pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow
     // Relative, as Istio's agent has it: a socket's path must fit in 108 bytes, wherever the working folder is.
     let directory =
         std::env::var_os("MELTEMI_PROXY_DIR").map_or_else(|| PathBuf::from("./etc/istio/proxy"), PathBuf::from);
-    let state: Arc<dyn ProxyState> = Arc::new(EnvoyAdmin { port: settings.admin_port });
     // Envoy itself listens on the other two and passes readiness on to this one.
-    serve_status(&[settings.status_port], &state);
+    let own_ports = vec![settings.readiness_port, settings.prometheus_port];
+    let admin = EnvoyAdmin { port: settings.admin_port, role: settings.role, own_ports };
+    let state: Arc<dyn ProxyState> = Arc::new(admin);
+    let status = Status::new(Arc::clone(&state), &settings);
+    serve_status(&[settings.status_port], &status);
     let options =
         EnvoyOptions { binary: envoy.to_owned(), directory, log_level: level.to_owned(), extra_arguments: Vec::new() };
     let secrets = Secrets::new(keeper.subscribe());
@@ -191,5 +220,6 @@ pub async fn with_envoy(settings: Settings, envoy: &Path, level: &str) -> anyhow
     if settings.dns_capture {
         names(&settings, &control_plane, &keeper, node).await;
     }
-    Ok(supervise::run(&settings, &options, control_plane, secrets, told_to_stop()).await?)
+    let due = status.termination.due(told_to_stop());
+    Ok(supervise::run(&settings, &options, control_plane, secrets, due).await?)
 }

@@ -10,17 +10,17 @@ pub(crate) fn goldens(suite: &str) -> Option<std::path::PathBuf> {
 pub(crate) fn captures(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Capture, bool)> {
     let case = |entry: std::io::Result<std::fs::DirEntry>| {
         let path = entry.unwrap().path();
-        let settings = settings(&std::fs::read_to_string(path.join("case.yaml")).unwrap());
+        let settings = settings(&std::fs::read_to_string(path.join("case.yaml")).unwrap(), "config:");
         (path, capture(&settings), settings["ENABLE_INBOUND_IPV6"] == "true")
     };
     std::fs::read_dir(folder).unwrap().map(case).collect()
 }
 
-/// The `config:` block of a case is flat: `NAME: value` lines, and lists of `- item` under a name.
-fn settings(case: &str) -> std::collections::BTreeMap<String, String> {
+/// A block of a case (`config:`) is flat: `NAME: value` lines, and lists of `- item` under a name.
+pub(crate) fn settings(case: &str, block: &str) -> std::collections::BTreeMap<String, String> {
     let mut settings = std::collections::BTreeMap::new();
     let mut last = String::new();
-    for line in case.lines().skip_while(|line| *line != "config:").skip(1) {
+    for line in case.lines().skip_while(|line| *line != block).skip(1) {
         let Some(line) = line.strip_prefix("  ") else { break };
         if let Some(item) = line.strip_prefix("- ") {
             let list: &mut String = settings.entry(last.clone()).or_default();

@@ -9,7 +9,7 @@ type Chain = (String, Vec<String>);
 
 /// The rules of a transaction of Istio's, its insertions carried out, as our script has them: a line for each chain and
 /// each rule of a table, in order.
-fn carried_out(text: &str) -> Vec<String> {
+pub(crate) fn carried_out(text: &str) -> Vec<String> {
     let mut tables: Vec<(String, Vec<Chain>)> = Vec::new();
     for line in text.lines() {
         let (verb, rest) = line.split_once(" inet ").map_or((line, ""), |(verb, rest)| (verb, rest));
@@ -45,7 +45,7 @@ fn carried_out(text: &str) -> Vec<String> {
 }
 
 /// Addresses in the shape in which this library writes them, names without the quotes that ours stand in.
-fn normalised(text: &str) -> String {
+pub(crate) fn normalised(text: &str) -> String {
     let word = |word: &str| {
         let (address, length) = word.split_once('/').map_or((word, None), |(address, length)| (address, Some(length)));
         match (address.parse::<Ipv6Addr>(), length) {
@@ -65,7 +65,7 @@ fn rules_are_those_of_istios_sidecar() {
     let cases = captures(&folder);
     for (path, capture, ipv6) in &cases {
         let expected = std::fs::read_to_string(path.join("expected.txt")).unwrap();
-        let ours = carried_out(&normalised(&script(&rules(capture, *ipv6))));
+        let ours = carried_out(&normalised(&script(&capture.nftables(*ipv6), &TABLES)));
         let expected = carried_out(&normalised(&expected));
         for (ours, expected) in ours.iter().zip(&expected) {
             assert_eq!(ours, expected, "{}", path.display());
@@ -84,7 +84,7 @@ fn a_marked_socket_bypasses_and_odd_names_are_quoted() {
         outbound_ports_exclude: vec![25],
         ..Capture::default()
     };
-    let text = script(&rules(&capture, false));
+    let text = script(&capture.nftables(false), &TABLES);
     for line in [
         "prerouting iifname \"eth*\" counter return",
         "output oifname \"9p\" counter return",

@@ -2,8 +2,12 @@
 //! or read files are not among them.
 
 mod collections;
+mod digests;
 mod numbers;
+mod paths;
+mod patterns;
 mod strings;
+mod versions;
 
 use gotmpl::{FuncMap, Result, Value};
 
@@ -17,15 +21,52 @@ pub fn functions() -> FuncMap {
     all.extend(as_map(strings::FUNCTIONS));
     all.extend(as_map(numbers::FUNCTIONS));
     all.extend(as_map(collections::FUNCTIONS));
+    all.extend(as_map(digests::FUNCTIONS));
+    all.extend(as_map(paths::FUNCTIONS));
+    all.extend(as_map(patterns::FUNCTIONS));
+    all.extend(as_map(versions::FUNCTIONS));
+    for (strict, plain) in STRICT {
+        let function = all.get(*plain).cloned();
+        all.extend(function.map(|function| ((*strict).to_owned(), function)));
+    }
     all
 }
 
+/// Names of functions that end the rendering where their namesakes do, too.
+const STRICT: &[(&str, &str)] = &[
+    ("mustAppend", "append"),
+    ("mustChunk", "chunk"),
+    ("mustCompact", "compact"),
+    ("mustDeepCopy", "deepCopy"),
+    ("mustFirst", "first"),
+    ("mustHas", "has"),
+    ("mustInitial", "initial"),
+    ("mustLast", "last"),
+    ("mustMerge", "merge"),
+    ("mustMergeOverwrite", "mergeOverwrite"),
+    ("mustPrepend", "prepend"),
+    ("mustPush", "append"),
+    ("mustRest", "rest"),
+    ("mustReverse", "reverse"),
+    ("mustSlice", "slice"),
+    ("mustToJson", "toJson"),
+    ("mustToPrettyJson", "toPrettyJson"),
+    ("mustToRawJson", "toRawJson"),
+    ("mustUniq", "uniq"),
+    ("mustWithout", "without"),
+    ("push", "append"),
+    ("trimall", "trimAll"),
+];
+
 const VALUES: &[(&str, super::functions::Function)] = &[
+    ("all", |args| bool_of(args.iter().all(Value::is_truthy))),
+    ("any", |args| bool_of(args.iter().any(Value::is_truthy))),
     ("coalesce", |args| Ok(args.iter().find(|value| value.is_truthy()).cloned().unwrap_or(Value::Nil))),
     ("default", |args| {
         let default = arg(args, 0)?;
         Ok(args.get(1).filter(|given| given.is_truthy()).unwrap_or(default).clone())
     }),
+    ("deepEqual", |args| bool_of(arg(args, 0)? == arg(args, 1)?)),
     ("empty", |args| Ok(Value::Bool(!arg(args, 0)?.is_truthy()))),
     ("fail", |args| refuse(text(args, 0)?)),
     ("kindIs", |args| Ok(Value::Bool(kind(arg(args, 1)?) == text(args, 0)?))),
@@ -37,6 +78,10 @@ const VALUES: &[(&str, super::functions::Function)] = &[
     }),
     ("ternary", |args| Ok(arg(args, if arg(args, 2)?.is_truthy() { 0 } else { 1 })?.clone())),
     ("typeIs", |args| Ok(Value::Bool(arg(args, 1)?.type_name() == text(args, 0)?))),
+    ("typeIsLike", |args| {
+        let (wanted, is) = (text(args, 0)?, arg(args, 1)?.type_name());
+        bool_of(wanted == is || wanted.strip_prefix('*') == Some(is))
+    }),
     ("typeOf", |args| Ok(arg(args, 0)?.type_name().into())),
 ];
 

@@ -154,6 +154,105 @@ fn sprigs_functions() {
 }
 
 #[test]
+fn sprigs_functions_of_texts_lists_and_numbers() {
+    for (text, expected) in [
+        ("{{ abbrev 6 `abcdefgh` }} {{ abbrev 3 `abcdefgh` }} {{ abbrev 9 `abc` }}", "abc... abcdefgh abc"),
+        ("{{ initials `First Try` }} {{ untitle `First Try` }}", "FT first try"),
+        ("{{ plural `one` `many` 1 }} {{ plural `one` `many` 2 }}", "one many"),
+        ("{{ (splitn `$` 2 `a$b$c`)._1 }}", "b$c"),
+        ("{{ atoi `12` }} {{ biggest 1 3 2 }} {{ maxf 1 2.5 }} {{ minf 1.5 2 }}", "12 3 2.5 1.5"),
+        ("{{ seq 3 }}|{{ seq 0 2 }}|{{ seq 5 -2 1 }}|{{ seq 2 0 }}", "1 2 3|0 1 2|5 3 1|2 1 0"),
+        ("{{ all 1 `` }} {{ any 1 `` }} {{ deepEqual .List (list `x` `y`) }}", "false true true"),
+        ("{{ range chunk 2 (list 1 2 3) }}{{ len . }};{{ end }}", "2;1;"),
+        ("{{ pluck `a` .Map (dict `a` 5) | join `,` }} {{ slice (list 1 2 3) 1 2 | join `,` }}", "1,5 2"),
+        ("{{ mustUniq (list 1 1 2) | join `,` }} {{ push (list 1) 2 | join `,` }}", "1,2 1,2"),
+        ("{{ (mustFromJson `{\"a\": 1}`).a }} {{ typeIsLike `*string` `x` }}", "1 true"),
+        (
+            "{{ base `/a/b.c/` }} {{ dir `/a/b/c` }} {{ clean `a/../b//c/.` }} {{ ext `x/y.tar.gz` }}",
+            "b.c /a/b b/c .gz",
+        ),
+        ("{{ isAbs `/a` }} {{ base `` }} {{ dir `a` }} {{ clean `/../a` }}", "true . . /a"),
+        (
+            "{{ with urlParse `http://u:p@h:80/p?q=1#f` }}{{ .userinfo }} {{ .hostname }} {{ urlJoin . }}{{ end }}",
+            "u:p h http://u:p@h:80/p?q=1#f",
+        ),
+        ("{{ (urlParse `mailto:a@b`).opaque }} {{ (urlParse `https://[::1]:8/`).hostname }}", "a@b ::1"),
+    ] {
+        check(text, expected);
+    }
+    assert!(render("{{ slice (list 1) 2 3 }}", &Value::Nil).is_err());
+    assert!(render("{{ mustFromJson `{` }}", &Value::Nil).is_err());
+}
+
+#[test]
+fn sprigs_functions_of_expressions_and_sums() {
+    for (text, expected) in [
+        ("{{ regexMatch `^a.c$` `abc` }} {{ mustRegexMatch `x` `abc` }}", "true false"),
+        ("{{ regexFind `[0-9]+` `a12b3` }}|{{ regexFind `z` `a` }}", "12|"),
+        ("{{ regexFindAll `[0-9]` `a1b2c3` -1 | join `,` }} {{ regexFindAll `[0-9]` `a1b2` 1 | join `,` }}", "1,2,3 1"),
+        ("{{ regexReplaceAll `a(x*)b` `-ab-axxb-` `${1}W` }}", "-W-xxW-"),
+        ("{{ regexReplaceAllLiteral `a(x*)b` `-ab-axxb-` `${1}` }}", "-${1}-${1}-"),
+        ("{{ regexSplit `z+` `pizza` -1 | join `,` }} {{ regexSplit `z*` `pizza` -1 | join `,` }}", "pi,a p,i,a"),
+        ("{{ regexSplit `,` `a,b,c` 2 | join ` ` }} {{ len (regexSplit `,` `a` 0) }}", "a b,c 0"),
+        ("{{ regexQuoteMeta `1.2-3{#}` }}", r"1\.2-3\{#\}"),
+        ("{{ adler32sum `Wikipedia` }}", "300286872"),
+        ("{{ sha1sum `abc` }}", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        ("{{ sha256sum `abc` }}", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        ("{{ sha512sum `` | trunc 16 }}", "cf83e1357eefb8bd"),
+    ] {
+        check(text, expected);
+    }
+    assert!(render("{{ regexMatch `(` `a` }}", &Value::Nil).is_err());
+    assert!(render("{{ regexMatch `(a{1000}){1000}` `a` }}", &Value::Nil).is_err(), "too large");
+}
+
+#[test]
+fn sprigs_conditions_on_versions() {
+    for (condition, version, holds) in [
+        ("1.2.3", "1.2.3", true),
+        ("=1.2.3", "v1.2.3+build", true),
+        ("1.2", "1.2.9", true),
+        ("1.x", "1.9.0", true),
+        ("*", "4.5.6", true),
+        ("!=1.2.3", "1.2.4", true),
+        ("!=1.2.x", "1.2.4", false),
+        (">1.2", "1.2.9", false),
+        (">1.2", "1.3.0", true),
+        (">=1.26-0", "1.36.2-eks-1", true),
+        (">=1.26.0", "1.36.2-eks-1", false),
+        ("<2", "1.99.0", true),
+        ("<=1.2", "1.2.9", true),
+        ("<=1.2.3", "1.2.4", false),
+        ("~1.2.3", "1.2.9", true),
+        ("~1.2.3", "1.3.0", false),
+        ("~1", "1.9.0", true),
+        ("~>1.2", "1.1.0", false),
+        ("^1.2.3", "1.9.0", true),
+        ("^1.2.3", "2.0.0", false),
+        ("^0.2.3", "0.2.9", true),
+        ("^0.2.3", "0.3.0", false),
+        ("^0.0.3", "0.0.4", false),
+        ("^0", "0.9.0", true),
+        (">=1.2, <2.0 || >=3", "2.5.0", false),
+        (">= 1.2 < 2.0 || >=3", "3.0.0", true),
+        ("1.2 - 1.4.5", "1.4.5", true),
+        ("1.2 - 1.4.5", "1.4.6", false),
+        ("1.2.3-alpha.2", "1.2.3-alpha.2", true),
+        (">1.2.3-alpha.2", "1.2.3-alpha.10", true),
+        (">1.2.3-alpha", "1.2.3", true),
+    ] {
+        check(&format!("{{{{ semverCompare `{condition}` `{version}` }}}}"), &holds.to_string());
+    }
+    check(
+        "{{ with semver `v1.2.3-rc.1+b` }}{{ .Major }}.{{ .Minor }}.{{ .Patch }} {{ .Prerelease }} {{ .Metadata }}{{ end }}",
+        "1.2.3 rc.1 b",
+    );
+    for wrong in ["{{ semver `one` }}", "{{ semverCompare `>a` `1.2.3` }}", "{{ semverCompare `>` `1.2.3` }}"] {
+        assert!(render(wrong, &Value::Nil).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn structs_have_gos_names_and_give_their_own_json_back() {
     let pod = json!({
         "metadata": { "labels": { "app": "web" } },

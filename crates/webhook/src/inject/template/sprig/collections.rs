@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use gotmpl::{Result, Value};
 
-use super::super::functions::{Function, arg, list, map, refuse, text};
+use super::super::functions::{Function, arg, list, map, number, refuse, text};
 use super::bool_of;
 
 type Map = BTreeMap<Arc<str>, Value>;
 
 pub const FUNCTIONS: &[(&str, Function)] = &[
     ("append", |args| Ok(joined([&list(args, 0)?, &[arg(args, 1)?.clone()]]))),
+    ("chunk", |args| {
+        let size = usize::try_from(number(args, 0)?).unwrap_or_default().max(1);
+        Ok(list(args, 1)?.chunks(size).map(|part| Value::from(part.to_vec())).collect::<Vec<_>>().into())
+    }),
     ("concat", |args| {
         let lists = (0..args.len()).map(|position| list(args, position)).collect::<Result<Vec<_>>>()?;
         Ok(lists.iter().flat_map(|list| list.iter().cloned()).collect::<Vec<_>>().into())
@@ -43,6 +47,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
             .collect::<Map>();
         Ok(picked.into())
     }),
+    ("pluck", |args| {
+        let name = text(args, 0)?;
+        let maps = (1..args.len()).map(|position| map(args, position)).collect::<Result<Vec<_>>>()?;
+        Ok(maps.iter().filter_map(|map| map.get(&*name).cloned()).collect::<Vec<_>>().into())
+    }),
     ("prepend", |args| Ok(joined([&[arg(args, 1)?.clone()], &list(args, 0)?]))),
     ("rest", |args| Ok(list(args, 0)?.get(1..).unwrap_or_default().to_vec().into())),
     ("reverse", |args| Ok(list(args, 0)?.iter().rev().cloned().collect::<Vec<_>>().into())),
@@ -50,6 +59,17 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         let mut changed = (*map(args, 0)?).clone();
         changed.insert(text(args, 1)?.into(), arg(args, 2)?.clone());
         Ok(changed.into())
+    }),
+    ("slice", |args| {
+        let list = list(args, 0)?;
+        let place = |position: usize, default: usize| -> Result<usize> {
+            match args.get(position) {
+                Some(_) => Ok(usize::try_from(number(args, position)?).unwrap_or(usize::MAX)),
+                None => Ok(default),
+            }
+        };
+        let (start, end) = (place(1, 0)?, place(2, list.len())?);
+        list.get(start..end).map_or_else(|| refuse("slice: not within the list"), |part| Ok(part.to_vec().into()))
     }),
     ("sortAlpha", |args| {
         let mut texts: Vec<String> = list(args, 0)?.iter().map(Value::to_string).collect();

@@ -9,6 +9,13 @@ use super::super::view;
 use super::{bool_of, repeated, spaces};
 
 pub const FUNCTIONS: &[(&str, Function)] = &[
+    ("abbrev", |args| {
+        let (width, whole) = (number(args, 0)?, text(args, 1)?);
+        let width = usize::try_from(width).ok().filter(|width| *width >= 4 && whole.len() > *width);
+        Ok(width
+            .map_or_else(|| whole.clone(), |width| format!("{}...", &whole[..whole.floor_char_boundary(width - 3)]))
+            .into())
+    }),
     ("b64dec", |args| match STANDARD.decode(text(args, 0)?) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned().into()),
         Err(error) => Ok(error.to_string().into()),
@@ -18,6 +25,9 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("fromJson", |args| Ok(serde_json::from_str(&text(args, 0)?).map_or(Value::Nil, |json| view::plain(&json)))),
     ("hasPrefix", |args| bool_of(text(args, 1)?.starts_with(&text(args, 0)?))),
     ("hasSuffix", |args| bool_of(text(args, 1)?.ends_with(&text(args, 0)?))),
+    ("initials", |args| {
+        Ok(text(args, 0)?.split_whitespace().filter_map(|word| word.chars().next()).collect::<String>().into())
+    }),
     ("join", |args| {
         let parts: Vec<String> = match arg(args, 1)? {
             Value::List(_) => {
@@ -32,7 +42,12 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         let margin = spaces(number(args, 0)?)?;
         Ok(format!("\n{margin}{}", text(args, 1)?.replace('\n', &format!("\n{margin}"))).into())
     }),
+    ("mustFromJson", |args| match serde_json::from_str(&text(args, 0)?) {
+        Ok(json) => Ok(view::plain(&json)),
+        Err(error) => refuse(error.to_string()),
+    }),
     ("nospace", |args| Ok(text(args, 0)?.split_whitespace().collect::<String>().into())),
+    ("plural", |args| text(args, if number(args, 2)? == 1 { 0 } else { 1 }).map(Value::from)),
     ("quote", |args| Ok(each(args, |value| quoted(&value.to_string())).into())),
     ("repeat", |args| Ok(repeated(&text(args, 1)?, number(args, 0)?)?.into())),
     ("replace", |args| {
@@ -48,9 +63,14 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         let (separator, whole) = (text(args, 0)?, text(args, 1)?);
         Ok(whole.split(&separator).map(Value::from).collect::<Vec<_>>().into())
     }),
+    ("splitn", |args| {
+        let (separator, count, whole) = (text(args, 0)?, number(args, 1)?, text(args, 2)?);
+        let parts = whole.splitn(usize::try_from(count).unwrap_or(usize::MAX), &separator).enumerate();
+        Ok(parts.map(|(at, part)| (format!("_{at}"), part.into())).collect::<std::collections::BTreeMap<_, _>>().into())
+    }),
     ("squote", |args| Ok(each(args, |value| format!("'{value}'")).into())),
     ("substr", substring),
-    ("title", |args| Ok(titled(&text(args, 0)?).into())),
+    ("title", |args| Ok(cased(&text(args, 0)?, |letter| letter.to_uppercase().collect()).into())),
     ("toJson", |args| Ok(view::json_text(arg(args, 0)?).into())),
     ("toPrettyJson", |args| {
         let json = view::to_json(arg(args, 0)?);
@@ -69,6 +89,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         Ok(whole.strip_suffix(&suffix).unwrap_or(&whole).into())
     }),
     ("trunc", truncated),
+    ("untitle", |args| Ok(cased(&text(args, 0)?, |letter| letter.to_lowercase().collect()).into())),
     ("upper", |args| Ok(text(args, 0)?.to_uppercase().into())),
 ];
 
@@ -128,12 +149,13 @@ fn substring(args: &[Value]) -> Result<Value> {
     whole.get(start..end).map_or_else(|| refuse("substr: not at the borders of letters"), |part| Ok(part.into()))
 }
 
-fn titled(text: &str) -> String {
+/// The first letter of each word changed.
+fn cased(text: &str, change: impl Fn(char) -> String) -> String {
     let mut is_start = true;
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_start {
-            out.extend(letter.to_uppercase());
+            out.push_str(&change(letter));
         } else {
             out.push(letter);
         }
