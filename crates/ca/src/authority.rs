@@ -4,10 +4,12 @@
 //! ([`Authority::look`]). What is refused leaves in force what was.
 
 use crate::certificate::{CaCertificate, bundle, strong_key};
-use crate::files::{Kept, Plugged};
+use crate::files::{Files, Kept, Plugged};
+use crate::former::FormerRoot;
 use crate::revocation::Revocations;
 use crate::root;
 use crate::rotation::{Held, Pace, Progress, Rotation, Stage};
+use crate::shared::{self, View};
 use crate::signer::{Material, SharedSigner, Signer, uri};
 use crate::status::Status;
 use arc_swap::ArcSwap;
@@ -30,6 +32,11 @@ pub enum AuthorityError {
     /// Says its cause itself, so that a chain of causes has it once.
     #[error("{path}: {cause}")]
     File { path: PathBuf, cause: std::io::Error },
+    #[error(
+        "{path}: {cause}; keep the old root in root-cert.pem until certificates under it have ended, or a restart of \
+         discovery forgets it"
+    )]
+    Forgetful { path: PathBuf, cause: std::io::Error },
     #[error("{missing} is missing beside {present}")]
     Half { missing: &'static str, present: &'static str },
     #[error("{what}: {reason}")]
@@ -40,6 +47,8 @@ pub enum AuthorityError {
     Request(String),
     #[error("the signing certificate expires in less than the shortest lifetime")]
     Expired,
+    #[error("there is no key that signs here: others sign for the mesh")]
+    Keyless,
     /// Whoever signs in our place did not.
     #[error("the external authority: {0}")]
     External(String),
@@ -68,7 +77,11 @@ pub struct AuthorityOptions {
     /// It is replaced in the last so many hundredths of its life (`CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE`,
     /// 20).
     pub root_grace_percent: u32,
+    /// Before the first of these looks, so that several replicas do not look at the same moment.
+    pub root_check_delay: Duration,
     pub pace: Pace,
+    /// Roots that a plugged folder no longer holds are kept in a file of ours in it; false: somebody else remembers them.
+    pub keeps_former_roots: bool,
 }
 
 impl AuthorityOptions {
@@ -81,7 +94,9 @@ impl AuthorityOptions {
             root_ttl: 3650 * DAY,
             root_check_interval: DAY / 24,
             root_grace_percent: 20,
+            root_check_delay: Duration::ZERO,
             pace: Pace::default(),
+            keeps_former_roots: true,
         }
     }
 }
@@ -124,6 +139,8 @@ struct State {
     rotation: Rotation,
     /// Of the files that we keep: the roots of ours in them, and the one whose key is there.
     kept: (Vec<CaCertificate>, CaCertificate),
+    /// Of files that others write: the roots of before that our own file beside them holds.
+    kept_former: Vec<FormerRoot>,
     /// When a self-signed root is next looked at.
     next_check: SystemTime,
     refused: Option<String>,
@@ -190,14 +207,66 @@ impl Authority {
         let (mut files, now) = (Plugged::new(dir), SystemTime::now());
         let before = now + options.max_ttl;
         let held = held(&files.read()?, &options, (now, before))?;
-        Ok(Self::start(Source::Plugged(files), Rotation::new(held, options.pace, now), options, now))
+        let mut rotation = Rotation::new(held, options.pace, now);
+        rotation.remember(&files.former()?, now)?;
+        Ok(Self::start(Source::Plugged(files), rotation, options, now))
     }
 
     /// A root or intermediate that somebody else keeps, who supplies it again when it changes ([`Self::supply`]).
     pub fn supplied(material: &Material, options: AuthorityOptions) -> Result<Self, AuthorityError> {
         let now = SystemTime::now();
-        let held = held(material, &options, (now, now + options.max_ttl))?;
-        Ok(Self::start(Source::Supplied(None), Rotation::new(held, options.pace, now), options, now))
+        let before = now + options.max_ttl;
+        let mut first = held(material, &options, (now, before))?;
+        let next = material.next.as_ref().map(|next| CaCertificate::all("next root", next)).transpose()?;
+        first.roots.retain(|root| next.as_ref().is_none_or(|next| !next.contains(root)));
+        let mut rotation = Rotation::new(first, options.pace, now);
+        if next.is_some() {
+            // We were stopped while it was being distributed.
+            rotation.follow(held(material, &options, (now, before))?, now)?;
+        }
+        Ok(Self::start(Source::Supplied(None), rotation, options, now))
+    }
+
+    /// Of a self-signed root that is shared in these files: what they are to hold from now on, by the replica that leads. Nothing:
+    /// they are to stay. `is_awaited`: another replica still distributes the next root.
+    pub fn shared_step(
+        &self,
+        files: &Files,
+        now: SystemTime,
+        is_awaited: bool,
+    ) -> Result<Option<Files>, AuthorityError> {
+        let is_distributed = !self.awaits(files);
+        let mut state = self.state();
+        let is_due = self.is_due(&state, now);
+        if is_due {
+            state.next_check = now + self.options.root_check_interval;
+        }
+        shared::step(files, View { is_due, is_distributed, is_awaited }, || {
+            let (roots, key) = root::create(&self.options.trust_domain, now, self.options.root_ttl)?;
+            Ok(self_signed_material(roots, key))
+        })
+    }
+
+    /// Whether proxies of ours lack the root in these files that is to sign next.
+    pub fn awaits(&self, files: &Files) -> bool {
+        let next = Material::from_files(files).ok().and_then(|material| material.next);
+        let Some(next) = next.and_then(|next| CaCertificate::all("next root", &next).ok()) else { return false };
+        let state = self.state();
+        let trusted = state.rotation.trusted();
+        !next.iter().all(|next| trusted.iter().any(|trusted| trusted.root == *next && trusted.distributed))
+    }
+
+    /// Roots that are trusted although whoever keeps the authority no longer has them; to be remembered.
+    pub fn former_roots(&self) -> Vec<FormerRoot> {
+        self.state().rotation.former_roots()
+    }
+
+    /// Trusts these, too, for as long as they say.
+    pub fn remember(&self, former: &[FormerRoot], now: SystemTime) -> Result<(), AuthorityError> {
+        let mut state = self.state();
+        state.rotation.remember(former, now)?;
+        self.publish(&state.rotation);
+        Ok(())
     }
 
     /// Takes this with the next look, if the authority is a supplied one.
@@ -216,7 +285,9 @@ impl Authority {
         let in_force = ArcSwap::from_pointee(InForce::of(&rotation));
         let roots = rotation.trusted().iter().map(|trusted| trusted.root.clone()).collect();
         let kept = (roots, rotation.signer().certificate().clone());
-        let state = State { source, rotation, kept, next_check: now + options.root_check_interval, refused: None };
+        let next_check = now + options.root_check_interval + options.root_check_delay;
+        let kept_former = rotation.former_roots();
+        let state = State { source, rotation, kept, kept_former, next_check, refused: None };
         let (generation, reloads) = (watch::Sender::new(0), ReloadCounters::default());
         Self { options, in_force, state: Mutex::new(state), generation, reloads }
     }
@@ -231,7 +302,7 @@ impl Authority {
         let mut state = self.state();
         let taken = self.follow(&mut state, now);
         state.rotation.advance(now, progress);
-        let kept = state.keep();
+        let kept = state.keep(self.options.keeps_former_roots);
         self.publish(&state.rotation);
         match &taken {
             Ok(false) => {}
@@ -380,8 +451,19 @@ impl InForce {
 impl State {
     /// Brings the files of a root that we keep to what is in force. Roots come before the keys that need them, and what
     /// others added to the roots stays.
-    fn keep(&mut self) -> Result<(), AuthorityError> {
-        let Source::Kept(kept) = &self.source else { return Ok(()) };
+    fn keep(&mut self, keeps_former_roots: bool) -> Result<(), AuthorityError> {
+        let kept = match &self.source {
+            Source::Kept(kept) => kept,
+            Source::Plugged(files) if keeps_former_roots => {
+                let former = self.rotation.former_roots();
+                if former != self.kept_former {
+                    files.keep_former(&former)?;
+                    self.kept_former = former;
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let (signer, next) = (self.rotation.signer(), self.rotation.next());
         let roots = self.rotation.trusted().iter().map(|trusted| trusted.root.clone());
         let in_force = (roots.collect::<Vec<_>>(), signer.certificate().clone());
@@ -395,11 +477,11 @@ impl State {
             kept.write_roots(&bundle(in_force.0.iter().chain(added)))?;
         }
         if public_key(&key)? != signer.certificate().public_key() {
-            kept.write_next(&signer.key_pem())?;
+            kept.write_next(&*signer.key_pem()?)?;
             kept.promote()?;
         }
         if let Some(next) = next.filter(|_| !kept.has_next()) {
-            kept.write_next(&next.key_pem())?;
+            kept.write_next(&*next.key_pem()?)?;
         }
         self.kept = in_force;
         Ok(())
@@ -415,7 +497,7 @@ impl Material {
 }
 
 fn self_signed_material(roots: String, key: Zeroizing<String>) -> Material {
-    Material { certificate: roots.clone(), key, chain: String::new(), roots, crl: String::new() }
+    Material { certificate: roots.clone(), key, chain: String::new(), roots, next: None, crl: String::new() }
 }
 
 /// Of roots that we keep, the one to which the key belongs signs.

@@ -8,6 +8,7 @@ mod tests;
 
 use crate::authority::AuthorityError;
 use crate::certificate::MAX_FILE_BYTES;
+use crate::former::FormerRoot;
 use crate::signer::Material;
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +24,10 @@ pub(crate) const CHAIN: &str = "cert-chain.pem";
 pub(crate) const CRL: &str = "ca-crl.pem";
 /// Of a root of ours that is distributed and does not sign yet.
 pub(crate) const NEXT_KEY: &str = "ca-next-key.pem";
+/// The root that is distributed and does not sign yet, where the files are shared by several.
+pub const NEXT_CERTIFICATE: &str = "ca-next-cert.pem";
+/// Roots that files of others no longer hold and that are still trusted.
+const FORMER: &str = "ca-former-roots.json";
 /// A Secret of the type `kubernetes.io/tls`, which Istio takes too.
 const TLS_CERTIFICATE: &str = "tls.crt";
 const TLS_KEY: &str = "tls.key";
@@ -63,7 +68,8 @@ impl Material {
         let roots = text(names.roots)?.to_string();
         let roots = if roots.trim().is_empty() { certificate.clone() } else { roots };
         let chain = names.chain.map(text).transpose()?.map_or_else(String::new, |chain| chain.to_string());
-        Ok(Self { certificate, key, chain, roots, crl: text(CRL)?.to_string() })
+        let next = Some(text(NEXT_CERTIFICATE)?.to_string()).filter(|next| !next.is_empty());
+        Ok(Self { certificate, key, chain, roots, next, crl: text(CRL)?.to_string() })
     }
 
     /// The files of an authority that has no intermediates, under Istio's names.
@@ -121,7 +127,21 @@ impl Plugged {
             Err(AuthorityError::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
-        Ok(Material { certificate, key, chain, roots, crl })
+        Ok(Material { certificate, key, chain, roots, next: None, crl })
+    }
+
+    /// Roots that were in the files before, as [`Self::keep_former`] left them.
+    pub fn former(&self) -> Result<Vec<FormerRoot>, AuthorityError> {
+        let path = self.dir.join(FORMER);
+        if path.exists() { FormerRoot::from_text(&read(&path)?) } else { Ok(Vec::new()) }
+    }
+
+    pub fn keep_former(&self, former: &[FormerRoot]) -> Result<(), AuthorityError> {
+        let text = FormerRoot::to_text(former);
+        replace(&self.dir, FORMER, &text, 0o644).map_err(|error| match error {
+            AuthorityError::File { path, cause } => AuthorityError::Forgetful { path, cause },
+            other => other,
+        })
     }
 
     /// What is in the files, once they differ from what was read last and have rested since the last look.
@@ -180,7 +200,7 @@ impl Kept {
     }
 
     pub fn write_roots(&self, roots: &str) -> Result<(), AuthorityError> {
-        self.replace(ROOTS, roots, 0o644)
+        replace(&self.0, ROOTS, roots, 0o644)
     }
 
     /// After its root is among the roots.
@@ -195,19 +215,20 @@ impl Kept {
     }
 
     fn write_key(&self, name: &str, key: &str) -> Result<(), AuthorityError> {
-        self.replace(name, key, 0o600)
+        replace(&self.0, name, key, 0o600)
     }
+}
 
-    fn replace(&self, name: &str, text: &str, mode: u32) -> Result<(), AuthorityError> {
-        let (temporary, path) = (self.0.join(format!(".{name}.new")), self.0.join(name));
-        match fs::remove_file(&temporary) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&temporary)(cause)),
-            _ => {}
-        }
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-        written.and_then(|()| fs::rename(&temporary, &path)).map_err(file_error(&path))
+/// Puts a whole file in the place of another.
+fn replace(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), AuthorityError> {
+    let (temporary, path) = (dir.join(format!(".{name}.new")), dir.join(name));
+    match fs::remove_file(&temporary) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&temporary)(cause)),
+        _ => {}
     }
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&temporary, &path)).map_err(file_error(&path))
 }
 
 fn read(path: &Path) -> Result<String, AuthorityError> {

@@ -9,6 +9,7 @@ mod tests;
 
 use crate::authority::AuthorityError;
 use crate::certificate::CaCertificate;
+use crate::former::FormerRoot;
 use crate::revocation::Revocations;
 use crate::signer::{CLOCK_SKEW, SharedSigner};
 use std::sync::Arc;
@@ -109,6 +110,8 @@ pub(crate) struct Rotation {
     former: Vec<Former>,
     wanted: Vec<CaCertificate>,
     trusted: Vec<Trusted>,
+    /// Of another life, or of another replica.
+    remembered: Vec<FormerRoot>,
     wanted_revocations: Revocations,
     /// With those of former signers, while certificates of theirs may live.
     revocations: Revocations,
@@ -121,7 +124,33 @@ impl Rotation {
         let trusted = trusted.collect();
         let Held { signer, roots: wanted, revocations } = held;
         let wanted_revocations = revocations.clone();
-        Self { pace, signer, next: None, former: Vec::new(), wanted, trusted, wanted_revocations, revocations }
+        let (former, remembered) = (Vec::new(), Vec::new());
+        Self { pace, signer, next: None, former, wanted, trusted, remembered, wanted_revocations, revocations }
+    }
+
+    /// Trusts what was trusted before, or elsewhere, for as long as it says.
+    pub fn remember(&mut self, former: &[FormerRoot], now: SystemTime) -> Result<(), AuthorityError> {
+        let remembered = FormerRoot::union(&self.remembered, former, now);
+        let new = remembered.iter().map(|former| &former.root).filter(|root| !self.trusts(root));
+        let new: Vec<Trusted> = new.map(|root| Trusted { root: root.clone(), since: now, distributed: true }).collect();
+        if self.trusted.len() + new.len() > MOST {
+            return Err(AuthorityError::Crowded);
+        }
+        self.trusted.extend(new);
+        self.remembered = remembered;
+        Ok(())
+    }
+
+    /// What is trusted although it is not held, and until when.
+    pub fn former_roots(&self) -> Vec<FormerRoot> {
+        let unwanted = self.trusted.iter().map(|trusted| &trusted.root).filter(|root| !self.is_wanted(root));
+        let former = unwanted.filter_map(|root| {
+            let signed = self.former.iter().filter(|former| former.signer.anchors().contains(root)).map(Former::until);
+            let signs = self.signer.anchors().contains(root).then(|| self.signer.issued_until() + CLOCK_SKEW);
+            let remembered = self.remembered.iter().filter(|former| former.root == *root).map(|former| former.until);
+            Some(FormerRoot::new(root.clone(), signed.chain(signs).chain(remembered).max()?))
+        });
+        former.collect()
     }
 
     /// Takes what is to be in force; refused where too many changes overlap.
@@ -168,7 +197,11 @@ impl Rotation {
         }
         let signers: Vec<_> = self.former.iter().map(|former| &former.signer).chain([&self.signer]).collect();
         let needed = |root: &CaCertificate| signers.iter().any(|signer| signer.anchors().contains(root));
-        self.trusted.retain(|trusted| self.wanted.contains(&trusted.root) || needed(&trusted.root));
+        self.remembered.retain(|former| former.until > now && former.root.not_after > now);
+        let remembered = |root: &CaCertificate| self.remembered.iter().any(|former| former.root == *root);
+        self.trusted.retain(|trusted| {
+            self.wanted.contains(&trusted.root) || needed(&trusted.root) || remembered(&trusted.root)
+        });
         !Arc::ptr_eq(&before.0, &self.signer) || before.1 != self.trusted.len() || before.2 != self.undistributed()
     }
 

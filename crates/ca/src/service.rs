@@ -2,7 +2,7 @@
 
 use crate::authenticate::Authenticator;
 use crate::authority::{Authority, AuthorityError, Issued};
-use crate::external::{ExternalAuthority, ExternalRequest, check_names};
+use crate::external::{AskedSigner, ExternalAuthority, Lifetimes, sign_for_workload};
 use meltemi_proto::istio::v1::auth::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };
@@ -104,12 +104,14 @@ impl CertificateService {
         id: &SpiffeId,
         ttl: Option<Duration>,
     ) -> Result<Issued, AuthorityError> {
-        check_names(&message.csr, id)?;
         let options = self.authority.options();
-        let ttl = ttl.unwrap_or(options.default_ttl).min(options.max_ttl);
+        let lifetimes = Lifetimes { asked: ttl, default: options.default_ttl, longest: options.max_ttl };
         let metadata = message.metadata.as_ref().map(struct_to_value).unwrap_or_default();
-        let signer = metadata.get(SIGNER).and_then(|signer| signer.as_str()).unwrap_or_default();
-        external.sign(ExternalRequest { csr: &message.csr, id, ttl, signer }).await
+        let signer = match metadata.get(SIGNER).and_then(|signer| signer.as_str()) {
+            None | Some("") => AskedSigner::Everybodys,
+            Some(name) => AskedSigner::Named(name),
+        };
+        sign_for_workload(external, &message.csr, id, (lifetimes, signer)).await
     }
 }
 

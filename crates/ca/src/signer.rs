@@ -28,8 +28,22 @@ pub struct Material {
     pub(crate) chain: String,
     /// PEM of the roots.
     pub(crate) roots: String,
+    /// PEM of one of the roots that is to sign next, and is to be distributed before; its key is not needed for that.
+    pub(crate) next: Option<String>,
     /// PEM of revocation lists; may be empty.
     pub(crate) crl: String,
+}
+
+impl Material {
+    /// Roots (PEM) under which others sign for the mesh: they are distributed and changed as those of an authority of our own.
+    pub fn of_others(roots: &str) -> Self {
+        let (certificate, key, chain, crl) = (String::new(), Zeroizing::default(), String::new(), String::new());
+        Self { certificate, key, chain, roots: roots.to_owned(), next: None, crl }
+    }
+
+    fn is_of_others(&self) -> bool {
+        self.certificate.is_empty() && self.key.is_empty()
+    }
 }
 
 /// A private key that does not outlive its use.
@@ -58,7 +72,8 @@ impl SigningKey for CaKey {
 }
 
 pub(crate) struct Signer {
-    issuer: Issuer<'static, CaKey>,
+    /// None: others sign, and only their roots are known here.
+    issuer: Option<Issuer<'static, CaKey>>,
     certificate: CaCertificate,
     /// What follows a leaf: the signing certificate and those between it and the root; empty when the root itself signs.
     intermediates: Vec<CaCertificate>,
@@ -77,6 +92,9 @@ impl Signer {
         trust_domain: &TrustDomain,
         (now, issued_until): (SystemTime, SystemTime),
     ) -> Result<Self, AuthorityError> {
+        if material.is_of_others() {
+            return Self::elsewhere(material, (now, issued_until));
+        }
         // Reading it as an identity checks that key and certificate belong together.
         Identity::from_pem(material.certificate.as_bytes(), material.key.as_bytes())?;
         let mut own = CaCertificate::all("signing certificate", &material.certificate)?;
@@ -99,11 +117,24 @@ impl Signer {
         let ends = std::iter::once(&certificate).chain(&intermediates).map(|part| part.not_after);
         let not_after = ends.min().unwrap_or(now);
         let issued_until = AtomicU64::new(seconds(issued_until));
+        let issuer = Some(issuer);
         let mut signer = Self { issuer, certificate, intermediates, anchors: Vec::new(), not_after, issued_until };
         signer.anchors = signer.anchors_among(roots, trust_domain, now)?;
         let last = signer.anchors.iter().map(|root| root.not_after).max().unwrap_or(now);
         signer.not_after = signer.not_after.min(last);
         Ok(signer)
+    }
+
+    /// Others sign under these roots, the first of which stands for whoever does.
+    fn elsewhere(material: &Material, (now, issued_until): (SystemTime, SystemTime)) -> Result<Self, AuthorityError> {
+        let roots = CaCertificate::all("roots", &material.roots)?;
+        let anchors: Vec<CaCertificate> = roots.into_iter().filter(|root| root.is_valid_at(now)).collect();
+        let last = anchors.iter().map(|root| root.not_after).max();
+        let (Some(certificate), Some(not_after)) = (anchors.first().cloned(), last) else {
+            return Err(AuthorityError::Unrooted("no root in it is valid now".to_owned()));
+        };
+        let issued_until = AtomicU64::new(seconds(issued_until));
+        Ok(Self { issuer: None, certificate, intermediates: Vec::new(), anchors, not_after, issued_until })
     }
 
     /// Signs on trial, and keeps the roots by which a peer verifies it.
@@ -164,7 +195,8 @@ impl Signer {
         params.not_after = not_after.into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(key, &self.issuer).map_err(invalid("certificate"))?;
+        let issuer = self.issuer.as_ref().ok_or(AuthorityError::Keyless)?;
+        let leaf = params.signed_by(key, issuer).map_err(invalid("certificate"))?;
         let following = self.intermediates.iter().map(|part| part.pem().to_string());
         Ok(std::iter::once(leaf.pem()).chain(following).collect())
     }
@@ -195,8 +227,9 @@ impl Signer {
     }
 
     /// The key in PEM (PKCS#8), to be kept in a file that only its owner may read.
-    pub fn key_pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.issuer.key().0.serialize_pem())
+    pub fn key_pem(&self) -> Result<Zeroizing<String>, AuthorityError> {
+        let issuer = self.issuer.as_ref().ok_or(AuthorityError::Keyless)?;
+        Ok(Zeroizing::new(issuer.key().0.serialize_pem()))
     }
 
     /// The same certificate with the same chain under the same roots.

@@ -67,7 +67,8 @@ impl Ca {
 
     pub fn material(&self, roots: &str) -> Material {
         let key = Zeroizing::new(self.key_pem());
-        Material { certificate: self.pem(), key, chain: String::new(), roots: roots.to_owned(), crl: String::new() }
+        let (chain, crl) = (String::new(), String::new());
+        Material { certificate: self.pem(), key, chain, roots: roots.to_owned(), next: None, crl }
     }
 
     /// A signer that has signed nothing yet.

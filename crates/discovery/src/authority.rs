@@ -73,10 +73,9 @@ fn report(authority: &Authority, stage: Stage) {
     let status = authority.status();
     tracing::info!(stage = stage.name(), signer = ?status.signer, roots = status.roots.len(), "roots of the mesh");
     for root in status.roots.iter().filter(|root| !root.in_files) {
-        tracing::warn!(
+        tracing::info!(
             root = ?root.certificate,
-            "a root that the files no longer hold is trusted until certificates under it have ended; keep it in \
-             root-cert.pem until then, or a restart of discovery forgets it"
+            "a root that the files no longer hold is trusted until certificates under it have ended"
         );
     }
 }

@@ -13,13 +13,14 @@ mod verdicts;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use meltemi_ca::{Authority, AuthorityOptions, Material, TokenAuthority, TokenReviewer};
 use meltemi_config::{Key, Object};
 use meltemi_kubernetes::{
-    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, SecretAccess, connect,
-    keep_roots, keep_webhooks,
+    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, Replica, SecretAccess,
+    connect, keep_revocations, keep_roots, keep_webhooks,
 };
 use meltemi_model::Node;
 use meltemi_tls::SpiffeId;
@@ -89,6 +90,11 @@ impl Cluster {
         Ok(Authority::supplied(&material, options)?)
     }
 
+    /// Has it trust roots that it no longer holds and whose certificates may live.
+    pub(crate) async fn recall(&self, authority: &Authority) -> Result<()> {
+        Ok(authority.remember(&self.secrets.former().await?, SystemTime::now())?)
+    }
+
     /// Signers of the cluster in place of our own authority.
     pub(crate) fn signers(&self, signers: Signers) -> ClusterSigners {
         ClusterSigners::new(self.client.clone(), signers)
@@ -112,9 +118,10 @@ impl Cluster {
         let electing = self.election.clone().run(leading, stop);
         let working = async {
             let authority = state.options.authority.clone();
+            let replica = Replica { identity: self.election.identity(), leads: leads.clone() };
             tokio::join!(
                 self.access.keep(),
-                self.secrets.follow(&authority),
+                self.secrets.follow(&authority, replica),
                 self.entries.run(),
                 self.lead(&state, leads),
             )
@@ -142,6 +149,11 @@ impl Cluster {
             let writing = async {
                 tokio::join!(
                     keep_roots(self.client.clone(), || store.namespaces(), || authority.root_pem()),
+                    keep_revocations(
+                        (self.client.clone(), &options.revocations_map),
+                        || store.namespaces(),
+                        || authority.bundle().crl.clone(),
+                    ),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
                     deployments::keep(state, store, &self.client),

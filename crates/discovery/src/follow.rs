@@ -158,7 +158,7 @@ fn apply(registry: &mut Registry, state: &State, batch: &Batch, (since, migratio
     if batch.mesh.is_some() {
         state.authenticator.set_aliases(authority::aliases(&snapshot.mesh));
         if let Some(external) = &state.options.external {
-            external.set_mesh(&snapshot.mesh);
+            external.set_mesh(&snapshot.mesh, &state.options.authority);
         }
         if let Some(cluster) = &state.options.cluster {
             cluster.store.select(&snapshot.mesh.discovery_selectors);

@@ -134,7 +134,7 @@ impl Discovery {
         let pusher = Pusher::new(source, Arc::new(snapshot), pusher_options);
         let external = options.external.clone();
         if let Some(external) = &external {
-            external.set_mesh(&pusher.snapshot().mesh);
+            external.set_mesh(&pusher.snapshot().mesh, &options.authority);
         }
         let certificates = CertificateService::new(options.authority.clone(), authenticator.clone())
             .with_external(external.map(|external| external as Arc<dyn ExternalAuthority>));

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use meltemi_config::mesh::{CertificateData, MeshConfig};
+use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Key, Problem, decode, parse_mesh_config};
 use meltemi_model::Shared;
 use meltemi_store::{ChangeSet, ConfigSet};
 use meltemi_tls::TrustDomain;
 
-use crate::cluster::Signers;
 use crate::options::Options;
 
 /// Where istiod's image has it mounted.
@@ -91,8 +90,6 @@ pub(crate) struct Watch {
     trust_domain: TrustDomain,
     /// The flag wins over the mesh's, whatever that comes to be.
     is_given: bool,
-    /// Who signs in place of our own authority.
-    signers: Option<Signers>,
 }
 
 impl Watch {
@@ -101,8 +98,7 @@ impl Watch {
             let time = modified(&path);
             (path, time)
         });
-        let signers = options.external.as_ref().map(|external| external.signers().clone());
-        Self { file, trust_domain, is_given: options.trust_domain.is_some(), signers }
+        Self { file, trust_domain, is_given: options.trust_domain.is_some() }
     }
 
     pub(crate) fn has_file(&self) -> bool {
@@ -156,11 +152,6 @@ impl Watch {
             }
             mesh.trust_domain = self.trust_domain.as_str().into();
         }
-        // What signs for workloads of the mesh vouches for them to all of it.
-        let signs = |data: &&CertificateData| self.signers.as_ref().is_some_and(|own| own.include(&data.cert_signers));
-        let own: Vec<_> = mesh.ca_certificates.iter().filter(signs).cloned().collect();
-        let own = own.into_iter().map(|data| CertificateData { cert_signers: Vec::new(), ..data });
-        mesh.ca_certificates.extend(own);
         Shared::new(mesh)
     }
 }

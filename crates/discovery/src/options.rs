@@ -38,6 +38,7 @@ pub use self::webhook::WebhookOptions;
 const DEFAULT_KEY_ROOTS: &str = "/cacerts/extra.pem";
 /// Keys are fetched anew at most this often.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+const DEFAULT_REVOCATIONS_MAP: &str = "istio-ca-crl";
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
 /// Flags of `discovery`. Addresses take Istio's form, where an empty host is every address.
@@ -263,6 +264,8 @@ pub struct Options {
     pub keys: KeyOptions,
     /// A workload may have CUSTOM policies with different providers.
     pub several_external_authorizers: bool,
+    /// The ConfigMap in which pods find revocation lists (`PILOT_CRL_CONFIGMAP`).
+    pub revocations_map: String,
 }
 
 /// How keys for tokens are got.
@@ -365,6 +368,7 @@ impl Options {
             quic_listeners: false,
             keys: KeyOptions::default(),
             several_external_authorizers: false,
+            revocations_map: DEFAULT_REVOCATIONS_MAP.to_owned(),
         }
     }
 
@@ -424,7 +428,8 @@ impl Args {
         let mesh = mesh::initial(mesh::file(self.mesh_config.clone()).as_deref(), &cluster.store.snapshot())?;
         cluster.store.select(&mesh.discovery_selectors);
         let owner = self.trust_domain()?.map_or_else(|| mesh.trust_domain.parse(), Ok)?;
-        let authority = self.authority.open_in(&cluster, owner).await?;
+        let authority = self.authority.open_in((&cluster, &mesh), owner).await?;
+        cluster.recall(&authority).await?;
         self.options(authority, Some(Arc::new(cluster)))
     }
 
@@ -476,6 +481,9 @@ impl Args {
         let mesh_config = mesh::file(self.mesh_config);
         let authority = Arc::new(authority);
         let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
+        if self.tls_cert_file.is_none() {
+            self.authority.check_control_plane()?;
+        }
         let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
         let extra_roots =
             self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
@@ -522,6 +530,7 @@ impl Args {
                 extra_roots: key_roots(self.jwks_ca_file.as_deref())?,
             },
             several_external_authorizers: self.multiple_custom_authz_providers,
+            revocations_map: self.authority.revocations_map.clone(),
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })

@@ -1,19 +1,19 @@
-//! The TLS port.
+//! The TLS ports. Nobody is accepted before there is a certificate to be known by.
+
+mod certificate;
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use futures_util::Stream;
 use meltemi_ca::PeerCertificate;
 use meltemi_config::mesh::MeshConfig;
-use meltemi_tls::{
-    CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, SpiffeId, TrustAnchors, TrustDomain, TrustSlot, Validation,
-};
+use meltemi_tls::{CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, TrustAnchors, TrustSlot, Validation};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -28,8 +28,6 @@ use crate::{State, authority};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; more wait in the accept queue.
 const MAX_HANDSHAKES: usize = 512;
-/// Certificates of ours are renewed long before they end.
-const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How often the mesh configuration is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,8 +39,9 @@ pub(crate) struct SecureListener {
 }
 
 struct Renewal {
-    /// None: the certificate is given.
-    slot: Option<Arc<CertSlot>>,
+    slot: Arc<CertSlot>,
+    /// The certificate is not ours to renew.
+    is_given: bool,
     anchors: Arc<TrustSlot>,
     changes: watch::Receiver<u64>,
     state: Arc<State>,
@@ -62,11 +61,10 @@ impl SecureListener {
     fn speaking(protocol: &[u8], listener: TcpListener, state: Arc<State>) -> Result<Self> {
         let options = &state.options;
         let changes = options.authority.subscribe();
-        let identity = match &options.certificate {
-            Some((chain, key)) => Identity::from_pem(chain, key)?,
-            None => issue(options, &state.trust_domain)?,
+        let slot = match &options.certificate {
+            Some((chain, key)) => CertSlot::new(Identity::from_pem(chain, key)?),
+            None => CertSlot::empty(),
         };
-        let slot = CertSlot::new(identity);
         let anchors = TrustSlot::new(anchors(options, &state.pusher.snapshot().mesh)?);
         let tls = ServerTls::new(ServerOptions {
             certificates: vec![slot.clone()],
@@ -76,8 +74,8 @@ impl SecureListener {
             alpn: vec![protocol.to_vec()],
             ..ServerOptions::default()
         })?;
-        let slot = options.certificate.is_none().then_some(slot);
-        let renewal = Renewal { slot, anchors, changes, state };
+        let is_given = options.certificate.is_some();
+        let renewal = Renewal { slot, is_given, anchors, changes, state };
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
 
@@ -86,9 +84,12 @@ impl SecureListener {
         let (sender, mut accepted) = mpsc::channel(16);
         let Self { listener, acceptor, renewal } = self;
         tokio::spawn(async move {
+            let serving = async {
+                renewal.first().await;
+                tokio::join!(accept(listener, acceptor, &sender), renewal.run());
+            };
             tokio::select! {
-                () = accept(listener, acceptor, &sender) => {}
-                () = renew(renewal) => {}
+                () = serving => {}
                 () = sender.closed() => {}
             }
         });
@@ -125,29 +126,56 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sender: &mpsc::Sen
     }
 }
 
-/// Renews in time, and whenever the authority or the mesh configuration has it otherwise.
-async fn renew(renewal: Renewal) {
-    let Renewal { slot, anchors, mut changes, state } = renewal;
-    let (mut mesh, mut renewed) = (state.pusher.snapshot().mesh.clone(), Instant::now());
-    loop {
-        let changed = tokio::select! {
-            // The sender is in the authority that we hold.
-            _ = changes.changed() => true,
-            () = tokio::time::sleep(LOOK_EVERY) => false,
-        };
-        let current = state.pusher.snapshot().mesh.clone();
-        if changed || current != mesh {
-            mesh = current;
-            match self::anchors(&state.options, &mesh) {
-                Ok(current) => anchors.set(current),
-                Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
+impl Renewal {
+    /// Until there is a certificate; whoever connects meanwhile waits.
+    async fn first(&self) {
+        while self.slot.current().is_none() && !self.renew().await {
+            tokio::time::sleep(certificate::rest(None, SystemTime::now())).await;
+        }
+    }
+
+    async fn renew(&self) -> bool {
+        match certificate::issue(&self.state.options, &self.state.trust_domain).await {
+            Ok(identity) => {
+                self.slot.set(identity);
+                true
+            }
+            Err(error) => {
+                tracing::error!("the certificate of the secure port is not renewed: {error:#}");
+                false
             }
         }
-        let Some(slot) = slot.as_ref().filter(|_| changed || renewed.elapsed() >= RENEW_EVERY) else { continue };
-        renewed = Instant::now();
-        match issue(&state.options, &state.trust_domain) {
-            Ok(identity) => slot.set(identity),
-            Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
+    }
+
+    /// When to renew.
+    fn due(&self) -> Instant {
+        Instant::now() + certificate::rest(self.slot.current().as_deref(), SystemTime::now())
+    }
+
+    /// Renews in time, and whenever the authority or the mesh configuration has it otherwise.
+    async fn run(mut self) {
+        let (mut mesh, mut due) = (self.state.pusher.snapshot().mesh.clone(), self.due());
+        loop {
+            let changed = tokio::select! {
+                // The sender is in the authority that we hold.
+                _ = self.changes.changed() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            let current = self.state.pusher.snapshot().mesh.clone();
+            if changed || current != mesh {
+                mesh = current;
+                match anchors(&self.state.options, &mesh) {
+                    Ok(current) => self.anchors.set(current),
+                    Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
+                }
+            }
+            if !self.is_given && (changed || Instant::now() >= due) {
+                due = if self.renew().await {
+                    self.due()
+                } else {
+                    Instant::now() + certificate::rest(None, SystemTime::now())
+                };
+            }
         }
     }
 }
@@ -155,20 +183,6 @@ async fn renew(renewal: Renewal) {
 /// What clients are verified by.
 fn anchors(options: &Options, mesh: &MeshConfig) -> Result<TrustAnchors> {
     Ok(authority::anchors(&options.authority.bundle(), &options.extra_roots, mesh)?)
-}
-
-/// A certificate under the names that proxies know us by.
-fn issue(options: &Options, trust_domain: &TrustDomain) -> Result<Identity> {
-    let namespace = &options.namespace;
-    let mut names = vec!["istiod".to_owned(), "localhost".to_owned()];
-    let of_revision = options.webhook.revision_service();
-    for service in ["istiod", "istio-pilot", "istiod-remote"].into_iter().chain(of_revision.as_deref()) {
-        names.push(format!("{service}.{namespace}"));
-        names.push(format!("{service}.{namespace}.svc"));
-        names.push(format!("{service}.{namespace}.svc.{}", options.domain));
-    }
-    let id = SpiffeId::new(trust_domain.clone(), namespace, "istiod")?;
-    Ok(options.authority.server_identity(&names, &id)?)
 }
 
 /// A connection and whom its certificate names.

@@ -25,7 +25,7 @@ mod watched;
 mod webhooks;
 mod world;
 
-pub use authority::AuthoritySecrets;
+pub use authority::{AuthoritySecrets, Replica};
 pub use client::connect;
 pub use decode::Reader;
 pub use entries::EntryWriter;
@@ -33,7 +33,7 @@ pub use kube::Client;
 pub use lease::Election;
 pub use request::RequestSigner;
 pub use review::{ApiReviews, SecretAccess};
-pub use roots::keep_roots;
+pub use roots::{keep_revocations, keep_roots};
 pub use status::StatusWriter;
 pub use store::KubernetesStore;
 pub use webhooks::keep_webhooks;

@@ -1,4 +1,5 @@
-//! The roots of the mesh where pods find them: a ConfigMap in every namespace (Istio's `istio-ca-root-cert`).
+//! The roots of the mesh and their revocation lists where pods find them: a ConfigMap each in every namespace (Istio's
+//! `istio-ca-root-cert` and `istio-ca-crl`).
 //!
 //! Owns those ConfigMaps: what others make of them is put right. For the leader alone.
 
@@ -18,8 +19,14 @@ use crate::MANAGER;
 use crate::error::reason;
 use crate::follow::{Outage, Steps};
 
-const NAME: &str = "istio-ca-root-cert";
-const KEY: &str = "root-cert.pem";
+/// A ConfigMap of one text.
+struct Map<'a> {
+    name: &'a str,
+    key: &'static str,
+}
+
+const ROOTS: Map<'_> = Map { name: "istio-ca-root-cert", key: "root-cert.pem" };
+const LISTS: &str = "ca-crl.pem";
 
 /// How soon a new root or a new namespace is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -32,10 +39,10 @@ const WITHOUT: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "lo
 /// What each namespace has now.
 type Present = BTreeMap<String, String>;
 
-/// The namespaces that do not have the roots.
-fn lacking<'a>(namespaces: &'a BTreeSet<Str>, present: &Present, roots: &str) -> Vec<&'a str> {
+/// The namespaces that do not have the text; an empty one is written only over another.
+fn lacking<'a>(namespaces: &'a BTreeSet<Str>, present: &Present, text: &str) -> Vec<&'a str> {
     let wanted = namespaces.iter().map(|name| &**name).filter(|name| !WITHOUT.contains(name));
-    wanted.filter(|name| present.get(*name).map(String::as_str) != Some(roots)).collect()
+    wanted.filter(|name| present.get(*name).map_or(!text.is_empty(), |own| own != text)).collect()
 }
 
 /// Keeps the roots in all `namespaces` for as long as it is awaited.
@@ -44,9 +51,29 @@ pub async fn keep_roots(
     namespaces: impl Fn() -> BTreeSet<Str> + Send,
     roots: impl Fn() -> Arc<str> + Send,
 ) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    keep(&ROOTS, client, namespaces, roots).await;
+}
+
+/// Keeps the revocation lists in a ConfigMap of this name in all `namespaces` for as long as it is awaited; without any there is
+/// none, but where there were some.
+pub async fn keep_revocations(
+    (client, name): (Client, &str),
+    namespaces: impl Fn() -> BTreeSet<Str> + Send,
+    lists: impl Fn() -> Arc<str> + Send,
+) {
+    keep(&Map { name, key: LISTS }, client, namespaces, lists).await;
+}
+
+async fn keep(
+    map: &Map<'_>,
+    client: Client,
+    namespaces: impl Fn() -> BTreeSet<Str> + Send,
+    text: impl Fn() -> Arc<str> + Send,
+) {
+    let Map { name, key } = *map;
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let maps: Api<ConfigMap> = Api::all(client.clone());
-    let mut steps = Steps::new(maps, config, format!("configmaps/{NAME}"), Outage::default());
+    let mut steps = Steps::new(maps, config, format!("configmaps/{name}"), Outage::default());
     let (mut present, mut listed) = (Present::new(), false);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -60,19 +87,19 @@ pub async fn keep_roots(
                     Event::InitDone => listed = true,
                     _ => {}
                 }
-                follow(&mut present, event);
+                follow(&mut present, event, key);
             }
             _ = ticks.tick(), if listed => {
-                let (namespaces, roots) = (namespaces(), roots());
+                let (namespaces, text) = (namespaces(), text());
                 refused.retain(|_, until| Instant::now() < *until);
-                for namespace in lacking(&namespaces, &present, &roots) {
+                for namespace in lacking(&namespaces, &present, &text) {
                     if refused.contains_key(namespace) {
                         continue;
                     }
-                    match write(&client, namespace, &roots).await {
-                        Ok(()) => drop(present.insert(namespace.to_owned(), roots.to_string())),
+                    match write(&client, namespace, map, &text).await {
+                        Ok(()) => drop(present.insert(namespace.to_owned(), text.to_string())),
                         Err(error) => {
-                            tracing::warn!(namespace, "the mesh's roots are not in {NAME}: {}", reason(&error));
+                            tracing::warn!(namespace, "{key} is not in the ConfigMap {name}: {}", reason(&error));
                             refused.insert(namespace.to_owned(), Instant::now() + RETRY);
                         }
                     }
@@ -82,27 +109,28 @@ pub async fn keep_roots(
     }
 }
 
-fn follow(present: &mut Present, event: Event<ConfigMap>) {
+fn follow(present: &mut Present, event: Event<ConfigMap>, key: &str) {
     match event {
         Event::Init => present.clear(),
         Event::InitDone => {}
         Event::InitApply(map) | Event::Apply(map) => {
-            let text = map.data.as_ref().and_then(|data| data.get(KEY)).cloned().unwrap_or_default();
+            let text = map.data.as_ref().and_then(|data| data.get(key)).cloned().unwrap_or_default();
             present.insert(map.namespace().unwrap_or_default(), text);
         }
         Event::Delete(map) => drop(present.remove(&map.namespace().unwrap_or_default())),
     }
 }
 
-async fn write(client: &Client, namespace: &str, roots: &str) -> kube::Result<()> {
+async fn write(client: &Client, namespace: &str, map: &Map<'_>, text: &str) -> kube::Result<()> {
+    let Map { name, key } = *map;
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": NAME, "labels": { "istio.io/config": "true" } },
-        "data": { KEY: roots },
+        "metadata": { "name": name, "labels": { "istio.io/config": "true" } },
+        "data": { key: text },
     });
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     // By force: where Istio wrote it before, it is ours now.
-    maps.patch(NAME, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await.map(drop)
+    maps.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await.map(drop)
 }
 
 #[cfg(test)]
@@ -114,6 +142,8 @@ mod tests {
         let namespaces: BTreeSet<Str> = ["a", "b", "c", "kube-system"].map(Str::from).into();
         let present =
             [("a", "old"), ("b", "new"), ("gone", "old")].map(|(name, text)| (name.to_owned(), text.to_owned()));
-        assert_eq!(lacking(&namespaces, &present.into(), "new"), ["a", "c"]);
+        let present = present.into();
+        assert_eq!(lacking(&namespaces, &present, "new"), ["a", "c"]);
+        assert_eq!(lacking(&namespaces, &present, ""), ["a", "b"], "what is no longer is taken back");
     }
 }

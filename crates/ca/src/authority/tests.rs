@@ -466,3 +466,50 @@ fn files_of_a_secret_are_read_by_either_set_of_names() {
     assert!(matches!(Material::from_files(&istio), Err(AuthorityError::Half { missing: "ca-key.pem", .. })));
     assert!(Material::from_files(&crate::Files::new()).is_err());
 }
+
+#[test]
+fn roots_of_others_are_distributed_and_nothing_is_signed_here() {
+    let (old, new) = (Ca::root("old"), Ca::root("new"));
+    let authority = Authority::supplied(&Material::of_others(&old.pem()), options()).unwrap();
+    assert_eq!(der(&authority.root_pem()), der(&old.pem()));
+    let csr = request(&KeyPair::generate().unwrap());
+    assert!(matches!(authority.sign(&csr, &id(), None), Err(AuthorityError::Keyless)));
+    let now = SystemTime::now();
+    authority.supply(Material::of_others(&format!("{}{}", new.pem(), old.pem())));
+    authority.look(now, Progress::default()).unwrap();
+    assert!(authority.root_pem().contains(&new.pem().replace("\r\n", "\n")));
+    assert_eq!(authority.stage(), Stage::Distributing);
+    authority.supply(Material::of_others("nothing"));
+    authority.look(now, Progress::default()).unwrap_err();
+    let error = Authority::supplied(&Material::of_others(&Ca::root_until("ended", now, -60).pem()), options());
+    assert!(matches!(error, Err(AuthorityError::Unrooted(_))));
+}
+
+#[test]
+fn a_restart_knows_roots_that_plugged_files_no_longer_hold_until_their_certificates_have_ended() {
+    let (old, new, dir) = (Ca::root("old"), Ca::root("new"), tempfile::tempdir().unwrap());
+    write_plugged(dir.path(), &old, "", &old.pem());
+    let options = AuthorityOptions { pace: swift(), max_ttl: HOUR, default_ttl: HOUR, ..options() };
+    let authority = Authority::plugged(dir.path(), options.clone()).unwrap();
+    let start = SystemTime::now();
+    authority.sign(&request(&KeyPair::generate().unwrap()), &id(), None).unwrap();
+    write_plugged(dir.path(), &new, "", &new.pem());
+    let all = Progress { connected: 1, holding: 1 };
+    for second in 1..10 {
+        authority.look(start + Duration::from_secs(second), all).unwrap();
+    }
+    assert_eq!(authority.stage(), Stage::Signing);
+    let trusts = |authority: &Authority, ca: &Ca| {
+        let roots = CaCertificate::all("roots", &authority.root_pem()).unwrap();
+        roots.iter().any(|root| root.der() == der(&ca.pem()))
+    };
+    let again = Authority::plugged(dir.path(), options.clone()).unwrap();
+    assert!(trusts(&again, &old) && trusts(&again, &new));
+    assert_eq!(again.former_roots(), authority.former_roots());
+    assert!(!again.status().roots[1].in_files);
+    again.look(start + 3 * HOUR, all).unwrap();
+    assert!(!trusts(&again, &old) && trusts(&again, &new));
+    fs::write(dir.path().join("ca-former-roots.json"), "broken").unwrap();
+    let error = Authority::plugged(dir.path(), options).err().unwrap().to_string();
+    assert!(error.contains("former roots"), "{error}");
+}

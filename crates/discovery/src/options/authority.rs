@@ -1,10 +1,12 @@
 //! Flags of the certificate authority, under the names of istiod's environment.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use meltemi_ca::{Authority, AuthorityOptions, Pace};
+use meltemi_config::mesh::MeshConfig;
 use meltemi_tls::TrustDomain;
 
 use super::duration;
@@ -45,6 +47,10 @@ pub struct AuthorityArgs {
         value_parser = clap::value_parser!(u32).range(0..=100)
     )]
     pub root_grace_percent: u32,
+    /// Put off the first look by a random part of that, so that replicas look at different moments
+    #[arg(long = "selfSignedRootCheckJitter", env = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR", num_args = 0..=1,
+        default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub root_check_jitter: bool,
     /// Distribute a new root before it signs, and trust the old one while its certificates live
     #[arg(long = "stagedRootRotation", env = "STAGED_ROOT_ROTATION", num_args = 0..=1, default_value = "true",
         default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -64,6 +70,38 @@ pub struct AuthorityArgs {
     /// The domain of signers that workloads name (CertSigner)
     #[arg(long = "certSignerDomain", env = "CERT_SIGNER_DOMAIN", default_value = "")]
     pub signer_domain: String,
+    /// The longest lifetime of what a signer of the cluster signs, where it is less than that of all; several by commas
+    #[arg(long = "signerMaxCertTTL", env = "SIGNER_MAX_CERT_TTL", value_name = "SIGNER=DURATION", value_delimiter = ',',
+        value_parser = limit)]
+    pub signer_max_ttl: Vec<(String, Duration)>,
+    /// ConfigMap in every namespace of a cluster that has the revocation lists of the authority (ca-crl.pem), if there are any
+    #[arg(long = "crlConfigMap", env = "PILOT_CRL_CONFIGMAP", default_value = super::DEFAULT_REVOCATIONS_MAP)]
+    pub revocations_map: String,
+    /// Who signs discovery's own certificate: istiod (whoever signs for workloads), custom (the files of --tlsCertFile) or
+    /// k8s.io/SIGNER, with --externalCA
+    #[arg(long = "pilotCertProvider", env = "PILOT_CERT_PROVIDER", default_value = ISTIOD)]
+    pub provider: String,
+}
+
+const ISTIOD: &str = "istiod";
+const CUSTOM: &str = "custom";
+/// Before the name of a signer of the cluster.
+const SIGNER_PREFIX: &str = "k8s.io/";
+
+/// A random part of it.
+fn jitter(interval: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(u32::MAX);
+    interval.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+fn limit(text: &str) -> Result<(String, Duration), String> {
+    let (signer, limit) = text.split_once('=').ok_or_else(|| format!("{text:?} is not SIGNER=DURATION"))?;
+    match duration(limit)? {
+        limit if limit.is_zero() || signer.is_empty() => {
+            Err(format!("{text:?} is not SIGNER=DURATION, more than nothing"))
+        }
+        limit => Ok((signer.to_owned(), limit)),
+    }
 }
 
 /// The one kind of external authority there is.
@@ -72,7 +110,13 @@ const KUBERNETES: &str = "ISTIOD_RA_KUBERNETES_API";
 impl AuthorityArgs {
     /// Who signs in place of our own authority.
     pub(super) fn signers(&self, cluster: Option<&Cluster>) -> Result<Option<ClusterSigners>> {
-        let Some(kind) = self.external.as_deref().filter(|kind| !kind.is_empty()) else { return Ok(None) };
+        let control_plane = self.control_plane_signer()?;
+        let Some(kind) = self.external.as_deref().filter(|kind| !kind.is_empty()) else {
+            if let Some(signer) = control_plane {
+                bail!("--pilotCertProvider {SIGNER_PREFIX}{signer}: only with --externalCA {KUBERNETES}");
+            }
+            return Ok(None);
+        };
         if kind != KUBERNETES {
             bail!("--externalCA {kind}: only {KUBERNETES} is there");
         }
@@ -80,14 +124,46 @@ impl AuthorityArgs {
             bail!("--externalCA {kind}: neither --k8sSigner nor --certSignerDomain says who signs");
         }
         let cluster = cluster.context("--externalCA: there is no cluster (--kubeconfig)")?;
-        let signers = Signers { default: self.signer.clone(), domain: self.signer_domain.clone() };
-        Ok(Some(cluster.signers(signers)))
+        let (default, domain) = (self.signer.clone(), self.signer_domain.clone());
+        let longest = self.signer_max_ttl.iter().cloned().collect();
+        Ok(Some(cluster.signers(Signers { default, domain, control_plane, longest })))
     }
 
-    /// That of a folder where one was named or is plugged in, else that which the cluster keeps.
-    pub(super) async fn open_in(&self, cluster: &Cluster, trust_domain: TrustDomain) -> Result<Authority> {
+    /// Whether somebody signs our own certificate, which is not given.
+    pub(super) fn check_control_plane(&self) -> Result<()> {
+        let external = self.external.as_deref().is_some_and(|kind| !kind.is_empty());
+        if external && self.signer.is_empty() && self.control_plane_signer()?.is_none() {
+            bail!(
+                "--externalCA: nobody signs discovery's own certificate; --pilotCertProvider {SIGNER_PREFIX}SIGNER or \
+                 --k8sSigner names who does, or --tlsCertFile what was signed"
+            );
+        }
+        Ok(())
+    }
+
+    /// The signer of our own certificate, where it is named.
+    fn control_plane_signer(&self) -> Result<Option<String>> {
+        match self.provider.strip_prefix(SIGNER_PREFIX) {
+            Some("") => bail!("--pilotCertProvider {}: no signer is named", self.provider),
+            Some(signer) => Ok(Some(signer.to_owned())),
+            None if ["", ISTIOD, CUSTOM].contains(&&*self.provider) => Ok(None),
+            None => bail!("--pilotCertProvider {}: one of {ISTIOD}, {CUSTOM}, {SIGNER_PREFIX}SIGNER", self.provider),
+        }
+    }
+
+    /// Whatever signs in place of our own; else that of a folder where one was named or is plugged in, else that which the cluster
+    /// keeps.
+    pub(super) async fn open_in(
+        &self,
+        (cluster, mesh): (&Cluster, &MeshConfig),
+        trust_domain: TrustDomain,
+    ) -> Result<Authority> {
+        if let Some(signers) = self.signers(Some(cluster))? {
+            return signers.authority(mesh, self.options(trust_domain)?).context("--externalCA");
+        }
         if self.ca_dir.is_some() || Authority::is_plugged(Path::new(DEFAULT_DIR)) {
-            return self.open(trust_domain);
+            // In a cluster there is a better place to remember roots than a folder that others write.
+            return self.open_with(AuthorityOptions { keeps_former_roots: false, ..self.options(trust_domain)? });
         }
         cluster.authority(self.options(trust_domain)?).await.context("signing certificate of the cluster")
     }
@@ -95,7 +171,10 @@ impl AuthorityArgs {
     /// A plugged-in certificate where there is one, one that we kept where there is that, else a new one: kept where a
     /// folder was named, else nowhere.
     pub(super) fn open(&self, trust_domain: TrustDomain) -> Result<Authority> {
-        let options = self.options(trust_domain)?;
+        self.open_with(self.options(trust_domain)?)
+    }
+
+    fn open_with(&self, options: AuthorityOptions) -> Result<Authority> {
         let dir = self.ca_dir.as_deref().unwrap_or(Path::new(DEFAULT_DIR));
         let authority = if Authority::is_plugged(dir) {
             Authority::plugged(dir, options)
@@ -129,6 +208,7 @@ impl AuthorityArgs {
             root_ttl: self.root_ttl,
             root_check_interval: self.root_check_interval,
             root_grace_percent: self.root_grace_percent,
+            root_check_delay: if self.root_check_jitter { jitter(self.root_check_interval) } else { Duration::ZERO },
             pace: Pace { staged: self.staged, least: self.distribution_min, longest: self.distribution_max },
             ..AuthorityOptions::new(trust_domain)
         })

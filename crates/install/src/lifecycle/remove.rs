@@ -93,8 +93,8 @@ async fn written(
         }
         "Secret" | "Lease" => {
             for home in homes {
-                let authority =
-                    |name: &str| resource.kind == "Secret" && ["istio-ca-secret", "istiod-tls"].contains(&name);
+                let kept = ["istio-ca-secret", "istio-ca-former-roots", "istiod-tls"];
+                let authority = |name: &str| resource.kind == "Secret" && kept.contains(&name);
                 let election =
                     |name: &str| resource.kind == "Lease" && (name.starts_with("istio") || name.starts_with("meltemi"));
                 let all = objects(cluster.list(resource, home, "").await?);
