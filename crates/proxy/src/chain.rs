@@ -16,7 +16,7 @@ use meltemi_net::{
     sniff::{self, ClientHello, HttpVersion, Sniffed},
 };
 use meltemi_plan::{ConnectionFacts, NetworkFilter, TcpProxy, listener::ListenerFilterConfig};
-use meltemi_tls::{Identity, PeerInfo};
+use meltemi_tls::{ClientTls, Identity, PeerInfo};
 
 use crate::{
     admission, hcm, tcp_proxy,
@@ -285,17 +285,27 @@ fn connection_info(
     let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
     if let Some(tls) = stream.server_tls() {
         let local = chain.tls.as_ref().and_then(|terminating| terminating.local(tls.server_name()));
-        info.tls = Some(tls_info(tls, tls.server_name().map(Arc::from), local));
+        let shown = chain.tls.as_ref().zip(tls.peer_certificates());
+        let peer = shown.and_then(|(terminating, shown)| terminating.peer(shown));
+        info.tls = Some(tls_info(tls, tls.server_name().map(Arc::from), peer, local));
     }
     // As Envoy has it: what the inspector found, not what the handshake asked for.
     info.requested_server_name = inspected_name.map(Arc::from);
     info
 }
 
-/// What a TLS session says of itself and of the peer; `local` is the certificate that this side presents.
-pub fn tls_info(
+/// What is known of the TLS of a connection that this side opened, if it is TLS.
+pub fn upstream_tls_info(stream: &Stream, tls: Option<&ClientTls>) -> Option<TlsInfo> {
+    let (session, tls) = stream.client_tls().zip(tls)?;
+    let peer = session.peer_certificates().and_then(|shown| tls.peer(shown));
+    Some(tls_info(session, None, peer, tls.local()))
+}
+
+/// What a TLS session says of itself; `peer` is who showed itself to this side, `local` the certificate that this side presents.
+fn tls_info(
     session: &tokio_rustls::rustls::CommonState,
     sni: Option<Arc<str>>,
+    peer: Option<Arc<PeerInfo>>,
     local: Option<Arc<Identity>>,
 ) -> TlsInfo {
     use tokio_rustls::rustls::ProtocolVersion;
@@ -308,7 +318,7 @@ pub fn tls_info(
         cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(openssl_name),
         alpn: session.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
         sni,
-        peer: PeerInfo::of(session).map(Arc::new),
+        peer,
         local_subject: local.as_ref().map(|identity| identity.info().subject.as_str().into()),
         local_uri_sans: local.map(|identity| identity.info().uri_sans.as_slice().into()).unwrap_or_default(),
     }

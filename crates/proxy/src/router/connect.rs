@@ -216,10 +216,7 @@ pub(super) async fn connect(
         cluster.report(&endpoint, outcome);
     })?;
     traffic.upstream_cx_connect_ms().record_ms(started.elapsed());
-    let note = stream.client_tls().map(|session| {
-        let info: Rc<dyn Any> = Rc::new(chain::tls_info(session, None, tls.as_ref().and_then(|tls| tls.local())));
-        info
-    });
+    let note = chain::upstream_tls_info(&stream, tls.as_deref()).map(|info| Rc::new(info) as Rc<dyn Any>);
     Ok(Connected { stream, guard: Box::new(counted), note })
 }
 
