@@ -12,6 +12,7 @@ pub mod proxy_protocol;
 pub mod sniff;
 pub mod stream;
 pub mod timer;
+pub mod tls;
 
 pub use connect::{ConnectOptions, Keepalive, connect, mark_all_connections};
 pub use copy::{Copied, CopyEnd, copy_bidirectional};

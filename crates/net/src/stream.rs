@@ -10,10 +10,13 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use rustls::CommonState;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+use crate::tls::TlsStream;
 
 /// Where a socket is bound or connected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,8 +62,7 @@ enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
     Duplex(DuplexStream),
-    ServerTls(Box<tokio_rustls::server::TlsStream<Stream>>),
-    ClientTls(Box<tokio_rustls::client::TlsStream<Stream>>),
+    Tls(Box<TlsStream>),
     Dyn(Box<dyn DynStream>),
 }
 
@@ -94,8 +96,7 @@ impl Stream {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.io {
             Io::Tcp(stream) => Some(stream),
-            Io::ServerTls(stream) => stream.get_ref().0.tcp(),
-            Io::ClientTls(stream) => stream.get_ref().0.tcp(),
+            Io::Tls(stream) => stream.io().tcp(),
             Io::Unix(_) | Io::Duplex(_) | Io::Dyn(_) => None,
         }
     }
@@ -109,26 +110,31 @@ impl Stream {
     }
 
     /// The TLS session this side serves.
-    pub fn server_tls(&self) -> Option<&rustls::ServerConnection> {
-        match &self.io {
-            Io::ServerTls(stream) => Some(stream.get_ref().1),
-            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::ClientTls(_) | Io::Dyn(_) => None,
-        }
+    pub fn server_tls(&self) -> Option<&CommonState> {
+        self.tls().filter(|tls| tls.is_server()).map(TlsStream::session)
     }
 
     /// The TLS session this side opened.
-    pub fn client_tls(&self) -> Option<&rustls::ClientConnection> {
-        match &self.io {
-            Io::ClientTls(stream) => Some(stream.get_ref().1),
-            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::ServerTls(_) | Io::Dyn(_) => None,
-        }
+    pub fn client_tls(&self) -> Option<&CommonState> {
+        self.tls().filter(|tls| !tls.is_server()).map(TlsStream::session)
     }
 
     /// The negotiated application protocol.
     pub fn alpn(&self) -> Option<&[u8]> {
+        self.tls()?.session().alpn_protocol()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tls_mut(&mut self) -> Option<&mut TlsStream> {
+        match &mut self.io {
+            Io::Tls(stream) => Some(stream),
+            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::Dyn(_) => None,
+        }
+    }
+
+    fn tls(&self) -> Option<&TlsStream> {
         match &self.io {
-            Io::ServerTls(stream) => stream.get_ref().1.alpn_protocol(),
-            Io::ClientTls(stream) => stream.get_ref().1.alpn_protocol(),
+            Io::Tls(stream) => Some(stream),
             Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::Dyn(_) => None,
         }
     }
@@ -138,7 +144,8 @@ impl Stream {
         match &self.io {
             // Asks what the event loop has seen: no system call, no waker.
             Io::Tcp(tcp) => self.prefix.is_empty() && tcp.try_io(Interest::READABLE, || Ok(())).is_err(),
-            Io::Unix(_) | Io::Duplex(_) | Io::ServerTls(_) | Io::ClientTls(_) | Io::Dyn(_) => false,
+            Io::Tls(tls) => self.prefix.is_empty() && tls.is_quiet(),
+            Io::Unix(_) | Io::Duplex(_) | Io::Dyn(_) => false,
         }
     }
 
@@ -146,9 +153,8 @@ impl Stream {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.io {
             Io::Tcp(tcp) if self.prefix.is_empty() => tcp.poll_read_ready(cx).map(|_| ()),
-            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::ServerTls(_) | Io::ClientTls(_) | Io::Dyn(_) => {
-                Poll::Ready(())
-            }
+            Io::Tls(tls) if self.prefix.is_empty() => tls.poll_readable(cx),
+            Io::Tcp(_) | Io::Unix(_) | Io::Duplex(_) | Io::Tls(_) | Io::Dyn(_) => Poll::Ready(()),
         }
     }
 
@@ -185,8 +191,7 @@ from_io! {
     TcpStream => Tcp,
     UnixStream => Unix,
     DuplexStream => Duplex,
-    tokio_rustls::server::TlsStream<Stream> => ServerTls,
-    tokio_rustls::client::TlsStream<Stream> => ClientTls,
+    TlsStream => Tls,
 }
 
 macro_rules! dispatch {
@@ -195,8 +200,7 @@ macro_rules! dispatch {
             Io::Tcp($io) => $call,
             Io::Unix($io) => $call,
             Io::Duplex($io) => $call,
-            Io::ServerTls($io) => $call,
-            Io::ClientTls($io) => $call,
+            Io::Tls($io) => $call,
             Io::Dyn($io) => $call,
         }
     };
@@ -236,8 +240,7 @@ impl AsyncWrite for Stream {
             Io::Tcp(io) => io.is_write_vectored(),
             Io::Unix(io) => io.is_write_vectored(),
             Io::Duplex(io) => io.is_write_vectored(),
-            Io::ServerTls(io) => io.is_write_vectored(),
-            Io::ClientTls(io) => io.is_write_vectored(),
+            Io::Tls(io) => io.is_write_vectored(),
             Io::Dyn(io) => io.is_write_vectored(),
         }
     }

@@ -16,7 +16,8 @@ use meltemi_net::{
     sniff::{self, ClientHello, HttpVersion, Sniffed},
 };
 use meltemi_plan::{ConnectionFacts, NetworkFilter, TcpProxy, listener::ListenerFilterConfig};
-use meltemi_tls::{Identity, PeerInfo};
+use meltemi_tls::{ClientTls, Identity, PeerInfo, ServerTls};
+use tokio_rustls::rustls::{CommonState, ProtocolVersion};
 
 use crate::{
     admission, hcm, tcp_proxy,
@@ -121,15 +122,16 @@ async fn prepare(
         return None;
     };
     handle.set_chain(chain.plan.fingerprint);
-    let stream = match Box::pin(secure(&chain, stream, inspected.hello.as_ref())).await {
-        Ok(stream) => stream,
+    let (stream, server_name) = match Box::pin(secure(&chain, stream, inspected.hello.as_ref())).await {
+        Ok(secured) => secured,
         Err(error) => {
             tracing::debug!(listener = %listener.plan.name, %peer, %error, "TLS handshake failed");
             handle.fails(Failure::Handshake);
             return None;
         }
     };
-    let info = connection_info(&worker, &listener, &chain, &stream, (&inspected, peer, direct_local));
+    let mut info = connection_info(&worker, &listener, &chain, (&inspected, peer, direct_local));
+    info.tls = stream.server_tls().map(|session| terminated(&chain, session, server_name));
     run_filters(worker, chain, stream, info, handle).await
 }
 
@@ -255,22 +257,42 @@ fn choose(listener: &LiveListener, inspected: &Inspected) -> Option<Rc<LiveChain
 /// Handshakes that take longer hold memory for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
-async fn secure(chain: &LiveChain, stream: Stream, hello: Option<&ClientHello>) -> std::io::Result<Stream> {
-    let Some(tls) = &chain.tls else { return Ok(stream) };
-    let config = hello.map_or_else(|| tls.config(), |hello| tls.config_for(&hello.alpn));
-    let accept = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+/// The stream under the TLS that the chain terminates, if it does, with the name that the client asked for.
+async fn secure(
+    chain: &LiveChain,
+    stream: Stream,
+    hello: Option<&ClientHello>,
+) -> std::io::Result<(Stream, Option<Arc<str>>)> {
+    let Some(tls) = &chain.tls else { return Ok((stream, None)) };
+    let accept = async {
+        match hello {
+            Some(hello) => accept(tls, stream, hello).await,
+            None => greeted(tls, stream).await,
+        }
+    };
     let limit = chain.plan.transport_connect_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
-    match tokio::time::timeout(limit, accept).await {
-        Ok(accepted) => Ok(accepted?.into()),
-        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-    }
+    tokio::time::timeout(limit, accept).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
+async fn accept(tls: &ServerTls, stream: Stream, hello: &ClientHello) -> std::io::Result<(Stream, Option<Arc<str>>)> {
+    let name = hello.server_name.as_deref().map(Arc::from);
+    Ok((meltemi_net::tls::accept(tls.config_for(&hello.alpn), stream).await?, name))
+}
+
+/// Where no inspector has read the greeting.
+async fn greeted(tls: &ServerTls, mut stream: Stream) -> std::io::Result<(Stream, Option<Arc<str>>)> {
+    let mut buffer = BytesMut::new();
+    let read = read_until(&mut stream, &mut buffer, sniff::MAX_CLIENT_HELLO, sniff::client_hello).await;
+    let hello = read.map_err(std::io::Error::other)?;
+    stream.unread(buffer.freeze());
+    // What is no greeting is for the handshake to refuse.
+    accept(tls, stream, &hello.unwrap_or_default()).await
 }
 
 fn connection_info(
     worker: &Worker,
     listener: &LiveListener,
     chain: &LiveChain,
-    stream: &Stream,
     (inspected, peer, direct_local): (&Inspected, Address, Address),
 ) -> ConnectionInfo {
     let remote = inspected.source.map_or_else(|| peer.clone(), Address::Socket);
@@ -282,23 +304,33 @@ fn connection_info(
     info.listener = Arc::clone(&listener.plan.name);
     info.filter_chain = Arc::clone(&chain.plan.name);
     info.direction = live::direction(&listener.plan);
-    let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
-    if let Some(tls) = stream.server_tls() {
-        let local = chain.tls.as_ref().and_then(|terminating| terminating.local(tls.server_name()));
-        info.tls = Some(tls_info(tls, tls.server_name().map(Arc::from), local));
-    }
     // As Envoy has it: what the inspector found, not what the handshake asked for.
+    let inspected_name = inspected.hello.as_ref().and_then(|hello| hello.server_name.as_deref());
     info.requested_server_name = inspected_name.map(Arc::from);
     info
 }
 
-/// What a TLS session says of itself and of the peer; `local` is the certificate that this side presents.
-pub fn tls_info(
-    session: &tokio_rustls::rustls::CommonState,
+/// What is known of the TLS that a chain terminates.
+fn terminated(chain: &LiveChain, session: &CommonState, server_name: Option<Arc<str>>) -> TlsInfo {
+    let local = chain.tls.as_ref().and_then(|tls| tls.local(server_name.as_deref()));
+    let shown = chain.tls.as_ref().zip(session.peer_certificates());
+    tls_info(session, server_name, shown.and_then(|(tls, shown)| tls.peer(shown)), local)
+}
+
+/// What is known of the TLS of a connection that this side opened, if it is TLS.
+pub fn upstream_tls_info(stream: &Stream, tls: Option<&ClientTls>) -> Option<TlsInfo> {
+    let (session, tls) = stream.client_tls().zip(tls)?;
+    let peer = session.peer_certificates().and_then(|shown| tls.peer(shown));
+    Some(tls_info(session, None, peer, tls.local()))
+}
+
+/// What a TLS session says of itself; `peer` is who showed itself to this side, `local` the certificate that this side presents.
+fn tls_info(
+    session: &CommonState,
     sni: Option<Arc<str>>,
+    peer: Option<Arc<PeerInfo>>,
     local: Option<Arc<Identity>>,
 ) -> TlsInfo {
-    use tokio_rustls::rustls::ProtocolVersion;
     TlsInfo {
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
@@ -308,7 +340,7 @@ pub fn tls_info(
         cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(openssl_name),
         alpn: session.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
         sni,
-        peer: PeerInfo::of(session).map(Arc::new),
+        peer,
         local_subject: local.as_ref().map(|identity| identity.info().subject.as_str().into()),
         local_uri_sans: local.map(|identity| identity.info().uri_sans.as_slice().into()).unwrap_or_default(),
     }

@@ -130,8 +130,7 @@ async fn introduce(
     info: &mut StreamInfo,
 ) {
     info.upstream.local = Some(far.local_addr());
-    let local = cluster.transport(endpoint).local();
-    info.upstream.tls = far.client_tls().map(|session| chain::tls_info(session, None, local));
+    info.upstream.tls = chain::upstream_tls_info(far, cluster.transport(endpoint).tls());
     let exchanges = cluster.plan.filters.iter().any(|f| matches!(f, UpstreamFilter::MetadataExchange(_)));
     if exchanges && let Ok(peer) = chain::introduce(far, &live.introduction).await {
         info.upstream.peer = peer;

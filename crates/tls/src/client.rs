@@ -1,9 +1,11 @@
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
+use crate::direct::Peer;
+use crate::peer::PeerInfo;
 use crate::trust::{ServerVerifier, TrustSlot, Validation};
 use crate::{Choice, Curve, TlsVersion, provider_with, versions};
 use meltemi_base::Compliance;
 use rustls::client::{ClientConfig, Resumption};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -79,6 +81,12 @@ impl ClientTls {
     /// What this side presents if it is asked now.
     pub fn local(&self) -> Option<Arc<Identity>> {
         self.certificate.as_ref().and_then(|slot| slot.current())
+    }
+
+    /// What the server of a connection showed: shared with its other connections, where this side has verified it.
+    pub fn peer(&self, shown: &[CertificateDer<'_>]) -> Option<Arc<PeerInfo>> {
+        let known = self.trust.as_ref().and_then(|trust| trust.known(shown, Peer::Server));
+        known.or_else(|| PeerInfo::of_chain(shown).map(Arc::new))
     }
 
     /// The anchors of the server, if it is verified.

@@ -1,5 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::crypto::hash::Hash;
 use std::sync::Arc;
 use std::time::SystemTime;
 use x509_parser::extensions::GeneralName;
@@ -151,11 +153,14 @@ pub fn url_encoded_pem(out: &mut String, der: &[u8]) {
     out.push_str("%0A-----END%20CERTIFICATE-----%0A");
 }
 
+/// SHA-256, whatever suites a policy leaves.
+pub(crate) fn sha256() -> &'static dyn Hash {
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("a suite of TLS 1.3, by its name");
+    suite.common.hash_provider
+}
+
 fn sha256_hex(der: &[u8]) -> String {
-    let provider = crate::provider();
-    let mut hashes = provider.cipher_suites.iter().filter_map(|suite| suite.tls13().map(|s| s.common.hash_provider));
-    let sha256 = hashes.find(|hash| hash.output_len() == 32).expect("every provider has a TLS 1.3 suite over SHA-256");
-    hex(sha256.hash(der).as_ref())
+    hex(sha256().hash(der).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {

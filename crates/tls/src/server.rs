@@ -1,4 +1,5 @@
 use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
+use crate::direct::Peer;
 use crate::peer::PeerInfo;
 use crate::trust::{ClientVerifier, TrustSlot, Validation};
 use crate::{Choice, Curve, TlsVersion, provider_with, versions};
@@ -95,6 +96,13 @@ impl ServerTls {
         self.certificates.iter().map(|slot| slot.current())
     }
 
+    /// What the client of a connection showed, if it showed a certificate: shared with its other connections, where this side
+    /// has verified it.
+    pub fn peer(&self, shown: &[CertificateDer<'_>]) -> Option<Arc<PeerInfo>> {
+        let known = self.trust.as_ref().and_then(|trust| trust.known(shown, Peer::Client));
+        known.or_else(|| PeerInfo::of_chain(shown).map(Arc::new))
+    }
+
     /// The anchors of clients, if they are verified.
     pub fn trust(&self) -> Option<&Arc<TrustSlot>> {
         self.trust.as_ref()
@@ -125,8 +133,12 @@ impl PeerInfo {
     }
 
     /// The same of the certificates that it showed, leaf first.
-    pub fn of_chain(chain: &[CertificateDer<'static>]) -> Option<Self> {
+    pub fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (leaf, issuers) = chain.split_first()?;
+        Self::of_certificates(leaf, issuers)
+    }
+
+    pub(crate) fn of_certificates(leaf: &CertificateDer<'_>, issuers: &[CertificateDer<'_>]) -> Option<Self> {
         let issuers = issuers.iter().map(|issuer| Arc::from(&**issuer)).collect();
         Some(Self { issuers, ..Self::from_certificate(leaf).ok()? })
     }

@@ -364,7 +364,7 @@ fn serial_numbers_are_printed_without_the_byte_of_their_sign() {
     assert_eq!(PeerInfo::from_certificate(leaf.der()).unwrap().serial_hex, "b701");
 }
 
-/// What a context with this policy offers of versions and groups, by a handshake with one that has none.
+/// What a context with this policy offers of suites and groups, by a handshake with one that has none.
 fn agreed(policy: Option<meltemi_base::Compliance>, curves: &[Curve], suites: &[&str]) -> (String, String) {
     let ca = Authority::new("root");
     let server = ServerTls::new(ServerOptions {
@@ -374,9 +374,15 @@ fn agreed(policy: Option<meltemi_base::Compliance>, curves: &[Curve], suites: &[
         cipher_suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
         ..ServerOptions::default()
     });
-    let client = ClientTls::new(ClientOptions::default()).unwrap();
+    // With every group, whichever the provider offers by itself.
+    let groups = vec![Curve::X25519MlKem768, Curve::X25519, Curve::P256, Curve::P384];
+    let client = ClientTls::new(ClientOptions { curves: groups, ..ClientOptions::default() }).unwrap();
+    suite_and_group(server.unwrap(), &client)
+}
+
+/// The suite and the group that a handshake agrees on.
+fn suite_and_group(server: ServerTls, client: &ClientTls) -> (String, String) {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
-    let server = server.unwrap();
     let serving = std::thread::spawn(move || {
         let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(server.config()).unwrap(), far);
         stream.read_exact(&mut [0]).unwrap();
@@ -402,6 +408,31 @@ fn a_policy_goes_over_all_other_settings() {
         assert!(suite.starts_with(version) && chosen == group, "{policy:?} {curves:?}: {suite} {chosen}");
     }
     assert_eq!(agreed(None, &[Curve::X25519], &[]).1, "X25519");
+}
+
+#[test]
+fn suites_are_taken_in_the_order_of_the_list_and_by_default_the_cheaper_first() {
+    let suite = |max_version, suites: &[&str]| {
+        let ca = Authority::new("root");
+        let server = ServerTls::new(ServerOptions {
+            certificates: vec![CertSlot::new(ca.identity(SERVER))],
+            max_version,
+            cipher_suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
+            ..ServerOptions::default()
+        });
+        let client = ClientTls::new(ClientOptions::default()).unwrap();
+        suite_and_group(server.unwrap(), &client).0
+    };
+    let (small, large) = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384");
+    for (version, list, expected) in [
+        (TlsVersion::Tls13, &[][..], "TLS13_AES_128_GCM_SHA256"),
+        (TlsVersion::Tls13, &[large], "TLS13_AES_128_GCM_SHA256"),
+        (TlsVersion::Tls12, &[], "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+        (TlsVersion::Tls12, &[large, small], "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+        (TlsVersion::Tls12, &[small, large], "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ] {
+        assert_eq!(suite(version, list), expected, "{version:?} {list:?}");
+    }
 }
 
 #[test]

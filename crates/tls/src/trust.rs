@@ -5,6 +5,7 @@ use crate::direct::{self, Peer};
 use crate::peer::{PeerInfo, San};
 use crate::spiffe::TrustDomain;
 use crate::svid;
+use crate::verified::{Question, Verified};
 use arc_swap::ArcSwapOption;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -38,6 +39,7 @@ pub struct TrustAnchors {
     svids_only: bool,
     /// The first roots as they came; none of the system's.
     certificates: Vec<CertificateDer<'static>>,
+    verified: Verified,
 }
 
 impl TrustAnchors {
@@ -87,6 +89,7 @@ impl TrustAnchors {
             certificates: foreign.values().flat_map(|anchors| anchors.certificates.iter().cloned()).collect(),
             svids_only: true,
             foreign,
+            verified: Verified::default(),
         })
     }
 
@@ -124,7 +127,36 @@ impl TrustAnchors {
             foreign: BTreeMap::new(),
             svids_only: false,
             certificates: Vec::new(),
+            verified: Verified::default(),
         })
+    }
+
+    /// What a peer's leaf says, once its chain is verified or known to be; `None` where only webpki can read it.
+    fn admit(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+        peer: Peer,
+    ) -> Result<Option<Arc<PeerInfo>>, Error> {
+        let question = if self.asks_lists() { None } else { Question::new(leaf, rest, peer) };
+        if let Some(known) = question.and_then(|question| self.verified.find(&question, now)) {
+            return Ok(Some(known));
+        }
+        match peer {
+            Peer::Server => self.verify_server(leaf, rest, now)?,
+            Peer::Client => self.verify_client(leaf, rest, now)?,
+        }
+        let info = PeerInfo::of_certificates(leaf, rest).map(Arc::new);
+        if let (Some(question), Some(info)) = (question, &info) {
+            let chain: Vec<_> = std::iter::once(leaf).chain(rest).collect();
+            self.verified.keep(question, &chain, now, info);
+        }
+        Ok(info)
+    }
+
+    fn asks_lists(&self) -> bool {
+        self.revoked_servers.is_some() || self.foreign.values().any(Self::asks_lists)
     }
 
     /// The roots by which this leaf is verified. With a second name it could be of two trust domains at once, so that the
@@ -229,6 +261,12 @@ impl TrustSlot {
         anchors.iter().flat_map(|anchors| &anchors.certificates).filter_map(|root| cert_info(root).ok()).collect()
     }
 
+    /// What the leaf of a connection's chain says, where these anchors have verified it.
+    pub(crate) fn known(&self, chain: &[CertificateDer<'_>], peer: Peer) -> Option<Arc<PeerInfo>> {
+        let (leaf, rest) = chain.split_first()?;
+        self.0.load().as_ref()?.verified.peer(&Question::new(leaf, rest, peer)?)
+    }
+
     fn current(&self) -> Result<Arc<TrustAnchors>, Error> {
         self.0.load_full().ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))
     }
@@ -275,12 +313,31 @@ impl Validation {
         !self.accept_untrusted && !self.unanchored
     }
 
-    fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.sans.is_empty() && !self.pins() {
+    /// Verifies a chain, where this context does, and checks the names and pins of its leaf.
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+        peer: Peer,
+    ) -> Result<(), Error> {
+        let info = match self.verifies_chain() {
+            true => self.anchors.current()?.admit(leaf, rest, now, peer)?,
+            false if self.takes_any_name() => None,
+            false => PeerInfo::from_certificate(leaf).ok().map(Arc::new),
+        };
+        self.check_names(info.as_deref())
+    }
+
+    fn takes_any_name(&self) -> bool {
+        self.sans.is_empty() && !self.pins()
+    }
+
+    fn check_names(&self, leaf: Option<&PeerInfo>) -> Result<(), Error> {
+        if self.takes_any_name() {
             return Ok(());
         }
-        let info =
-            PeerInfo::from_certificate(leaf).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let info = leaf.ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let pinned = || {
             let key = || info.key_sha256_hex().is_some_and(|hash| self.key_hashes.contains(&hash));
             self.certificate_hashes.contains(&info.sha256_hex()) || key()
@@ -323,13 +380,10 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ServerCertVerified::assertion()) };
-        if validation.verifies_chain() {
-            validation.anchors.current()?.verify_server(end_entity, intermediates, now)?;
-        }
+        validation.check(end_entity, intermediates, now, Peer::Server)?;
         if validation.server_name {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         }
-        validation.check_names(end_entity)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -384,10 +438,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let Some(validation) = &self.validation else { return Ok(ClientCertVerified::assertion()) };
-        if validation.verifies_chain() {
-            validation.anchors.current()?.verify_client(end_entity, intermediates, now)?;
-        }
-        validation.check_names(end_entity)?;
+        validation.check(end_entity, intermediates, now, Peer::Client)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -415,4 +466,4 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

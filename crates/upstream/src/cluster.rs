@@ -45,11 +45,10 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The certificate that this side presents if it is asked.
-    pub fn local(&self) -> Option<Arc<meltemi_tls::Identity>> {
+    pub fn tls(&self) -> Option<&ClientTls> {
         match self {
             Self::Plain => None,
-            Self::Tls(tls) => tls.local(),
+            Self::Tls(tls) => Some(tls),
         }
     }
 }

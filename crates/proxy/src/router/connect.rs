@@ -216,10 +216,7 @@ pub(super) async fn connect(
         cluster.report(&endpoint, outcome);
     })?;
     traffic.upstream_cx_connect_ms().record_ms(started.elapsed());
-    let note = stream.client_tls().map(|session| {
-        let info: Rc<dyn Any> = Rc::new(chain::tls_info(session, None, tls.as_ref().and_then(|tls| tls.local())));
-        info
-    });
+    let note = chain::upstream_tls_info(&stream, tls.as_deref()).map(|info| Rc::new(info) as Rc<dyn Any>);
     Ok(Connected { stream, guard: Box::new(counted), note })
 }
 
@@ -243,11 +240,8 @@ pub async fn open(
             stream.write_all(&preface.encode(&stream)).await.map_err(broken)?;
         }
         let Some(tls) = tls else { return Ok(stream) };
-        let connector = tokio_rustls::TlsConnector::from(tls.config());
-        match connector.connect(tls.server_name(), stream).await {
-            Ok(stream) => Ok(stream.into()),
-            Err(error) => Err(ConnectError::Transport(format!("TLS_error:|{error}:TLS_error_end"))),
-        }
+        let connected = meltemi_net::tls::connect(tls.config(), tls.server_name(), stream).await;
+        connected.map_err(|error| ConnectError::Transport(format!("TLS_error:|{error}:TLS_error_end")))
     };
     tokio::time::timeout(plan.connect_timeout, whole).await.unwrap_or(Err(ConnectError::Timeout))
 }

@@ -17,7 +17,7 @@ use meltemi_filters::{ConnectionInfo, TlsInfo};
 use meltemi_http::h3::{self, Arrival, Choice, Choose, Endpoint, Established, Handshake, ServerConnection};
 use meltemi_net::{Address, ListenOptions, sniff::ClientHello, stream::unmapped};
 use meltemi_plan::{ConnectionFacts, Hcm, listener::Quic};
-use meltemi_tls::{PeerInfo, ServerTls};
+use meltemi_tls::ServerTls;
 
 use super::{ConnectionHandle, Failure, LiveChain, LiveListener, Worker, listeners::Acceptor, live};
 use crate::{admission, chain, hcm, world::ActiveListener};
@@ -224,7 +224,7 @@ fn tls_info(handshake: &Handshake, chain: &LiveChain) -> TlsInfo {
         cipher: handshake.cipher.and_then(|suite| suite.as_str()).map(chain::openssl_name),
         alpn: handshake.alpn.as_deref().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Arc::from),
         sni: name.map(Arc::from),
-        peer: handshake.certificates.as_deref().and_then(PeerInfo::of_chain).map(Arc::new),
+        peer: chain.tls.as_ref().zip(handshake.certificates.as_deref()).and_then(|(tls, shown)| tls.peer(shown)),
         local_subject: local.as_ref().map(|identity| identity.info().subject.as_str().into()),
         local_uri_sans: local.map(|identity| identity.info().uri_sans.as_slice().into()).unwrap_or_default(),
     }

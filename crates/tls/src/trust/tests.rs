@@ -17,7 +17,7 @@ fn identity(ca: &Authority, uris: &[&str]) -> crate::Identity {
     crate::Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
 }
 
-fn revocations(ca: &Authority, serial: u64) -> String {
+pub(crate) fn revocations(ca: &Authority, serial: u64) -> String {
     revocations_until(ca, serial, SystemTime::now() + Duration::from_secs(3600))
 }
 
