@@ -171,7 +171,7 @@ impl Origins {
             selector.filter(|wanted| !wanted.is_empty()).cloned()
         };
         let selected = |(object, policy): &&(&Object, &PeerAuthentication)| {
-            let own = [namespace, root].contains(&&*object.meta.namespace);
+            let own = *object.meta.namespace == *namespace && namespace != root;
             own && selector(policy)
                 .is_some_and(|wanted| wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
         };

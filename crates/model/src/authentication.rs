@@ -1,7 +1,7 @@
 //! PeerAuthentication: which mTLS mode a workload's port has.
 //!
 //! Owns precedence: workload policy over namespace over root namespace, a port's mode over the workload's; among equals the
-//! oldest wins. Default PERMISSIVE.
+//! oldest wins. Default PERMISSIVE. In the root namespace a policy with a selector is nobody's, as it is for Istio.
 
 use crate::config::{ConfigRef, ObjectKey};
 use crate::labels::{Labels, selects};
@@ -89,13 +89,10 @@ impl AuthenticationIndex {
     /// The modes of a workload with these labels.
     pub fn workload_policy(&self, namespace: &str, root: &str, labels: &Labels) -> MtlsPolicy {
         let mut policy = MtlsPolicy { mode: self.namespace_mode(namespace, root), ports: BTreeMap::new() };
-        let mut selected: Vec<_> = self
-            .in_namespace(root)
-            .chain(self.in_namespace(namespace).filter(|_| namespace != root))
-            .filter(|policy| has_selector(policy) && selects_workload(policy, labels))
-            .collect();
-        selected.sort_by(|a, b| a.by_age(b));
-        let Some(own) = selected.first() else { return policy };
+        let mut own = self.in_namespace(namespace).filter(|_| namespace != root);
+        let Some(own) = own.find(|policy| has_selector(policy) && selects_workload(policy, labels)) else {
+            return policy;
+        };
         if let Some(mode) = own.spec.mtls.as_ref().and_then(|mtls| MtlsMode::of(mtls.mode)) {
             policy.mode = mode;
         }

@@ -14,7 +14,7 @@ use meltemi_model::{ConfigRef, Protocol, Resolution, Service, host, semantics};
 use crate::listener::spec::{
     Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Tls,
 };
-use crate::listener::{inbound, server_tls, tcp};
+use crate::listener::{inbound, is_forbidden, server_tls, tcp};
 use crate::names;
 use crate::view::View;
 use merge::{Bound, Port, PortKey, is_passthrough, without_namespace};
@@ -26,9 +26,8 @@ pub(crate) fn listeners(view: &View<'_>) -> Vec<Listener> {
     let merged = Merged::of(view);
     let mut claimed = BTreeMap::new();
     let mut listeners: Vec<Listener> = Vec::new();
-    let unprivileged = view.node.text("UNPRIVILEGED_POD") == Some("true");
     for (key, port) in &merged.ports {
-        if unprivileged && key.number < 1024 {
+        if is_forbidden(view.node, key.number) {
             continue;
         }
         let chains = port_chains(view, key, port, claimed.entry(key.number).or_default());

@@ -38,6 +38,20 @@ pub(crate) use spec::{InboundRoute, Origin, TlsVersion};
 /// it, and as TCP it passes.
 pub(crate) const PLAINTEXT_HTTP: [&str; 2] = ["http/1.1", "h2c"];
 
+/// Ports of a sidecar's agent and of its statistics, on all addresses.
+pub(crate) const AGENT_PORTS: [u32; 2] = [15021, 15090];
+
+/// Where captured connections come; one that goes there by itself would go there for ever.
+pub(crate) fn is_capture_port(view: &View<'_>, port: u32) -> bool {
+    let mesh = &view.snapshot.mesh;
+    [mesh.proxy_listen_port, mesh.proxy_inbound_listen_port].iter().any(|own| u32::try_from(*own) == Ok(port))
+}
+
+/// A proxy without privileges cannot bind the port.
+pub(crate) fn is_forbidden(node: &Node, port: u32) -> bool {
+    node.text("UNPRIVILEGED_POD") == Some("true") && (1..1024).contains(&port)
+}
+
 /// LDS.
 pub struct Listeners;
 

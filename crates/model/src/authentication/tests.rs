@@ -39,3 +39,12 @@ fn the_narrowest_policy_decides_and_the_oldest_of_equals() {
     let ports = policy("a", "web", &format!("{web}, portLevelMtls: {{80: {{mode: DISABLE}}, 90: {{mode: UNSET}}}}"), 0);
     assert_eq!(modes(&(root + &ports), &[80, 90, 100]), [Strict, Disable, Strict, Strict]);
 }
+
+#[test]
+fn a_selector_in_the_root_namespace_selects_nobody() {
+    let selector = "selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}, portLevelMtls: {80: {mode: DISABLE}}";
+    let root = policy("istio-system", "web", selector, 0);
+    assert_eq!(modes(&root, &[80]), [MtlsMode::Permissive, MtlsMode::Permissive]);
+    let strict = policy("a", "ns", "mtls: {mode: STRICT}", 5);
+    assert_eq!(modes(&(root + &strict), &[80]), [MtlsMode::Strict, MtlsMode::Strict]);
+}

@@ -13,7 +13,7 @@ use super::spec::{
     Chain, Class, Http, InboundRoute, Listener, ListenerFilter, Match, Origin, Ports, RouteSource, Tcp, Terminal, Tls,
     Transport,
 };
-use super::{server_tls, tcp, tls};
+use super::{AGENT_PORTS, is_capture_port, is_forbidden, server_tls, tcp, tls};
 use crate::names;
 use crate::view::View;
 
@@ -67,8 +67,9 @@ fn ports(view: &View<'_>) -> Vec<Port> {
             }
         }
     } else if view.node.interception_mode() != InterceptionMode::None {
+        let is_own = |port: u32| AGENT_PORTS.contains(&port) || is_capture_port(view, port);
         let targets = view.snapshot.service_targets(view.node).into_iter();
-        for target in targets.filter(|target| target.port.protocol != Protocol::Udp) {
+        for target in targets.filter(|target| target.port.protocol != Protocol::Udp && !is_own(target.target_port)) {
             add(of_service(view, target));
         }
     }
@@ -102,6 +103,11 @@ fn declared(view: &View<'_>, listener: &IstioIngressListener) -> Option<Port> {
         CaptureMode::Default => view.node.interception_mode() == InterceptionMode::None,
         mode => mode == CaptureMode::None,
     };
+    let wildcard = view.profile.addresses.wildcards()[0];
+    let on_wildcard = if listener.bind.is_empty() { protocol.is_http() } else { &*listener.bind == wildcard };
+    if bind_to_port && is_forbidden(view.node, port.number) || on_wildcard && AGENT_PORTS.contains(&port.number) {
+        return None;
+    }
     let binds = match (&*listener.bind, view.node.ip_addresses.first()) {
         ("", Some(own)) => vec![own.to_string()],
         ("", None) => wildcards(view),
@@ -311,8 +317,8 @@ fn passthrough(view: &View<'_>, listen_port: u32) -> Vec<Chain> {
     let mut chains = vec![trap];
     let policy = view.snapshot.mtls_policy(view.node);
     let declared: Vec<u32> = declared_ports(view);
-    let undeclared =
-        policy.ports.iter().filter(|(port, _)| !declared.contains(port)).map(|(port, mode)| (*port, *mode));
+    let undeclared = policy.ports.iter().filter(|(port, _)| !declared.contains(port) && !is_capture_port(view, **port));
+    let undeclared = undeclared.map(|(port, mode)| (*port, *mode));
     for (port, mode) in std::iter::once((0, policy.mode)).chain(undeclared) {
         let parts = ChainParts {
             view,

@@ -14,14 +14,11 @@ use meltemi_model::{
 };
 
 use super::spec::{Chain, Class, Http, Listener, ListenerFilter, Match, Ports, RouteSource, Tcp, Terminal, Transport};
-use super::tcp;
+use super::{AGENT_PORTS, is_capture_port, is_forbidden, tcp};
 use crate::dynamic_dns::{self, DnsCache};
 use crate::names;
 use crate::security::Security;
 use crate::view::View;
-
-/// Ports that the proxy or its agent holds on the wildcard address.
-const RESERVED_PORTS: [u32; 4] = [15001, 15006, 15021, 15090];
 
 pub fn listeners(view: &View<'_>) -> Vec<Listener> {
     let mut table = Table { view, entries: BTreeMap::new() };
@@ -203,8 +200,7 @@ impl<'a> Table<'a> {
     }
 
     fn is_reserved(&self, offer: &Offer<'_>, kind: Kind) -> bool {
-        let unprivileged = self.view.node.text("UNPRIVILEGED_POD") == Some("true");
-        if offer.bind_to_port && unprivileged && (1..1024).contains(&offer.port) {
+        if offer.bind_to_port && is_forbidden(self.view.node, offer.port) {
             return true;
         }
         let wildcard = self.view.profile.addresses.wildcards()[0];
@@ -212,7 +208,7 @@ impl<'a> Table<'a> {
             Some(bind) => bind == wildcard,
             None => kind == Kind::Http,
         };
-        on_wildcard && RESERVED_PORTS.contains(&offer.port)
+        on_wildcard && (AGENT_PORTS.contains(&offer.port) || is_capture_port(self.view, offer.port))
     }
 
     fn place(&mut self, offer: &Offer<'_>, kind: Kind) {

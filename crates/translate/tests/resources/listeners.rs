@@ -61,6 +61,56 @@ fn a_sidecar_has_istio_s_listeners() {
     assert_eq!(at(&outbound, "address.socket_address.port_value"), 15001);
 }
 
+/// Where each chain for a port leads: its name and the first of its filters.
+fn chains_of_port(listener: &Value, port: u16) -> Vec<&str> {
+    let chains = listener["filter_chains"].as_array().unwrap().iter();
+    let of_port = chains.filter(|chain| at(chain, "filter_chain_match.destination_port") == &json!(port));
+    of_port.map(|chain| chain["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn nothing_leads_to_the_ports_of_the_proxy_itself() {
+    let own = node("sidecar", json!({"LABELS": {"app": "own"}}));
+    let policy = |port: u16| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{selector: {{matchLabels: {{app: own}}}}, portLevelMtls: {{{port}: {{mode: STRICT}}}}}}\n"
+        )
+    };
+    for port in [15001, 15006, 15021, 15090] {
+        let trap: &[&str] = if port == 15006 { &["virtualInbound-blackhole"] } else { &[] };
+        let served = Mesh::new(&service("own", "10.1.0.9", port, "http"));
+        assert_eq!(chains_of_port(&served.listener(&own, "virtualInbound"), port), trap, "{port}");
+        let undeclared = Mesh::new(&policy(port)).listener(&own, "virtualInbound");
+        let others = chains_of_port(&undeclared, port).len() - trap.len();
+        assert_eq!(others == 0, port < 15021, "{port}");
+    }
+    let other = Mesh::new(&service("own", "10.1.0.9", 15007, "http"));
+    assert!(!chains_of_port(&other.listener(&own, "virtualInbound"), 15007).is_empty());
+}
+
+#[test]
+fn a_sidecar_s_own_listeners_leave_out_what_the_proxy_cannot_have() {
+    let sidecar = |port: u16, fields: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: s, namespace: default}}\n\
+             spec: {{ingress: [{{port: {{number: {port}, protocol: HTTP, name: http}}, captureMode: NONE, {fields}\
+             defaultEndpoint: '127.0.0.1:9'}}]}}\n"
+        )
+    };
+    let names = |documents: &str, unprivileged: bool| {
+        let metadata = json!({"LABELS": {"app": "own"}, "UNPRIVILEGED_POD": unprivileged.to_string()});
+        Mesh::new(documents).names(&node("sidecar", metadata), type_urls::LISTENER)
+    };
+    let has =
+        |documents: &str, unprivileged: bool, name: &str| names(documents, unprivileged).iter().any(|own| own == name);
+    assert!(has(&sidecar(80, ""), false, "10.0.0.1_80"));
+    assert!(!has(&sidecar(80, ""), true, "10.0.0.1_80"));
+    assert!(has(&sidecar(8080, ""), true, "10.0.0.1_8080"));
+    assert!(!has(&sidecar(15090, ""), false, "10.0.0.1_15090"));
+    assert!(has(&sidecar(15090, "bind: 127.0.0.1, "), false, "127.0.0.1_15090"));
+}
+
 #[test]
 fn http_filters_stand_in_istio_s_order() {
     let (mesh, node) = workload("http", None);
