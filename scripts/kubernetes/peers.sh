@@ -59,5 +59,5 @@ ready 22080 "$work/ours.log"
 
 for file in "$peers/documents.yaml" "$@"; do "$cluster" ctl apply -f "$file"; done
 inside "$PYTHON" "$peers/nodes.py" kubectl >"$work/nodes.json"
-inside "$PYTHON" "$peers/compare.py" 127.0.0.1:21010 127.0.0.1:22010 "$work/nodes.json" --known "$peers/known.txt" \
+inside "$PYTHON" "$peers/compare.py" 127.0.0.1:21010 127.0.0.1:22010 "$work/nodes.json" --known "$peers/known.txt" --patience 30 \
   ${DUMP:+--dump "$DUMP"}

@@ -123,7 +123,16 @@ impl ControlPlane {
 /// The node as it is on a stream of the agent's own, so that discovery does not take it for another proxy.
 pub fn agent_stream(mut node: Node) -> Node {
     let kind = Some(Kind::StringValue("true".to_owned()));
-    node.metadata.get_or_insert_default().fields.insert("AGENT_STREAM".to_owned(), Value { kind });
+    let fields = &mut node.metadata.get_or_insert_default().fields;
+    fields.insert("AGENT_STREAM".to_owned(), Value { kind });
+    // By its settings Istio's control plane tells a proxy from others; that there is a probe must be known whichever stream
+    // is the first.
+    if let Some(Value { kind: Some(Kind::StructValue(config)) }) = fields.get_mut("PROXY_CONFIG") {
+        config.fields.retain(|key, _| key == "readinessProbe");
+        if config.fields.is_empty() {
+            fields.remove("PROXY_CONFIG");
+        }
+    }
     node
 }
 

@@ -15,7 +15,7 @@ use anyhow::Result;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State as Shared};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -46,6 +46,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/version", get(version))
         .route("/metrics", get(prometheus))
         .route("/stats/prometheus", get(prometheus))
+        .fallback(single_slashes)
         .with_state(state.clone());
     if !state.options.debug.on_http {
         return health;
@@ -63,6 +64,20 @@ pub(crate) async fn debug_page(state: &Arc<State>, page: &str, clearance: Cleara
     let Ok(response) = debug::router(state.clone()).oneshot(request).await;
     // A page is whole in memory when it is answered with.
     to_bytes(response.into_body(), usize::MAX).await.map(Vec::from).unwrap_or_default()
+}
+
+/// Sends clients on that write slashes twice, as istioctl does (`//version`).
+async fn single_slashes(uri: Uri) -> Response {
+    let path = uri.path();
+    if !path.contains("//") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    let clean: String = parts.flat_map(|part| ["/", part]).collect();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Of one's own alone: the path begins with one slash.
+    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("/{}{query}", clean.trim_start_matches('/')))])
+        .into_response()
 }
 
 /// The two ends of a connection.
@@ -155,6 +170,21 @@ mod tests {
             assert_eq!(ends.is_local(), expected, "{peer} to {own}");
         }
         assert!(!Ends { peer: "10.244.0.1:1".parse().unwrap(), own: None }.is_local());
+    }
+
+    #[tokio::test]
+    async fn doubled_slashes_lead_to_single_ones_here() {
+        for (given, expected) in [
+            ("//version", Some("/version")),
+            ("///debug//syncz?pretty", Some("/debug/syncz?pretty")),
+            ("//", Some("/")),
+            ("/nowhere", None),
+        ] {
+            let answer = single_slashes(Uri::builder().path_and_query(given).build().unwrap()).await;
+            let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap());
+            assert_eq!(location, expected, "{given}");
+            assert_eq!(answer.status() == StatusCode::NOT_FOUND, expected.is_none());
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Holds what two control planes give the same nodes against each other.
 
-  compare.py THEIRS OURS NODES [--known FILE] [--dump FOLDER]
+  compare.py THEIRS OURS NODES [--known FILE] [--dump FOLDER] [--patience SECONDS]
 
 THEIRS and OURS are ADS addresses, NODES a JSON list of nodes. Order that means nothing is put aside. Differences that the file
-of known ones names (a pattern of "TYPE path" and a reason, a tab between them) are counted apart. The exit code is 1 where there
-are others, and 2 for wrong usage.
+of known ones names (a pattern of "TYPE path" and a reason, a tab between them) are counted apart. Where there are others, all is
+asked for again until there are none or the patience is at its end. The exit code is 1 where some remain, and 2 for wrong usage.
 """
 import argparse
 import fnmatch
@@ -13,6 +13,7 @@ import json
 import pathlib
 import re
 import sys
+import time
 
 import ads
 
@@ -131,9 +132,22 @@ def main():
     parser.add_argument("nodes")
     parser.add_argument("--known")
     parser.add_argument("--dump")
+    parser.add_argument("--patience", type=float, default=0)
     arguments = parser.parse_args()
     ads.load()
     patterns = read_known(arguments.known)
+    end = time.monotonic() + arguments.patience
+    found, known, compared = compare(arguments, patterns)
+    while found and time.monotonic() < end:
+        time.sleep(1)
+        found, known, compared = compare(arguments, patterns)
+    report(found)
+    print(f"\n{compared} resources, {known} known differences, {len(found)} others")
+    return 1 if found else 0
+
+
+def compare(arguments, patterns):
+    """Differences that are not known, the number of those that are, and of the resources."""
     found, known, compared = [], 0, 0
     for node in json.loads(pathlib.Path(arguments.nodes).read_text()):
         name = node["id"].split("~")[2]
@@ -149,9 +163,7 @@ def main():
                 known += 1
             else:
                 found.append((name, kind, path, other, mine))
-    report(found)
-    print(f"\n{compared} resources, {known} known differences, {len(found)} others")
-    return 1 if found else 0
+    return found, known, compared
 
 
 if __name__ == "__main__":

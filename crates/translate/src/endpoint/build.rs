@@ -128,10 +128,11 @@ fn metadata(endpoint: &Endpoint, tls: bool) -> Metadata {
     if tls {
         metadata.filter_metadata.insert("envoy.transport_socket_match".into(), one("tlsMode", "istio"));
     }
+    // What is no workload has no workload's namespace.
+    let namespace = if endpoint.workload_name.is_empty() { "" } else { &*endpoint.namespace };
     let workload = format!(
-        "{};{};{};{};{}",
+        "{};{namespace};{};{};{}",
         endpoint.workload_name,
-        endpoint.namespace,
         endpoint.canonical_name(),
         told_revision(endpoint),
         endpoint.cluster
