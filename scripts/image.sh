@@ -25,7 +25,7 @@ NAME=${NAME:-meltemi/meltemi:$VERSION}
 OUTPUT=$(realpath -m -- "${1:-target/image/meltemi.tar}")
 # All times in the image: that of the commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH PYTHONDONTWRITEBYTECODE=1
 
 build() {
   rustup target list --installed | grep -qx "$TARGET" || {
