@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image of Meltemi: one static binary on nothing, with roots of the web and the programs that capture traffic.
+# Builds the image of Meltemi: one static binary on nothing, with roots of the web and, from Debian, the programs that
+# capture traffic: there is no shell in it, and none is needed.
 #
 #   scripts/image.sh [OUTPUT.tar]          default: target/image/meltemi.tar, beside it meltemi.cdx.json (SBOM)
 #
@@ -10,9 +11,10 @@
 #   PROFILE   Cargo's profile               dist
 #   TARGET    Cargo's target                x86_64-unknown-linux-musl
 #   BINARY    a binary that is built already
-#   IPTABLES  0 leaves out iptables, which only capture by init container needs
+#   IPTABLES  0 leaves out iptables and nft, by which init containers and the node's daemon capture
 #
-# Needs `rustup target add x86_64-unknown-linux-musl`, and of Debian `musl-tools cmake python3 ca-certificates iptables`.
+# Needs `rustup target add x86_64-unknown-linux-musl`, and of Debian
+# `musl-tools cmake python3 ca-certificates iptables nftables netbase`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +25,7 @@ NAME=${NAME:-meltemi/meltemi:$VERSION}
 OUTPUT=$(realpath -m -- "${1:-target/image/meltemi.tar}")
 # All times in the image: that of the commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH PYTHONDONTWRITEBYTECODE=1
 
 build() {
   rustup target list --installed | grep -qx "$TARGET" || {
@@ -43,24 +45,31 @@ build() {
   echo "$folder/$TARGET/$PROFILE/meltemi"
 }
 
-BINARY=${BINARY:-$(build)}
+if [ -z "${BINARY:-}" ]; then
+  built=$(build)
+  BINARY=$built
+fi
+PARTS=${OUTPUT%.tar}.cdx.json
 mkdir -p "$(dirname "$OUTPUT")"
-cargo metadata --format-version 1 --locked --filter-platform "$TARGET" |
-  python3 scripts/image/sbom.py --lock Cargo.lock --version "$VERSION" >"${OUTPUT%.tar}.cdx.json"
 
-files=(
-  "meltemi=$BINARY"
-  # Hooks of injected pods call it by Istio's name.
-  "usr/local/bin/pilot-agent=->/meltemi"
-  "etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt"
-  "usr/share/sbom/meltemi.cdx.json=${OUTPUT%.tar}.cdx.json"
-)
+# What comes from this machine. `iptables` and `nft` look protocols up by name.
+files=("etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt")
 if [ "${IPTABLES:-1}" != 0 ]; then
   files+=(--with-libraries "usr/sbin/xtables-nft-multi=$(readlink -f "$(command -v xtables-nft-multi)")")
   for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
     files+=("usr/sbin/$name=->xtables-nft-multi")
+    files+=("usr/sbin/${name/tables/tables-nft}=->xtables-nft-multi")
   done
   modules=$(dirname "$(ldconfig -p | awk '/libxtables\.so/ { print $NF; exit }')")/xtables
   files+=("usr/lib/xtables/=$modules")
+  files+=(--with-libraries "usr/sbin/nft=$(command -v nft)" "etc/protocols=/etc/protocols")
 fi
-python3 scripts/image/oci.py --name "$NAME" --output "$OUTPUT" --env XTABLES_LIBDIR=/usr/lib/xtables -- "${files[@]}"
+# A binary that was given may not be static.
+[ "$BINARY" = "${built:-}" ] || files+=(--with-libraries)
+files+=("meltemi=$BINARY")
+
+cargo metadata --format-version 1 --locked --filter-platform "$TARGET" |
+  python3 scripts/image/sbom.py --lock Cargo.lock --version "$VERSION" -- "${files[@]}" >"$PARTS"
+# Hooks of injected pods call it by Istio's name.
+python3 scripts/image/oci.py --name "$NAME" --output "$OUTPUT" --env XTABLES_LIBDIR=/usr/lib/xtables -- "${files[@]}" \
+  "usr/local/bin/pilot-agent=->/meltemi" "usr/share/sbom/meltemi.cdx.json=$PARTS"

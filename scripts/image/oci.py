@@ -1,8 +1,6 @@
 """Writes an image as a tar that is an OCI layout and a docker archive at once. The same files give the same bytes.
 
-    oci.py --name NAME:TAG --output FILE [--env NAME=VALUE] -- [--with-libraries] DEST=SOURCE | DEST=->TARGET | DIR/=FOLDER ...
-
---with-libraries before an entry takes along the shared libraries that the program asks for.
+    oci.py --name NAME:TAG --output FILE [--env NAME=VALUE] -- FILES...        (as files.py has them)
 """
 
 import argparse
@@ -11,10 +9,11 @@ import hashlib
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import tarfile
+
+from files import entries
 
 TIME = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 MAX_BYTES = 40 * 1000 * 1000
@@ -23,34 +22,6 @@ USER = 1337
 
 def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def libraries(program):
-    """Destination and source of each shared library, by the loader that the program names."""
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    for path in re.findall(r"(/\S+) \(0x", listed):
-        yield path.lstrip("/"), path
-
-
-def entries(arguments):
-    """(destination, source, link target) of everything that is asked for, each destination once and in order."""
-    found, with_libraries = {}, False
-    for argument in arguments:
-        if argument == "--with-libraries":
-            with_libraries = True
-            continue
-        destination, _, source = argument.partition("=")
-        if source.startswith("->"):
-            found[destination] = (None, source[2:])
-        elif destination.endswith("/"):
-            for name in sorted(os.listdir(source)):
-                found[destination + name] = (os.path.realpath(os.path.join(source, name)), None)
-        else:
-            found[destination] = (source, None)
-            if with_libraries:
-                found.update((dest, (os.path.realpath(path), None)) for dest, path in libraries(source))
-        with_libraries = False
-    return sorted((destination, *what) for destination, what in found.items())
 
 
 def member(name, kind, mode):

@@ -1,15 +1,22 @@
-"""What a binary is made of, as CycloneDX 1.5: reads `cargo metadata` on standard input, writes JSON.
+"""What an image is made of, as CycloneDX 1.5: reads `cargo metadata` on standard input, writes JSON.
 
-    cargo metadata --format-version 1 | sbom.py --lock Cargo.lock --version VERSION
+    cargo metadata --format-version 1 | sbom.py --lock Cargo.lock --version VERSION -- FILES...   (as files.py has them)
 
-Packages that only tests, build scripts and macros use are left out. The same dependencies give the same bytes.
+Of the binary, packages that only tests, build scripts and macros use are left out. The files beside it are told by Debian
+package, or by themselves where no package has them. The same dependencies and files give the same bytes.
 """
 
 import argparse
+import functools
+import hashlib
 import json
+import os
+import subprocess
 import sys
 import tomllib
 import uuid
+
+from files import entries
 
 ROOT = "meltemi"
 
@@ -54,10 +61,57 @@ def component(package, checksums):
     return out
 
 
+@functools.cache
+def package_of(path):
+    """Name, version and architecture of the Debian package that a file is of."""
+    # /lib is a link to /usr/lib, and the package knows either.
+    for name in (path, path.removeprefix("/usr"), "/usr" + path):
+        try:
+            found = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True, check=False).stdout
+        except FileNotFoundError:
+            return None
+        package = found.partition(": ")[0]
+        if package and "," not in package:
+            show = ["dpkg-query", "-W", "-f=${Package} ${Version} ${Architecture}", package]
+            return tuple(subprocess.run(show, capture_output=True, text=True, check=True).stdout.split(" "))
+    return None
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def installed(arguments):
+    """A component for each Debian package, with its files in the image; and one for each other file."""
+    packages, alone = {}, []
+    for destination, source, target in entries(arguments):
+        if target is not None:
+            continue
+        file = {"type": "file", "name": "/" + destination, "hashes": [{"alg": "SHA-256", "content": sha256(source)}]}
+        package = package_of(os.path.realpath(source))
+        if package is None:
+            alone.append(file | {"bom-ref": f"file:/{destination}"})
+        else:
+            packages.setdefault(package, []).append(file)
+    for (name, version, architecture), files in sorted(packages.items()):
+        purl = f"pkg:deb/debian/{name}@{version}?arch={architecture}"
+        yield {
+            "type": "library",
+            "bom-ref": purl,
+            "name": name,
+            "version": version,
+            "purl": purl,
+            "components": files,
+        }
+    yield from alone
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lock", required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("files", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     with open(arguments.lock, "rb") as file:
         locked = tomllib.load(file)["package"]
@@ -68,6 +122,7 @@ def main():
     root = next(it["id"] for it in packages.values() if it["name"] == ROOT and it["source"] is None)
     inside = sorted(reached(nodes, root), key=lambda it: (packages[it]["name"], packages[it]["version"]))
     components = [component(packages[it], checksums) for it in inside if it != root]
+    components += installed([argument for argument in arguments.files if argument != "--"])
     graph = [
         {"ref": reference(packages[it]), "dependsOn": sorted({reference(packages[to]) for to in linked(nodes[it])})}
         for it in inside

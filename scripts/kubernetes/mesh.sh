@@ -4,7 +4,8 @@
 #   scripts/kubernetes/mesh.sh          needs root, and what scripts/install-test-deps.sh installs
 #
 #   MODE      init or cni: who captures the traffic of pods [default: init]
-#   BINARY    the program [default: made by cargo build]
+#   IMAGE     an image that scripts/image.sh made; without it one is made around BINARY
+#   BINARY    the program [default: the image's, else made by cargo build]
 #   KEEP      1 leaves the cluster up, for a look: KUBE_NS=k8s-mesh scripts/kubernetes/cluster ctl get pods -A
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -38,8 +39,22 @@ eventually() { # what, command...
   die "$what: not within 60 s"
 }
 
-BINARY=${BINARY:-$(cargo build -q -p meltemi && echo "${CARGO_TARGET_DIR:-target}/debug/meltemi")}
-cp "$BINARY" "$work/meltemi"
+# A file of the image's only layer.
+of_image() {
+  local layer
+  layer=$(tar xOf "$IMAGE" manifest.json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["Layers"][0])')
+  tar xOf "$IMAGE" "$layer" | tar xzO "$1"
+}
+
+if [ -n "${BINARY:-}" ]; then
+  cp "$BINARY" "$work/meltemi"
+elif [ -n "${IMAGE:-}" ]; then
+  of_image meltemi >"$work/meltemi"
+else
+  cargo build -q -p meltemi
+  cp "${CARGO_TARGET_DIR:-target}/debug/meltemi" "$work/meltemi"
+fi
+chmod +x "$work/meltemi"
 strip "$work/meltemi"
 
 step "a cluster, with names and addresses of Services"
@@ -48,13 +63,17 @@ inside ip address add 10.96.0.10/32 dev lo
 background python3 scripts/kubernetes/names.py 10.96.0.10
 background kube-proxy --kubeconfig "$("$cluster" exec-netns printenv KUBECONFIG)" --proxy-mode=iptables \
   --hostname-override=node1 --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
-links=()
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-  links+=("usr/sbin/$name=->xtables-nft-multi")
-done
-modules=/usr/lib/$(uname -m)-linux-gnu/xtables
-"$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
-  usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+if [ -n "${IMAGE:-}" ]; then
+  "$cluster" load "$IMAGE"
+else
+  links=()
+  for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    links+=("usr/sbin/$name=->xtables-nft-multi")
+  done
+  modules=/usr/lib/$(uname -m)-linux-gnu/xtables
+  "$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
+    usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+fi
 
 step "install, mode $MODE"
 settings=(--set profile=demo --set values.global.imagePullPolicy=IfNotPresent)
@@ -101,6 +120,46 @@ sleep 2
 for client in "${clients[@]}"; do kill -- "-$client"; done
 cat "$work"/codes* | sort | uniq -c
 ! cat "$work"/codes* | grep -qv '^200$' || die "requests were lost"
+
+# The pod of the catalog, as a jsonpath says it.
+catalog() { ctl -n shop get pods -l app=catalog -o jsonpath="{.items[0]$1}"; }
+captures_nothing() { [ "$(catalog '.status.initContainerStatuses[?(@.name=="istio-validation")]..exitCode')" = 126 ]; }
+is_gone() { [ -z "$(ctl "$@" -o name)" ]; }
+no_plugin() { ! grep -rlq istio-cni "$state/cni"; }
+answers() { inside curl -sf -m 5 "http://$gateway:8080/"; }
+
+# Has a pod of the catalog start while the node has no plugin, and the daemon come back with these settings.
+start_too_early() { # NAME=VALUE...
+  ctl -n istio-system patch daemonset istio-cni-node --type=merge -p '{"spec":{"template":{"spec":{"nodeSelector":{"away":"yes"}}}}}'
+  eventually "the daemon to be gone" is_gone -n istio-system get pods -l k8s-app=istio-cni-node
+  eventually "the plugin to be gone" no_plugin
+  ctl -n shop scale deployment/catalog-v1 --replicas=0
+  eventually "the catalog to be gone" is_gone -n shop get pods -l app=catalog
+  ctl -n shop scale deployment/catalog-v1 --replicas=1
+  eventually "a pod that captures nothing" captures_nothing
+  ctl -n istio-system set env daemonset/istio-cni-node "$@"
+  ctl -n istio-system patch daemonset istio-cni-node --type=json -p '[{"op":"remove","path":"/spec/template/spec/nodeSelector/away"}]'
+}
+
+if [ "$MODE" = cni ]; then
+  step "a pod that came before its node's plugin is mended, deleted or labelled"
+  start_too_early REPAIR_REPAIR_PODS=true
+  early=$(catalog .metadata.uid)
+  ctl -n shop rollout status deployment/catalog-v1 --timeout=180s
+  [ "$(catalog .metadata.uid)" = "$early" ] || die "another pod took the place of the one to be mended"
+  eventually "an answer by the mended pod" answers
+  start_too_early REPAIR_REPAIR_PODS=false REPAIR_DELETE_PODS=true
+  early=$(catalog .metadata.uid)
+  replaced() { [ "$(catalog .metadata.uid)" != "$early" ]; }
+  eventually "another pod for the deleted one" replaced
+  ctl -n shop rollout status deployment/catalog-v1 --timeout=180s
+  eventually "an answer by its successor" answers
+  start_too_early REPAIR_REPAIR_PODS=false REPAIR_DELETE_PODS=false REPAIR_LABEL_PODS=true
+  is_labelled() { [ -n "$(ctl -n shop get pods -l cni.istio.io/uninitialized=true -o name)" ]; }
+  eventually "a label" is_labelled
+  ctl -n shop delete pods -l cni.istio.io/uninitialized=true
+  ctl -n shop rollout status deployment/catalog-v1 --timeout=180s
+fi
 
 step "a Job ends when its application does"
 ctl -n shop apply -f - <<JOB

@@ -1,7 +1,9 @@
 //! The port for webhooks: what the API server asks before it stores a pod.
 //!
-//! Owns the connections and the injector, which is made anew when its ConfigMap or the mesh configuration changes. A
-//! configuration that is wrong is said to be so, and what was in force stays.
+//! Owns the connections and the injector, which is made anew when its ConfigMap or folder or the mesh configuration changes.
+//! A configuration that is wrong is said to be so, and what was in force stays.
+
+mod source;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use meltemi_config::kube::KubeNode;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::networking::ProxyConfigResource;
-use meltemi_config::{Key, Kind, Meta, Object, Spec};
+use meltemi_config::{Key, Kind, Meta};
 use meltemi_model::Shared as SharedMesh;
 use meltemi_store::ConfigSet;
 use meltemi_telemetry::metrics::Labels;
@@ -37,6 +39,7 @@ use tower::ServiceExt as _;
 
 use crate::State;
 use crate::secure::{SecureListener, SecureStream};
+pub(crate) use source::Source;
 
 /// Connections at once: an API server keeps a few.
 const MAX_CONNECTIONS: usize = 512;
@@ -192,7 +195,7 @@ struct Webhooks {
 
 /// An injector, and what it was made of.
 struct Current {
-    map: Option<Object>,
+    source: Source,
     mesh: SharedMesh<MeshConfig>,
     injector: Option<Arc<Injector>>,
     /// Why what it was to be made of could not be.
@@ -200,17 +203,19 @@ struct Current {
 }
 
 impl Webhooks {
-    /// The injector in force.
+    /// The injector in force. Two small files are looked at for each pod, and no more as long as they do not change.
     fn injector(&self) -> Result<Arc<Injector>, InjectError> {
-        let options = &self.state.options;
-        let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
-        let (set, mesh) = (self.state.config.load_full(), self.state.pusher.snapshot().mesh.clone());
-        let map = set.get(&key);
+        let mesh = self.state.pusher.snapshot().mesh.clone();
+        let source = self.source();
         let mut current = self.current.lock();
-        let is_current = current.as_ref().is_some_and(|current| current.map.as_ref() == map && current.mesh == mesh);
+        let source = match source {
+            Ok(source) => source,
+            Err(problem) => return self.in_spite_of(&problem, current.as_ref()),
+        };
+        let is_current = current.as_ref().is_some_and(|current| current.source == source && current.mesh == mesh);
         if !is_current {
             let before = current.take().and_then(|current| current.injector);
-            *current = Some(self.make(map.cloned(), mesh, before));
+            *current = Some(self.make(source, mesh, before));
         }
         let current = current.as_ref();
         current.and_then(|current| current.injector.clone()).ok_or_else(|| {
@@ -219,28 +224,46 @@ impl Webhooks {
         })
     }
 
-    fn make(&self, map: Option<Object>, mesh: SharedMesh<MeshConfig>, before: Option<Arc<Injector>>) -> Current {
-        match self
-            .settings(map.as_ref(), &mesh)
-            .and_then(|settings| Injector::new(settings).map_err(|error| error.to_string()))
-        {
-            Ok(injector) => Current { map, mesh, injector: Some(Arc::new(injector)), problem: None },
+    fn source(&self) -> Result<Source, String> {
+        let options = &self.state.options;
+        if let Some(folder) = Source::folder(&options.webhook.folder)? {
+            return Ok(folder);
+        }
+        let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
+        Ok(Source::Map(self.state.config.load().get(&key).cloned()))
+    }
+
+    /// What is in force goes on, where there is something.
+    fn in_spite_of(&self, problem: &str, current: Option<&Current>) -> Result<Arc<Injector>, InjectError> {
+        tracing::error!("{problem}; the injector in force stays");
+        let injector = current.and_then(|current| current.injector.clone());
+        injector.ok_or_else(|| InjectError::NoInjector(problem.to_owned()))
+    }
+
+    fn make(&self, source: Source, mesh: SharedMesh<MeshConfig>, before: Option<Arc<Injector>>) -> Current {
+        let made = self.settings(&source, &mesh).and_then(|it| Injector::new(it).map_err(|error| error.to_string()));
+        match made {
+            Ok(injector) => Current { source, mesh, injector: Some(Arc::new(injector)), problem: None },
             Err(problem) => {
-                let name = self.state.options.webhook.config_map();
-                tracing::error!("ConfigMap {name}: {problem}; the injector in force stays");
-                Current { map, mesh, injector: before, problem: Some(format!("ConfigMap {name}: {problem}")) }
+                let options = &self.state.options.webhook;
+                let problem = match source {
+                    Source::Map(_) => format!("ConfigMap {}: data.{problem}", options.config_map()),
+                    Source::Folder { .. } => format!("{}: {problem}", options.folder.display()),
+                };
+                tracing::error!("{problem}; the injector in force stays");
+                Current { source, mesh, injector: before, problem: Some(problem) }
             }
         }
     }
 
-    /// Of the ConfigMap; where there is none, the defaults.
-    fn settings(&self, map: Option<&Object>, mesh: &MeshConfig) -> Result<Settings, String> {
+    /// Of the source; where that says nothing, the defaults.
+    fn settings(&self, source: &Source, mesh: &MeshConfig) -> Result<Settings, String> {
         let options = &self.state.options.webhook;
-        let config = data(map, "config")
-            .map(|text| InjectorConfig::parse(&text).map_err(|error| format!("data.config: {error}")));
+        let config =
+            source.text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("config: {error}")));
         Ok(Settings {
             config: config.transpose()?.unwrap_or_default(),
-            values: installed_values(map)?,
+            values: installed_values(source)?,
             mesh: mesh.clone(),
             revision: options.revision.clone(),
             environment: options.environment.clone(),
@@ -249,15 +272,10 @@ impl Webhooks {
     }
 }
 
-/// The installation's values, which the injector's ConfigMap has; where there is none, the defaults.
-pub(crate) fn installed_values(map: Option<&Object>) -> Result<Value, String> {
-    let values = data(map, "values").map(|text| values::parse(&text).map_err(|error| format!("data.values: {error}")));
+/// The installation's values, which stand beside the injector's configuration; where they do not, the defaults.
+pub(crate) fn installed_values(source: &Source) -> Result<Value, String> {
+    let values = source.text("values").map(|text| values::parse(&text).map_err(|error| format!("values: {error}")));
     Ok(values.transpose()?.unwrap_or_else(values::defaults))
-}
-
-fn data(map: Option<&Object>, key: &str) -> Option<String> {
-    let Some(Spec::ConfigMap(map)) = map.map(|map| &map.spec) else { return None };
-    map.data.get(key).map(|text| text.to_string())
 }
 
 /// What is known of the cluster by its objects.

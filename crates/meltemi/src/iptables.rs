@@ -109,7 +109,7 @@ pub struct Arguments {
     /// The network namespace in which to work, such as /var/run/netns/NAME [default: this process's]
     #[arg(long, value_name = "PATH", env = "NETWORK_NAMESPACE")]
     network_namespace: Option<PathBuf>,
-    /// Print the rules, for iptables-restore or nft, and change nothing
+    /// Print the rules, for iptables-restore or nft, or with --cleanup-only what takes them away, and change nothing
     #[arg(short = 'n', long, env = "DRY_RUN", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     dry_run: Option<bool>,
     /// Change no rule, as where a CNI plugin did so before
@@ -185,7 +185,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn run_here(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let installation = arguments.installation()?;
     if arguments.dry_run.unwrap_or_default() {
-        print!("{}", installation.text());
+        let cleanup = arguments.cleanup_only.unwrap_or_default();
+        print!("{}", if cleanup { installation.removal_text() } else { installation.text() });
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.cleanup_only.unwrap_or_default() {

@@ -51,19 +51,17 @@ impl ApplyError {
 }
 
 impl Program {
-    fn name(&self, family: Family, verb: &str) -> String {
+    /// `iptables` or its twin, in the flavour that is asked for.
+    pub(crate) fn command(&self, family: Family) -> String {
         let base = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        match self.flavour {
-            Some(flavour) => format!("{base}-{flavour}-{verb}"),
-            None => format!("{base}-{verb}"),
-        }
+        self.flavour.map_or_else(|| base.to_owned(), |flavour| format!("{base}-{flavour}"))
     }
 
     fn run(&self, family: Family, verb: &str, arguments: &[&str], input: &str) -> Result<String, ApplyError> {
-        let program = self.name(family, verb);
+        let program = format!("{}-{verb}", self.command(family));
         let mut command = Command::new(&program);
         command.args(arguments);
         if let Some(lock) = &self.lock_file {

@@ -5,12 +5,10 @@
 
 use std::fmt::Write;
 
-use crate::ruleset::{Ruleset, is_built_in};
+use crate::ruleset::{OURS, Ruleset, is_built_in};
 
 #[cfg(test)]
 mod tests;
-
-const OURS: &str = "ISTIO_";
 
 /// One table of a saved rule set.
 #[derive(Default)]
@@ -124,24 +122,39 @@ pub(crate) fn replacement_text(saved: &str, own: &Ruleset) -> String {
     text
 }
 
-/// The chains of `own` that are not in `saved`, or have another number of rules there, each as `table chain`.
-pub(crate) fn missing(saved: &str, own: &Ruleset) -> Vec<String> {
-    let mut counts: Vec<((&str, &str), usize)> = Vec::new();
+/// A rule as it is written in a saved rule set.
+#[derive(Debug, PartialEq, Eq)]
+struct SavedRule<'a> {
+    table: &'a str,
+    chain: &'a str,
+    line: &'a str,
+}
+
+fn rules_of(saved: &str) -> Vec<SavedRule<'_>> {
+    let mut rules = Vec::new();
     let mut table = "";
     for line in saved.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            table = name.trim();
-        } else if let Some(chain) = line.strip_prefix("-A ").and_then(|rule| rule.split(' ').next()) {
-            match counts.iter_mut().find(|(key, _)| *key == (table, chain)) {
-                Some((_, count)) => *count += 1,
-                None => counts.push(((table, chain), 1)),
+        let mut words = line.split(' ');
+        match (line.strip_prefix('*'), words.next()) {
+            (Some(name), _) => table = name.trim(),
+            (None, Some("-A" | "-I")) => {
+                rules.extend(words.next().map(|chain| SavedRule { table, chain, line }));
             }
+            _ => {}
         }
     }
+    rules
+}
+
+/// The chains of `own` that are not in `saved`, or have another number of rules there, each as `table chain`.
+pub(crate) fn missing(saved: &str, own: &Ruleset) -> Vec<String> {
+    let there = rules_of(saved);
+    let count =
+        |table: &str, chain: &str| there.iter().filter(|rule| (rule.table, rule.chain) == (table, chain)).count();
     let mut missing = Vec::new();
     for table in own.tables() {
         for (chain, rules) in own.chains_in_order(table) {
-            let there = counts.iter().find(|(key, _)| *key == (table, chain)).map_or(0, |(_, count)| *count);
+            let there = count(table, chain);
             // Others may have rules of their own in a chain that the kernel made.
             let whole = if is_built_in(chain) { there >= rules.len() } else { there == rules.len() };
             if !whole {

@@ -59,6 +59,16 @@ impl Installation {
         }
     }
 
+    /// What [`Installation::cleanup`] would do where this capture is in force: calls of `iptables`, or a script for `nft -f`.
+    pub fn removal_text(&self) -> String {
+        let Backend::Iptables(program) = &self.backend else { return nftables::removal(self.capture.tables()) };
+        let of = |family: &Family| {
+            let (name, rules) = (program.command(*family), self.capture.rules(*family));
+            rules.removal().into_iter().map(move |arguments| format!("{name} {arguments}\n"))
+        };
+        self.families().iter().flat_map(of).collect()
+    }
+
     /// Puts the capture in force. Running it again changes nothing but counters; another capture's rules are replaced.
     pub fn apply(&self) -> Result<(), InstallError> {
         if self.ipv6 {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Which of the kernel's two rule sets is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +60,9 @@ pub(crate) type Chain<'a> = (&'static str, Vec<&'a str>);
 
 /// Chains that the kernel makes itself, and that must not be declared.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+/// How the names of our chains begin.
+pub(crate) const OURS: &str = "ISTIO_";
 
 /// Whether `chain` exists without anybody having made it.
 pub(crate) fn is_built_in(chain: &str) -> bool {
@@ -146,6 +149,23 @@ impl Ruleset {
     /// The lines that put the rules of `table` in force, its chains being there.
     pub(crate) fn lines<'a>(&'a self, table: &'a str) -> impl Iterator<Item = String> + 'a {
         self.rules.iter().filter(move |rule| rule.table == table).map(Rule::line)
+    }
+
+    /// Arguments of `iptables`, one call a line, that take away what these rules made: the last first, and what stands in a
+    /// chain of ours with its chain.
+    pub fn removal(&self) -> Vec<String> {
+        let ours = |rule: &&Rule| rule.chain.starts_with(OURS);
+        let rules = self.rules.iter().rev().filter(|rule| !ours(rule));
+        let mut lines: Vec<String> =
+            rules.map(|rule| format!("-t {} -D {} {}", rule.table, rule.chain, rule.words)).collect();
+        let mut seen = Vec::new();
+        for Rule { table, chain, .. } in self.rules.iter().rev() {
+            if !is_built_in(chain) && !seen.contains(&(table, chain)) {
+                seen.push((table, chain));
+                lines.extend(["-F", "-X"].map(|verb| format!("-t {table} {verb} {chain}")));
+            }
+        }
+        lines
     }
 
     /// Text for `iptables-restore --noflush`: each table declares its own chains in the order of their first rule.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::followed::Followed;
 use crate::State;
-use crate::webhook::installed_values;
+use crate::webhook::{self, installed_values};
 
 /// Istio's, so that what it deployed is adopted.
 const MANAGER: &str = "istio.io/gateway-controller";
@@ -116,7 +116,7 @@ impl Kept {
         let source = (self.followed.set.get(&key).cloned(), state.pusher.snapshot().mesh.clone());
         if self.source.as_ref() != Some(&source) {
             // Values that are wrong are told of by the injector; those in force stay.
-            if let Ok(values) = installed_values(source.0.as_ref()) {
+            if let Ok(values) = installed_values(&webhook::Source::Map(source.0.clone())) {
                 let proxy_config = told_proxy_config(&source.1.default_config);
                 self.values = Some(DeploymentValues { proxy_config, ..DeploymentValues::of(&values, &source.1) });
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,9 @@ pub struct WebhookArgs {
     /// Address of the webhooks, by HTTPS; empty turns them off
     #[arg(long = "httpsAddr", default_value = ":15017")]
     pub https_addr: String,
+    /// A folder whose files config and values are the injector's configuration, in place of the ConfigMap; empty for none
+    #[arg(long = "injectionDirectory", default_value = "./var/lib/istio/inject", value_name = "FOLDER")]
+    pub injection_directory: PathBuf,
     /// Whether injected proxies are native sidecars: true, false, or auto, where every node knows them
     #[arg(long = "nativeSidecars", env = "ENABLE_NATIVE_SIDECARS", default_value = "auto", value_parser = NativeSidecars::parse)]
     pub native_sidecars: NativeSidecars,
@@ -29,6 +33,8 @@ pub struct WebhookArgs {
 #[derive(Debug, Clone, Default)]
 pub struct WebhookOptions {
     pub address: Option<SocketAddr>,
+    /// Whose files `config` and `values`, where they are there, are the injector's configuration.
+    pub folder: PathBuf,
     pub platform: Platform,
     pub compliance_policy: String,
     /// Of this control plane; empty for the default one.
@@ -43,6 +49,7 @@ impl WebhookArgs {
         let revision = if revision == DEFAULT_REVISION { "" } else { revision };
         Ok(WebhookOptions {
             address: super::address(&self.https_addr).context("--httpsAddr")?,
+            folder: self.injection_directory,
             platform: Platform { native_sidecars: self.native_sidecars, is_openshift: self.platform == "openshift" },
             compliance_policy: self.compliance_policy,
             revision: revision.to_owned(),

@@ -104,6 +104,32 @@ async fn pods_are_injected_by_default_and_by_what_the_config_map_comes_to_be() {
     mesh.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_takes_the_place_of_the_config_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::start_with(|options| options.webhook.folder = folder.path().to_owned()).await;
+    mesh.write("injector.yaml", &INJECTOR.replace("TEMPLATE", "map"));
+    until_patched(&mesh, "map").await;
+
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let config = |template: &str| {
+        format!("policy: enabled\ntemplates: {{sidecar: 'metadata: {{labels: {{template: {template}}}}}'}}\n")
+    };
+    let now = async || patch(&post(&mesh, "/inject", &question(&web())).await);
+    write("config", &config("folder"));
+    // What is not whole does not come into force.
+    assert!(now().await.contains("map"));
+    write("values", r#"{"global": {"hub": "there"}}"#);
+    assert!(now().await.contains("folder"));
+    write("config", &config("later"));
+    assert!(now().await.contains("later"));
+    write("config", "policy: maybe");
+    assert!(now().await.contains("later"));
+    std::fs::remove_file(folder.path().join("config")).unwrap();
+    assert!(now().await.contains("map"));
+    mesh.stop().await;
+}
+
 /// Until a document that was written later is in force.
 async fn until_known(mesh: &Mesh, address: &str) {
     let end = tokio::time::Instant::now() + PATIENCE;

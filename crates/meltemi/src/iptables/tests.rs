@@ -63,6 +63,24 @@ fn switches_are_read_as_go_reads_them() {
 }
 
 #[test]
+fn what_would_be_taken_away_is_printed() {
+    let removal = |line: &str| {
+        let words = std::iter::once("iptables").chain(line.split_whitespace());
+        Command::try_parse_from(words).unwrap().arguments.installation().unwrap().removal_text()
+    };
+    let text = removal("-b 80 --force-iptables-binary nft --dual-stack");
+    for line in [
+        "iptables-nft -t nat -D PREROUTING -p tcp -j ISTIO_INBOUND",
+        "iptables-nft -t nat -X ISTIO_INBOUND",
+        "ip6tables-nft -t nat -D OUTPUT -j ISTIO_OUTPUT",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("-D ISTIO_"), "{text}");
+    assert!(removal("--native-nftables").contains("delete table inet istio-proxy-nat\n"));
+}
+
+#[test]
 fn all_queries_are_captured_only_where_any_are() {
     assert_eq!(capture("--capture-all-dns").unwrap().dns, Dns::Off);
     assert_eq!(capture("--redirect-dns --capture-all-dns").unwrap().dns, Dns::All);

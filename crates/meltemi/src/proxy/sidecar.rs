@@ -33,6 +33,9 @@ use tokio::task::spawn_local;
 
 use super::{control_plane, told_to_stop};
 
+/// For what is still open when the wait for clients is over.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
 struct Workload(Secrets);
 
 impl SecretSource for Workload {
@@ -113,7 +116,7 @@ pub async fn run(settings: Settings, logging: Arc<Logging>) -> anyhow::Result<()
     options.secrets = Some(Box::new(Workload(Secrets::new(keeper.subscribe()))));
     // It is the agent that waits for clients to go.
     options.lingering = Duration::ZERO;
-    options.drain_time = settings.termination_drain_duration;
+    options.drain_time = LAST_REQUESTS;
     options.on_demand_idle = settings.on_demand_idle;
     options.logging = Some(logging);
     let proxy = Proxy::new(options)?;

@@ -47,6 +47,7 @@ mod rotation;
 mod spelling;
 mod static_proxy;
 mod support;
+mod termination;
 mod wire;
 mod workload_api;
 mod zones;

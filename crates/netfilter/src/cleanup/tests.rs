@@ -77,6 +77,41 @@ COMMIT
 }
 
 #[test]
+fn what_is_saved_is_read_as_istio_reads_it() {
+    let Some(cases) = crate::ruleset::tests::cases("iptables-builder") else {
+        return println!("skipped: no golden cases beside the workspace");
+    };
+    let mut compared = 0;
+    for case in &cases {
+        let Some(expected) = case.block("expected_state_from_save") else { continue };
+        let saved = case.rules("V4", 1).restore_text();
+        // The kernel has no other tables.
+        let known = |rule: &&SavedRule<'_>| ["filter", "mangle", "nat", "raw"].contains(&rule.table);
+        let mut read: Vec<_> =
+            rules_of(&saved).iter().filter(known).map(|rule| [rule.table, rule.chain, rule.line].join(": ")).collect();
+        read.sort();
+        assert_eq!(read, state(&expected), "{}", case.path.display());
+        compared += 1;
+    }
+    assert_eq!(compared, 3);
+}
+
+/// `table: chain: rule` for each rule of a case's state, in order of the alphabet.
+fn state(block: &str) -> Vec<String> {
+    let (mut table, mut chain, mut rules) = ("", "", Vec::new());
+    for line in block.lines() {
+        let text = line.trim();
+        match (line.len() - line.trim_start().len(), text.strip_prefix("- ")) {
+            (_, Some(rule)) => rules.push([table, chain, rule].join(": ")),
+            (0, None) => table = text.split(':').next().unwrap(),
+            _ => chain = text.trim_end_matches(':'),
+        }
+    }
+    rules.sort();
+    rules
+}
+
+#[test]
 fn a_chain_with_fewer_or_more_rules_than_ours_is_missing() {
     let mut own = Ruleset::default();
     own.append("nat", "OUTPUT", "-j ISTIO_OUTPUT");

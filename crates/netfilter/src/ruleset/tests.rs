@@ -4,8 +4,8 @@ use super::*;
 use crate::capture::tests::goldens;
 
 /// A case of a rule builder: the calls made on it, each as words, and its blocks of expected text by name.
-struct Case {
-    path: PathBuf,
+pub(crate) struct Case {
+    pub path: PathBuf,
     calls: Vec<Vec<String>>,
     text: String,
 }
@@ -32,8 +32,15 @@ impl Case {
         Some(block.map(|line| format!("{line}\n")).collect())
     }
 
+    /// The lines of a block that are moved to the right, without the move; none where the case has no such block.
+    pub fn block(&self, name: &str) -> Option<String> {
+        let head = self.text.lines().position(|line| line == format!("{name}:"))?;
+        let block = self.text.lines().skip(head + 1).take_while(|line| line.starts_with([' ', '-']));
+        Some(block.map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect())
+    }
+
     /// What the calls for a family make. Positions count from `first`.
-    fn rules(&self, family: &str, first: u32) -> Ruleset {
+    pub fn rules(&self, family: &str, first: u32) -> Ruleset {
         let mut rules = Ruleset::default();
         for call in &self.calls {
             let [method, chain, table, words @ ..] = &call[..] else { panic!("{}", self.path.display()) };
@@ -52,7 +59,7 @@ impl Case {
     }
 }
 
-fn cases(suite: &str) -> Option<Vec<Case>> {
+pub(crate) fn cases(suite: &str) -> Option<Vec<Case>> {
     let entries = std::fs::read_dir(goldens(suite)?).unwrap();
     Some(entries.map(|entry| Case::read(entry.unwrap().path())).collect())
 }
@@ -65,7 +72,6 @@ fn text_for_iptables_restore_is_that_of_istios_builder() {
     let mut compared = 0;
     for case in &cases {
         for family in ["V4", "V6"] {
-            // Cases of what Istio's builder deletes have no counterpart: here that is worked out from what is there.
             let Some(expected) = case.expected(&format!("expected_restore_{}", family.to_lowercase())) else {
                 continue;
             };
@@ -74,6 +80,32 @@ fn text_for_iptables_restore_is_that_of_istios_builder() {
         }
     }
     assert_eq!((cases.len(), compared), (17, 22));
+}
+
+#[test]
+fn what_rules_made_is_taken_away_as_by_istios_builder() {
+    let Some(cases) = cases("iptables-builder") else {
+        return println!("skipped: no golden cases beside the workspace");
+    };
+    let mut compared = 0;
+    for case in &cases {
+        for family in ["V4", "V6"] {
+            let Some(block) = case.block(&format!("expected_cleanup_{}", family.to_lowercase())) else { continue };
+            // A list of lists: each call begins with two dashes.
+            let calls = block.split("- - ").skip(1);
+            let expected: Vec<String> = calls
+                .map(|call| {
+                    call.lines()
+                        .map(|word| word.trim_start_matches("- ").trim_matches('\''))
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                })
+                .collect();
+            assert_eq!(case.rules(family, 1).removal(), expected, "{} {family}", case.path.display());
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 6);
 }
 
 #[test]
