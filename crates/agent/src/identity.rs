@@ -1,12 +1,13 @@
 //! The workload's certificate: a key made here and a certificate asked of the authority, renewed at half life unless told
 //! otherwise; or one that somebody else provides, in files, over SDS or by SPIFFE's Workload API.
 
-mod authority;
-mod der;
+pub mod authority;
+pub mod der;
 mod external;
 mod files;
 mod secret;
 mod serving;
+mod tokens;
 mod workload;
 
 #[cfg(test)]
@@ -216,7 +217,7 @@ impl IdentityKeeper {
     fn combined(&self, issued: &TrustBundle, pushed: Option<&TrustBundle>) -> TrustBundle {
         let given = pushed.into_iter().chain([issued]).map(|bundle| bundle.crl_pem.clone());
         let mounted = || std::fs::read_to_string(&self.crl_file).unwrap_or_default();
-        let mut domains = pushed.map(|pushed| pushed.domains.clone()).unwrap_or_default();
+        let mut domains = pushed.map_or_else(|| issued.domains.clone(), |pushed| pushed.domains.clone());
         if let Some(own) = domains.get_mut(&self.trust_domain) {
             *own = secret::union(&issued.roots_pem, own);
         }

@@ -15,6 +15,7 @@ use crate::status::Status;
 use arc_swap::ArcSwap;
 use meltemi_tls::{CertError, Identity, SpiffeId, TrustAnchors, TrustDomain};
 use rcgen::{CertificateSigningRequestParams, KeyPair, PublicKeyData as _, SanType, SubjectPublicKeyInfo};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -227,6 +228,12 @@ impl Authority {
         Ok(Self::start(Source::Supplied(None), rotation, options, now))
     }
 
+    /// Whether it signs with a key that somebody else keeps and supplies.
+    pub fn is_supplied(&self) -> bool {
+        let state = self.state();
+        matches!(state.source, Source::Supplied(_)) && state.rotation.signer().has_key()
+    }
+
     /// Of a self-signed root that is shared in these files: what they are to hold from now on, by the replica that leads. Nothing:
     /// they are to stay. `is_awaited`: another replica still distributes the next root.
     pub fn shared_step(
@@ -423,6 +430,46 @@ impl Authority {
         let in_force = self.in_force.load();
         let chain = in_force.signer.issue(&key, vec![uri(id)?], (now, end))?;
         Ok(Issued { chain, root: in_force.bundle.roots.to_string() })
+    }
+
+    /// A token that names the workload, for these (SPIFFE JWT-SVID).
+    pub fn sign_token(&self, id: &SpiffeId, audiences: &[String]) -> Result<String, AuthorityError> {
+        let signer = self.in_force.load().signer.clone();
+        signer.svid_key()?.sign(id, audiences, (SystemTime::now(), signer.not_after()))
+    }
+
+    /// What tokens are verified by, those of former signers and of the next one, too: a set of JSON Web Keys.
+    pub fn token_keys(&self) -> Result<Value, AuthorityError> {
+        let mut keys = Vec::new();
+        for signer in self.token_signers() {
+            keys.push(signer.svid_key()?.jwk().clone());
+        }
+        Ok(json!({ "keys": keys }))
+    }
+
+    /// The claims of a token for this audience; none where no key of ours signed it, or it has ended.
+    pub fn verify_token(&self, token: &str, audience: &str) -> Result<Option<Map<String, Value>>, AuthorityError> {
+        for signer in self.token_signers() {
+            if let Some(claims) = signer.svid_key()?.verify(token, audience) {
+                return Ok(Some(claims));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of several with one key the first.
+    fn token_signers(&self) -> Vec<SharedSigner> {
+        let state = self.state();
+        let rotation = &state.rotation;
+        let former = rotation.former().iter().map(|former| &former.signer);
+        let mut signers: Vec<SharedSigner> = Vec::new();
+        for signer in [rotation.signer()].into_iter().chain(rotation.next()).chain(former) {
+            let key = signer.certificate().public_key();
+            if signers.iter().all(|known| known.certificate().public_key() != key) {
+                signers.push(signer.clone());
+            }
+        }
+        signers
     }
 
     /// A certificate with a new key for a server of ours, such as discovery itself; to be renewed when the signer changes.

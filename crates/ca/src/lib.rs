@@ -20,9 +20,11 @@ mod shared;
 mod signed;
 mod signer;
 mod status;
+mod svid_key;
 #[cfg(test)]
 mod testing;
 mod token;
+mod workload_tokens;
 
 pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAuthority, TokenRefusal};
 pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
@@ -36,6 +38,7 @@ pub use service::{CertificateCounters, CertificateService, PeerCertificate};
 pub use signer::Material;
 pub use status::{RootStatus, Status};
 pub use token::{TokenError, TokenIssuer, TokenVerifier};
+pub use workload_tokens::WorkloadTokens;
 
 /// The audience that Istio's projected tokens carry.
 pub const TOKEN_AUDIENCE: &str = "istio-ca";

@@ -5,13 +5,14 @@
 
 use crate::authority::{AuthorityError, invalid};
 use crate::certificate::CaCertificate;
+use crate::svid_key::SvidKey;
 use meltemi_tls::{Identity, SpiffeId, TrustAnchors, TrustDomain};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -83,6 +84,8 @@ pub(crate) struct Signer {
     not_after: SystemTime,
     /// Seconds since the epoch: when the last certificate signed for a workload ends.
     issued_until: AtomicU64,
+    /// Made when it is first asked for.
+    svid_key: OnceLock<SvidKey>,
 }
 
 impl Signer {
@@ -118,7 +121,15 @@ impl Signer {
         let not_after = ends.min().unwrap_or(now);
         let issued_until = AtomicU64::new(seconds(issued_until));
         let issuer = Some(issuer);
-        let mut signer = Self { issuer, certificate, intermediates, anchors: Vec::new(), not_after, issued_until };
+        let mut signer = Self {
+            issuer,
+            certificate,
+            intermediates,
+            anchors: Vec::new(),
+            not_after,
+            issued_until,
+            svid_key: OnceLock::new(),
+        };
         signer.anchors = signer.anchors_among(roots, trust_domain, now)?;
         let last = signer.anchors.iter().map(|root| root.not_after).max().unwrap_or(now);
         signer.not_after = signer.not_after.min(last);
@@ -134,7 +145,8 @@ impl Signer {
             return Err(AuthorityError::Unrooted("no root in it is valid now".to_owned()));
         };
         let issued_until = AtomicU64::new(seconds(issued_until));
-        Ok(Self { issuer: None, certificate, intermediates: Vec::new(), anchors, not_after, issued_until })
+        let (intermediates, svid_key) = (Vec::new(), OnceLock::new());
+        Ok(Self { issuer: None, certificate, intermediates, anchors, not_after, issued_until, svid_key })
     }
 
     /// Signs on trial, and keeps the roots by which a peer verifies it.
@@ -201,6 +213,11 @@ impl Signer {
         Ok(std::iter::once(leaf.pem()).chain(following).collect())
     }
 
+    /// False: others sign.
+    pub fn has_key(&self) -> bool {
+        self.issuer.is_some()
+    }
+
     pub fn certificate(&self) -> &CaCertificate {
         &self.certificate
     }
@@ -230,6 +247,17 @@ impl Signer {
     pub fn key_pem(&self) -> Result<Zeroizing<String>, AuthorityError> {
         let issuer = self.issuer.as_ref().ok_or(AuthorityError::Keyless)?;
         Ok(Zeroizing::new(issuer.key().0.serialize_pem()))
+    }
+
+    /// Signs workloads' tokens.
+    pub fn svid_key(&self) -> Result<&SvidKey, AuthorityError> {
+        if let Some(key) = self.svid_key.get() {
+            return Ok(key);
+        }
+        let issuer = self.issuer.as_ref().ok_or(AuthorityError::Keyless)?;
+        let secret = Zeroizing::new(issuer.key().0.serialize_der());
+        let key = SvidKey::derive(&secret)?;
+        Ok(self.svid_key.get_or_init(|| key))
     }
 
     /// The same certificate with the same chain under the same roots.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::{Stream, StreamExt as _};
-use meltemi_ca::{CertificateService, PeerCertificate};
+use meltemi_ca::{CertificateService, PeerCertificate, WorkloadTokens};
 use meltemi_proto::envoy::config::core::v3::Node as ProtoNode;
 use meltemi_proto::prost;
 use meltemi_push::{Incoming, Peer, ServeError};
@@ -268,10 +268,24 @@ pub(crate) async fn serve_plaintext(
     certificates: CertificateService,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let router = server(&ads.state).add_service(ads).add_service(certificates.into_server());
+    let tokens = tokens(&ads.state, &stopped).into_server();
+    let router = server(&ads.state).add_service(ads).add_service(certificates.into_server()).add_service(tokens);
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await?;
     Ok(())
+}
+
+/// Signs tokens of workloads for those who ask for certificates.
+fn tokens(state: &State, stopped: &watch::Receiver<bool>) -> WorkloadTokens {
+    WorkloadTokens::new(state.options.authority.clone(), state.authenticator.clone(), stopped.clone())
+}
+
+/// What services outside of the transport's module know the client by.
+fn with_peer(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(peer) = request.extensions().get::<SecureInfo>().and_then(|info| info.peer.clone()) {
+        request.extensions_mut().insert(peer);
+    }
+    Ok(request)
 }
 
 /// Serves ADS and certificates to clients that prove who they are.
@@ -281,13 +295,9 @@ pub(crate) async fn serve_secure(
     certificates: CertificateService,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let certificates = InterceptedService::new(certificates.into_server(), |mut request: Request<()>| {
-        if let Some(peer) = request.extensions().get::<SecureInfo>().and_then(|info| info.peer.clone()) {
-            request.extensions_mut().insert(peer);
-        }
-        Ok(request)
-    });
-    let router = server(&ads.state).add_service(ads).add_service(certificates);
+    let certificates = InterceptedService::new(certificates.into_server(), with_peer);
+    let tokens = InterceptedService::new(tokens(&ads.state, &stopped).into_server(), with_peer);
+    let router = server(&ads.state).add_service(ads).add_service(certificates).add_service(tokens);
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     router.serve_with_incoming_shutdown(listener.incoming(), stop).await?;
     Ok(())

@@ -470,6 +470,32 @@ fn flags_say_who_fetches_keys_and_from_where_they_may_not_come() {
     assert!(parsed(&["--multipleCustomAuthzProviders"]).unwrap().several_external_authorizers);
 }
 
+#[test]
+fn flags_say_who_signs_and_for_how_long_and_wrong_ones_are_named() {
+    use clap::Parser as _;
+    let limits = ["discovery", "--signerMaxCertTTL=a.io/b=12h,a.io/c=1h"];
+    let hour = Duration::from_secs(3600);
+    let limits = Args::try_parse_from(limits).unwrap().authority.signer_max_ttl;
+    assert_eq!(limits, [("a.io/b".to_owned(), 12 * hour), ("a.io/c".to_owned(), hour)]);
+    for provider in ["istiod", "custom", "none", ""] {
+        parsed(&[&format!("--pilotCertProvider={provider}")]).expect(provider);
+    }
+    let external = ["--externalCA=ISTIOD_RA_KUBERNETES_API", "--k8sSigner=a.io/b"];
+    for (arguments, expected) in [
+        (&["--signerMaxCertTTL=a.io/b"][..], "SIGNER=DURATION"),
+        (&["--signerMaxCertTTL=a.io/b=0s"], "more than nothing"),
+        (&["--pilotCertProvider=vault"], "one of istiod, custom, none, k8s.io/SIGNER"),
+        (&["--pilotCertProvider=k8s.io/"], "no signer is named"),
+        (&["--pilotCertProvider=k8s.io/a.io/b"], "only with --externalCA"),
+        (&["--externalCA=other"], "only ISTIOD_RA_KUBERNETES_API"),
+        (&["--externalCA=ISTIOD_RA_KUBERNETES_API"], "neither --k8sSigner nor --certSignerDomain"),
+        (&external, "there is no cluster"),
+    ] {
+        let error = format!("{:#}", parsed(arguments).err().expect("a refusal"));
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_proxies_than_may_be_are_refused_and_let_in_when_there_is_place() {
     let mesh = Mesh::start_with(|options| options.max_connections = 1).await;

@@ -4,7 +4,8 @@
 //! the other. Owns no model of routing: what is answered is read off the resources that a proxy is sent, by the look-ups that
 //! the proxy makes. Never serves traffic; a question costs a translation for one node.
 //!
-//! Not told: what authorization policies say, what chance decides (weights and fractions are told as shares), what health
+//! Policies are asked of by the proxy's own engine. Not told: what an external authorizer would answer, whether a token is valid, what
+//! chance decides (weights and fractions are told as shares), what health
 //! checks and outlier detection find out while a mesh runs. A path that is not in its normal form is matched as it stands.
 
 pub mod case;
@@ -14,6 +15,7 @@ mod fill;
 pub mod mesh;
 pub mod names;
 pub mod origin;
+pub mod policy;
 pub mod proxies;
 pub mod report;
 pub mod request;

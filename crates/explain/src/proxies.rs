@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use meltemi_config::kube::Pod;
 use meltemi_config::{Meta, Object, Source, Spec, nearest};
-use meltemi_model::{Labels, Node, NodeDescription, NodeError, NodeKind};
+use meltemi_model::{Labels, Node, NodeDescription, NodeError, NodeKind, Snapshot};
 use serde_json::{Map, Value, json};
 
 use crate::fill::is_gateway;
@@ -36,6 +36,13 @@ impl Proxy {
 
     pub fn is_gateway(&self) -> bool {
         self.node.as_ref().is_some_and(Node::is_router)
+    }
+
+    /// Whom its certificate names; none where its account is not known.
+    pub fn identity(&self, snapshot: &Snapshot) -> Option<String> {
+        let account = self.node.as_ref()?.text("SERVICE_ACCOUNT")?;
+        let Self { namespace, .. } = self;
+        Some(format!("spiffe://{}/ns/{namespace}/sa/{account}", snapshot.mesh.trust_domain))
     }
 
     /// `sidecar catalog-v1.shop`.

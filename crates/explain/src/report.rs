@@ -6,6 +6,7 @@
 mod arrival;
 mod json;
 mod miss;
+mod policies;
 mod route;
 mod steps;
 mod text;
@@ -13,13 +14,14 @@ mod upstream;
 mod words;
 
 use meltemi_config::{Key, Kind};
-use meltemi_model::{Labels, Workload};
+use meltemi_model::Labels;
 use meltemi_plan::route::find::without_port;
 use meltemi_translate::names::Cluster as ClusterName;
 use serde_json::Value;
 
 use crate::mesh::Mesh;
 use crate::origin::{Origins, Place};
+use crate::policy::Decision;
 use crate::request::Request;
 use crate::sent::Sent;
 use crate::walk::{Outcome, walk};
@@ -31,6 +33,8 @@ pub struct Question<'a> {
     pub proxy: &'a str,
     pub namespace: &'a str,
     pub labels: &'a Labels,
+    /// Whom the proxy's own certificate names (`spiffe://…`), to whoever it calls by mutual TLS; empty: not known.
+    pub identity: &'a str,
     /// `istio-system`, unless the mesh says otherwise.
     pub root_namespace: &'a str,
     pub sent: &'a Sent,
@@ -52,6 +56,8 @@ pub struct Report {
     /// As [`Outcome::names`].
     pub names: Value,
     pub steps: Vec<Step>,
+    /// What policies of this proxy say.
+    pub policies: Vec<Decision>,
     pub upstreams: Vec<Upstream>,
     pub notes: Vec<String>,
 }
@@ -59,7 +65,7 @@ pub struct Report {
 /// One decision on the way.
 #[derive(Debug, Clone, Default)]
 pub struct Step {
-    /// `listener`, `filter chain`, `routes`, `virtual host`, `route`.
+    /// `listener`, `filter chain`, `policies`, `routes`, `virtual host`, `route`.
     pub kind: &'static str,
     pub name: String,
     /// Why this one.
@@ -109,28 +115,36 @@ pub struct Candidate {
     pub security: String,
     /// Why its own proxy does not take it.
     pub problem: Option<String>,
+    /// What policies of its own proxy say.
+    pub policies: Vec<Decision>,
 }
 
 /// Answers a question.
 pub fn explain(question: &Question<'_>, request: &Request) -> Report {
     let outcome = walk(question.sent, request);
     let upstreams = upstream::all(question, request, &outcome);
-    let (verdict, is_served) = steps::verdict(request, &outcome, &upstreams);
+    let policies = policies::decide(question, request, &outcome);
+    let (verdict, is_served) = match policies::verdict(&policies) {
+        Some(refused) => (refused, false),
+        None => steps::verdict(request, &outcome, &upstreams),
+    };
+    let condition = policies::condition(&policies).map(|condition| format!("{verdict}, {condition}"));
+    let verdict = condition.filter(|_| is_served).unwrap_or(verdict);
     Report {
         proxy: question.proxy.to_owned(),
         request: words::request(request),
         verdict,
         is_served,
         names: outcome.names(),
-        steps: steps::all(question, request, &outcome),
+        steps: steps::all(question, request, &outcome, &policies),
+        notes: notes(question, request, (&outcome, &policies)),
+        policies,
         upstreams,
-        notes: notes(question, request, &outcome),
     }
 }
 
 /// What the walk leaves out.
-fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> Vec<String> {
-    use meltemi_plan::filter::HttpFilterConfig;
+fn notes(question: &Question<'_>, request: &Request, (outcome, decisions): (&Outcome<'_>, &[Decision])) -> Vec<String> {
     let mut notes = Vec::new();
     let path = request.path.split(['?', '#']).next().unwrap_or_default();
     if let Some(manager) = outcome.manager {
@@ -138,17 +152,8 @@ fn notes(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> V
         if odd && (manager.normalize_path || manager.merge_slashes) {
             notes.push("the proxy brings the path into its normal form first: ask for that to be sure".to_owned());
         }
-        if manager.http_filters.iter().any(|filter| matches!(filter.config, HttpFilterConfig::Rbac(_))) {
-            let named = question.mesh.and_then(|mesh| {
-                words::policies(&mesh.snapshot, &Workload::new(question.namespace, question.labels))
-                    .map(|names| format!(": {names}"))
-            });
-            notes.push(format!(
-                "authorization policies are in force here{}; whether they allow the request is not told",
-                named.unwrap_or_default()
-            ));
-        }
     }
+    notes.extend(policies::notes(request, decisions));
     notes.extend(unseen(question, request));
     let refusals = question.sent.refusals();
     if !refusals.is_empty() {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use meltemi_plan::{HeaderKey, HeaderLookup};
+use serde_json::{Map, Value};
 
 /// What the client speaks inside its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The SDS secret that makes a chain count as mutual TLS of the mesh.
     pub mtls_secret: String,
+    /// Whom the client's certificate names (`spiffe://…`), with mutual TLS; empty: not known.
+    pub principal: String,
+    /// Claims of a valid token that comes with it; empty: there is none.
+    pub claims: Map<String, Value>,
 }
 
 impl Request {
@@ -67,6 +72,8 @@ impl Request {
             path: "/".into(),
             headers: Vec::new(),
             mtls_secret: "default".into(),
+            principal: String::new(),
+            claims: Map::new(),
         }
     }
 

@@ -4,6 +4,14 @@
 //! `fuzz/` runs them under libFuzzer (`cargo +nightly fuzz run NAME` there); the test of this crate runs each over its seeds
 //! (`seeds/NAME/`) and thousands of mutations of them, on every run of the tests.
 
+mod identity;
+mod installation;
+mod policies;
+
+pub use identity::{der_certificates, former_roots, grpc_authority};
+pub use installation::{injection_template, istio_operator};
+pub use policies::{path_normalization, rbac_rules};
+
 use meltemi_ca::{Authority, AuthorityOptions, CaCertificate, TokenVerifier};
 use meltemi_http::Frame;
 use meltemi_http::h1::{Limits, Server};
@@ -49,6 +57,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cni_network", cni_network),
     ("cni_conflist", cni_conflist),
     ("admission_review", admission_review),
+    ("path_normalization", path_normalization),
+    ("rbac_rules", rbac_rules),
+    ("der_certificates", der_certificates),
+    ("grpc_authority", grpc_authority),
+    ("former_roots", former_roots),
+    ("istio_operator", istio_operator),
+    ("injection_template", injection_template),
 ];
 
 /// Any bytes as any resource: decoded ones become a plan or an error with a path.
@@ -384,7 +399,7 @@ pub fn admission_review(data: &[u8]) {
 }
 
 /// A cluster of which nothing is known.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl inject::Cluster for Nothing {
     fn nodes(&self) -> Vec<Node> {

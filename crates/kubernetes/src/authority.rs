@@ -166,10 +166,12 @@ struct Following {
 impl Following {
     /// Gives the authority what counts.
     fn supply(&self, authority: &Authority) {
-        let Some(secret) = self.current.get(PLUGGED).or(self.current.get(OWN)) else { return };
-        match material(secret) {
-            Ok(material) => authority.supply(material),
-            Err(error) => tracing::error!("Secret {}: {error:#}\nwhat was in force stays", secret.name_any()),
+        let counts = self.current.get(PLUGGED).or(self.current.get(OWN)).filter(|_| authority.is_supplied());
+        match counts.map(|secret| (secret.name_any(), material(secret))) {
+            Some((_, Ok(material))) => authority.supply(material),
+            Some((name, Err(error))) => tracing::error!("Secret {name}: {error:#}\nwhat was in force stays"),
+            // Its certificate is in files, or others sign.
+            None => {}
         }
         let remembered = self.remembered().and_then(|former| Ok(authority.remember(&former, SystemTime::now())?));
         if let Err(error) = remembered {
@@ -183,7 +185,8 @@ impl Following {
 
     /// Our own Secret as it is to be, where it is the one that counts.
     fn own(&mut self, authority: &Authority, leads: bool) -> Option<Secret> {
-        let own = self.current.get(OWN).filter(|_| !self.current.contains_key(PLUGGED))?;
+        let counts = authority.is_supplied() && !self.current.contains_key(PLUGGED);
+        let own = self.current.get(OWN).filter(|_| counts)?;
         let turn = self.change.turn(own, authority, (leads, Instant::now()));
         turn.unwrap_or_else(|error| {
             tracing::error!("Secret {OWN}: {error:#}");

@@ -27,6 +27,8 @@ Examples:
   meltemi explain -f ./manifests --from frontend.shop http://catalog:8080/ -H 'end-user: tester' -o json
   meltemi explain -f ./manifests --from istio-ingressgateway http://shop.example.com/catalog/1
   meltemi explain -f ./manifests --from catalog-v1 --inbound --mtls http://catalog:8080/
+  meltemi explain -f ./manifests --from catalog-v1 --inbound --mtls --principal shop/frontend -X PUT http://catalog:8080/ \
+    --claim iss=https://issuer.example --claim scope=write             # which policies decide it
   meltemi explain --discovery http://127.0.0.1:8080 --from frontend http://catalog:8080/
   meltemi explain --case case.yaml             # a mesh, a proxy and expected calls in one file
 
@@ -69,6 +71,7 @@ pub fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
         proxy: &subject.title,
         namespace: &subject.namespace,
         labels: &subject.labels,
+        identity: &subject.identity,
         root_namespace: world.mesh.snapshot.root_namespace(),
         sent: &subject.sent,
         origins: &world.mesh.origins,

@@ -220,6 +220,10 @@ struct Discovery {
 
 impl Discovery {
     fn start() -> Self {
+        Self::over(&shop())
+    }
+
+    fn over(folder: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let http = port.to_string();
         let flags = [
@@ -235,7 +239,7 @@ impl Discovery {
             &http,
         ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_meltemi"))
-            .args(["discovery", "--configDir", &shop()])
+            .args(["discovery", "--configDir", folder])
             .args(flags)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
@@ -283,6 +287,76 @@ fn a_running_control_plane_answers_as_its_files_do() {
     assert!(run.out.contains("timeout 5s → 1s"), "{}", run.out);
     let gone = meltemi(&["explain", "--discovery", "http://127.0.0.1:1", "--from", "a", "http://b/"]);
     assert_eq!(gone.code, 65);
+}
+
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: catalog}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/shop/sa/frontend]}}]
+    to: [{operation: {methods: [GET]}}]
+  - from: [{source: {requestPrincipals: ['https://issuer.example/me']}}]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: jwt, namespace: shop}
+spec: {jwtRules: [{issuer: 'https://issuer.example', jwks: '{\"keys\": []}'}]}
+";
+
+#[test]
+fn explain_says_which_policy_decides_from_files_and_of_a_running_mesh() {
+    let folder = edited("", "");
+    std::fs::write(folder.path().join("policies.yaml"), POLICIES).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let discovery = Discovery::over(folder);
+    let url = format!("http://{}", discovery.http);
+    for mesh in [["-f", folder], ["--discovery", &url]] {
+        let ask = |more: &[&str]| {
+            let arriving = ["--from", "catalog-v1", "--inbound", "--mtls", "http://catalog:8080/", "-o", "json"];
+            let run = meltemi(&[&["explain"], &mesh[..], &arriving, more].concat());
+            let json: Value =
+                serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {}{}", run.out, run.err));
+            assert_eq!(run.code, 0);
+            json
+        };
+        let allowed = ask(&["--principal", "shop/frontend"]);
+        assert_eq!(allowed["served"], true, "{mesh:?}: {allowed:#}");
+        let decided = allowed["policies"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&decided["action"], &decided["answer"]), (&"ALLOW".into(), &"passed".into()), "{decided}");
+        assert_eq!(
+            (&decided["policy"]["name"], &decided["policy"]["rule"]),
+            (&"readers".into(), &"spec.rules[0]".into())
+        );
+        let denied = ask(&["--principal", "shop/frontend", "-X", "PUT"]);
+        assert!(denied["verdict"].as_str().unwrap().starts_with("answered 403: ALLOW: no rule matches"), "{denied:#}");
+        let token = ["--claim", "iss=https://issuer.example", "--claim", "sub=me"];
+        assert_eq!(ask(&[&token[..], &["-X", "PUT"]].concat())["served"], true);
+        let stranger = ask(&[
+            "--claim",
+            "iss=https://elsewhere.example",
+            "--principal",
+            "spiffe://cluster.local/ns/shop/sa/frontend",
+        ]);
+        assert!(
+            stranger["verdict"].as_str().unwrap().starts_with("answered 401: tokens: none of issuer"),
+            "{stranger:#}"
+        );
+    }
+    for (wrong, code, expected) in [
+        (&["--principal", "frontend", "--mtls"][..], 65, "NAMESPACE/ACCOUNT"),
+        (&["--principal", "shop/frontend"], 2, "--mtls"),
+        (&["--claim", "sub=me"], 65, "--claim iss=ISSUER"),
+        (&["--claim", "sub"], 2, "NAME=VALUE"),
+        (&["--source-ip", "10.0.0"], 2, "--source-ip"),
+    ] {
+        let run = meltemi(
+            &[&["explain", "-f", folder, "--from", "catalog-v1", "--inbound", "http://catalog:8080/"], wrong].concat(),
+        );
+        assert!(run.code == code && run.err.contains(expected), "{wrong:?}: {} {}", run.code, run.err);
+    }
 }
 
 #[test]

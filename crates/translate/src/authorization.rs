@@ -24,7 +24,7 @@ use meltemi_proto::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use meltemi_proto::envoy::extensions::filters::network::rbac::v3::Rbac as TcpRbac;
 
-pub use external::Authorizer;
+pub use external::{Authorizer, POLICY_PREFIX as CUSTOM_POLICY, SHADOW_PREFIX as CUSTOM_METADATA};
 use rule::{Context, Matcher as _, Transport};
 
 use crate::listener::{http_filter, network_filter};
@@ -47,7 +47,7 @@ const DRY_RUN_NONE: &str = "";
 const DRY_RUN: &str = "istio.io/dry-run";
 
 /// Ends the names of policies that deny because nobody can be asked.
-const BAD_CUSTOM: &str = "-deny-due-to-bad-CUSTOM-action";
+pub const BAD_CUSTOM: &str = "-deny-due-to-bad-CUSTOM-action";
 
 /// Everything that a proxy's authorization filters depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -35,6 +35,7 @@ mod view;
 mod wire;
 
 pub use affected::{Affected, affected};
+pub use authentication::FILTER as TOKENS;
 pub use cluster::Clusters;
 pub use dialect::Dialect;
 pub use endpoint::Assignments;

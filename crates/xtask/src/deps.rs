@@ -55,7 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netfilter", &[]),
     ("local", &["config", "netfilter", "store"]),
     // Both halves: it reads what one sends as the other takes it.
-    ("explain", &["config", "matchers", "model", "plan", "proto", "registry", "translate"]),
+    ("explain", &["config", "filters", "http", "matchers", "model", "plan", "proto", "registry", "tls", "translate"]),
     ("meltemi", &["*"]),
     ("bench", &["config", "model", "proto", "registry", "translate", "xds"]),
     ("fuzz", &["*"]),

@@ -57,7 +57,7 @@ async fn forward(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite 
 }
 
 /// Of a block of fields: the authority, if it is written as the C core does.
-fn mend(block: &mut [u8]) {
+pub fn mend(block: &mut [u8]) {
     let Some(start) = block.windows(FIELD.len()).position(|window| window == FIELD) else { return };
     let Some((from, length)) = text(&block[start + FIELD.len()..]) else { return };
     let value = block.get_mut(start + FIELD.len() + from..).and_then(|rest| rest.get_mut(..length));

@@ -30,7 +30,7 @@ pub(super) fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
 }
 
 /// A PEM text of certificates in DER that stand one after the other; an error if there is none.
-pub(super) fn certificates(mut der: &[u8]) -> Result<String, String> {
+pub fn certificates(mut der: &[u8]) -> Result<String, String> {
     let mut pem = String::new();
     let mut count = 0;
     while !der.is_empty() {
@@ -59,7 +59,7 @@ fn length(der: &[u8]) -> Option<usize> {
 }
 
 /// The certificates of a PEM text in DER, one after the other.
-pub(super) fn of_certificates(pem: &str) -> Result<Vec<u8>, String> {
+pub fn of_certificates(pem: &str) -> Result<Vec<u8>, String> {
     let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
     Ok(found.map_err(|e| e.to_string())?.iter().flat_map(|certificate| certificate.iter().copied()).collect())
 }

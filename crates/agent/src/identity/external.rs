@@ -13,6 +13,7 @@ use meltemi_proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryRe
 use meltemi_proto::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use meltemi_proto::google::rpc::Status as RpcStatus;
 use meltemi_proto::type_url;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -43,6 +44,12 @@ pub(super) struct Ended {
     reason: String,
     /// The other agent does not speak this protocol.
     unspoken: bool,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }
 
 impl From<Status> for Ended {

@@ -1,10 +1,12 @@
 //! SPIFFE's Workload API for the application beside the proxy (`MELTEMI_WORKLOAD_API_SOCKET`): its X.509 certificate and what others'
-//! are verified by, as they are and as they change.
+//! are verified by, those of other trust domains by bundles of their own, as they are and as they change.
 //!
 //! Whoever can open the socket is the workload, as SPIFFE has it for endpoints of one workload; the folder decides who can. Tokens
-//! (JWT-SVIDs) are not served: nothing in the mesh signs them. Costs nothing until asked; at most [`MAX_STREAMS`] at once.
+//! (JWT-SVIDs) are asked of whoever gives the certificate (`tokens.rs`). Costs nothing until asked; at most [`MAX_STREAMS`] at once.
 
-use super::{WorkloadSecret, authority, der, workload::HEADER};
+use super::tokens::Tokens;
+use super::workload::{HEADER, SCHEME};
+use super::{IdentityKeeper, WorkloadSecret, authority, der};
 use meltemi_proto::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use meltemi_proto::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
@@ -12,11 +14,12 @@ use meltemi_proto::{
 };
 use meltemi_tls::Identity;
 use rcgen::KeyPair;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
@@ -32,15 +35,17 @@ type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 struct Api {
     secrets: watch::Receiver<Secret>,
+    tokens: Tokens,
     streams: Arc<Semaphore>,
 }
 
 /// Serves until dropped.
-pub async fn serve(socket: &Path, secrets: watch::Receiver<Secret>) -> io::Result<()> {
+pub async fn serve(socket: &Path, keeper: Arc<IdentityKeeper>) -> io::Result<()> {
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let api = Api { secrets, streams: Arc::new(Semaphore::new(MAX_STREAMS)) };
+    let (secrets, streams) = (keeper.subscribe(), Arc::new(Semaphore::new(MAX_STREAMS)));
+    let api = Api { secrets, tokens: Tokens::new(keeper), streams };
     let server = tonic::transport::Server::builder().add_service(SpiffeWorkloadApiServer::new(api));
     let connections = crate::supervise::listen(socket, MODE)?.map(|connection| connection.map(authority::mended));
     server.serve_with_incoming(connections).await.map_err(io::Error::other)
@@ -54,18 +59,18 @@ fn demanded<T>(request: &Request<T>) -> Result<(), Status> {
     }
 }
 
-fn no_tokens() -> Status {
-    Status::unimplemented("JWT-SVIDs are not served: no authority of the mesh signs them")
-}
-
 impl Api {
+    fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let held = self.streams.clone().try_acquire_owned();
+        held.map_err(|_| Status::resource_exhausted(format!("more than {MAX_STREAMS} streams")))
+    }
+
     /// What is made of the secret, once it is there and whenever it changes.
     fn updates<T: Send + 'static>(
         &self,
         make: fn(&WorkloadSecret) -> Result<T, String>,
     ) -> Result<Response<Updates<T>>, Status> {
-        let held = self.streams.clone().try_acquire_owned();
-        let held = held.map_err(|_| Status::resource_exhausted(format!("more than {MAX_STREAMS} streams")))?;
+        let held = self.turn()?;
         let present = WatchStream::new(self.secrets.clone()).filter_map(|secret| secret);
         let made = present.map(move |secret| {
             let _while_it_lives = &held;
@@ -89,22 +94,43 @@ fn lists(secret: &WorkloadSecret) -> Result<Vec<bytes::Bytes>, String> {
 fn svids(secret: &WorkloadSecret) -> Result<X509svidResponse, String> {
     // Other forms of keys become PKCS#8, which is the only one here.
     let mut key = KeyPair::from_pem(&secret.key_pem).map_err(|e| e.to_string())?;
+    let spiffe_id = spiffe_id(secret)?;
+    let own = domain_of(&spiffe_id);
     let svid = X509svid {
-        spiffe_id: spiffe_id(secret)?,
+        spiffe_id,
         x509_svid: der::of_certificates(&secret.chain_pem)?.into(),
         x509_svid_key: key.serialize_der().into(),
-        bundle: der::of_certificates(&secret.bundle.roots_pem)?.into(),
+        bundle: der::of_certificates(own_roots(secret, &own))?.into(),
         hint: String::new(),
     };
     key.zeroize();
-    Ok(X509svidResponse { svids: vec![svid], crl: lists(secret)?, ..X509svidResponse::default() })
+    Ok(X509svidResponse { svids: vec![svid], crl: lists(secret)?, federated_bundles: foreign(secret, &own)? })
+}
+
+/// The name of the trust domain, with its scheme.
+fn domain_of(id: &str) -> String {
+    id.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
+}
+
+/// What verifies workloads of our own trust domain.
+fn own_roots<'a>(secret: &'a WorkloadSecret, own: &str) -> &'a str {
+    let bundle = &secret.bundle;
+    bundle.domains.get(own.strip_prefix(SCHEME).unwrap_or(own)).unwrap_or(&bundle.roots_pem)
+}
+
+/// What verifies those of others, by trust domain.
+fn foreign(secret: &WorkloadSecret, own: &str) -> Result<BTreeMap<String, bytes::Bytes>, String> {
+    let others = secret.bundle.domains.iter().map(|(name, roots)| (format!("{SCHEME}{name}"), roots));
+    let others = others.filter(|(name, _)| name != own);
+    others.map(|(name, roots)| Ok((name, der::of_certificates(roots)?.into()))).collect()
 }
 
 fn bundles(secret: &WorkloadSecret) -> Result<X509BundlesResponse, String> {
-    let id = spiffe_id(secret)?;
-    let domain = id.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-    let roots = der::of_certificates(&secret.bundle.roots_pem)?.into();
-    Ok(X509BundlesResponse { bundles: [(domain, roots)].into(), crl: lists(secret)? })
+    let own = domain_of(&spiffe_id(secret)?);
+    let mut bundles = foreign(secret, &own)?;
+    let roots = der::of_certificates(own_roots(secret, &own))?.into();
+    bundles.insert(own, roots);
+    Ok(X509BundlesResponse { bundles, crl: lists(secret)? })
 }
 
 #[tonic::async_trait]
@@ -129,21 +155,31 @@ impl SpiffeWorkloadApi for Api {
         self.updates(bundles)
     }
 
-    async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        Err(no_tokens())
+    async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        demanded(&request)?;
+        let _turn = self.turn()?;
+        self.tokens.fetch(request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_jwt_bundles(
         &self,
-        _: Request<JwtBundlesRequest>,
+        request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        Err(no_tokens())
+        demanded(&request)?;
+        let held = self.turn()?;
+        let bundles = self.tokens.bundles().await?.map(move |answer| {
+            let _while_it_lives = &held;
+            answer
+        });
+        Ok(Response::new(Box::pin(bundles)))
     }
 
     async fn validate_jwtsvid(
         &self,
-        _: Request<ValidateJwtsvidRequest>,
+        request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        Err(no_tokens())
+        demanded(&request)?;
+        let _turn = self.turn()?;
+        self.tokens.validate(request.into_inner()).await.map(Response::new)
     }
 }

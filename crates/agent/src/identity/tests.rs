@@ -147,11 +147,18 @@ struct Agent {
 
 impl Agent {
     fn start(folder: &Path, secret: Option<Arc<WorkloadSecret>>) -> Self {
-        let socket = folder.join("agent.sock");
-        let (secrets, seen) = watch::channel(secret);
+        let nowhere = || PathBuf::from("/nowhere");
+        let files = CertificateFiles { chain: nowhere(), key: nowhere(), roots: nowhere() };
+        let keeper = keeper(&[], CertificateSource::Files(files));
+        keeper.current.send_replace(secret);
+        Self::of(folder.join("agent.sock"), keeper)
+    }
+
+    fn of(socket: PathBuf, keeper: Arc<IdentityKeeper>) -> Self {
+        let secrets = keeper.current.clone();
         let serving = tokio::spawn({
             let socket = socket.clone();
-            async move { serve_workload_api(&socket, seen).await.unwrap() }
+            async move { serve_workload_api(&socket, keeper).await.unwrap() }
         });
         Self { socket, secrets, serving }
     }
@@ -246,6 +253,67 @@ fn of_several_identities_ours_is_taken_and_what_does_not_fit_is_refused() {
     assert_eq!(broken(|svid| svid.bundle = [0x30, 0].repeat(65).into()), "bundle: more than 64 certificates");
     assert!(broken(|svid| svid.x509_svid_key = vec![1, 2, 3].into()).starts_with("private key"));
     assert_eq!(presented(&keeper), ID, "what was refused changed nothing");
+}
+
+#[tokio::test]
+async fn tokens_are_asked_of_whoever_gives_the_certificate() {
+    use meltemi_proto::{JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest};
+    let folder = tempfile::tempdir().unwrap();
+    let first = Agent::start(folder.path(), None);
+    first.client().await;
+    let between = keeper(&[], CertificateSource::WorkloadApi(first.socket.clone()));
+    let second = Agent::of(folder.path().join("second.sock"), between);
+    let mut client = second.client().await;
+    // The first has its certificate from files, and says so through the second.
+    let refused = [
+        client.fetch_jwtsvid(demanding(JwtsvidRequest::default())).await.err(),
+        client.validate_jwtsvid(demanding(ValidateJwtsvidRequest::default())).await.err(),
+        client.fetch_jwt_bundles(demanding(JwtBundlesRequest {})).await.err(),
+    ];
+    for refused in refused.map(Option::unwrap) {
+        assert_eq!(refused.code(), tonic::Code::Unimplemented);
+        assert!(refused.message().contains("from files"), "{refused}");
+    }
+    let refused = client.fetch_jwtsvid(JwtsvidRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "without the header");
+    drop(first);
+    std::fs::remove_file(folder.path().join("agent.sock")).unwrap();
+    let gone = client.fetch_jwtsvid(demanding(JwtsvidRequest::default())).await.unwrap_err();
+    assert_eq!(gone.code(), tonic::Code::Unavailable);
+}
+
+#[tokio::test]
+async fn bundles_of_other_trust_domains_come_and_go_by_the_workload_api() {
+    let (folder, ca, foreign) = (tempfile::tempdir().unwrap(), Ca::new("root"), Ca::new("foreign"));
+    let (chain_pem, key_pem) = ca.issue(ID);
+    let plain = |ca: &Ca| ca.pem().replace('\r', "");
+    let domains = [("cluster.local", plain(&ca)), ("other.example", plain(&foreign))];
+    let domains = domains.map(|(name, roots)| (name.to_owned(), roots)).into();
+    let bundle = TrustBundle { roots_pem: plain(&ca), domains, ..TrustBundle::default() };
+    let secret = WorkloadSecret { chain_pem, key_pem, bundle, not_after: SystemTime::now() };
+    let agent = Agent::start(folder.path(), Some(Arc::new(secret)));
+    let mut client = agent.client().await;
+    let mut svids = client.fetch_x509svid(demanding(meltemi_proto::X509svidRequest {})).await.unwrap().into_inner();
+    let answer = svids.message().await.unwrap().unwrap();
+    assert_eq!(answer.federated_bundles.keys().collect::<Vec<_>>(), ["spiffe://other.example"]);
+    let mut bundles =
+        client.fetch_x509_bundles(demanding(meltemi_proto::X509BundlesRequest {})).await.unwrap().into_inner();
+    let bundles = bundles.message().await.unwrap().unwrap().bundles;
+    assert_eq!(bundles.keys().collect::<Vec<_>>(), ["spiffe://cluster.local", "spiffe://other.example"]);
+    assert_eq!(bundles["spiffe://cluster.local"], answer.svids[0].bundle);
+
+    let keeper = keeper(&[], CertificateSource::WorkloadApi("/nowhere".into()));
+    workload::take(&answer, &keeper).unwrap();
+    let held = keeper.subscribe().borrow().clone().unwrap();
+    assert_eq!(held.bundle.domains.keys().collect::<Vec<_>>(), ["cluster.local", "other.example"]);
+    let verifies = |ca: &Ca, uri: &str| {
+        held.bundle.anchors().unwrap().verify(ca.issue(uri).0.as_bytes(), SystemTime::now()).is_ok()
+    };
+    assert!(verifies(&ca, ID) && verifies(&foreign, "spiffe://other.example/ns/a/sa/b"));
+    assert!(!verifies(&foreign, ID), "another domain's authority vouches for ours");
+    let mut wrong = answer.clone();
+    wrong.federated_bundles.insert("spiffe://Not A Domain".to_owned(), answer.svids[0].bundle.clone());
+    assert!(workload::take(&wrong, &keeper).unwrap_err().starts_with("federated_bundles[\"spiffe://Not A Domain\"]: "));
 }
 
 #[tokio::test]

@@ -474,6 +474,8 @@ fn roots_of_others_are_distributed_and_nothing_is_signed_here() {
     assert_eq!(der(&authority.root_pem()), der(&old.pem()));
     let csr = request(&KeyPair::generate().unwrap());
     assert!(matches!(authority.sign(&csr, &id(), None), Err(AuthorityError::Keyless)));
+    assert!(!authority.is_supplied());
+    assert!(Authority::supplied(&old.material(&old.pem()), options()).unwrap().is_supplied());
     let now = SystemTime::now();
     authority.supply(Material::of_others(&format!("{}{}", new.pem(), old.pem())));
     authority.look(now, Progress::default()).unwrap();

@@ -77,14 +77,15 @@ pub struct AuthorityArgs {
     /// ConfigMap in every namespace of a cluster that has the revocation lists of the authority (ca-crl.pem), if there are any
     #[arg(long = "crlConfigMap", env = "PILOT_CRL_CONFIGMAP", default_value = super::DEFAULT_REVOCATIONS_MAP)]
     pub revocations_map: String,
-    /// Who signs discovery's own certificate: istiod (whoever signs for workloads), custom (the files of --tlsCertFile) or
-    /// k8s.io/SIGNER, with --externalCA
+    /// Who signs discovery's own certificate where --tlsCertFile does not give it: istiod (whoever signs for workloads; custom and
+    /// none are the same) or k8s.io/SIGNER, with --externalCA
     #[arg(long = "pilotCertProvider", env = "PILOT_CERT_PROVIDER", default_value = ISTIOD)]
     pub provider: String,
 }
 
 const ISTIOD: &str = "istiod";
 const CUSTOM: &str = "custom";
+const NONE: &str = "none";
 /// Before the name of a signer of the cluster.
 const SIGNER_PREFIX: &str = "k8s.io/";
 
@@ -146,8 +147,10 @@ impl AuthorityArgs {
         match self.provider.strip_prefix(SIGNER_PREFIX) {
             Some("") => bail!("--pilotCertProvider {}: no signer is named", self.provider),
             Some(signer) => Ok(Some(signer.to_owned())),
-            None if ["", ISTIOD, CUSTOM].contains(&&*self.provider) => Ok(None),
-            None => bail!("--pilotCertProvider {}: one of {ISTIOD}, {CUSTOM}, {SIGNER_PREFIX}SIGNER", self.provider),
+            None if ["", ISTIOD, CUSTOM, NONE].contains(&&*self.provider) => Ok(None),
+            None => {
+                bail!("--pilotCertProvider {}: one of {ISTIOD}, {CUSTOM}, {NONE}, {SIGNER_PREFIX}SIGNER", self.provider)
+            }
         }
     }
 

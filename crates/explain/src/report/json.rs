@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Candidate, Passed, Report, Step, Upstream};
+use super::{Candidate, Passed, Report, Step, Upstream, policies};
 use crate::origin::Place;
 
 impl Report {
@@ -21,6 +21,7 @@ impl Report {
         };
         value["timeout"] = json!(of_route("timeout"));
         value["retries"] = json!(of_route("retries"));
+        value["policies"] = policies::json(&self.policies);
         value["steps"] = self.steps.iter().map(step).collect();
         value["clusters"] = self.upstreams.iter().map(upstream).collect();
         value["notes"] = json!(self.notes);
@@ -68,6 +69,7 @@ fn candidate(candidate: &Candidate) -> Value {
         "health": candidate.health,
         "security": candidate.security,
         "problem": candidate.problem,
+        "policies": policies::json(&candidate.policies),
     })
 }
 

@@ -7,7 +7,8 @@ use meltemi_translate::names;
 use serde_json::Value;
 
 use super::route::{self, answered, redirected};
-use super::{Passed, Question, Step, Upstream, miss, words};
+use super::{Passed, Question, Step, Upstream, miss, policies, words};
+use crate::policy::Decision;
 use crate::request::Request;
 use crate::sent::{Resource, chains};
 use crate::walk::{Facts, Failure, Outcome, as_routed, route_request, wants_mesh_certificate};
@@ -15,10 +16,16 @@ use crate::walk::{Facts, Failure, Outcome, as_routed, route_request, wants_mesh_
 /// As many of what did not fit are told of one step.
 const MAX_PASSED: usize = 20;
 
-pub(super) fn all(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> Vec<Step> {
+pub(super) fn all(
+    question: &Question<'_>,
+    request: &Request,
+    outcome: &Outcome<'_>,
+    decisions: &[Decision],
+) -> Vec<Step> {
     let mut steps = vec![listener(question, request, outcome)];
     let Some(Ok(plan)) = outcome.listener.map(|listener| &listener.plan) else { return steps };
     steps.push(chain(question, request, outcome, plan));
+    steps.extend(policies::step(question, decisions));
     if outcome.manager.is_none() || matches!(outcome.failure, Some(Failure::Tls | Failure::Mtls | Failure::Protocol)) {
         return steps;
     }

@@ -29,6 +29,7 @@ fn ask(mesh: &Mesh, from: &str, edit: impl FnOnce(&mut Request)) -> Report {
         proxy: &proxy.title(),
         namespace: &proxy.namespace,
         labels: &proxy.labels,
+        identity: &proxy.identity(&mesh.snapshot).unwrap_or_default(),
         root_namespace: mesh.snapshot.root_namespace(),
         sent: &sent,
         origins: &mesh.origins,
@@ -200,7 +201,8 @@ spec: {host: stock, trafficPolicy: {tls: {mode: DISABLE}}}
         request.host = "stock:8080".into();
     });
     let upstream = &report.upstreams[0];
-    let problem = "its endpoints do not take it: there it is closed: no filter chain takes the connection";
+    let problem = "its endpoints do not take it: there it is closed: no filter chain takes the connection \
+                   (PeerAuthentication shop/default spec.mtls)";
     assert_eq!(upstream.problem.as_deref(), Some(problem), "{}", report.text(false));
     assert_eq!(upstream.places[0].title(), "DestinationRule shop/plain spec.trafficPolicy");
     assert!(!report.is_served);
@@ -276,4 +278,161 @@ fn the_policies_that_a_request_is_held_against_are_named() {
         "tokens of shop/jwt, DENY shop/no-writes, ALLOW shop/readers, limits of shop/api"
     );
     assert_eq!(fact(&ask(&shop(), "frontend", |_| {})), None);
+}
+
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-writes, namespace: shop}
+spec: {action: DENY, rules: [{to: [{operation: {methods: [PATCH]}}]}, {to: [{operation: {methods: [PUT]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: catalog}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/shop/sa/frontend]}}]
+  - from: [{source: {requestPrincipals: [issuer/*]}}]
+    when: [{key: 'request.auth.claims[scope]', values: [write]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: later, namespace: shop, annotations: {istio.io/dry-run: 'true'}}
+spec: {action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: jwt, namespace: shop}
+spec: {jwtRules: [{issuer: other}, {issuer: issuer, audiences: [shop]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: shop}
+spec: {action: CUSTOM, provider: {name: door}, rules: [{to: [{operation: {paths: [/admin*]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask-nobody, namespace: shop}
+spec:
+  selector: {matchLabels: {app: frontend}}
+  action: CUSTOM
+  provider: {name: nobody}
+  rules: [{to: [{operation: {paths: [/secret]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: shop}
+spec: {mtls: {mode: STRICT}}
+";
+
+const SETTINGS: &str =
+    "extensionProviders:\n- name: door\n  envoyExtAuthzHttp: {service: catalog.shop.svc.cluster.local, port: 8080}\n";
+
+fn guarded() -> Mesh {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let files = [file("routing.yaml", ROUTING), file("services.yaml", SERVICES), file("policies.yaml", POLICIES)];
+    let mesh = Mesh::read(&files, Some(&file("mesh.yaml", SETTINGS))).unwrap();
+    assert!(mesh.refused.is_empty(), "{:?}", mesh.refused);
+    mesh
+}
+
+/// What the sidecar of a catalog says to whoever has this identity.
+fn arrives(mesh: &Mesh, principal: &str, edit: impl FnOnce(&mut Request)) -> Report {
+    let proxy = crate::proxies::find(&mesh.proxies, &mesh.selectors(), "catalog-v1", None).unwrap()[0];
+    let address = proxy.node.as_ref().unwrap().ip_addresses[0].parse().unwrap();
+    ask(mesh, "catalog-v1", |request| {
+        (request.inbound, request.security) = (true, crate::Security::Mtls);
+        request.destination = std::net::SocketAddr::new(address, 8080);
+        request.principal = principal.to_owned();
+        edit(request);
+    })
+}
+
+const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
+const STRANGER: &str = "spiffe://cluster.local/ns/shop/sa/stranger";
+
+#[test]
+fn the_rule_that_decides_a_request_is_told_with_its_line() {
+    let mesh = guarded();
+    let denied = arrives(&mesh, FRONTEND, |request| request.method = "PUT".into());
+    assert_eq!(
+        denied.verdict,
+        "answered 403: DENY: AuthorizationPolicy shop/no-writes spec.rules[1] matches, so it is refused"
+    );
+    assert!(!denied.is_served);
+    let step = denied.steps.iter().find(|step| step.kind == "policies").unwrap();
+    let place = step.places.iter().find(|place| place.title().contains("no-writes")).unwrap();
+    assert_eq!(
+        place.source.as_ref().unwrap().line,
+        line(POLICIES, "action: DENY, rules: [{to: [{operation: {methods: [PATCH]")
+    );
+
+    let allowed = arrives(&mesh, FRONTEND, |_| {});
+    assert!(allowed.is_served, "{}", allowed.text(false));
+    let text = allowed.text(false);
+    assert!(text.contains("ALLOW: AuthorizationPolicy shop/readers spec.rules[0] matches"), "{text}");
+    assert!(
+        text.contains("DENY: AuthorizationPolicy shop/later spec.rules[0] matches, and would refuse it (dry run)"),
+        "{text}"
+    );
+    let json = allowed.json();
+    let policies = json["policies"].as_array().unwrap();
+    let of = |action: &str, dry_run: bool| {
+        policies.iter().find(|one| one["action"] == action && one["dry_run"] == dry_run).cloned().unwrap_or_default()
+    };
+    assert_eq!(of("ALLOW", false)["policy"]["name"], "readers", "{json:#}");
+    assert_eq!(
+        (&of("DENY", true)["policy"]["name"], &of("DENY", true)["answer"]),
+        (&"later".into(), &"refused".into())
+    );
+
+    let nobody = arrives(&mesh, STRANGER, |_| {});
+    assert_eq!(nobody.verdict, "answered 403: ALLOW: no rule matches, so it is refused");
+    let unknown = arrives(&mesh, "", |_| {});
+    assert!(unknown.notes.iter().any(|note| note.contains("--principal")), "{:?}", unknown.notes);
+}
+
+#[test]
+fn tokens_count_by_their_claims() {
+    let mesh = guarded();
+    let with = |claims: Value| {
+        let claims = claims.as_object().cloned().unwrap();
+        arrives(&mesh, STRANGER, |request| request.claims = claims)
+    };
+    let taken = with(serde_json::json!({ "iss": "issuer", "sub": "me", "aud": ["shop"], "scope": "read write" }));
+    assert!(taken.is_served, "{}", taken.text(false));
+    let text = taken.text(false);
+    assert!(text.contains("tokens: RequestAuthentication shop/jwt spec.jwtRules[1] matches"), "{text}");
+    let read = with(serde_json::json!({ "iss": "issuer", "sub": "me", "aud": ["shop"], "scope": "read" }));
+    assert!(read.verdict.starts_with("answered 403: ALLOW: no rule matches"), "{}", read.verdict);
+    let stranger = with(serde_json::json!({ "iss": "nobody" }));
+    assert!(stranger.verdict.starts_with("answered 401: tokens: none of issuer \"nobody\""), "{}", stranger.verdict);
+    let audience = with(serde_json::json!({ "iss": "issuer", "aud": "bank" }));
+    assert!(audience.verdict.starts_with("answered 403: tokens: it is for none of shop"), "{}", audience.verdict);
+}
+
+#[test]
+fn a_custom_policy_names_its_provider_and_one_without_a_provider_refuses() {
+    let mesh = guarded();
+    let asked = arrives(&mesh, FRONTEND, |request| request.path = "/admin/x".into());
+    assert!(asked.verdict.ends_with("if provider door allows it"), "{}", asked.text(false));
+    let json = asked.json();
+    assert_eq!((&json["policies"][0]["action"], &json["policies"][0]["provider"]), (&"CUSTOM".into(), &"door".into()));
+    assert_eq!(json["policies"][0]["policy"]["name"], "ask", "{json:#}");
+}
+
+#[test]
+fn endpoints_tell_what_their_policies_say_to_the_caller() {
+    let mesh = guarded();
+    let frontend = ask(&mesh, "frontend", |_| {});
+    assert!(frontend.is_served, "{}", frontend.text(false));
+    let text = frontend.text(false);
+    assert!(text.contains("there passed by ALLOW: AuthorizationPolicy shop/readers spec.rules[0] matches"), "{text}");
+    let denied = ask(&mesh, "frontend", |request| request.method = "PUT".into());
+    assert!(!denied.is_served, "{}", denied.text(false));
+    let candidate = &denied.upstreams[0].endpoints[0];
+    let problem = candidate.problem.as_deref().unwrap();
+    assert!(problem.starts_with("answered 403: DENY: AuthorizationPolicy shop/no-writes spec.rules[1]"), "{problem}");
+    assert_eq!(denied.json()["clusters"][0]["endpoints"][0]["policies"][1]["action"], "DENY");
 }

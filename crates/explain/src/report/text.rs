@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Candidate, Report, Step, Upstream, words};
 use crate::origin::Place;
+use crate::policy;
 
 /// As many endpoints of a cluster are listed.
 const MAX_ENDPOINTS: usize = 10;
@@ -135,8 +136,10 @@ fn endpoint(candidate: &Candidate) -> String {
         parts.push(format!("priority {priority}, after those before it"));
     }
     parts.push(security.clone());
-    if let Some(problem) = &candidate.problem {
-        parts.push(format!("there {problem}"));
+    match (&candidate.problem, policy::summary(&candidate.policies)) {
+        (Some(problem), _) => parts.push(format!("there {problem}")),
+        (None, Some(summary)) => parts.push(format!("there {summary}")),
+        (None, None) => {}
     }
     parts.join(", ")
 }

@@ -15,9 +15,10 @@ use crate::walk::Outcome;
 pub(super) fn all(question: &Question<'_>, request: &Request, outcome: &Outcome<'_>) -> Vec<Upstream> {
     let shares = shares(outcome);
     let total: f64 = shares.iter().map(|(_, weight)| f64::from(*weight)).sum();
+    let keeps_token = crate::policy::keeps_token(outcome, request);
     let one = |(name, weight): &(String, u32)| {
         let share = if total > 0.0 { f64::from(*weight) * 100.0 / total } else { 0.0 };
-        Upstream { share, ..upstream(question, request, name) }
+        Upstream { share, ..upstream(question, request, name, keeps_token) }
     };
     shares.iter().map(one).collect()
 }
@@ -49,7 +50,7 @@ fn shares(outcome: &Outcome<'_>) -> Vec<(String, u32)> {
     }
 }
 
-fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream {
+fn upstream(question: &Question<'_>, request: &Request, name: &str, keeps_token: bool) -> Upstream {
     let mut upstream = Upstream { cluster: name.to_owned(), ..Upstream::default() };
     let Some(resource) = question.sent.cluster(name) else {
         upstream.problem = Some(missing(question, name));
@@ -70,9 +71,9 @@ fn upstream(question: &Question<'_>, request: &Request, name: &str) -> Upstream 
     }
     upstream.facts = facts(question, cluster);
     upstream.endpoints = candidates(question, cluster, request);
-    super::arrival::ask(question, request, &mut upstream.endpoints);
+    super::arrival::ask(question, request, keeps_token, &mut upstream.endpoints);
     if !request.inbound {
-        let policies = super::arrival::policies(question, &upstream.endpoints);
+        let policies = super::arrival::named(question, &upstream.endpoints);
         upstream.facts.extend(policies.map(|policies| ("policies", policies)));
     }
     upstream.problem = problem(name, cluster, &upstream.endpoints);
@@ -250,6 +251,7 @@ fn of_assignment(cluster: &Cluster, assignment: &LoadAssignment) -> Vec<Candidat
                 },
                 security: short(transport_of(cluster, endpoint.metadata.as_deref())),
                 problem: None,
+                policies: Vec::new(),
             });
         }
     }

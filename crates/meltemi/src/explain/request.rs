@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use meltemi_explain::names;
 use meltemi_explain::{Protocol, Request, Security};
+use serde_json::{Map, Value};
 
 use super::subject::Subject;
 use super::world::World;
@@ -54,6 +55,17 @@ pub struct RequestArguments {
     /// What the client speaks: http, http2 or tcp
     #[arg(long, value_parser = ["http", "http2", "tcp"], value_name = "PROTOCOL")]
     protocol: Option<String>,
+    /// Whom the client's certificate names, with --mtls and --inbound: spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, or
+    /// NAMESPACE/ACCOUNT of the mesh's own trust domain
+    #[arg(long, value_name = "IDENTITY", requires = "mtls")]
+    principal: Option<String>,
+    /// The client's address, for rules about addresses [default: the workload's, for what goes out of it]
+    #[arg(long = "source-ip", value_name = "IP")]
+    source_ip: Option<IpAddr>,
+    /// A claim of a valid token that the request brings, such as iss=https://issuer.example or scope='read write', or in JSON
+    /// groups='["a"]'; repeatable
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
+    claims: Vec<(String, Value)>,
     /// The request comes in to the workload instead of going out from it
     #[arg(long)]
     inbound: bool,
@@ -121,7 +133,11 @@ pub fn build(arguments: &RequestArguments, world: &World, subject: &Subject) -> 
     };
     let path = url.as_ref().map(|url| url.path).filter(|path| !path.is_empty());
     let path = arguments.path.clone().or(path.map(str::to_owned)).unwrap_or_else(|| "/".to_owned());
-    let source = subject.address.filter(|_| !arguments.inbound && !subject.is_gateway);
+    let own = subject.address.filter(|_| !arguments.inbound && !subject.is_gateway);
+    let source = arguments.source_ip.or(own);
+    let principal = arguments.principal.as_deref().map(|text| principal(text, world)).transpose()?;
+    let claims: Map<String, Value> = arguments.claims.iter().cloned().collect();
+    ensure!(claims.is_empty() || claims.contains_key("iss"), "--claim: a token has an issuer: --claim iss=ISSUER");
     let request = Request {
         inbound: arguments.inbound,
         source: source.map(|address| SocketAddr::new(address, 40_000)),
@@ -132,6 +148,8 @@ pub fn build(arguments: &RequestArguments, world: &World, subject: &Subject) -> 
         method: arguments.method.clone(),
         host,
         path: if path.starts_with('/') { path } else { format!("/{path}") },
+        principal: principal.unwrap_or_default(),
+        claims,
         headers: arguments.headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?,
         ..Request::to(destination)
     };
@@ -144,6 +162,30 @@ fn protocol(named: Option<&str>, scheme: &str) -> Protocol {
         (Some("tcp"), _) | (None, "tcp" | "tls") => Protocol::Tcp,
         _ => Protocol::Http1,
     }
+}
+
+/// A whole identity, or an account of the mesh.
+fn principal(text: &str, world: &World) -> anyhow::Result<String> {
+    if text.starts_with("spiffe://") {
+        return Ok(text.to_owned());
+    }
+    match text.split_once('/') {
+        Some((namespace, account)) if !account.contains('/') && !namespace.is_empty() && !account.is_empty() => {
+            let domain = &world.mesh.snapshot.mesh.trust_domain;
+            Ok(format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
+        }
+        _ => bail!("--principal {text:?}: spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, or NAMESPACE/ACCOUNT"),
+    }
+}
+
+/// JSON where it looks like a list, an object, a number or a truth value, else text.
+fn parse_claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("NAME=VALUE")?;
+    let value = match serde_json::from_str(value) {
+        Ok(Value::String(_) | Value::Null) | Err(_) => Value::from(value),
+        Ok(json) => json,
+    };
+    Ok((name.to_owned(), value))
 }
 
 fn parse_header(text: &str) -> anyhow::Result<(String, String)> {
@@ -203,6 +245,21 @@ fn at_workload(port: u16, world: &World, subject: &Subject, notes: &mut Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_are_text_unless_they_are_json() {
+        for (text, expected) in [
+            ("iss=a=b", ("iss", Value::from("a=b"))),
+            ("groups=[\"a\"]", ("groups", serde_json::json!(["a"]))),
+            ("admin=true", ("admin", true.into())),
+            ("scope=read write", ("scope", "read write".into())),
+            ("x=null", ("x", "null".into())),
+        ] {
+            let (name, value) = parse_claim(text).unwrap();
+            assert_eq!((name.as_str(), value), expected, "{text}");
+        }
+        assert!(parse_claim("iss").is_err() && parse_claim("=x").is_err());
+    }
 
     #[test]
     fn urls_have_their_parts() {

@@ -14,6 +14,8 @@ pub struct Subject {
     /// `sidecar catalog-v1.shop`.
     pub title: String,
     pub namespace: String,
+    /// Whom its certificate names; empty: not known.
+    pub identity: String,
     pub labels: meltemi_explain::Labels,
     pub address: Option<IpAddr>,
     pub is_gateway: bool,
@@ -66,6 +68,7 @@ fn of_mesh(world: &World, found: &[&Proxy], running: Option<&Running>) -> anyhow
     Ok(Subject {
         title: proxy.title(),
         namespace: proxy.namespace.clone(),
+        identity: proxy.identity(&world.mesh.snapshot).unwrap_or_default(),
         labels: proxy.labels.clone(),
         address: node.ip_addresses.first().and_then(|address| address.parse().ok()),
         is_gateway: proxy.is_gateway(),
@@ -100,6 +103,7 @@ fn of_connected(running: &Running, name: &str, namespace: Option<&str>, error: N
     Ok(Subject {
         title: format!("{kind} {}.{}", proxy.pod, proxy.namespace),
         namespace: proxy.namespace.clone(),
+        identity: String::new(),
         labels: meltemi_explain::Labels::new(),
         address,
         is_gateway: kind == "gateway",

@@ -89,9 +89,9 @@ fn keeper(settings: &Settings, control_plane: &Arc<ControlPlane>) -> Arc<Identit
     let running = Arc::clone(&keeper);
     spawn_local(async move { running.run().await });
     if let Some(socket) = settings.workload_api_socket.clone() {
-        let secrets = keeper.subscribe();
+        let asked = keeper.clone();
         spawn_local(async move {
-            if let Err(error) = serve_workload_api(&socket, secrets).await {
+            if let Err(error) = serve_workload_api(&socket, asked).await {
                 tracing::error!(socket = %socket.display(), %error, "Workload API");
             }
         });

@@ -12,6 +12,7 @@ mod kubernetes;
 mod leadership;
 mod process;
 mod registry;
+mod roots;
 mod trust;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ const CASES: &[Case] = &[
     ("tokens_are_reviewed_and_prove_accounts", trust::tokens),
     ("roots_are_in_every_namespace_and_stay_what_they_are", trust::roots_everywhere),
     ("all_replicas_share_one_root", trust::one_root),
+    ("replicas_change_their_root_together_and_none_forgets_the_old_one", roots::rotation),
+    ("revocation_lists_of_plugged_certificates_are_in_every_namespace", roots::revocations),
     ("signers_of_the_cluster_sign_for_workloads_that_are_proven", trust::external),
     ("secrets_are_for_gateways_that_may_read_them", trust::secrets),
     ("one_replica_leads_and_another_takes_over", leadership::takeover),

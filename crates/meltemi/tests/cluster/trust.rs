@@ -1,7 +1,7 @@
 //! Whom discovery believes, and what it gives to whom.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -124,6 +124,9 @@ pub fn secrets(cluster: &Kubernetes) {
     assert!(!discovery.output().contains("PRIVATE KEY"), "keys are not logged");
 }
 
+/// Whoever has this account gets a certificate for ever, whatever is asked.
+const ETERNAL: &str = "eternal";
+
 /// Who signs for the cluster: approved requests to one signer, until told to stop.
 fn sign(cluster: &Kubernetes, signer: &str, issuer: &Issuer<'_, KeyPair>, stop: &AtomicBool) {
     cluster.enter();
@@ -137,8 +140,12 @@ fn sign(cluster: &Kubernetes, signer: &str, issuer: &Issuer<'_, KeyPair>, stop: 
                 continue;
             }
             let text = STANDARD.decode(request["spec"]["request"].as_str().expect("a request")).expect("base64");
-            let csr =
+            let mut csr =
                 CertificateSigningRequestParams::from_pem(&String::from_utf8(text).expect("PEM")).expect("a request");
+            if !format!("{:?}", csr.params.subject_alt_names).contains(ETERNAL) {
+                let life = request["spec"]["expirationSeconds"].as_u64().expect("seconds");
+                csr.params.not_after = (SystemTime::now() + Duration::from_secs(life)).into();
+            }
             let signed = STANDARD.encode(csr.signed_by(issuer).expect("a certificate").pem());
             let patch = json!({ "status": { "certificate": signed } }).to_string();
             let name = request["metadata"]["name"].as_str().expect("a name");
@@ -151,7 +158,10 @@ fn sign(cluster: &Kubernetes, signer: &str, issuer: &Issuer<'_, KeyPair>, stop: 
 pub fn external(cluster: &Kubernetes) {
     const SIGNER: &str = "example.com/mesh";
     cluster.namespace("external");
-    cluster.ctl(&["create", "serviceaccount", "web", "-n", "external"]);
+    for account in ["web", ETERNAL] {
+        cluster.ctl(&["create", "serviceaccount", account, "-n", "external"]);
+    }
+    let _ = cluster.try_ctl(&["delete", "secret", "istio-ca-secret", "-n", "istio-system"], "");
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -167,13 +177,19 @@ pub fn external(cluster: &Kubernetes) {
     let arguments = ["--revision", "external", "--externalCA", "ISTIOD_RA_KUBERNETES_API", "--k8sSigner", SIGNER];
     let discovery = Discovery::start(cluster, &arguments);
     let (roots, token) = (roots(cluster, "external"), cluster.token("external", "web", "istio-ca"));
+    assert_eq!(roots.trim(), root.trim(), "the mesh has the signer's root and no other");
+    assert!(cluster.get("secret", "istio-system", "istio-ca-secret").is_none(), "no root of our own is made");
+    let for_ever = cluster.token("external", ETERNAL, "istio-ca");
     let (stop, web) = (AtomicBool::new(false), ("external", "web"));
     std::thread::scope(|scope| {
         scope.spawn(|| sign(cluster, SIGNER, &issuer, &stop));
         block_on(async {
             let issued = certificate(discovery.secure, &roots, web, &token).await;
             let other = certificate(discovery.secure, &roots, ("external", "admin"), &token).await;
+            let eternal = certificate(discovery.secure, &roots, ("external", ETERNAL), &for_ever).await;
             stop.store(true, Ordering::Relaxed);
+            let eternal = eternal.expect_err("a refusal").to_string();
+            assert!(eternal.contains("is the longest"), "{eternal}");
             let (identity, signed_by) = issued.expect("a certificate");
             assert_eq!(identity.info().uri_sans, ["spiffe://cluster.local/ns/external/sa/web"]);
             assert_eq!(signed_by.trim(), root.trim());

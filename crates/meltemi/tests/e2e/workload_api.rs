@@ -36,6 +36,8 @@ spec: {hosts: ['*'], gateways: [gw], http: [{directResponse: {status: 200}}]}
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: Vec<u8>,
+    /// Of another trust domain.
+    other: Vec<u8>,
 }
 
 impl Authority {
@@ -46,7 +48,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, "spire.example");
         let root = params.self_signed(&key).expect("a root").der().to_vec();
-        Self { issuer: Issuer::new(params, key), root }
+        let other = params.self_signed(&KeyPair::generate().expect("a key")).expect("a root").der().to_vec();
+        Self { issuer: Issuer::new(params, key), root, other }
     }
 
     /// Has the other agent give a new certificate; its lines in PEM.
@@ -60,11 +63,12 @@ impl Authority {
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
         let part = folder.join("part");
         std::fs::create_dir_all(&part).expect("folder");
-        let files: [(&str, &[u8]); 4] = [
+        let files: [(&str, &[u8]); 5] = [
             ("id", ID.as_bytes()),
             ("svid.der", leaf.der()),
             ("key.der", &key.serialize_der()),
             ("bundle.der", &self.root),
+            ("other.der", &self.other),
         ];
         for (name, bytes) in files {
             std::fs::write(part.join(name), bytes).expect("write");
@@ -157,7 +161,7 @@ impl Bench<'_> {
         client.arg(PEER).arg("client").arg(&our).arg("2");
         let mut client = Process::start("workload-client", &mut client, &folder);
         let told = lines(&mut client, 2);
-        let bundles = json!({ "spire.example": 1 });
+        let bundles = json!({ "spire.example": 1, "other.example": 1 });
         assert_eq!(told[0], json!({ "bundles": bundles }), "{name}");
         assert_eq!(told[1], json!({ "id": ID, "chain": 1, "serial": "1", "bundles": bundles }), "{name}");
 

@@ -29,6 +29,7 @@ use meltemi_net::{Stream, sniff};
 use meltemi_plan::{Format, Hcm, HttpFilterConfig, hcm::Codec};
 
 pub use exchange::{Exchange, StreamParts};
+pub use path::{Normalized, normalize};
 
 use crate::worker::{ConnectionHandle, Worker};
 

@@ -27,6 +27,9 @@ use crate::{names, wire};
 /// Before the metadata in which the RBAC leaves what it found.
 pub const SHADOW_PREFIX: &str = "istio_ext_authz_";
 
+/// Starts the names of all policies that choose requests for a provider.
+pub const POLICY_PREFIX: &str = "istio-ext-authz";
+
 /// Istio's, where the provider says none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -36,7 +39,7 @@ pub fn policy_prefix(provider: &str) -> String {
 }
 
 fn metadata_prefix(provider: &str) -> String {
-    if provider.is_empty() { "istio-ext-authz".into() } else { format!("istio-ext-authz-{provider}") }
+    if provider.is_empty() { POLICY_PREFIX.into() } else { format!("{POLICY_PREFIX}-{provider}") }
 }
 
 /// A service that can be asked.

@@ -1,7 +1,8 @@
 """SPIFFE's Workload API by others: a server of grpcio with the messages of the package spiffe, and that package's client.
 
-  workload.py server SOCKET FOLDER   serves the newest of FOLDER/1, FOLDER/2, … (svid.der, key.der, bundle.der, id) and follows them
+  workload.py server SOCKET FOLDER   serves the newest of FOLDER/1, FOLDER/2, … (svid.der, key.der, bundle.der, other.der, id) and follows them
   workload.py client SOCKET COUNT    prints as JSON each context that comes (id, chain, serial, bundles), until there were COUNT
+  workload.py tokens SOCKET AUDIENCE  prints as JSON what became of a token for AUDIENCE: by its keys here, and by who gave it
 """
 import json
 import os
@@ -32,7 +33,7 @@ def server(socket, folder):
                     svid = workload_pb2.X509SVID(
                         spiffe_id=read("id").decode(), x509_svid=read("svid.der"), x509_svid_key=read("key.der"), bundle=read("bundle.der"))
                     print("sent", sent, flush=True)
-                    yield workload_pb2.X509SVIDResponse(svids=[svid])
+                    yield workload_pb2.X509SVIDResponse(svids=[svid], federated_bundles={"spiffe://other.example": read("other.der")})
                 time.sleep(0.05)
 
     running = grpc.server(futures.ThreadPoolExecutor(8))
@@ -71,4 +72,28 @@ def client(socket, count):
         done.wait(60)
 
 
-{"server": server, "client": client}[sys.argv[1]](*sys.argv[2:])
+def tokens(socket, audience):
+    from spiffe import JwtSource, SpiffeId, WorkloadApiClient
+    from spiffe.svid.jwt_svid import JwtSvid
+
+    def reason(ask):
+        try:
+            return str(ask())
+        except Exception as error:
+            return type(error).__name__
+
+    with JwtSource(socket_path=f"unix://{socket}", timeout_in_seconds=20) as source, WorkloadApiClient(f"unix://{socket}") as api:
+        svid = source.fetch_svid({audience})
+        bundle = source.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain)
+        print(json.dumps({
+            "id": str(svid.spiffe_id),
+            "audience": sorted(svid.audience),
+            "verified": reason(lambda: JwtSvid.parse_and_validate(svid.token, bundle, {audience}).spiffe_id),
+            "elsewhere": reason(lambda: JwtSvid.parse_and_validate(svid.token, bundle, {"elsewhere"}).spiffe_id),
+            "validated": reason(lambda: api.validate_jwt_svid(svid.token, audience).spiffe_id),
+            "refused": reason(lambda: api.validate_jwt_svid(svid.token, "elsewhere").spiffe_id),
+            "another": reason(lambda: api.fetch_jwt_svid({audience}, subject=SpiffeId("spiffe://cluster.local/ns/app/sa/admin")).spiffe_id),
+        }), flush=True)
+
+
+{"server": server, "client": client, "tokens": tokens}[sys.argv[1]](*sys.argv[2:])
