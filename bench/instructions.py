@@ -30,6 +30,7 @@ import tomllib
 
 sys.dont_write_bytecode = True  # no folder of caches beside the sources
 import run  # noqa: E402
+import security  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -42,6 +43,7 @@ TOLERANCE = 0.03
 WARMUP = 20
 START_SECONDS = 120
 ANSWER_SECONDS = 60
+HANDSHAKES = 300
 
 HEADERS, DATA, SETTINGS, PING, WINDOW_UPDATE = 1, 0, 4, 6, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -217,21 +219,31 @@ def counts(pattern):
     return found
 
 
-def worker_instructions(meltemi, table, http2, client, backend, batches):
-    """What the worker thread of a proxy executed from its start to its end, with so many batches in between."""
+def on_one_connection(drive):
+    def load(port, batches):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            drive(connection, batches)
+
+    return load
+
+
+def with_backend(configure, hosts, serve):
+    """Starts a backend, on a port of its own at each of the hosts; gives the configuration that leads there, and the end of it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    port, backend_port = run.free_port(), listener.getsockname()[1]
-    listeners = [listener]
-    if table in ("ring", "maglev"):
-        listeners += [socket.create_server((host, backend_port)) for host in run.loopback_hosts(run.ENDPOINTS)]
-    threading.Thread(target=serve_forever, args=(listeners, backend), daemon=True).start()
-    if table:
-        config = run.table_config(table, port, backend_port)
-    else:
-        config = run.bootstrap(port, run.http_manager("b"), [run.cluster("b", backend_port, http2)])
+    backend_port = listener.getsockname()[1]
+    listeners = [listener, *(socket.create_server((host, backend_port)) for host in hosts)]
+    threading.Thread(target=serve_forever, args=(listeners, serve), daemon=True).start()
+    return lambda port: configure(port, backend_port), lambda: [each.close() for each in listeners]
+
+
+def worker_instructions(meltemi, configure, load, batches):
+    """What the worker thread of a proxy executed from its start to its end, with so many batches in between."""
+    port = run.free_port()
     path = os.path.join(WORK, "proxy.json")
     with open(path, "w") as f:
-        json.dump(config, f)
+        json.dump(configure(port), f)
     out = os.path.join(WORK, f"proxy-{batches}")
     command = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}"]
     command += [meltemi, "proxy", "-c", path, "--concurrency", "1", "--log-level", "error", "--drain-time-s", "0"]
@@ -241,10 +253,7 @@ def worker_instructions(meltemi, table, http2, client, backend, batches):
     try:
         if not run.wait_port(port, process, START_SECONDS):
             raise RuntimeError("the proxy did not start\n" + open(log).read()[-2000:])
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.settimeout(ANSWER_SECONDS)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client(connection, batches)
+        load(port, batches)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -252,19 +261,43 @@ def worker_instructions(meltemi, table, http2, client, backend, batches):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for listener in listeners:
-            listener.close()
     workers = [total for text, total in counts(out + "*") if "meltemi_proxy::worker::run" in text]
     if len(workers) != 1:
         raise RuntimeError(f"{len(workers)} threads look like the worker\n" + open(log).read()[-2000:])
     return workers[0]
 
 
+def difference(args, configure, load, batches):
+    """Of one batch."""
+    few = worker_instructions(args.meltemi, configure, load, WARMUP)
+    return (worker_instructions(args.meltemi, configure, load, WARMUP + batches) - few) / batches
+
+
 def request(http2, client, backend, batch, batches, table=None):
+    def configure(port, backend_port):
+        if table:
+            return run.table_config(table, port, backend_port)
+        return run.bootstrap(port, run.http_manager("b"), [run.cluster("b", backend_port, http2)])
+
     def count(args):
-        few = worker_instructions(args.meltemi, table, http2, client, backend, WARMUP)
-        many = worker_instructions(args.meltemi, table, http2, client, backend, WARMUP + batches)
-        return (many - few) / batches / batch
+        hosts = run.loopback_hosts(run.ENDPOINTS) if table in ("ring", "maglev") else []
+        made, end = with_backend(configure, hosts, backend)
+        try:
+            return difference(args, made, on_one_connection(client), batches) / batch
+        finally:
+            end()
+
+    return count
+
+
+def handshake(mutual, resumed):
+    """A connection with one request, which the proxy answers by itself, and its end."""
+
+    def count(args):
+        security.certificates()
+        tls = security.downstream("ec", mutual)
+        configure = lambda port: run.bootstrap(port, security.manager(), [], tls)
+        return difference(args, configure, security.shaking("ec", security.V13, mutual, resumed), HANDSHAKES)
 
     return count
 
@@ -288,6 +321,8 @@ FIGURES = {
     **{f"h1-{case}": (what, request(False, h1_client, h1_backend, 1, 500, case)) for case, what in run.TABLE_CASES.items()},
     "grpc": ("gRPC call, one at a time", request(True, grpc_client(1), grpc_backend(1), 1, 500)),
     "grpc-32": ("gRPC call, 32 at a time", request(True, grpc_client(32), grpc_backend(32), 32, 40)),
+    "mtls": ("mutual TLS 1.3 handshake, EC, one request", handshake(True, False)),
+    "mtls-resumed": ("the same, resumed", handshake(True, True)),
     "translation": ("everything of one sidecar among 100 services", translation("first")),
     "translation-equal": ("the same for a second, equal sidecar", translation("equal")),
     "translation-endpoint": ("one endpoint changed: its assignment", translation("endpoint")),

@@ -29,6 +29,9 @@ const MAX_WRITE: usize = 64 * 1024;
 /// What is to be sent may wait for a write that joins it, if it is no more than this.
 const JOINED: usize = 16 * 1024;
 
+/// What may be held of a message that is not complete, the certificates of a peer for one; rustls by itself takes as much.
+const MAX_HELD: usize = 0xffff;
+
 #[derive(Default)]
 struct Flow {
     /// Records that have arrived.
@@ -163,6 +166,9 @@ impl TlsStream {
 
     /// Reads what has arrived; 0 at the end of the stream.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.flow.incoming.len() > MAX_HELD {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "tls message too large")));
+        }
         let want = if self.busy { buffers::LARGE } else { buffers::SMALL };
         let read = ready!(buffers::poll_fill(&mut self.io, cx, &mut self.flow.incoming, want))?;
         self.busy = self.flow.incoming.len() == self.flow.incoming.capacity();

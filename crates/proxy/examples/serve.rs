@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = Options::new(&bootstrap)?;
     options.concurrency = arguments.next().map_or(Ok(1), |n| n.parse())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(Proxy::new(options)?.run(std::future::pending()))?;
+    // Clusters start tasks of their own when they are made.
+    runtime.block_on(async { Proxy::new(options)?.run(std::future::pending()).await })?;
     Ok(())
 }

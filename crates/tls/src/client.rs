@@ -1,6 +1,7 @@
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
 use crate::direct::Peer;
 use crate::peer::PeerInfo;
+use crate::sessions::Sessions;
 use crate::trust::{ServerVerifier, TrustSlot, Validation};
 use crate::{Choice, Curve, TlsVersion, provider_with, versions};
 use meltemi_base::Compliance;
@@ -9,9 +10,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-/// Sessions kept for resumption by each TLS context.
-const RESUMPTION_SESSIONS: usize = 64;
 
 /// Envoy's `UpstreamTlsContext` in the part that a handshake needs.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = options.alpn;
-        config.resumption = Resumption::in_memory_sessions(RESUMPTION_SESSIONS);
+        config.resumption = Resumption::store(Arc::new(Sessions::default()));
         // An SNI such as Istio's `outbound_.80_._.host` has underscores and is still a name that rustls sends.
         let sni = options.sni.as_deref().and_then(|name| ServerName::try_from(name.to_owned()).ok());
         config.enable_sni = sni.is_some();

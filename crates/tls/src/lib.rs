@@ -11,6 +11,7 @@ mod compliance;
 mod direct;
 mod peer;
 mod server;
+mod sessions;
 mod spiffe;
 mod svid;
 mod trust;

@@ -16,7 +16,7 @@ use super::{Flow, MAX_WRITE, Seen};
 use crate::buffers;
 
 /// Most bytes in one record (RFC 8446 section 5.1).
-const RECORD: usize = 16 * 1024;
+pub(super) const RECORD: usize = 16 * 1024;
 
 /// Room for what a record has beside its content: header, kind and tag, and the nonce of TLS 1.2.
 const OVERHEAD: usize = 32;

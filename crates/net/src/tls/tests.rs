@@ -5,7 +5,7 @@ use meltemi_tls::{TrustAnchors, TrustSlot, Validation};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::*;
+use super::{session::RECORD, *};
 
 /// Server and client of one authority, each with a certificate.
 fn pair(version: TlsVersion) -> (ServerTls, ClientTls) {
@@ -294,6 +294,27 @@ async fn what_is_no_handshake_is_refused() {
         let refused = accept(server.config(), near).await.err().unwrap();
         assert_eq!(refused.kind(), kind, "{bytes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_not_held() {
+    let (server, _) = pair(TlsVersion::Tls13);
+    let (near, mut far) = Stream::pair(64 * 1024);
+    // A greeting of 16 MiB, by its header, of which 16,384 bytes come at a time.
+    let record = |content: &[u8]| [&[0x16, 3, 1, 0x40, 0][..], content].concat();
+    let mut piece = vec![0; RECORD];
+    piece[..4].copy_from_slice(&[1, 0xff, 0xff, 0xff]);
+    let flood = async {
+        let mut sent = 0;
+        while far.write_all(&record(&piece)).await.is_ok() {
+            sent += piece.len();
+            piece.fill(0);
+        }
+        sent
+    };
+    let (refused, sent) = tokio::join!(accept(server.config(), near), flood);
+    assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::InvalidData);
+    assert!(sent < 1024 * 1024, "{sent}");
 }
 
 #[tokio::test]
