@@ -89,17 +89,12 @@ impl Extractor {
                     }
                 }
                 TokenLocation::Param(name) => {
-                    let mut parameters = find::query_parameters(&head.path);
-                    if let Some((_, value)) = parameters.find(|(key, _)| decoded(key) == **name) {
-                        add(decoded(value).into_owned());
-                    }
+                    let own = find::query_parameters(&head.path).filter(|(key, _)| decoded(key) == **name);
+                    own.for_each(|(_, value)| add(decoded(value).into_owned()));
                 }
                 TokenLocation::Cookie(name) => {
-                    let cookies = head.headers.joined(&header::COOKIE);
-                    let value = cookies.as_deref().and_then(|cookies| find::cookie(cookies, name));
-                    if let Some(token) = value {
-                        add(String::from_utf8_lossy(token).into_owned());
-                    }
+                    let header = head.headers.joined(&header::COOKIE).unwrap_or_default();
+                    find::cookies(&header, name).for_each(|token| add(String::from_utf8_lossy(token).into_owned()));
                 }
             }
         }

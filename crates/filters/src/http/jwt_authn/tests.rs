@@ -171,6 +171,15 @@ async fn of_two_tokens_both_must_be_good() {
         let status = ask(&filter, &mut head, &mut testing::info()).await.0;
         assert_eq!(status == StatusCode::OK, fine);
     }
+    for (first, second, fine) in [(&*good, &*good, true), (&good, "bad", false), ("bad", &good, false)] {
+        let mut parameters = testing::request(&[]);
+        parameters.path = meltemi_http::ByteStr::from(format!("/a?t={first}&t={second}"));
+        let cookies = testing::request(&[("cookie", &format!("c={first}; c={second}"))]);
+        for mut head in [parameters, cookies] {
+            let status = ask(&filter, &mut head, &mut testing::info()).await.0;
+            assert_eq!(status == StatusCode::OK, fine, "{head:?}");
+        }
+    }
     let mut head = testing::request(&[]);
     head.path = meltemi_http::ByteStr::from(format!("/a?t={good}&b=1"));
     assert_eq!(ask(&filter, &mut head, &mut testing::info()).await.0, StatusCode::OK);
