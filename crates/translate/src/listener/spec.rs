@@ -171,6 +171,8 @@ pub struct Tcp {
     pub mongo: bool,
     /// The cluster's hosts are those that TLS greetings name, at this port.
     pub sni_forward: Option<(DnsCache, u32)>,
+    /// Goes on unopened to whom its SNI names, between networks: who opens it allows or denies it.
+    pub unopened: bool,
 }
 
 impl Tcp {
@@ -185,12 +187,13 @@ impl Tcp {
             tunnel: None,
             mongo: false,
             sni_forward: None,
+            unopened: false,
         }
     }
 
-    /// Leads nowhere, so that there is nothing to allow or to deny.
-    pub fn is_trap(&self) -> bool {
-        self.clusters.iter().all(|(cluster, _)| cluster == names::BLACK_HOLE_CLUSTER)
+    /// What leads nowhere needs nobody's leave.
+    pub fn is_authorized(&self) -> bool {
+        !self.unopened && self.clusters.iter().any(|(cluster, _)| cluster != names::BLACK_HOLE_CLUSTER)
     }
 }
 
