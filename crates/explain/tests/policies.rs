@@ -78,3 +78,23 @@ typedConfig:
     assert_eq!(none.unwrap(), ["expected 0 filters, got 1"]);
     assert!(play_policies(Path::new("/nowhere")).is_err());
 }
+
+#[test]
+fn a_matcher_that_our_proxy_does_not_know_is_no_pass() {
+    let head = "filter_kind: http\naction_set: local\nexpected: [expected.yaml]\n";
+    let expected = "
+name: envoy.filters.http.rbac
+typedConfig:
+  '@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+  rules:
+    policies:
+      ns[foo]-policy[p]-rule[0]:
+        permissions: [{any: true}]
+        principals: [{any: true}]
+        condition: {constExpr: {boolValue: true}}
+  shadowRulesStatPrefix: istio_dry_run_allow_
+";
+    let folder = case(&[("case.yaml", head), ("input.yaml", POLICY), ("expected.yaml", expected)]);
+    let problems = play_policies(folder.path()).unwrap();
+    assert!(problems.iter().any(|problem| problem.starts_with("our proxy refuses it: ")), "{problems:?}");
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use meltemi_http::RequestHead;
 use meltemi_net::Address;
 use meltemi_plan::rbac::{MetadataMatcher, Permission, Principal, RbacPolicy};
-use meltemi_plan::{HeaderLookup, HeaderMatcher, Rbac, RbacAction};
+use meltemi_plan::{HeaderKey, HeaderLookup, HeaderMatcher, Rbac, RbacAction};
 
 use crate::info::StreamInfo;
 use crate::lookup::RequestFields;
@@ -96,20 +96,21 @@ impl Facts<'_> {
         }
     }
 
+    /// Each of a field's values by itself (CVE-2026-26308): joined they would be one that no rule knows.
     fn header(&self, matcher: &HeaderMatcher) -> bool {
-        self.request.is_some_and(|head| matcher.matches(&RequestFields(head) as &dyn HeaderLookup))
+        let Some(head) = self.request else { return false };
+        let fields = |name| head.headers.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value.as_bytes());
+        match &matcher.key {
+            HeaderKey::Name(name) if fields(name).nth(1).is_some() => matcher.matches_one_of(fields(name)),
+            _ => matcher.matches(&RequestFields(head) as &dyn HeaderLookup),
+        }
     }
 
-    /// Any URI SAN, else any DNS SAN, else the subject.
+    /// Any URI SAN, any DNS SAN, or the subject: a certificate may be known by each of its names.
     fn authenticated(&self, matcher: Option<&meltemi_matchers::StringMatcher>) -> bool {
         let Some(peer) = self.info.connection.tls.as_ref().and_then(|tls| tls.peer.as_deref()) else { return false };
-        let Some(matcher) = matcher else { return true };
-        let names: &[String] = match (peer.uri_sans.is_empty(), peer.dns_sans.is_empty()) {
-            (false, _) => &peer.uri_sans,
-            (true, false) => &peer.dns_sans,
-            (true, true) => return matcher.matches(peer.subject.as_str()),
-        };
-        names.iter().any(|name| matcher.matches(name.as_str()))
+        let names = || peer.uri_sans.iter().chain(&peer.dns_sans).chain([&peer.subject]);
+        matcher.is_none_or(|matcher| names().any(|name| matcher.matches(name.as_str())))
     }
 
     fn metadata(&self, matcher: &MetadataMatcher) -> bool {

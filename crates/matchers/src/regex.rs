@@ -41,8 +41,16 @@ impl FullRegex {
         Ok(Self { regex: compile(pattern, true)?, pattern: pattern.into() })
     }
 
+    /// Input that is not UTF-8 is read as Latin-1: no byte in it may keep `.` from matching, as a rule that denies would then let
+    /// it pass.
     pub fn matches(&self, input: &[u8]) -> bool {
-        self.regex.is_match(input)
+        if self.regex.is_match(input) {
+            return true;
+        }
+        std::str::from_utf8(input).is_err() && {
+            let text: String = input.iter().copied().map(char::from).collect();
+            self.regex.is_match(text.as_bytes())
+        }
     }
 
     pub fn pattern(&self) -> &str {

@@ -12,9 +12,9 @@ use crate::{FullRegex, RegexError, quoted};
 const MOST: usize = 1024;
 /// Variables of a template.
 const MOST_VARIABLES: usize = 5;
-/// What a segment may be made of (RFC 3986 section 3.3, and `=` as Envoy has it).
-const SEGMENT: &str = "[a-zA-Z0-9\\-._~%!$&'()+,;:@=]";
-const SEGMENTS: &str = "[a-zA-Z0-9\\-._~%!$&'()+,;:@=/]";
+/// Whatever a client may write: a character that a template did not know would be a way around a rule (CVE-2025-46821).
+const SEGMENT: &str = "[^/]";
+const SEGMENTS: &str = "(?s:.)";
 
 /// A compiled template.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -89,15 +89,23 @@ impl HeaderMatcher {
             // Only presence may be inverted into a match of an absent header.
             None => return matches!(self.test, HeaderTest::Present) && self.invert,
         };
-        let hit = match &self.test {
+        self.hits(&value) != self.invert
+    }
+
+    /// Whether a field that is there with these values has one that passes.
+    pub fn matches_one_of<'a>(&self, mut values: impl Iterator<Item = &'a [u8]>) -> bool {
+        values.any(|value| self.hits(value)) != self.invert
+    }
+
+    fn hits(&self, value: &[u8]) -> bool {
+        match &self.test {
             HeaderTest::Present => true,
-            HeaderTest::String(matcher) => matcher.matches(&value),
-            HeaderTest::Range { start, end } => std::str::from_utf8(&value)
+            HeaderTest::String(matcher) => matcher.matches(value),
+            HeaderTest::Range { start, end } => std::str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.parse::<i64>().ok())
                 .is_some_and(|number| number >= *start && number < *end),
-        };
-        hit != self.invert
+        }
     }
 
     pub fn all_match(matchers: &[Self], headers: &(impl HeaderLookup + ?Sized)) -> bool {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use meltemi_matchers::StringPattern;
 use meltemi_plan::common::DataSource;
 use meltemi_plan::tls::{
     Curve, SanKind, SanMatcher as PlanSan, Secret, SecretKind, SecretRef, TlsCertificate, TlsCommon, TlsVersion,
@@ -90,12 +91,25 @@ fn anchors(context: &ValidationContext) -> Result<TrustAnchors, SecretError> {
 fn san_matcher(matcher: &PlanSan) -> SanMatcher {
     let PlanSan { kind, matcher } = matcher.clone();
     Arc::new(move |san| match (kind, san) {
-        (SanKind::Uri | SanKind::Any, San::Uri(text))
-        | (SanKind::Dns | SanKind::Any, San::Dns(text))
-        | (SanKind::Email | SanKind::Any, San::Email(text)) => matcher.matches(text),
+        (SanKind::Dns | SanKind::Any, San::Dns(text)) => match &matcher.pattern {
+            StringPattern::Exact(name) => is_name_of(name, text),
+            _ => matcher.matches(text),
+        },
+        (SanKind::Uri | SanKind::Any, San::Uri(text)) | (SanKind::Email | SanKind::Any, San::Email(text)) => {
+            matcher.matches(text)
+        }
         (SanKind::IpAddress | SanKind::Any, San::Ip(ip)) => matcher.matches(ip.to_string()),
         _ => false,
     })
+}
+
+/// Whether a certificate's DNS name is that of a host. A wildcard is one whole label, not several (RFC 6125 section 6.4.3,
+/// CVE-2020-15104).
+fn is_name_of(host: &str, dns_name: &str) -> bool {
+    let below = |name: &str| name.split_once('.').map(|(_, rest)| rest.to_ascii_lowercase());
+    let wildcard = || dns_name.strip_prefix("*.").map(str::to_ascii_lowercase);
+    host.eq_ignore_ascii_case(dns_name)
+        || !host.starts_with('.') && wildcard().is_some_and(|rest| below(host) == Some(rest))
 }
 
 fn version(version: TlsVersion) -> meltemi_tls::TlsVersion {

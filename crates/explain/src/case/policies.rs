@@ -13,11 +13,11 @@ use meltemi_model::{Config, ConfigRef, ObjectKey, Snapshot, Update, Workload};
 use meltemi_proto::envoy::config::listener::v3::Filter;
 use meltemi_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use meltemi_proto::istio::security::Authorization as WorkloadAuthorization;
-use meltemi_proto::json::{self, Secrets};
+use meltemi_proto::json::{self as proto_json, Secrets};
 use meltemi_proto::prost::{Message, Name};
 use meltemi_translate::ambient;
 use meltemi_translate::authorization::{Authorization, Authorizer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::read::{CaseError, text_of};
 
@@ -105,7 +105,8 @@ impl<'a> PolicyCase<'a> {
         if expected.len() != found.len() {
             return Ok(vec![format!("expected {} filters, got {}", expected.len(), found.len())]);
         }
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> =
+            refusal(&expected, self.document["filter_kind"] == "http").into_iter().collect();
         for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
             compare(&format!("filters[{index}]"), expected, found, &mut problems);
         }
@@ -215,11 +216,34 @@ fn find_service(name: &str) -> Option<Arc<str>> {
 }
 
 fn json_of<M: Message + Name>(message: &M) -> Value {
-    json::to_value(message, Secrets::Shown)
+    proto_json::to_value(message, Secrets::Shown)
 }
 
 fn json_as<M: Message + Name + Default>(text: &str) -> Result<Value, String> {
-    json::from_text::<M>(text).map(|message| json_of(&message)).map_err(|error| error.to_string())
+    proto_json::from_text::<M>(text).map(|message| json_of(&message)).map_err(|error| error.to_string())
+}
+
+/// Why our proxy would not take these filters: a matcher that it does not know must not pass for one that it evaluates.
+fn refusal(filters: &[Value], http: bool) -> Option<String> {
+    const KIND: &str = "type.googleapis.com/envoy.extensions.filters";
+    let typed = |kind: &str, mut config: Value| {
+        config["@type"] = format!("{KIND}.{kind}").into();
+        json!({"name": kind, "typed_config": config})
+    };
+    let ended = |last: Value| Value::from([filters, &[last]].concat());
+    let chain = if http {
+        let filters = ended(typed("http.router.v3.Router", json!({})));
+        let manager = json!({"stat_prefix": "s", "route_config": {"name": "r"}, "http_filters": filters});
+        json!([typed("network.http_connection_manager.v3.HttpConnectionManager", manager)])
+    } else {
+        ended(typed("network.tcp_proxy.v3.TcpProxy", json!({"stat_prefix": "s", "cluster": "c"})))
+    };
+    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": 1}});
+    let listener = json!({"name": "l", "address": address, "filter_chains": [{"filters": chain}]});
+    match proto_json::from_value(&listener) {
+        Ok(listener) => meltemi_plan::listener(&listener).err().map(|error| format!("our proxy refuses it: {error}")),
+        Err(error) => Some(format!("it is no listener: {error}")),
+    }
 }
 
 /// Where two messages differ, by path.

@@ -122,12 +122,14 @@ fn rules() -> impl Strategy<Value = Rbac> {
 #[derive(Debug, Clone)]
 struct Case {
     path: &'static str,
-    header: Option<&'static str>,
+    /// Values of `x-one`.
+    header: Vec<&'static str>,
     remote: &'static str,
     local: &'static str,
     trusted: &'static str,
     sni: &'static str,
     uri_sans: Vec<&'static str>,
+    dns_sans: Vec<&'static str>,
     tls: bool,
     claim: Option<serde_json::Value>,
     state: Option<&'static str>,
@@ -141,10 +143,12 @@ fn case() -> impl Strategy<Value = Case> {
         word().prop_map(|word| Some(json!(word))),
         prop::collection::vec(word(), 0..3).prop_map(|words| Some(json!(words))),
     ];
-    let connection = (address(), address(), address(), word(), prop::collection::vec(word(), 0..3), any::<bool>());
-    let request = (prop::sample::select(PATHS), prop::option::of(word()), claim, prop::option::of(word()));
-    (connection, request).prop_map(|((remote, local, trusted, sni, uri_sans, tls), (path, header, claim, state))| {
-        Case { path, header, remote, local, trusted, sni, uri_sans, tls, claim, state }
+    let names = || prop::collection::vec(word(), 0..3);
+    let connection = (address(), address(), address(), word(), (names(), names()), any::<bool>());
+    let request = (prop::sample::select(PATHS), names(), claim, prop::option::of(word()));
+    (connection, request).prop_map(|(connection, (path, header, claim, state))| {
+        let (remote, local, trusted, sni, (uri_sans, dns_sans), tls) = connection;
+        Case { path, header, remote, local, trusted, sni, uri_sans, dns_sans, tls, claim, state }
     })
 }
 
@@ -155,6 +159,7 @@ impl Case {
         connection.requested_server_name = Some(self.sni.into());
         let peer = meltemi_tls::PeerInfo {
             uri_sans: self.uri_sans.iter().map(|san| (*san).to_owned()).collect(),
+            dns_sans: self.dns_sans.iter().map(|san| (*san).to_owned()).collect(),
             subject: "subject".into(),
             ..meltemi_tls::PeerInfo::default()
         };
@@ -168,9 +173,8 @@ impl Case {
             info.set_state("key", state);
         }
         let mut head = RequestHead::new(Method::GET, "host", self.path);
-        if let Some(value) = self.header {
-            head.headers = testing::headers(&[("x-one", value)]);
-        }
+        let fields: Vec<_> = self.header.iter().map(|value| ("x-one", *value)).collect();
+        head.headers = testing::headers(&fields);
         (head, info)
     }
 
@@ -206,12 +210,12 @@ impl Case {
     }
 
     fn header(&self, matcher: &HeaderMatcher) -> bool {
-        let found = match (&matcher.test, self.header) {
-            (HeaderTest::Present, value) => value.is_some(),
+        let found = match &matcher.test {
+            HeaderTest::Present => !self.header.is_empty(),
             // A header that is not there has no value to compare, inverted or not.
-            (_, None) => return false,
-            (HeaderTest::String(text), Some(value)) => Self::text(text, value),
-            _ => unreachable!("not generated"),
+            HeaderTest::String(_) if self.header.is_empty() => return false,
+            HeaderTest::String(text) => self.header.iter().filter(|value| Self::text(text, value)).count() > 0,
+            HeaderTest::Range { .. } => unreachable!("not generated"),
         };
         found != matcher.invert
     }
@@ -267,7 +271,7 @@ impl Case {
             Principal::Any => true,
             Principal::Authenticated(None) => self.tls,
             Principal::Authenticated(Some(matcher)) => {
-                let names = if self.uri_sans.is_empty() { vec!["subject"] } else { self.uri_sans.clone() };
+                let names = [self.uri_sans.as_slice(), &self.dns_sans, &["subject"]].concat();
                 self.tls && names.iter().filter(|name| Self::text(matcher, name)).count() > 0
             }
             Principal::DirectRemoteIp(net) => Self::within(*net, self.remote),
@@ -304,6 +308,65 @@ proptest! {
         let (head, info) = case.built();
         prop_assert_eq!(evaluate(&rules, Some(&head), &info), case.verdict(&rules));
     }
+}
+
+#[test]
+fn a_certificate_is_known_by_each_of_its_names() {
+    let case = Case {
+        path: "/",
+        header: Vec::new(),
+        remote: "10.0.0.9:1",
+        local: "127.0.0.1:3",
+        trusted: "10.0.0.9:1",
+        sni: "",
+        uri_sans: vec!["spiffe://a/ns/b/sa/c"],
+        dns_sans: vec!["web.example.com"],
+        tls: true,
+        claim: None,
+        state: None,
+    };
+    let (head, info) = case.built();
+    let denies = |name: &str| {
+        let principals = vec![Principal::Authenticated(Some(StringMatcher::exact(name)))];
+        let policy = RbacPolicy { name: "p".into(), permissions: vec![Permission::Any], principals };
+        !evaluate(&Rbac { action: RbacAction::Deny, policies: vec![policy] }, Some(&head), &info).allowed
+    };
+    for name in ["spiffe://a/ns/b/sa/c", "web.example.com", "subject"] {
+        assert!(denies(name), "{name}");
+    }
+    assert!(!denies("spiffe://a/ns/b/sa/d"));
+}
+
+/// CVE-2026-26308.
+#[test]
+fn a_repeated_field_hides_none_of_its_values_from_a_rule() {
+    let request = |values: &[&str]| {
+        let fields: Vec<_> = values.iter().map(|value| ("x-role", *value)).collect();
+        let mut head = RequestHead::new(Method::GET, "host", "/");
+        head.headers = testing::headers(&fields);
+        head
+    };
+    let matcher = HeaderMatcher {
+        key: HeaderKey::parse("x-role").unwrap(),
+        test: HeaderTest::String(StringMatcher::exact("admin")),
+        invert: false,
+        missing_as_empty: false,
+    };
+    let header = Permission::Header(matcher);
+    let allowed = |action: RbacAction, permission: &Permission, values: &[&str]| {
+        let (permissions, principals) = (vec![permission.clone()], vec![Principal::Any]);
+        let policies = vec![RbacPolicy { name: "p".into(), permissions, principals }];
+        let info = testing::info();
+        evaluate(&Rbac { action, policies }, Some(&request(values)), &info).allowed
+    };
+    let not = Permission::Not(Box::new(header.clone()));
+    for values in [&["user", "admin"][..], &["admin", "user"], &["a", "admin", "b"]] {
+        assert!(!allowed(RbacAction::Deny, &header, values), "{values:?}");
+        assert!(!allowed(RbacAction::Allow, &not, values), "{values:?}");
+        assert!(allowed(RbacAction::Allow, &header, values), "{values:?}");
+    }
+    assert!(allowed(RbacAction::Deny, &header, &["user", "guest"]));
+    assert!(!allowed(RbacAction::Deny, &not, &["user", "guest"]));
 }
 
 #[test]

@@ -14,6 +14,18 @@ fn a_full_regex_matches_only_the_whole_input() {
 }
 
 #[test]
+fn no_byte_keeps_a_regex_from_matching() {
+    let check = |pattern: &str, input: &[u8], expected: bool| {
+        assert_eq!(FullRegex::new(pattern).unwrap().matches(input), expected, "{pattern} on {input:?}");
+    };
+    check(".+", b"/\xff", true);
+    check(".*admin.*", b"\xc3admin", true);
+    check("(?i)[^/]+ADMIN", b"\x80admin", true);
+    check("é", "é".as_bytes(), true);
+    check("[a-z]+", b"a\xff", false);
+}
+
+#[test]
 fn bad_patterns_are_refused() {
     for pattern in ["(", "a)(b", "[", "(?<n", "a{5000}{5000}"] {
         assert!(FullRegex::new(pattern).is_err(), "{pattern}");

@@ -24,6 +24,19 @@ fn what_a_template_matches() {
     }
 }
 
+/// CVE-2025-46821: whoever denies `/admin/{*}` means every segment.
+#[test]
+fn no_character_hides_a_segment() {
+    let one = PathTemplate::new("/admin/{*}").unwrap();
+    let any = PathTemplate::new("/admin/{**}").unwrap();
+    for path in
+        ["/admin/*", "/admin/a*b", "/admin/\"x\"", "/admin/[x]", "/admin/a|b", "/admin/`", "/admin/\u{e9}", "/admin/ "]
+    {
+        assert!(one.matches(path) && any.matches(path), "{path}");
+    }
+    assert!(!one.matches("/admin/*/x"));
+}
+
 #[test]
 fn what_is_no_template_is_refused() {
     let cases = [

@@ -27,6 +27,19 @@ fn hello_of_a_real_client_at_every_length() {
     assert_eq!(client_hello(&bytes), Sniffed::Yes(expected));
 }
 
+/// CVE-2024-45808: names stand in logs as they are.
+#[test]
+fn a_name_with_a_line_break_is_none() {
+    let bytes = rustls_hello("a-b.test", &["h2"]);
+    let at = bytes.windows(8).position(|window| window == b"a-b.test").unwrap() + 1;
+    for byte in [b'\n', b'\r', 0, b' ', 0x1b, 0xff] {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        let expected = ClientHello { server_name: None, alpn: vec![b"h2".to_vec()] };
+        assert_eq!(client_hello(&bytes), Sniffed::Yes(expected), "{byte}");
+    }
+}
+
 #[test]
 fn hello_split_over_records() {
     let whole = rustls_hello("a.test", &[]);

@@ -154,8 +154,13 @@ fn cookies_match(matchers: &[CookieMatcher], request: &RouteRequest<'_>) -> bool
 }
 
 /// The value of the first cookie of this name in a Cookie header.
-pub fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    header.split(|byte| matches!(byte, b';' | b',')).find_map(|pair| {
+pub fn cookie<'a>(header: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
+    cookies(header, name).next()
+}
+
+/// The values of all cookies of this name.
+pub fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| matches!(byte, b';' | b',')).filter_map(move |pair| {
         let pair = pair.trim_ascii();
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let value = &pair[at + 1..];

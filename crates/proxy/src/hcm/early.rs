@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use meltemi_filters::{LocalReply, ResponseFlags};
 use meltemi_http::{Error, Frame};
 use tokio::time::Instant;
@@ -17,10 +17,11 @@ pub(super) enum Broken {
     Reply(Box<LocalReply>),
 }
 
-/// Reads until there are so many bytes or the body has ended.
+/// Reads until there are so many bytes or the body has ended. What follows an upgrade or a CONNECT is no body.
 pub(super) async fn read(exchange: &mut Exchange<'_>, most: usize) -> Result<(), Broken> {
     let mut early = exchange.early.take().unwrap_or_default();
-    early.complete = exchange.stream.request_ended();
+    let tunnel = exchange.request.upgrade.is_some() || exchange.request.method == Method::CONNECT;
+    early.complete = tunnel || exchange.stream.request_ended();
     while !early.complete && early.byte_size() < most {
         match frame(exchange).await? {
             Some(frame) => {

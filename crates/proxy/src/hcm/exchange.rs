@@ -243,6 +243,12 @@ impl Exchange<'_> {
             (None, Some(general)) => general.enabled,
             (None, None) => false,
         };
+        // In HTTP/1 a body before the upgrade could not be told from what follows it.
+        let body = self.request.upgrade.is_some() && self.request.protocol.is_http1() && !self.stream.request_ended();
+        if allowed && body {
+            self.stream.close_after_response();
+            return Err(Box::new(LocalReply::new(StatusCode::BAD_REQUEST, "", "upgrade_with_body")));
+        }
         if allowed || !matches!(route.action, RouteAction::Forward(_)) {
             return Ok(());
         }

@@ -198,6 +198,10 @@ impl Sending {
         up: &mut ClientStream,
         received: &mut u64,
     ) -> Poll<Result<(), meltemi_http::Error>> {
+        // A host that does not take the upgrade would take what comes before its answer for a request (CVE-2026-73548).
+        if self.tunnel && !self.upgraded {
+            self.done = true;
+        }
         while !self.done {
             if up.poll_ready(cx).is_pending() {
                 return Poll::Pending;
@@ -217,8 +221,7 @@ impl Sending {
                 }
                 Poll::Ready(Ok(None)) => self.done = true,
             }
-            // What ends before an upgrade is taken is a request without body; the tunnel has yet to begin.
-            if self.done && (self.upgraded || !self.tunnel) {
+            if self.done {
                 up.finish();
                 self.mirrors.finish();
             }
@@ -365,13 +368,14 @@ async fn converse(
 ) -> Result<ResponseHead, Attempted> {
     let reset = |error: meltemi_http::Error| Attempted::Failed(Failure::Reset(error.reset_reason()));
     let replayed = sending.replay.as_deref().unwrap_or_default();
-    let end = sending.done && replayed.is_empty();
+    let ended = sending.done && !sending.tunnel;
+    let end = ended && replayed.is_empty();
     upstream.send_head(&exchange.request, end);
     sending.sent_any = true;
     for frame in replayed {
         upstream.send_frame(frame.clone());
     }
-    if sending.done && !end {
+    if ended && !end {
         upstream.finish();
     }
     if !sending.keep {

@@ -73,6 +73,27 @@ fn trust_domains_replace_the_roots_and_leave_uris_alone_to_be_matched() {
 }
 
 #[test]
+fn a_wildcard_of_a_certificate_stands_for_one_label() {
+    let matches = |wanted: &str, san: San<'_>| {
+        san_matcher(&PlanSan { kind: SanKind::Any, matcher: meltemi_matchers::StringMatcher::exact(wanted) })(&san)
+    };
+    for (wanted, name, expected) in [
+        ("a.example.com", "a.example.com", true),
+        ("A.example.com", "a.EXAMPLE.com", true),
+        ("a.example.com", "*.example.com", true),
+        ("a.b.example.com", "*.example.com", false),
+        ("example.com", "*.example.com", false),
+        (".example.com", "*.example.com", false),
+        ("a.example.com", "*", false),
+        ("a.example.com", "a.example.com\0.evil.com", false),
+        ("a.example.com", "*.com", false),
+    ] {
+        assert_eq!(matches(wanted, San::Dns(name)), expected, "{wanted} {name}");
+    }
+    assert!(!matches("a.example.com", San::Uri("*.example.com")));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let path = std::path::Path::new("/nowhere/cert.pem");
     let source = DataSource::File { path: path.into(), watched_directory: None };

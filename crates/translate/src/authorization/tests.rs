@@ -108,6 +108,8 @@ fn identities_are_matched_by_their_parts() {
     assert_eq!(authenticated("namespaces: ['x.*']", 0), regex(r".*/ns/x\..*/.*"));
     assert_eq!(authenticated("serviceAccounts: [acc]", 0), regex("spiffe://.+/ns/a/(.+/|)sa/acc(/.+)?"));
     assert_eq!(authenticated("serviceAccounts: [x/acc]", 0), regex("spiffe://.+/ns/x/(.+/|)sa/acc(/.+)?"));
+    // CVE-2026-39350.
+    assert_eq!(authenticated("serviceAccounts: [a.io]", 0), regex(r"spiffe://.+/ns/a/(.+/|)sa/a\.io(/.+)?"));
     assert_eq!(authenticated("trustDomains: ['*']", 0), json!({"prefix": "spiffe://"}));
     assert_eq!(authenticated("trustDomains: ['td-*']", 0), regex("spiffe://td-[^/]*/.*"));
 }

@@ -101,7 +101,7 @@ impl Parts<'_> {
             chain.push(filters::tcp_metadata_exchange());
         }
         // Of HTTP, requests are authorized and not connections.
-        if matches!(&spec.terminal, Terminal::Tcp(tcp) if !tcp.is_trap()) {
+        if matches!(&spec.terminal, Terminal::Tcp(tcp) if tcp.is_authorized()) {
             chain.extend(self.security.tcp.iter().cloned());
         }
         if spec.report && istio && self.profile.metrics {

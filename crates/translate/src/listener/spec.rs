@@ -180,6 +180,8 @@ pub struct Tcp {
     pub sni_forward: Option<(DnsCache, u32)>,
     /// Connections are in the access log.
     pub logged: bool,
+    /// Goes on unopened to whom its SNI names, between networks: who opens it allows or denies it.
+    pub unopened: bool,
 }
 
 impl Tcp {
@@ -195,6 +197,7 @@ impl Tcp {
             mongo: false,
             sni_forward: None,
             logged: true,
+            unopened: false,
         }
     }
 
@@ -203,9 +206,9 @@ impl Tcp {
         Self { logged: false, ..Self::to(names::BLACK_HOLE_CLUSTER) }
     }
 
-    /// Leads nowhere, so that there is nothing to allow or to deny.
-    pub fn is_trap(&self) -> bool {
-        self.clusters.iter().all(|(cluster, _)| cluster == names::BLACK_HOLE_CLUSTER)
+    /// What leads nowhere needs nobody's leave.
+    pub fn is_authorized(&self) -> bool {
+        !self.unopened && self.clusters.iter().any(|(cluster, _)| cluster != names::BLACK_HOLE_CLUSTER)
     }
 }
 

@@ -222,7 +222,7 @@ fn to_destination(view: &View<'_>, cluster: String, rule: Option<&DestinationRul
 pub fn passthrough(view: &View<'_>, cluster: String, service: &Service, subset: &str) -> Tcp {
     let rule = view.destination_rule(service);
     let mut tcp = to_destination(view, cluster, rule.as_ref().map(|rule| rule.spec()), subset);
-    tcp.tunnel = None;
+    (tcp.tunnel, tcp.unopened) = (None, true);
     tcp
 }
 

@@ -121,6 +121,25 @@ fn auto_passthrough_has_a_chain_for_each_service_by_its_sni() {
     assert_eq!(filters.last().unwrap()["typed_config"]["cluster"], name);
 }
 
+/// An ALLOW policy about requests would deny whatever comes from another network.
+#[test]
+fn policies_of_a_gateway_are_not_about_what_passes_it_unopened() {
+    let servers = "  - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}\n  \
+         - {port: {number: 443, name: own, protocol: TLS}, hosts: ['x.example.com'], tls: {mode: PASSTHROUGH}}";
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: default}\n\
+                  spec: {rules: [{to: [{operation: {paths: [/x]}}]}]}\n";
+    let spec =
+        "hosts: [x.example.com], tls: [{match: [{sniHosts: [x.example.com]}], route: [{destination: {host: a}}]}]";
+    let mesh = Mesh::new(&(service("a", "10.1.0.1", 80, "http") + &gateway(servers) + policy + &rule(spec)));
+    let authorizes = |name: &str| {
+        let listener = mesh.listener(&router(), name);
+        let filters = at(&listener, "filter_chains.0.filters").as_array().unwrap();
+        filters.iter().any(|filter| filter["name"] == "envoy.filters.network.rbac")
+    };
+    assert!(!authorizes("0.0.0.0_15443"));
+    assert!(authorizes("0.0.0.0_443"));
+}
+
 #[test]
 fn the_port_is_that_of_the_gateway_s_workload() {
     let documents = gateway(HTTP)

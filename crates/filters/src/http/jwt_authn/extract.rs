@@ -68,6 +68,7 @@ impl Extractor {
         }
     }
 
+    /// Bytes that no token has make one that is refused, not one that is overlooked.
     pub fn extract(&self, head: &RequestHead) -> Vec<Found> {
         let mut found = Vec::new();
         for (place, issuers) in &self.places {
@@ -76,27 +77,24 @@ impl Extractor {
                 // It stands once in a request, so that a second one is taken for a part of the first.
                 TokenLocation::Header { name, value_prefix } if *name == header::AUTHORIZATION => {
                     let value = head.headers.joined(name);
-                    let value = value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
-                    if let Some(token) = value.and_then(|value| in_header(value, value_prefix)) {
+                    let value = value.as_deref().map(String::from_utf8_lossy);
+                    if let Some(token) = value.as_deref().and_then(|value| in_header(value, value_prefix)) {
                         add(token.to_owned());
                     }
                 }
                 TokenLocation::Header { name, value_prefix } => {
-                    let values = head.headers.get_all(name).filter_map(|value| value.to_str().ok());
-                    values.filter_map(|value| in_header(value, value_prefix)).for_each(|token| add(token.to_owned()));
+                    for value in head.headers.get_all(name) {
+                        let value = String::from_utf8_lossy(value.as_bytes());
+                        in_header(&value, value_prefix).into_iter().for_each(|token| add(token.to_owned()));
+                    }
                 }
                 TokenLocation::Param(name) => {
-                    let mut parameters = find::query_parameters(&head.path);
-                    if let Some((_, value)) = parameters.find(|(key, _)| decoded(key) == **name) {
-                        add(decoded(value).into_owned());
-                    }
+                    let own = find::query_parameters(&head.path).filter(|(key, _)| decoded(key) == **name);
+                    own.for_each(|(_, value)| add(decoded(value).into_owned()));
                 }
                 TokenLocation::Cookie(name) => {
-                    let cookies = head.headers.joined(&header::COOKIE);
-                    let value = cookies.as_deref().and_then(|cookies| find::cookie(cookies, name));
-                    if let Some(token) = value.and_then(|value| std::str::from_utf8(value).ok()) {
-                        add(token.to_owned());
-                    }
+                    let header = head.headers.joined(&header::COOKIE).unwrap_or_default();
+                    find::cookies(&header, name).for_each(|token| add(String::from_utf8_lossy(token).into_owned()));
                 }
             }
         }

@@ -171,10 +171,40 @@ async fn of_two_tokens_both_must_be_good() {
         let status = ask(&filter, &mut head, &mut testing::info()).await.0;
         assert_eq!(status == StatusCode::OK, fine);
     }
+    for (first, second, fine) in [(&*good, &*good, true), (&good, "bad", false), ("bad", &good, false)] {
+        let mut parameters = testing::request(&[]);
+        parameters.path = meltemi_http::ByteStr::from(format!("/a?t={first}&t={second}"));
+        let cookies = testing::request(&[("cookie", &format!("c={first}; c={second}"))]);
+        for mut head in [parameters, cookies] {
+            let status = ask(&filter, &mut head, &mut testing::info()).await.0;
+            assert_eq!(status == StatusCode::OK, fine, "{head:?}");
+        }
+    }
     let mut head = testing::request(&[]);
     head.path = meltemi_http::ByteStr::from(format!("/a?t={good}&b=1"));
     assert_eq!(ask(&filter, &mut head, &mut testing::info()).await.0, StatusCode::OK);
     assert_eq!(&*head.path, "/a?b=1");
+}
+
+/// Whoever reads bytes more kindly than we do would take the token for one that was verified.
+#[tokio::test]
+async fn a_token_with_bytes_of_no_token_is_refused_and_not_overlooked() {
+    let signer = Signer::ec("P-256");
+    let provider = json!({ "fromHeaders": [{ "name": "Authorization", "valuePrefix": "Bearer " }, { "name": "x-token" }],
+        "fromCookies": ["c"] });
+    let requires = json!({ "requiresAny": { "requirements": [{ "providerName": "p" }, { "allowMissing": {} }] } });
+    let (filter, _) =
+        filter(&signer, provider, json!({ "rules": [{ "match": { "prefix": "/" }, "requires": requires }] }));
+    let good = sign(&signer, claims());
+    for (name, before) in [("authorization", "Bearer "), ("x-token", ""), ("cookie", "c=")] {
+        for (after, expected) in [(&b""[..], StatusCode::OK), (b"\xff", StatusCode::UNAUTHORIZED)] {
+            let value = [before.as_bytes(), good.as_bytes(), after].concat();
+            let mut head = testing::request(&[]);
+            head.headers.append(name.parse().unwrap(), HeaderValue::from_bytes(&value).unwrap());
+            let status = ask(&filter, &mut head, &mut testing::info()).await.0;
+            assert_eq!(status, expected, "{name} {after:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -148,6 +148,25 @@ fn a_header_bomb_is_answered_with_431_and_the_connection_goes_on() {
     });
 }
 
+/// CVE-2026-47774 and CVE-2026-73550: what becomes one field, or none, counts as often as it came.
+#[test]
+fn crumbs_of_cookies_and_hosts_that_are_dropped_count_as_fields() {
+    local(async {
+        const COOKIE: u8 = 0x40 | 32;
+        const HOST: u8 = 0x40 | 38;
+        for name in [COOKIE, HOST] {
+            let (mut raw, seen) = raw_client(Options::default()).await;
+            let mut block = raw.block(GET);
+            block.extend_from_slice(&[name, 1, b'a']);
+            block.extend_from_slice(&[0x80 | 62; 4_000]);
+            raw.send(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &block).await;
+            let (_, answer) = raw.next(kind::HEADERS).await;
+            assert_eq!(raw.decode(&answer), [Field::Status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]);
+            assert!(seen.borrow().is_empty());
+        }
+    });
+}
+
 #[test]
 fn streams_beyond_the_limit_are_refused() {
     local(async {
