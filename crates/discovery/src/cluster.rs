@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result};
 use meltemi_ca::{Authority, AuthorityOptions, Material, TokenAuthority, TokenReviewer};
 use meltemi_config::{Key, Object};
 use meltemi_kubernetes::{
-    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, SecretAccess, connect,
-    keep_roots, keep_webhooks,
+    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, Replica, SecretAccess,
+    connect, keep_roots, keep_webhooks,
 };
 use meltemi_model::Node;
 use meltemi_tls::SpiffeId;
@@ -73,7 +73,11 @@ impl Cluster {
         Ok(Self {
             access: SecretAccess::new(client.clone()),
             secrets: AuthoritySecrets::new(client.clone(), &membership.namespace),
-            entries: Arc::new(store.entries(election.identity())),
+            entries: Arc::new(store.entries(&Replica {
+                namespace: &membership.namespace,
+                identity: election.identity(),
+                pod: &membership.pod_name,
+            })),
             store,
             client,
             election,
@@ -141,6 +145,7 @@ impl Cluster {
                     keep_roots(self.client.clone(), || store.namespaces(), || authority.root_pem()),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
+                    store.sweeper(self.entries.clone(), options.workload_entry_grace).run(),
                     keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || authority.root_pem()),
                 )
             };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use futures_util::Stream;
@@ -17,7 +17,6 @@ use meltemi_tls::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -30,8 +29,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HANDSHAKES: usize = 512;
 /// Certificates of ours are renewed long before they end.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// How often the mesh configuration is looked at.
+/// How often the mesh configuration and the clock are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// A listener that hands out connections whose handshake is done.
 pub(crate) struct SecureListener {
@@ -41,8 +42,8 @@ pub(crate) struct SecureListener {
 }
 
 struct Renewal {
-    /// None: the certificate is given.
-    slot: Option<Arc<CertSlot>>,
+    /// With the life of what is in it. None: the certificate is given.
+    slot: Option<(Arc<CertSlot>, Life)>,
     anchors: Arc<TrustSlot>,
     changes: watch::Receiver<u64>,
     state: Arc<State>,
@@ -66,6 +67,7 @@ impl SecureListener {
             Some((chain, key)) => Identity::from_pem(chain, key)?,
             None => issue(options, &state.trust_domain)?,
         };
+        let life = Life::of(&identity, SystemTime::now());
         let slot = CertSlot::new(identity);
         let anchors = TrustSlot::new(anchors(options, &state.pusher.snapshot().mesh)?);
         let tls = ServerTls::new(ServerOptions {
@@ -76,7 +78,7 @@ impl SecureListener {
             alpn: vec![protocol.to_vec()],
             ..ServerOptions::default()
         })?;
-        let slot = options.certificate.is_none().then_some(slot);
+        let slot = options.certificate.is_none().then_some((slot, life));
         let renewal = Renewal { slot, anchors, changes, state };
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
@@ -125,10 +127,31 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sender: &mpsc::Sen
     }
 }
 
+/// The life of a certificate, by the clock that others judge it by: a machine that slept, or whose clock was put right, may find it
+/// over, or not begun.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    begins: SystemTime,
+    renewed_at: SystemTime,
+}
+
+impl Life {
+    /// Of a certificate that is issued `now`: it may begin before.
+    fn of(identity: &Identity, now: SystemTime) -> Self {
+        let info = identity.info();
+        let half = info.not_after.duration_since(now).unwrap_or_default() / 2;
+        Self { begins: info.not_before, renewed_at: now + half.clamp(LOOK_EVERY, RENEW_EVERY) }
+    }
+
+    fn is_over(&self, now: SystemTime) -> bool {
+        now < self.begins || now >= self.renewed_at
+    }
+}
+
 /// Renews in time, and whenever the authority or the mesh configuration has it otherwise.
 async fn renew(renewal: Renewal) {
-    let Renewal { slot, anchors, mut changes, state } = renewal;
-    let (mut mesh, mut renewed) = (state.pusher.snapshot().mesh.clone(), Instant::now());
+    let Renewal { mut slot, anchors, mut changes, state } = renewal;
+    let mut mesh = state.pusher.snapshot().mesh.clone();
     loop {
         let changed = tokio::select! {
             // The sender is in the authority that we hold.
@@ -143,11 +166,17 @@ async fn renew(renewal: Renewal) {
                 Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
             }
         }
-        let Some(slot) = slot.as_ref().filter(|_| changed || renewed.elapsed() >= RENEW_EVERY) else { continue };
-        renewed = Instant::now();
+        let due = slot.as_mut().filter(|(_, life)| changed || life.is_over(SystemTime::now()));
+        let Some((slot, life)) = due else { continue };
         match issue(&state.options, &state.trust_domain) {
-            Ok(identity) => slot.set(identity),
-            Err(error) => tracing::error!(%error, "the certificate of the secure port is not renewed"),
+            Ok(identity) => {
+                *life = Life::of(&identity, SystemTime::now());
+                slot.set(identity);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the certificate of the secure port is not renewed");
+                life.renewed_at = SystemTime::now() + RETRY;
+            }
         }
     }
 }
@@ -214,5 +243,28 @@ impl AsyncWrite for SecureStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_at_half_of_its_life_and_wherever_the_clock_leads_out_of_it() {
+        let hour = Duration::from_secs(3600);
+        let begins = SystemTime::UNIX_EPOCH + 1000 * hour;
+        let life = |hours: u32| Life { begins, renewed_at: begins + (hours * hour / 2).min(RENEW_EVERY) };
+        for (life, hours, expected) in [
+            (life(2), 0.5, false),
+            (life(2), 1.0, true),
+            (life(2), 5.0, true),
+            (life(2), -0.1, true),
+            (life(2400), 23.9, false),
+            (life(2400), 24.0, true),
+        ] {
+            let now = SystemTime::UNIX_EPOCH + hour.mul_f64(1000.0 + hours);
+            assert_eq!(life.is_over(now), expected, "{life:?} after {hours} h");
+        }
     }
 }
