@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::Instant;
 
 use crate::Arguments;
@@ -23,9 +22,8 @@ pub async fn run(arguments: &Arguments, address: &str) -> Result<()> {
     let reached = fleet.settle(LIMIT).await?;
     let last = reached.share(started, 1.0);
     say(&json!({ "settled": reached.proxies(), "last_ms": last.as_millis() as u64 }))?;
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        let wanted = wanted(&line)?;
+    while let Some(line) = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await? {
+        let wanted = wanted(&line?)?;
         fleet.forget();
         say(&json!({ "waiting": wanted.name }))?;
         let reached = fleet.wait_for(&wanted, LIMIT).await?;
