@@ -1,12 +1,22 @@
 #!/usr/bin/env python3
-"""Memory of an idle discovery over a real API server.
+"""Discovery over a real API server: what it holds at rest, and how replicas share a fleet of proxies.
 
     bench/kubernetes.py [--services N] [--pods N] [--program PATH]
+    bench/kubernetes.py --proxies N [--replicas N] [--rounds N] [--age SECONDS] [--services N] [--pods N] [--program PATH] [--fleet PATH]
 
-Starts a cluster by scripts/kubernetes/cluster, lets discovery read it empty, fills it with Services, EndpointSlices and pods as
-rich as those of a Deployment (with a sidecar), and reads what discovery's process holds then. Nothing is connected to it.
+Starts a cluster by scripts/kubernetes/cluster and fills it with Services, EndpointSlices and pods as rich as those of a Deployment
+(with a sidecar).
+
+Without --proxies it lets discovery read the cluster empty, and says what its process holds then, once it is filled, and when it is
+started anew. Nothing is connected to it.
+
+With --proxies, simulated sidecars (`meltemi-bench --connect`) are connected to the replicas through a Service's address, which the
+kernel leads to one of them at random for each connection, as kube-proxy does it. Objects change, and it is said when all proxies have
+the change. Then a replica is killed (its address leads elsewhere 1 s later, as a readiness probe would have it), later started anew,
+and it is said how long proxies are without a replica, and how they are spread. With --age, connections are given up at that age.
 """
 import argparse
+import atexit
 import base64
 import concurrent.futures
 import http.client
@@ -14,7 +24,9 @@ import json
 import os
 import pathlib
 import re
+import resource
 import ssl
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -79,7 +91,7 @@ def pod(namespace, service, number, address):
 
 
 def fill(api, services, pods):
-    namespaces = [f"load-{i}" for i in range(20)]
+    namespaces = [f"load-{i}" for i in range(NAMESPACES)]
     for name in namespaces:
         api.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         account = {"metadata": {"name": "default", "namespace": name}}
@@ -113,13 +125,13 @@ def fill(api, services, pods):
         list(pool.map(one, range(services)))
 
 
-def start(program, kubeconfig, log):
-    arguments = ["discovery", "--kubeconfig", kubeconfig, "--grpcAddr", "", "--secureGRPCAddr", "", "--monitoringAddr", "", "--httpsAddr", "",
-                 "--httpAddr", "127.0.0.1:18080"]
+def start(program, kubeconfig, log, http_port=18080, more=("--grpcAddr", "", "--monitoringAddr", "")):
+    arguments = ["discovery", "--kubeconfig", kubeconfig, "--secureGRPCAddr", "", "--httpsAddr", "", "--httpAddr", f"127.0.0.1:{http_port}", *more]
     process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+    atexit.register(process.kill)
     while True:
         try:
-            http.client.HTTPConnection("127.0.0.1", 18080).request("GET", "/ready")
+            http.client.HTTPConnection("127.0.0.1", http_port).request("GET", "/ready")
             return process
         except OSError:
             if process.poll() is not None:
@@ -134,11 +146,176 @@ def resident(process):
     return kib("VmRSS") / 1024, kib("RssAnon") / 1024
 
 
+NAMESPACES = 20
+SERVICE = ("10.96.0.50", 15010)  # of discovery
+NODE = "10.99.0.1"
+
+
+class Replica:
+    """A discovery of the Service."""
+
+    def __init__(self, options, kubeconfig, number):
+        self.port, self.monitoring, self.number = 15100 + number, 15200 + number, number
+        log = open(pathlib.Path(kubeconfig).parent / f"replica-{number}.log", "a")
+        self.process = start(options.program, kubeconfig, log, 15300 + number, (
+            "--grpcAddr", f"{NODE}:{self.port}", "--monitoringAddr", f"127.0.0.1:{self.monitoring}", "--podName", f"replica-{number}",
+            "--keepaliveMaxServerConnectionAge", f"{options.age}s"))
+
+    def connected(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitoring)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        return sum(int(float(value)) for value in re.findall(r"^pilot_xds(?:\{.*\})? (\S+)$", text, re.M))
+
+    def cpu(self):
+        """Seconds."""
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def lead_to(replicas):
+    """A connection to the Service goes to one of these at random."""
+    rules = ["*nat", ":BENCH -", "-F BENCH"]
+    for left, replica in zip(range(len(replicas), 0, -1), replicas):
+        chance = f"-m statistic --mode random --probability {1 / left:.6f}" if left > 1 else ""
+        rules.append(f"-A BENCH -p tcp {chance} -j DNAT --to-destination {NODE}:{replica.port}")
+    subprocess.run(["iptables-restore", "--noflush"], input="\n".join(rules + ["COMMIT", ""]), text=True, check=True)
+
+
+class Fleet:
+    """The simulated proxies."""
+
+    def __init__(self, options):
+        namespaces = ",".join(f"load-{i}" for i in range(NAMESPACES))
+        self.process = subprocess.Popen(
+            [options.fleet, "--connect", f"{SERVICE[0]}:{SERVICE[1]}", "--proxies", str(options.proxies), "--namespaces", namespaces],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else sys.exit("the fleet ended")
+
+    def reached(self, kind, name, change):
+        """Milliseconds from the change until it was at half, at 99 of 100 and at all of the proxies, and how many these are."""
+        self.process.stdin.write(f"wait {kind} {name}\n")
+        self.process.stdin.flush()
+        self.answer()
+        began = time.time() * 1000
+        change()
+        arrived = [at - began for at in self.answer()["arrived_ms"]]
+        share = lambda part: arrived[max(0, -(-len(arrived) * part // 100) - 1)]
+        return share(50), share(99), share(100), len(arrived)
+
+
+def changes(api):
+    """Each kind of change: how it is known at a proxy, and how it is made the nth time."""
+    host = "service-0.load-0.svc.cluster.local"
+    slices = "/apis/discovery.k8s.io/v1/namespaces/load-0/endpointslices"
+    routes = "/apis/networking.istio.io/v1/namespaces/load-0/virtualservices"
+    route = lambda n: {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "changing"}, "spec": {
+        "hosts": [host], "http": [{"timeout": f"{n + 1}s", "route": [{"destination": {"host": host}}]}]}}
+    endpoint = lambda n: {"endpoints": [{"addresses": [f"10.99.{n}.9"], "conditions": {"ready": True}}]}
+
+    def change_route(n):
+        if n == 0:
+            api.send("POST", routes, route(n))
+        else:
+            api.send("PATCH", f"{routes}/changing", route(n))
+
+    def add_service(n):
+        port = {"name": "http", "port": 80, "targetPort": 8080}
+        api.send("POST", "/api/v1/namespaces/load-0/services", {"metadata": {"name": f"new-{n}"}, "spec": {"ports": [port]}})
+
+    return [
+        ("one endpoint", "ClusterLoadAssignment", lambda n: f"outbound|80||{host}", lambda n: api.send("PATCH", f"{slices}/service-0-1", endpoint(n))),
+        ("one VirtualService", "RouteConfiguration", lambda n: "80", change_route),
+        ("one new service", "Cluster", lambda n: f"outbound|80||new-{n}.load-0.svc.cluster.local", add_service),
+    ]
+
+
+def wait_for_all(replicas, proxies, limit=600):
+    """Seconds until the replicas have so many proxies, and how many each has."""
+    began = time.monotonic()
+    while True:
+        each = [replica.connected() for replica in replicas]
+        if sum(each) >= proxies:
+            return time.monotonic() - began, each
+        if time.monotonic() - began > limit:
+            sys.exit(f"of {proxies} proxies {each} are connected")
+        time.sleep(0.1)
+
+
+def spread(values):
+    return f"{statistics.median(values):.0f} [{min(values):.0f}-{max(values):.0f}]"
+
+
+def converge(options, replicas, fleet, kinds, first, state):
+    for title, kind, name, change in kinds:
+        taken, cpu, reached = [], [], set()
+        for n in range(first, first + options.rounds):
+            before = [replica.cpu() for replica in replicas]
+            *times, count = fleet.reached(kind, name(n), lambda: change(n))
+            taken.append(times)
+            reached.add(count)
+            cpu.append(sum(replica.cpu() for replica in replicas) * 1000 - sum(before) * 1000)
+        p50, p99, last = (spread(values) for values in zip(*taken))
+        counts = "-".join(str(count) for count in sorted({min(reached), max(reached)}))
+        print(f"| {state} | {title} | {counts} | {p50} | {p99} | {last} | {spread(cpu)} |", flush=True)
+
+
+def scale_out(options, kubeconfig, api):
+    subprocess.run(["sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 65000"], check=False)
+    subprocess.run(["ip", "route", "add", SERVICE[0], "dev", "lo", "src", NODE], check=True)
+    subprocess.run(["iptables", "-t", "nat", "-N", "BENCH"], check=True)
+    subprocess.run(["iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-d", SERVICE[0], "--dport", str(SERVICE[1]), "-j", "BENCH"], check=True)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    definitions = subprocess.run([options.program, "x", "crds"], capture_output=True, check=True).stdout
+    subprocess.run(["kubectl", "apply", "--server-side", "-f", "-"], input=definitions, stdout=subprocess.DEVNULL, check=True)
+    fill(api, options.services, options.pods)
+    replicas = [Replica(options, kubeconfig, number) for number in range(options.replicas)]
+    lead_to(replicas)
+    fleet = Fleet(options)
+    settled = fleet.answer()
+    each = [replica.connected() for replica in replicas]
+    print(f"{options.proxies} proxies at {options.replicas} replicas, {options.services} services, {options.pods} pods; "
+          f"{settled['settled']} had their first configuration within {settled['last_ms'] / 1000:.1f} s; spread {each}")
+    print("\n| replicas | change | proxies reached | p50 ms | p99 ms | last ms | CPU ms, all replicas |\n|---|---|---|---|---|---|---|")
+    kinds = changes(api)
+    converge(options, replicas, fleet, kinds, 0, options.replicas)
+    usage = lambda: "; ".join(f"{resident(r.process)[1]:.0f} MiB ({resident(r.process)[0]:.0f}), {r.cpu():.1f} s" for r in replicas)
+    print(f"\nanonymous MiB (RSS), CPU of each since its start: {usage()}")
+    gone = replicas.pop(0)
+    had = gone.connected()
+    gone.process.kill()
+    gone.process.wait()
+    began = time.monotonic()
+    time.sleep(1)
+    lead_to(replicas)
+    _, each = wait_for_all(replicas, options.proxies)
+    print(f"a replica with {had} proxies killed: all are back after {time.monotonic() - began:.1f} s; spread {each}\n", flush=True)
+    converge(options, replicas, fleet, kinds, options.rounds, len(replicas))
+    print(f"\nanonymous MiB (RSS), CPU of each since its start: {usage()}")
+    replicas.append(Replica(options, kubeconfig, gone.number))
+    lead_to(replicas)
+    print(f"a replica started anew; spread {[replica.connected() for replica in replicas]}")
+    if options.age:
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5 * options.age:
+            time.sleep(options.age / 4)
+            each = [replica.connected() for replica in replicas]
+            print(f"after {time.monotonic() - began:.0f} s, connections living {options.age} s: spread {each}", flush=True)
+
+
 def inside(options):
     """In the cluster's network."""
     kubeconfig = os.environ["KUBECONFIG"]
     api = Api(kubeconfig)
     api.send("POST", "/api/v1/namespaces", {"metadata": {"name": "istio-system"}})
+    if options.proxies:
+        scale_out(options, kubeconfig, api)
+        return
     with open(pathlib.Path(kubeconfig).parent / "bench.log", "w") as log:
         watching = start(options.program, kubeconfig, log)
         time.sleep(QUIET)
@@ -168,6 +345,11 @@ def main():
     parser.add_argument("--services", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=5000)
     parser.add_argument("--program", default=str(ROOT / "target/release/meltemi"))
+    parser.add_argument("--proxies", type=int, default=0)
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--age", type=int, default=0, help="seconds that a connection lives; 0 is for ever")
+    parser.add_argument("--fleet", default=str(ROOT / "target/release/meltemi-bench"))
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -177,8 +359,9 @@ def main():
     cluster = lambda *arguments: subprocess.run([CLUSTER, *arguments], env=environment, check=True)
     cluster("up", "--api-only")
     try:
-        cluster("exec-netns", sys.executable, __file__, "--inside", "--services", str(options.services), "--pods",
-                str(options.pods), "--program", os.path.abspath(options.program))
+        options.program, options.fleet = os.path.abspath(options.program), os.path.abspath(options.fleet)
+        given = [f"--{name}={value}" for name, value in vars(options).items() if name != "inside"]
+        cluster("exec-netns", sys.executable, os.path.abspath(__file__), "--inside", *given)
     finally:
         cluster("down")
 

@@ -133,6 +133,11 @@ impl Fleet {
         }
     }
 
+    /// What came until now is no answer to what is asked next.
+    pub fn forget(&mut self) {
+        while self.seen.try_recv().is_ok() {}
+    }
+
     /// Waits for the change at every proxy that gets it.
     pub async fn wait_for(&mut self, wanted: &Wanted, limit: Duration) -> Result<Reached> {
         let end = Instant::now() + limit;

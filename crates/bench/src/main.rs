@@ -4,6 +4,7 @@
 mod fleet;
 mod mesh;
 mod process;
+mod remote;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -33,6 +34,13 @@ struct Arguments {
     /// Give each namespace a Sidecar that imports only its own five services.
     #[arg(long)]
     scoped: bool,
+    /// Measure nothing, but connect to the replicas behind this address and answer on standard output when a change that is named
+    /// on standard input is where (bench/kubernetes.py).
+    #[arg(long, conflicts_with_all = ["services", "rounds", "scoped"])]
+    connect: Option<String>,
+    /// The namespaces that the proxies are in, with --connect.
+    #[arg(long, value_delimiter = ',', default_value = "default")]
+    namespaces: Vec<String>,
 }
 
 const HEAD: &str = "\
@@ -42,6 +50,9 @@ const HEAD: &str = "\
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(address) = &arguments.connect {
+        return remote::run(&arguments, address).await;
+    }
     println!("{HEAD}");
     for services in &arguments.services {
         run(&arguments, *services).await.with_context(|| format!("{services} services"))?;

@@ -32,7 +32,7 @@ pub use object::{Key, Meta, Object, OwnerReference, Resource, Spec};
 pub use parse::{
     DEFAULT_NAMESPACE, Document, MAX_DOCUMENTS, Settings, decode, objects, parse_documents, parse_documents_in,
     parse_mesh_config, parse_mesh_networks, parse_part, parse_proxy_config, parse_rate_limit_configuration,
-    split_documents,
+    parse_value, split_documents,
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
 pub use validate::{

@@ -12,7 +12,7 @@ mod tree;
 use serde::Deserialize;
 
 use self::de::{Context, Finding, NodeDeserializer};
-use self::tree::{Entry, Node, Value};
+use self::tree::{Entry, Node, SyntaxError, Value};
 use crate::kind::{Kind, Shape};
 use crate::mesh::{MeshConfig, MeshNetworks, ProxyConfig};
 use crate::object::{Key, Meta, Object, OwnerReference, Spec};
@@ -99,6 +99,7 @@ pub fn parse_documents_in(file: &str, text: &str, namespace: &str) -> Vec<Docume
 /// A part of a file, as it was written.
 struct Part<'a> {
     file: &'a Str,
+    /// Empty where it was no text.
     text: &'a str,
     first_line: u32,
     /// Of documents that name none.
@@ -128,11 +129,24 @@ pub fn parse_part(file: &str, first_line: u32, part: &str) -> Vec<Document> {
 fn parse_part_in(file: &str, first_line: u32, part: &str, namespace: &str) -> Vec<Document> {
     let file = Str::from(file);
     let mut out = Vec::new();
-    match Node::parse(part, first_line) {
-        Ok(Some(node)) => read_node(&Part { file: &file, text: part, first_line, namespace }, node, &mut out),
+    read(&Part { file: &file, text: part, first_line, namespace }, Node::parse(part, first_line), &mut out);
+    out
+}
+
+fn read(part: &Part<'_>, node: Result<Option<Node>, SyntaxError>, out: &mut Vec<Document>) {
+    match node {
+        Ok(Some(node)) => read_node(part, node, out),
         Ok(None) => {}
-        Err(error) => out.push(broken(&file, error.line, error.message)),
+        Err(error) => out.push(broken(part.file, error.line, error.message)),
     }
+}
+
+/// Reads a document that is a JSON value already, or those of a `List`, as [`parse_part`] reads the value's text on one line.
+pub fn parse_value(file: &str, value: serde_json::Value) -> Vec<Document> {
+    let file = Str::from(file);
+    let part = Part { file: &file, text: "", first_line: 1, namespace: DEFAULT_NAMESPACE };
+    let mut out = Vec::new();
+    read(&part, Node::of_json(value, part.first_line), &mut out);
     out
 }
 
@@ -257,7 +271,7 @@ fn items_position(node: &Node) -> Option<usize> {
     }
 }
 
-fn read_document(part: &Part<'_>, root: Node) -> Document {
+fn read_document(part: &Part<'_>, mut root: Node) -> Document {
     let file = part.file;
     let source = Source { file: file.clone(), line: root.line };
     let context = Context::new(true);
@@ -266,7 +280,7 @@ fn read_document(part: &Part<'_>, root: Node) -> Document {
     let object = kind.and_then(|kind| {
         let meta = read_meta(&root, &source, &context).map(|meta| meta.placed(kind, part.namespace));
         key = meta.as_ref().map(|meta| Key { kind, namespace: meta.namespace.clone(), name: meta.name.clone() });
-        let spec = read_spec(&root, kind, &context);
+        let spec = read_spec(&mut root, kind, &context);
         Some(Object::new(meta?, spec?))
     });
     if let Some(object) = &object {
@@ -370,33 +384,40 @@ fn read_meta(root: &Node, source: &Source, context: &Context) -> Option<Meta> {
     })
 }
 
-fn read_spec(root: &Node, kind: Kind, context: &Context) -> Option<Spec> {
-    let Value::Map(entries) = &root.value else { return None };
+fn read_spec(root: &mut Node, kind: Kind, context: &Context) -> Option<Spec> {
+    let line = root.line;
+    let Value::Map(entries) = &mut root.value else { return None };
     match kind.info().shape {
         Shape::Spec => {
             documents::refuse_unknown(entries, &["apiVersion", "kind", "metadata", "spec", "status"], context);
-            let empty = Node { line: root.line, value: Value::Map(Vec::new()) };
+            let empty = Node { line, value: Value::Map(Vec::new()) };
             let node = root.get("spec").filter(|n| !matches!(n.value, Value::Null)).unwrap_or(&empty);
             if kind.is_protobuf() {
                 return spec(node, "spec", kind, context);
             }
-            let strict = Context::new(false);
-            let read = spec(node, "spec", kind, &strict);
-            context.findings.borrow_mut().extend(strict.findings.into_inner());
-            read
+            read_strictly(node, "spec", kind, context)
         }
         Shape::Document => {
-            let content: Vec<Entry> = entries
-                .iter()
-                .filter(|e| !matches!(e.key.as_str(), "apiVersion" | "kind" | "metadata"))
-                .cloned()
-                .collect();
-            let strict = Context::new(false);
-            let read = spec(&Node { line: root.line, value: Value::Map(content) }, "", kind, &strict);
-            context.findings.borrow_mut().extend(strict.findings.into_inner());
+            let is_envelope = |entry: &Entry| matches!(entry.key.as_str(), "apiVersion" | "kind" | "metadata");
+            let (envelope, content): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(is_envelope);
+            let content = Node { line, value: Value::Map(content) };
+            let read = read_strictly(&content, "", kind, context);
+            // The document is whole again: its lines are asked for later.
+            entries.extend(envelope);
+            if let Value::Map(content) = content.value {
+                entries.extend(content);
+            }
             read
         }
     }
+}
+
+/// Under the names of Kubernetes' own fields alone.
+fn read_strictly(node: &Node, at: &str, kind: Kind, context: &Context) -> Option<Spec> {
+    let strict = Context::new(false);
+    let read = spec(node, at, kind, &strict);
+    context.findings.borrow_mut().extend(strict.findings.into_inner());
+    read
 }
 
 fn spec(node: &Node, at: &str, kind: Kind, context: &Context) -> Option<Spec> {

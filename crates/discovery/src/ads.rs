@@ -17,6 +17,7 @@ use meltemi_tls::SpiffeId;
 use meltemi_xds::Variant;
 use meltemi_xds::server::Response;
 use meltemi_xds::server::stream::{Body, Requests};
+use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -40,6 +41,9 @@ const MAX_REQUEST_BYTES: usize = 32 << 20;
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams on one connection: ADS, CA and little else.
 const MAX_STREAMS: u32 = 1_024;
+/// So much sooner or later than its age a connection is given up, so that those that began together do not all come again
+/// together; gRPC's own servers do the same.
+const AGE_JITTER: f64 = 0.1;
 /// HTTP/2 windows for responses of some megabytes.
 const WINDOW: u32 = 4 << 20;
 
@@ -142,6 +146,9 @@ impl AdsService {
             let mut stopped = service.stopped.clone();
             let served = tokio::select! {
                 served = service.serve(&arrival, requests, variant, sender) => served,
+                () = age(service.state.options.max_connection_age) => {
+                    Err(Status::unavailable("the connection is as old as one may be (--keepaliveMaxServerConnectionAge)"))
+                }
                 _ = stopped.wait_for(|stopped| *stopped) => Err(Status::unavailable("shutting down")),
             };
             if let Err(status) = served {
@@ -246,6 +253,19 @@ impl Service<http::Request<tonic::body::Body>> for AdsService {
     }
 }
 
+/// Resolves when a stream has lived as long as its connection may: it would never end by itself, and its proxy would never come to
+/// another replica.
+async fn age(longest: Option<Duration>) {
+    match longest {
+        Some(longest) => tokio::time::sleep(jittered(longest)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::rng().random_range(1.0 - AGE_JITTER..=1.0 + AGE_JITTER))
+}
+
 fn server(state: &State) -> Server {
     let options = &state.options;
     let server = Server::builder()
@@ -256,7 +276,8 @@ fn server(state: &State) -> Server {
         .max_concurrent_streams(MAX_STREAMS)
         .tcp_nodelay(true);
     match options.max_connection_age {
-        Some(age) => server.max_connection_age(age),
+        // New streams go elsewhere from then on, that of ADS once it ends.
+        Some(age) => server.max_connection_age(age.mul_f64(1.0 - AGE_JITTER)),
         None => server,
     }
 }

@@ -19,8 +19,8 @@ use anyhow::{Context as _, Result};
 use meltemi_ca::{Authority, AuthorityOptions, Material, TokenAuthority, TokenReviewer};
 use meltemi_config::{Key, Object};
 use meltemi_kubernetes::{
-    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Reader, Replica, SecretAccess,
-    connect, keep_revocations, keep_roots, keep_webhooks,
+    ApiReviews, AuthoritySecrets, Client, Election, EntryWriter, KubernetesStore, Leadership, Reader, Replica,
+    SecretAccess, connect, keep_revocations, keep_roots, keep_webhooks,
 };
 use meltemi_model::Node;
 use meltemi_tls::SpiffeId;
@@ -77,7 +77,11 @@ impl Cluster {
         Ok(Self {
             access: SecretAccess::new(client.clone()),
             secrets: AuthoritySecrets::new(client.clone(), &membership.namespace),
-            entries: Arc::new(store.entries(election.identity())),
+            entries: Arc::new(store.entries(&Replica {
+                namespace: &membership.namespace,
+                identity: election.identity(),
+                pod: &membership.pod_name,
+            })),
             store,
             client,
             election,
@@ -118,7 +122,7 @@ impl Cluster {
         let electing = self.election.clone().run(leading, stop);
         let working = async {
             let authority = state.options.authority.clone();
-            let replica = Replica { identity: self.election.identity(), leads: leads.clone() };
+            let replica = Leadership { identity: self.election.identity(), leads: leads.clone() };
             tokio::join!(
                 self.access.keep(),
                 self.secrets.follow(&authority, replica),
@@ -157,6 +161,7 @@ impl Cluster {
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
                     deployments::keep(state, store, &self.client),
+                    store.sweeper(self.entries.clone(), options.workload_entry_grace).run(),
                     keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || authority.root_pem()),
                 )
             };

@@ -90,11 +90,15 @@ struct Workload {
 impl Workload {
     /// Puts the entry in force or takes it back, as its group and its health have it.
     fn settle(&self, entries: &dyn Entries) {
-        if self.orphaned || self.healthy == Some(false) {
-            entries.remove(&self.entry.key());
-        } else {
+        if self.is_in_force() {
             entries.put(self.entry.clone());
+        } else {
+            entries.remove(&self.entry.key());
         }
+    }
+
+    fn is_in_force(&self) -> bool {
+        !self.orphaned && self.healthy != Some(false)
     }
 }
 
@@ -177,8 +181,14 @@ impl Registrations {
         }
     }
 
-    /// Entries go with their group, and come again with it.
+    /// Entries go with their group, and come again with it. One that somebody else took away, as a storage does that is restored
+    /// from a copy, is written again.
     pub(crate) fn follow(&self, set: &ConfigSet, changes: &ChangeSet) {
+        if changes.touches(Kind::WorkloadEntry) {
+            let workloads = self.lock();
+            let lost = changes.keys().filter(|key| set.get(key).is_none()).filter_map(|key| workloads.get(key));
+            lost.filter(|workload| workload.is_in_force()).for_each(|workload| workload.settle(&*self.entries));
+        }
         if !changes.touches(Kind::WorkloadGroup) {
             return;
         }

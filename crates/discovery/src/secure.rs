@@ -17,7 +17,6 @@ use meltemi_tls::{CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, TrustA
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -28,7 +27,7 @@ use crate::{State, authority};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; more wait in the accept queue.
 const MAX_HANDSHAKES: usize = 512;
-/// How often the mesh configuration is looked at.
+/// How often the mesh configuration and the clock are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A listener that hands out connections whose handshake is done.
@@ -130,7 +129,7 @@ impl Renewal {
     /// Until there is a certificate; whoever connects meanwhile waits.
     async fn first(&self) {
         while self.slot.current().is_none() && !self.renew().await {
-            tokio::time::sleep(certificate::rest(None, SystemTime::now())).await;
+            tokio::time::sleep(certificate::RETRY).await;
         }
     }
 
@@ -147,14 +146,14 @@ impl Renewal {
         }
     }
 
-    /// When to renew.
-    fn due(&self) -> Instant {
-        Instant::now() + certificate::rest(self.slot.current().as_deref(), SystemTime::now())
+    /// What is left of the certificate in force.
+    fn life(&self) -> Life {
+        Life::of(self.slot.current().as_deref(), SystemTime::now())
     }
 
     /// Renews in time, and whenever the authority or the mesh configuration has it otherwise.
     async fn run(mut self) {
-        let (mut mesh, mut due) = (self.state.pusher.snapshot().mesh.clone(), self.due());
+        let (mut mesh, mut life) = (self.state.pusher.snapshot().mesh.clone(), self.life());
         loop {
             let changed = tokio::select! {
                 // The sender is in the authority that we hold.
@@ -169,12 +168,8 @@ impl Renewal {
                     Err(error) => tracing::error!(%error, "the roots of the secure port stay as they are"),
                 }
             }
-            if !self.is_given && (changed || Instant::now() >= due) {
-                due = if self.renew().await {
-                    self.due()
-                } else {
-                    Instant::now() + certificate::rest(None, SystemTime::now())
-                };
+            if !self.is_given && (changed || life.is_over(SystemTime::now())) {
+                life = if self.renew().await { self.life() } else { Life::of(None, SystemTime::now()) };
             }
         }
     }

@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Which replica we are, and whether it leads.
-pub struct Replica<'a> {
+pub struct Leadership<'a> {
     pub identity: &'a str,
     pub leads: watch::Receiver<bool>,
 }
@@ -99,7 +99,7 @@ impl AuthoritySecrets {
 
     /// Supplies the authority with what the Secrets come to hold, and takes this replica's part in what they are to hold, for as
     /// long as it is awaited.
-    pub async fn follow(&self, authority: &Authority, replica: Replica<'_>) {
+    pub async fn follow(&self, authority: &Authority, replica: Leadership<'_>) {
         let steps = |name: &str| {
             let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
             Steps::new(self.secrets.clone(), config, format!("secrets/{name}"), Outage::default())

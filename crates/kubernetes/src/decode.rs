@@ -3,19 +3,20 @@
 //! Owns nothing. What is wrong with one object concerns that object alone.
 
 use kube::core::DynamicObject;
-use meltemi_config::{Key, Kind, Object, Problem, Severity, Source, Str, parse_part};
+use meltemi_config::{Key, Kind, Object, Problem, Severity, Source, Str, parse_value};
+use serde_json::Value;
 
+use crate::revision::{Names, REVISION};
 use crate::trim::trimmed;
 use crate::watched;
 
 /// Objects come from no file.
 const SOURCE: &str = "cluster";
-const REVISION: &str = "istio.io/rev";
 
 /// Whose configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
-    /// Of this control plane; objects that are labelled with another (`istio.io/rev`) are not read.
+    /// Of this control plane; objects that are labelled with another (`istio.io/rev`), or a tag of it, are not read.
     pub revision: String,
     /// The namespace with the mesh configuration.
     pub namespace: String,
@@ -66,9 +67,15 @@ impl Reader {
         self.known_as(kind, namespace, object.metadata.name.as_deref().unwrap_or_default())
     }
 
-    pub(crate) fn decode(&self, kind: Kind, version: &str, mut object: DynamicObject) -> Option<Decoded> {
+    pub(crate) fn decode(
+        &self,
+        (kind, version): (Kind, &str),
+        names: &Names,
+        mut object: DynamicObject,
+    ) -> Option<Decoded> {
         let key = self.key(kind, &object)?;
-        if watched::is_revisioned(kind) && !self.is_ours(&object) {
+        let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION));
+        if watched::is_revisioned(kind) && !names.read(label.map(String::as_str)) {
             return Some(Decoded::Foreign(key));
         }
         object.metadata.name = Some(key.name.to_string());
@@ -79,18 +86,12 @@ impl Reader {
             Err(error) => return Some(Decoded::Refused(key.clone(), vec![problem(&key, error.to_string())])),
         };
         let document = trimmed(kind, version, metadata, object.data);
-        Some(read(key, &document.to_string()))
-    }
-
-    fn is_ours(&self, object: &DynamicObject) -> bool {
-        let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION));
-        let own = if self.revision.is_empty() { "default" } else { &self.revision };
-        label.is_none_or(|label| label == own)
+        Some(read(key, document))
     }
 }
 
-fn read(key: Key, text: &str) -> Decoded {
-    let Some(document) = parse_part(SOURCE, 1, text).into_iter().next() else {
+fn read(key: Key, document: Value) -> Decoded {
+    let Some(document) = parse_value(SOURCE, document).into_iter().next() else {
         let problems = vec![problem(&key, "nothing in it".to_owned())];
         return Decoded::Refused(key, problems);
     };

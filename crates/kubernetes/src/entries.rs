@@ -1,7 +1,8 @@
 //! WorkloadEntries of workloads that register themselves, written to the API server, from where every replica reads them.
 //!
 //! Owns what is still to be written. Each entry says which replica wrote it last; one that another has taken over since,
-//! because the workload is connected there now, is left alone. Writing is tried until it succeeds or is refused for good.
+//! because the workload is connected there now, is left alone. Writing is tried until it succeeds or is refused for good. Once
+//! an entry is written, others can see that this replica lives.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,38 +10,54 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use meltemi_base::Backoff;
-use meltemi_config::{Key, Kind, Object};
+use meltemi_config::{Key, Kind, Object, Str};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::MANAGER;
 use crate::error::{is_conflict, is_final, is_not_found, reason};
+use crate::presence::Presence;
 use crate::served::Served;
 use crate::watched;
 
 /// istiod's annotations.
-const CONTROLLER: &str = "istio.io/workloadController";
-const CONNECTED: &str = "istio.io/connectedAt";
+pub(crate) const CONTROLLER: &str = "istio.io/workloadController";
+pub(crate) const CONNECTED: &str = "istio.io/connectedAt";
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Who writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Replica<'a> {
+    pub namespace: &'a str,
+    /// What it is called in what it writes: [`crate::Election::identity`].
+    pub identity: &'a str,
+    /// The pod that it runs in, or what it calls itself.
+    pub pod: &'a str,
+}
 
 /// What is to become of entries. There are no more than there are registered workloads, whose number is bounded.
 pub struct EntryWriter {
     client: Client,
     served: watch::Receiver<Served>,
+    namespace: String,
     replica: String,
+    presence: Presence,
     pending: Mutex<BTreeMap<Key, Option<Object>>>,
     more: Notify,
 }
 
 impl EntryWriter {
-    pub(crate) fn new(client: Client, served: watch::Receiver<Served>, replica: &str) -> Self {
+    pub(crate) fn new(client: Client, served: watch::Receiver<Served>, replica: &Replica<'_>) -> Self {
         let (pending, more) = (Mutex::default(), Notify::new());
-        Self { client, served, replica: replica.to_owned(), pending, more }
+        let presence = Presence::new(client.clone(), replica.namespace, replica.identity, replica.pod);
+        let (namespace, replica) = (replica.namespace.to_owned(), replica.identity.to_owned());
+        Self { client, served, namespace, replica, presence, pending, more }
     }
 
     /// To be made, or to be replaced.
@@ -71,6 +88,10 @@ impl EntryWriter {
 
     /// Writes for as long as it is awaited.
     pub async fn run(&self) {
+        tokio::join!(self.write_all(), self.presence.keep());
+    }
+
+    async fn write_all(&self) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut last = None;
         loop {
@@ -99,31 +120,55 @@ impl EntryWriter {
     }
 
     async fn write(&self, key: &Key, entry: Option<&Object>) -> kube::Result<()> {
-        let kind = Kind::WorkloadEntry;
-        let served = self.served.borrow().as_ref().and_then(|served| served.get(&kind)).copied();
-        let version = served.or(kind.info().versions.first().copied()).unwrap_or("v1");
-        let resource = watched::resource(kind, version);
-        let entries: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        let Some(entry) = entry else { return self.delete(&entries, key).await };
+        let Some(entry) = entry else {
+            let is_ours =
+                |annotations: &Annotations| annotations.get(CONTROLLER).is_some_and(|it| **it == *self.replica);
+            return self.delete(key, is_ours).await.map(drop);
+        };
+        self.presence.need();
+        let resource = self.resource();
         let document = document(entry, &resource.api_version, &self.replica, Timestamp::now());
-        entries.patch(&key.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&document)).await.map(drop)
+        let parameters = PatchParams::apply(MANAGER).force();
+        self.entries(key, &resource).patch(&key.name, &parameters, &Patch::Apply(&document)).await.map(drop)
     }
 
-    async fn delete(&self, entries: &Api<DynamicObject>, key: &Key) -> kube::Result<()> {
-        let Some(found) = entries.get_opt(&key.name).await? else { return Ok(()) };
-        let writer = found.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CONTROLLER));
-        if writer != Some(&self.replica) {
-            return Ok(());
+    /// As the server has the kind.
+    fn resource(&self) -> ApiResource {
+        let kind = Kind::WorkloadEntry;
+        let served = self.served.borrow().as_ref().and_then(|served| served.get(&kind)).copied();
+        watched::resource(kind, served.or(kind.info().versions.first().copied()).unwrap_or("v1"))
+    }
+
+    fn entries(&self, key: &Key, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, resource)
+    }
+
+    /// Where replicas keep their Leases.
+    pub(crate) fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Deletes the entry if what it says of itself now is `so`; true where it did.
+    pub(crate) async fn delete(&self, key: &Key, so: impl Fn(&Annotations) -> bool) -> kube::Result<bool> {
+        let entries = self.entries(key, &self.resource());
+        let Some(found) = entries.get_opt(&key.name).await? else { return Ok(false) };
+        let said = found.metadata.annotations.unwrap_or_default().into_iter();
+        if !so(&said.map(|(name, value)| (name.into(), value.into())).collect()) {
+            return Ok(false);
         }
-        // As it was when it was ours.
+        // As it was when it said so.
         let preconditions =
             Preconditions { resource_version: found.metadata.resource_version, uid: found.metadata.uid };
         match entries.delete(&key.name, &DeleteParams::default().preconditions(preconditions)).await {
-            Err(error) if !is_not_found(&error) => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if is_not_found(&error) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
+
+/// Of an entry.
+pub(crate) type Annotations = BTreeMap<Str, Str>;
 
 fn document(entry: &Object, api_version: &str, replica: &str, now: Timestamp) -> Value {
     let meta = &entry.meta;

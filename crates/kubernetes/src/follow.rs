@@ -116,9 +116,10 @@ impl<T: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static> Step
 
     fn failed(&mut self, error: &watcher::Error) {
         self.outage.begins(&self.what, error.to_string());
-        // A server that answers and refuses to go on may have lost its history: everything is asked anew. One that cannot be
-        // reached is asked for what has happened since.
-        if matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(_)) | watcher::Error::WatchError(_)) {
+        // A server that comes back may have another history, from a copy of its storage: versions that we hold may be ahead of
+        // its own, or stand for other changes than those that we saw, and nothing it says then would tell. So everything is asked
+        // anew, but where a connection broke and another one is there at once.
+        if matches!(error, watcher::Error::WatchStartFailed(_) | watcher::Error::WatchError(_)) {
             self.watch = (self.start)();
         }
         self.retry = Some(Instant::now() + self.backoff.next());

@@ -1,6 +1,7 @@
 //! One kind of object, followed for as long as the server has it, wherever its version goes.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::Api;
@@ -11,12 +12,15 @@ use tokio::sync::watch;
 
 use crate::decode::{Decoded, Reader};
 use crate::follow::{Outage, Steps};
+use crate::revision::Names;
 use crate::served::Served;
 use crate::watched;
 use crate::world::{Event, World};
 
 /// Events that become one change at most.
 const BATCH: usize = 256;
+/// How long nothing that may be another revision's is read for want of tags.
+const TAGS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all informers share.
 #[derive(Clone)]
@@ -25,6 +29,7 @@ pub(crate) struct Shared {
     pub reader: Arc<Reader>,
     pub world: Arc<Mutex<World>>,
     pub served: watch::Receiver<Served>,
+    pub names: watch::Receiver<Option<Names>>,
     pub outage: Outage,
 }
 
@@ -50,6 +55,24 @@ impl Shared {
             std::future::pending().await
         }
     }
+
+    /// The names that our revision goes by, where objects of the kind may be another's.
+    async fn names(&mut self, kind: Kind) -> Names {
+        let own = Names::of(&self.reader.revision);
+        if !watched::is_revisioned(kind) {
+            return own;
+        }
+        let known = tokio::time::timeout(TAGS_PATIENCE, self.names.wait_for(Option::is_some)).await;
+        known.ok().and_then(Result::ok).and_then(|names| names.clone()).unwrap_or(own)
+    }
+
+    /// Waits until our revision goes by other names than these.
+    async fn renamed(&mut self, kind: Kind, names: &Names) {
+        let other = |known: &Option<Names>| known.as_ref().is_some_and(|known| known != names);
+        if !watched::is_revisioned(kind) || self.names.wait_for(other).await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// Follows a kind. Never resolves.
@@ -62,11 +85,16 @@ pub(crate) async fn follow(kind: Kind, mut shared: Shared) {
                 shared.changed(kind, None).await;
             }
             Some(served) => {
-                let watching = watch(kind, served, shared.clone());
+                let names = shared.names(kind).await;
+                let watching = watch((kind, served), names.clone(), shared.clone());
+                let mut renaming = shared.clone();
                 tokio::select! {
                     () = watching => {}
                     () = shared.changed(kind, version) => {
                         tracing::info!(%kind, version = served, "the API server serves the kind otherwise now");
+                    }
+                    () = renaming.renamed(kind, &names) => {
+                        tracing::info!(%kind, "other tags lead to this revision now");
                     }
                 }
             }
@@ -75,10 +103,10 @@ pub(crate) async fn follow(kind: Kind, mut shared: Shared) {
 }
 
 /// Lists and watches a kind at one version. Never resolves.
-async fn watch(kind: Kind, version: &'static str, shared: Shared) {
+async fn watch((kind, version): (Kind, &'static str), names: Names, shared: Shared) {
     let api: Api<DynamicObject> = Api::all_with(shared.client.clone(), &watched::resource(kind, version));
     let mut steps = Steps::new(api, watched::config(kind), watched::name(kind), shared.outage.clone());
-    let mut intake = Intake { kind, version, shared, listing: None, batch: Vec::new() };
+    let mut intake = Intake { kind, version, names, shared, listing: None, batch: Vec::new() };
     loop {
         intake.take(steps.next().await);
         while intake.batch.len() < BATCH
@@ -93,6 +121,7 @@ async fn watch(kind: Kind, version: &'static str, shared: Shared) {
 struct Intake {
     kind: Kind,
     version: &'static str,
+    names: Names,
     shared: Shared,
     /// What has come of a list that is not whole yet.
     listing: Option<Vec<Decoded>>,
@@ -108,7 +137,7 @@ impl Intake {
                 self.listing = Some(Vec::new());
             }
             watcher::Event::InitApply(object) => {
-                let decoded = reader.decode(self.kind, self.version, object);
+                let decoded = reader.decode((self.kind, self.version), &self.names, object);
                 self.listing.get_or_insert_default().extend(decoded);
             }
             watcher::Event::InitDone => {
@@ -116,7 +145,8 @@ impl Intake {
                 self.shared.world(|world| world.replace(self.kind, listed));
             }
             watcher::Event::Apply(object) => {
-                self.batch.extend(reader.decode(self.kind, self.version, object).map(Event::Said));
+                let decoded = reader.decode((self.kind, self.version), &self.names, object);
+                self.batch.extend(decoded.map(Event::Said));
             }
             watcher::Event::Delete(object) => self.batch.extend(reader.key(self.kind, &object).map(Event::Deleted)),
         }

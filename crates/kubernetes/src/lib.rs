@@ -13,29 +13,34 @@ mod follow;
 mod informer;
 mod lease;
 pub mod nodes;
+mod presence;
 mod request;
 mod review;
+mod revision;
 mod roots;
 mod selector;
 mod served;
 mod status;
 mod store;
+mod sweep;
 mod trim;
 mod watched;
 mod webhooks;
 mod world;
 
-pub use authority::{AuthoritySecrets, Replica};
+pub use authority::{AuthoritySecrets, Leadership};
 pub use client::connect;
 pub use decode::Reader;
-pub use entries::EntryWriter;
+pub use entries::{EntryWriter, Replica};
 pub use kube::Client;
 pub use lease::Election;
 pub use request::RequestSigner;
 pub use review::{ApiReviews, SecretAccess};
+pub use revision::Names;
 pub use roots::{keep_revocations, keep_roots};
 pub use status::StatusWriter;
 pub use store::KubernetesStore;
+pub use sweep::Sweeper;
 pub use webhooks::keep_webhooks;
 
 /// Who we are to the API server where it notes down who manages which field.

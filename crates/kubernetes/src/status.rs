@@ -5,13 +5,15 @@
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, DynamicObject, PostParams};
-use meltemi_config::Key;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use meltemi_config::{Key, Kind};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::error::{is_conflict, is_not_found, reason};
+use crate::revision::REVISION;
 use crate::served::Served;
+use crate::store::Ownership;
 use crate::watched;
 
 /// Others write, too: so often it is tried with what they wrote.
@@ -22,20 +24,52 @@ const ATTEMPTS: u32 = 4;
 pub struct StatusWriter {
     client: Client,
     served: watch::Receiver<Served>,
+    ownership: Ownership,
 }
 
 impl StatusWriter {
-    pub(crate) fn new(client: Client, served: watch::Receiver<Served>) -> Self {
-        Self { client, served }
+    pub(crate) fn new(client: Client, served: watch::Receiver<Served>, ownership: Ownership) -> Self {
+        Self { client, served, ownership }
     }
 
-    /// Writes what we have to say of an object; `false` where it says so already, or is gone.
+    /// Where the kind is served, if it is.
+    fn version(&self, kind: Kind) -> Option<&'static str> {
+        match watched::has_definition(kind) {
+            true => self.served.borrow().as_ref().and_then(|served| served.get(&kind)).copied(),
+            false => kind.info().versions.first().copied(),
+        }
+    }
+
+    fn is_ours(&self, object: &DynamicObject) -> bool {
+        let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION));
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.ownership.includes(namespace, label.map(String::as_str))
+    }
+
+    /// The objects of a kind whose status satisfies `wanted`, as the server has it.
+    pub async fn find(&self, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Result<Vec<Key>, String> {
+        let Some(version) = self.version(kind) else { return Ok(Vec::new()) };
+        let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &watched::resource(kind, version));
+        let mut found = Vec::new();
+        let mut parameters = ListParams::default().limit(watched::PAGE);
+        loop {
+            let page = objects.list(&parameters).await.map_err(|error| reason(&error))?;
+            let status = |object: &DynamicObject| object.data.get("status").is_some_and(&wanted);
+            let matching = page.items.iter().filter(|object| status(object) && self.is_ours(object));
+            found.extend(matching.map(|object| {
+                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                Key::new(kind, namespace, object.metadata.name.as_deref().unwrap_or_default())
+            }));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters.continue_token = Some(token),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Writes what we have to say of an object; `false` where it says so already, is another revision's or is gone.
     pub async fn write(&self, key: &Key, status: &Value) -> Result<bool, String> {
-        let version = match watched::has_definition(key.kind) {
-            true => self.served.borrow().as_ref().and_then(|served| served.get(&key.kind)).copied(),
-            false => key.kind.info().versions.first().copied(),
-        };
-        let Some(version) = version else { return Ok(false) };
+        let Some(version) = self.version(key.kind) else { return Ok(false) };
         let resource = watched::resource(key.kind, version);
         let objects: Api<DynamicObject> = match key.kind.info().namespaced {
             true => Api::namespaced_with(self.client.clone(), &key.namespace, &resource),
@@ -43,7 +77,7 @@ impl StatusWriter {
         };
         for _ in 0..ATTEMPTS {
             let found = objects.get_opt(&key.name).await.map_err(|error| reason(&error))?;
-            let Some(mut object) = found else { return Ok(false) };
+            let Some(mut object) = found.filter(|object| self.is_ours(object)) else { return Ok(false) };
             let before = object.data.get("status").cloned().unwrap_or_default();
             let Some(after) = merged(&before, status, Timestamp::now()) else { return Ok(false) };
             object.metadata.managed_fields = None;

@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::decode::Reader;
-use crate::entries::EntryWriter;
+use crate::entries::{EntryWriter, Replica};
 use crate::follow::Outage;
 use crate::informer::{self, Shared};
+use crate::revision::{self, Names};
 use crate::served::Served;
 use crate::status::StatusWriter;
+use crate::sweep::Sweeper;
 use crate::world::World;
 use crate::{served, watched};
 
@@ -34,6 +36,7 @@ pub struct KubernetesStore {
     ready: watch::Receiver<bool>,
     client: Client,
     served: watch::Receiver<Served>,
+    names: watch::Receiver<Option<Names>>,
     _tasks: JoinSet<()>,
 }
 
@@ -48,17 +51,22 @@ impl KubernetesStore {
         let outage = Outage::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(served::follow(client.clone(), sender, outage.clone()));
+        let (sender, names) = watch::channel(None);
+        let reader = Arc::new(reader);
+        let (ours, asking, failing) = (reader.clone(), client.clone(), outage.clone());
+        tasks.spawn(async move { revision::follow(asking, &ours, sender, failing).await });
         let shared = Shared {
             client: client.clone(),
-            reader: Arc::new(reader),
+            reader,
             world: world.clone(),
             served: served.clone(),
+            names: names.clone(),
             outage: outage.clone(),
         };
         for kind in watched::kinds() {
             tasks.spawn(informer::follow(kind, shared.clone()));
         }
-        Self { view, world, outage, ready, client, served, _tasks: tasks }
+        Self { view, world, outage, ready, client, served, names, _tasks: tasks }
     }
 
     /// Waits until everything has been listed once. Says what it waits for when that takes long.
@@ -92,12 +100,23 @@ impl KubernetesStore {
 
     /// Writes statuses of objects, in the versions that are watched.
     pub fn statuses(&self) -> StatusWriter {
-        StatusWriter::new(self.client.clone(), self.served.clone())
+        let ownership = Ownership { names: self.names.clone(), world: self.world.clone() };
+        StatusWriter::new(self.client.clone(), self.served.clone(), ownership)
+    }
+
+    /// Follows the names that the revision goes by.
+    pub fn watch_names(&self) -> watch::Receiver<Option<Names>> {
+        self.names.clone()
     }
 
     /// Writes WorkloadEntries in the name of this replica.
-    pub fn entries(&self, replica: &str) -> EntryWriter {
+    pub fn entries(&self, replica: &Replica<'_>) -> EntryWriter {
         EntryWriter::new(self.client.clone(), self.served.clone(), replica)
+    }
+
+    /// Takes away what replicas that are gone left behind, `grace` after.
+    pub fn sweeper(&self, writer: Arc<EntryWriter>, grace: Duration) -> Sweeper {
+        Sweeper::new(self.world.clone(), writer, grace)
     }
 
     /// Follows what is wrong with objects.
@@ -107,6 +126,23 @@ impl KubernetesStore {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose statuses are ours to write.
+#[derive(Clone)]
+pub(crate) struct Ownership {
+    names: watch::Receiver<Option<Names>>,
+    world: Arc<Mutex<World>>,
+}
+
+impl Ownership {
+    /// By the object's label, else its namespace's. Where neither the namespace nor tags are known it is ours.
+    pub fn includes(&self, namespace: &str, label: Option<&str>) -> bool {
+        let of_namespace = || self.world.lock().unwrap_or_else(PoisonError::into_inner).revision_of(namespace);
+        let label = label.map(Str::from).or_else(of_namespace);
+        let names = self.names.borrow();
+        label.zip(names.as_ref()).is_none_or(|(label, names)| names.write(&label))
     }
 }
 

@@ -19,7 +19,7 @@ const UNWATCHED: [Kind; 7] = [
 ];
 
 /// Objects that the server gives in one answer: what is in memory as JSON while it is read.
-const PAGE: u32 = 100;
+pub(crate) const PAGE: u32 = 100;
 
 /// Seconds. A connection that died in silence is noticed after it; a watch that ends is resumed where it was.
 const WATCH_SECONDS: u32 = 60;

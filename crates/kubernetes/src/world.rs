@@ -13,6 +13,7 @@ use meltemi_store::{ConfigSet, MemoryStore};
 use tokio::sync::watch;
 
 use crate::decode::Decoded;
+use crate::revision::REVISION;
 use crate::selector::selects;
 
 /// What is wrong is kept for so many objects.
@@ -190,6 +191,17 @@ impl World {
             is_in || object.key() == mesh
         });
         ConfigSet::from_objects(selected.cloned())
+    }
+
+    /// All objects of a kind, selected or not.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.all.of_kind(kind)
+    }
+
+    /// What a namespace says by its label `istio.io/rev`, empty where it says nothing; none where it is not known.
+    pub fn revision_of(&self, namespace: &str) -> Option<Str> {
+        let object = self.all.get(&Key::new(Kind::Namespace, "", namespace))?;
+        Some(object.meta.labels.get(REVISION).cloned().unwrap_or_default())
     }
 
     /// The namespaces that are selected.

@@ -5,6 +5,8 @@ use crate::networking::{ClientTlsMode, Resolution, ServiceLocation, VirtualServi
 use crate::resilience::AnomalyAction;
 use crate::security::{MutualTlsMode, PeerAuthentication};
 
+mod value;
+
 fn shown(text: &str) -> Vec<String> {
     parse_documents("f.yaml", text).iter().flat_map(|d| d.problems.iter().map(ToString::to_string)).collect()
 }

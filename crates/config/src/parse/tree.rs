@@ -1,6 +1,7 @@
 //! A YAML or JSON document as a tree in which every node knows its line.
 //!
-//! Owns no meaning. One allocation per node; depth, aliases and node count are bounded by `options`.
+//! Owns no meaning. One allocation per node; depth, aliases and node count are bounded by `options`, those of a JSON value that
+//! was read elsewhere by `Budget`.
 
 use std::fmt;
 
@@ -57,6 +58,13 @@ impl Node {
             Ok(None) => Ok(None),
             Err(error) => Err(syntax_error(&error, text, first_line)),
         }
+    }
+
+    /// Takes over a JSON value, within the bounds of a text: what would be read from it, written on one line.
+    pub fn of_json(value: serde_json::Value, line: u32) -> Result<Option<Node>, SyntaxError> {
+        let mut budget = Budget { nodes: MAX_NODES, line };
+        let node = budget.node(value, MAX_DEPTH)?;
+        Ok(Some(node).filter(|node| !matches!(node.value, Value::Null)))
     }
 
     fn shift(&mut self, by: u32) {
@@ -119,6 +127,66 @@ impl Node {
             Value::Map(_) => "an object".into(),
         }
     }
+}
+
+/// What a JSON value may still have, and the line that it is said to stand on.
+struct Budget {
+    nodes: usize,
+    line: u32,
+}
+
+impl Budget {
+    fn node(&mut self, value: serde_json::Value, depth: usize) -> Result<Node, SyntaxError> {
+        self.take()?;
+        let value = match value {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(value),
+            serde_json::Value::Number(number) => of_number(&number),
+            serde_json::Value::String(text) => Value::Text(text),
+            serde_json::Value::Array(items) => {
+                let depth = self.below(depth)?;
+                Value::List(items.into_iter().map(|item| self.node(item, depth)).collect::<Result<_, _>>()?)
+            }
+            serde_json::Value::Object(fields) => {
+                let depth = self.below(depth)?;
+                Value::Map(fields.into_iter().map(|field| self.entry(field, depth)).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Node { line: self.line, value })
+    }
+
+    /// Keys count, as they do in a text.
+    fn entry(&mut self, (key, value): (String, serde_json::Value), depth: usize) -> Result<Entry, SyntaxError> {
+        self.take()?;
+        Ok(Entry { key, line: self.line, node: self.node(value, depth)? })
+    }
+
+    fn take(&mut self) -> Result<(), SyntaxError> {
+        self.nodes = self.nodes.checked_sub(1).ok_or_else(|| self.broken(too_many()))?;
+        Ok(())
+    }
+
+    fn below(&self, depth: usize) -> Result<usize, SyntaxError> {
+        depth.checked_sub(1).ok_or_else(|| self.broken(too_deep()))
+    }
+
+    fn broken(&self, message: String) -> SyntaxError {
+        SyntaxError { line: self.line, message }
+    }
+}
+
+fn of_number(number: &serde_json::Number) -> Value {
+    let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    // Every number has one of the three forms.
+    whole.map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Int)
+}
+
+fn too_deep() -> String {
+    format!("deeper than {MAX_DEPTH} levels")
+}
+
+fn too_many() -> String {
+    format!("more than {MAX_NODES} values")
 }
 
 fn find<'a>(entries: &'a [Entry], key: &str) -> Option<(&'a Node, u32)> {
@@ -209,8 +277,8 @@ fn in_our_words(error: &serde_saphyr::Error, written: &str, column: u64) -> (u64
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "too many aliases".to_owned(),
         Error::Budget { breach, .. } => match breach {
-            Breach::Depth { .. } => format!("deeper than {MAX_DEPTH} levels"),
-            Breach::Nodes { .. } | Breach::Events { .. } => format!("more than {MAX_NODES} values"),
+            Breach::Depth { .. } => too_deep(),
+            Breach::Nodes { .. } | Breach::Events { .. } => too_many(),
             Breach::ScalarBytes { .. } | Breach::InputBytes { .. } => "too long".to_owned(),
             _ => "too many aliases".to_owned(),
         },

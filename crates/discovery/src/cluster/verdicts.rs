@@ -1,11 +1,11 @@
 //! What is wrong with Istio's own objects, in their status: the condition `PassedAnalysis` with `validationMessages`, as
-//! istiod's analysis writes them. Only of objects with which something is wrong, or was while this replica led.
+//! istiod's analysis writes them. Only of objects with which something is wrong, or was as their status has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meltemi_config::{Key, Problem, Severity};
+use meltemi_config::{Key, Kind, Problem, Severity};
 use meltemi_kubernetes::{KubernetesStore, StatusWriter};
 use serde_json::{Value, json};
 
@@ -13,20 +13,39 @@ use serde_json::{Value, json};
 const RETRY: Duration = Duration::from_secs(10);
 /// Of one object; the log has all.
 const MOST_MESSAGES: usize = 20;
+const CONDITION: &str = "PassedAnalysis";
 
 type Verdicts = BTreeMap<Key, Value>;
 
 /// Keeps verdicts in the objects' statuses for as long as it is awaited.
 pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
     let mut problems = store.watch_problems();
+    let mut names = store.watch_names();
+    names.mark_unchanged();
     let mut written = Verdicts::new();
+    let mut is_found = false;
     loop {
+        let mut failed = false;
+        // Whoever wrote before us may have gone before the object was repaired.
+        if !is_found {
+            match others(writer).await {
+                Ok(keys) => {
+                    for key in keys {
+                        written.entry(key).or_insert(Value::Null);
+                    }
+                    is_found = true;
+                }
+                Err(reason) => {
+                    tracing::warn!("statuses not read: {reason}");
+                    failed = true;
+                }
+            }
+        }
         let current = problems.borrow_and_update().clone();
         let mut wanted = verdicts(&current);
         for key in written.keys() {
             wanted.entry(key.clone()).or_insert_with(|| verdict(&[]));
         }
-        let mut failed = false;
         for (key, status) in wanted {
             if written.get(&key) == Some(&status) {
                 continue;
@@ -42,9 +61,26 @@ pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
         written.retain(|_, status| *status != verdict(&[]));
         tokio::select! {
             changed = problems.changed() => if changed.is_err() { std::future::pending().await },
+            // Other objects are ours to judge.
+            Ok(()) = names.changed() => (written, is_found) = (Verdicts::new(), false),
             () = tokio::time::sleep(RETRY), if failed => {}
         }
     }
+}
+
+/// The objects whose status says that something is wrong with them.
+async fn others(writer: &StatusWriter) -> Result<Vec<Key>, String> {
+    let mut found = Vec::new();
+    for kind in Kind::all().filter(|kind| kind.is_istio()) {
+        found.extend(writer.find(kind, is_judged).await?);
+    }
+    Ok(found)
+}
+
+fn is_judged(status: &Value) -> bool {
+    let list = |field: &str| status.get(field).and_then(Value::as_array).into_iter().flatten();
+    let is_wrong = |condition: &Value| condition["type"] == CONDITION && condition["status"] != "True";
+    list("conditions").any(is_wrong) || list("validationMessages").next().is_some()
 }
 
 fn verdicts(problems: &[Problem]) -> Verdicts {
@@ -59,7 +95,7 @@ fn verdicts(problems: &[Problem]) -> Verdicts {
 
 fn verdict(problems: &[&Problem]) -> Value {
     let is_wrong = problems.iter().any(|problem| problem.severity == Severity::Error);
-    let mut condition = json!({ "type": "PassedAnalysis", "status": "True", "reason": "noErrorsFound" });
+    let mut condition = json!({ "type": CONDITION, "status": "True", "reason": "noErrorsFound" });
     if is_wrong {
         condition["status"] = "False".into();
         condition["reason"] = "errorsFound".into();
@@ -87,7 +123,7 @@ fn message(problem: &Problem) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use meltemi_config::{Kind, Source};
+    use meltemi_config::Source;
 
     use super::*;
 
@@ -120,5 +156,6 @@ mod tests {
             (&json!("True"), &json!("WARNING"))
         );
         assert_eq!(verdict(&[])["conditions"][0]["message"], "No errors found");
+        assert!(is_judged(wrong) && is_judged(warned) && !is_judged(&verdict(&[])) && !is_judged(&json!({})));
     }
 }

@@ -176,6 +176,29 @@ fn entries_go_with_their_group_and_come_again_with_it() {
 }
 
 #[test]
+fn an_entry_that_somebody_takes_away_is_there_again_while_its_workload_is() {
+    let world = World::new(10);
+    let vm = node("10.0.0.7", json!({ "AUTO_REGISTER_GROUP": "vm" }));
+    let stream = world.connect(&vm, Some(&identity("app", "shop"))).unwrap();
+    let lose = || {
+        let before = world.store.snapshot();
+        before.list::<WorkloadEntry>().for_each(|(meta, _)| {
+            world.store.remove(&Key::new(Kind::WorkloadEntry, &meta.namespace, &meta.name));
+        });
+        let after = world.store.snapshot();
+        assert!(world.names().is_empty());
+        world.registrations.follow(&after, &before.diff(&after));
+    };
+    lose();
+    assert_eq!(world.names(), ["vm-10.0.0.7"]);
+    drop(stream);
+    world.registrations.expire(Instant::now() + 100 * GRACE);
+    assert!(world.names().is_empty());
+    lose();
+    assert!(world.names().is_empty(), "nobody is there");
+}
+
+#[test]
 fn registrations_are_bounded() {
     let world = World::new(1);
     let vm = |address: &str| node(address, json!({ "AUTO_REGISTER_GROUP": "vm" }));

@@ -11,7 +11,7 @@ use crate::options::Options;
 /// It is renewed no later than this, and long before it ends.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// After a failure.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 /// A new one under the names that proxies know us by: of our own authority, or of whoever signs in its place.
 pub(super) async fn issue(options: &Options, trust_domain: &TrustDomain) -> Result<Identity> {
@@ -33,10 +33,27 @@ fn names(options: &Options) -> Vec<String> {
     names
 }
 
-/// How long to wait before the next: half of what is left of it, or a moment where there is none.
-pub(super) fn rest(current: Option<&Identity>, now: SystemTime) -> Duration {
-    let left = current.map(|identity| identity.info().not_after.duration_since(now).unwrap_or_default());
-    left.map_or(RETRY, |left| (left / 2).clamp(RETRY, RENEW_EVERY))
+/// The life of a certificate, by the clock that others judge it by: a machine that slept, or whose clock was put right, may find it
+/// over, or not begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Life {
+    begins: SystemTime,
+    renewed_at: SystemTime,
+}
+
+impl Life {
+    /// Half of what is left of the one in force `now`, or a moment where there is none.
+    pub fn of(current: Option<&Identity>, now: SystemTime) -> Self {
+        let Some(info) = current.map(Identity::info) else {
+            return Self { begins: SystemTime::UNIX_EPOCH, renewed_at: now + RETRY };
+        };
+        let half = info.not_after.duration_since(now).unwrap_or_default() / 2;
+        Self { begins: info.not_before, renewed_at: now + half.clamp(RETRY, RENEW_EVERY) }
+    }
+
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        now < self.begins || now >= self.renewed_at
+    }
 }
 
 #[cfg(test)]
@@ -51,9 +68,21 @@ mod tests {
         let id = SpiffeId::new("a".parse().unwrap(), "istio-system", "istiod").unwrap();
         let identity = Authority::self_signed(options).unwrap().server_identity(&[], &id).unwrap();
         let end = identity.info().not_after;
+        let rest = |identity, now| Life::of(identity, now).renewed_at.duration_since(now).unwrap();
         assert_eq!(rest(Some(&identity), end - 4 * RENEW_EVERY), RENEW_EVERY);
         assert_eq!(rest(Some(&identity), end - RENEW_EVERY), RENEW_EVERY / 2);
         assert_eq!(rest(Some(&identity), end), RETRY);
         assert_eq!(rest(None, end), RETRY);
+    }
+
+    #[test]
+    fn a_clock_that_leads_out_of_its_life_ends_it() {
+        let hour = Duration::from_secs(3600);
+        let begins = SystemTime::UNIX_EPOCH + 1000 * hour;
+        let life = Life { begins, renewed_at: begins + hour };
+        for (hours, expected) in [(0.5, false), (1.0, true), (5.0, true), (-0.1, true)] {
+            let now = SystemTime::UNIX_EPOCH + hour.mul_f64(1000.0 + hours);
+            assert_eq!(life.is_over(now), expected, "after {hours} h");
+        }
     }
 }

@@ -9,7 +9,8 @@ fn reader(revision: &str) -> Reader {
 }
 
 fn decode(reader: &Reader, kind: Kind, object: Value) -> Option<Decoded> {
-    reader.decode(kind, kind.info().versions[0], serde_json::from_value(object).unwrap())
+    let served = (kind, kind.info().versions[0]);
+    reader.decode(served, &Names::of(&reader.revision), serde_json::from_value(object).unwrap())
 }
 
 fn route(labels: Value, spec: Value) -> Value {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -110,17 +111,49 @@ impl Proxy {
     }
 }
 
-/// A channel to the TLS port, with a certificate where there is one.
-pub async fn channel(address: SocketAddr, roots: &str, identity: Option<Identity>) -> Channel {
+/// These replicas as a Service has them: each connection goes to the next one that answers.
+pub fn in_turn(replicas: &[SocketAddr]) -> Target {
+    let (replicas, next) = (replicas.to_vec(), Arc::new(AtomicUsize::new(0)));
+    Target::Custom(Arc::new(move || {
+        let mut order = replicas.clone();
+        order.rotate_left(next.fetch_add(1, Ordering::Relaxed) % replicas.len());
+        Box::pin(async move {
+            let mut failure = None;
+            for replica in order {
+                match Endpoint::from_shared(format!("http://{replica}"))?.connect().await {
+                    Ok(channel) => return Ok(channel),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            Err(failure.expect("a replica").into())
+        })
+    }))
+}
+
+/// What a proxy speaks to the TLS port.
+fn tls(roots: &str, identity: Option<Identity>) -> ClientTls {
     let anchors = TrustSlot::new(TrustAnchors::from_pem(roots.as_bytes(), &[]).expect("roots"));
-    let tls = ClientTls::new(ClientOptions {
+    ClientTls::new(ClientOptions {
         certificate: identity.map(CertSlot::new),
         validation: Some(Validation { anchors, ..Validation::default() }),
         alpn: vec![b"h2".to_vec()],
         sni: Some("istiod.istio-system.svc".to_owned()),
         ..ClientOptions::default()
     })
-    .expect("TLS");
+    .expect("TLS")
+}
+
+/// Whether the TLS port proves itself, or why not.
+pub async fn handshake(address: SocketAddr, roots: &str) -> Result<(), String> {
+    let tls = tls(roots, None);
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let connected = tokio_rustls::TlsConnector::from(tls.config()).connect(tls.server_name(), stream).await;
+    connected.map(drop).map_err(|error| error.to_string())
+}
+
+/// A channel to the TLS port, with a certificate where there is one.
+pub async fn channel(address: SocketAddr, roots: &str, identity: Option<Identity>) -> Channel {
+    let tls = tls(roots, identity);
     let connector = tower::service_fn(move |_| {
         let tls = tls.clone();
         async move {

@@ -1,6 +1,30 @@
 //! Documents of the cases.
 
-/// A definition of a custom kind that takes any content, with a status of its own.
+use serde_json::{Value, json};
+
+/// Our own definition of a kind of Istio's: `virtualservices.networking.istio.io`.
+pub fn ours(name: &str) -> String {
+    definition_of(name).to_string()
+}
+
+/// Our own, as it was before it had this version.
+pub fn ours_without(name: &str, version: &str) -> String {
+    let mut definition = definition_of(name);
+    let versions = definition["spec"]["versions"].as_array_mut().expect("versions");
+    versions.retain(|one| one["name"] != version);
+    let stored = versions.iter().any(|one| one["storage"] == true);
+    if !stored {
+        versions[0]["storage"] = json!(true);
+    }
+    definition.to_string()
+}
+
+fn definition_of(name: &str) -> Value {
+    let all = meltemi_config::crd::custom_resource_definitions();
+    all.into_iter().find(|one| one["metadata"]["name"] == name).expect("a definition of ours")
+}
+
+/// A definition of a kind of others that takes any content, with a status of its own.
 pub fn definition(group: &str, kind: &str, plural: &str, versions: &[&str], scope: &str) -> String {
     let mut text = format!(
         "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n\

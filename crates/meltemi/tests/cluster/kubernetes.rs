@@ -71,6 +71,11 @@ impl Kubernetes {
         self.run(&["api", verb]);
     }
 
+    /// Keeps a copy of all that is stored, or goes back to it.
+    pub fn storage(&self, verb: &str) {
+        self.run(&["etcd", verb]);
+    }
+
     fn run(&self, arguments: &[&str]) {
         let output = self.script(arguments).output().expect("the cluster script");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,10 +1,7 @@
 //! What the replica that leads writes.
 
-use meltemi_xds::WILDCARD;
-use meltemi_xds::types::CLUSTER;
 use serde_json::Value;
 
-use crate::client::{Proxy, block_on, certificate, node, secure};
 use crate::documents::{definition, service};
 use crate::kubernetes::{Kubernetes, until};
 use crate::process::Discovery;
@@ -17,7 +14,7 @@ fn holder(cluster: &Kubernetes) -> Option<String> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
 }
 
-fn led_by(cluster: &Kubernetes, replica: &str) {
+pub fn led_by(cluster: &Kubernetes, replica: &str) {
     until(replica, || holder(cluster).filter(|holder| holder.starts_with(replica)));
 }
 
@@ -100,44 +97,6 @@ pub fn statuses(cluster: &Kubernetes) {
     }
 }
 
-const GROUP: &str = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: machines, namespace: vms}\n\
-    spec: {metadata: {labels: {app: machine}}, template: {serviceAccount: machine}}\n";
-
-pub fn entries(cluster: &Kubernetes) {
-    cluster.namespace("vms");
-    cluster.ctl(&["create", "serviceaccount", "machine", "-n", "vms"]);
-    for (kind, plural) in [("WorkloadGroup", "workloadgroups"), ("WorkloadEntry", "workloadentries")] {
-        cluster.apply(&definition("networking.istio.io", kind, plural, &["v1"], "Namespaced"));
-    }
-    until("the definitions", || cluster.try_ctl(&["apply", "-f", "-"], GROUP).status.success().then_some(()));
-    let entries = "workloadentries.networking.istio.io";
-    let discovery = Discovery::start(cluster, &["--workloadEntryGracePeriod", "1s"]);
-    let roots = until("the roots", || {
-        let map = cluster.get("configmap", "vms", "istio-ca-root-cert")?;
-        map["data"]["root-cert.pem"].as_str().map(str::to_owned)
-    });
-    let token = cluster.token("vms", "machine", "istio-ca");
-    block_on(async {
-        let (identity, _) =
-            certificate(discovery.secure, &roots, ("vms", "machine"), &token).await.expect("a certificate");
-        let target = secure(discovery.secure, &roots, identity).await;
-        let mut node = node("sidecar", "vms", "machine");
-        let group = meltemi_proto::json::struct_from_value(&serde_json::json!({ "AUTO_REGISTER_GROUP": "machines" }));
-        let fields = node.metadata.get_or_insert_default();
-        fields.fields.extend(group.into_iter().flat_map(|group| group.fields));
-        let mut proxy = Proxy::connect(target, node);
-        proxy.subscribe(CLUSTER, &[WILDCARD]);
-        proxy.until("anything", |proxy| proxy.has(CLUSTER, "PassthroughCluster")).await;
-        let entry = until("the entry", || cluster.get(entries, "vms", "machines-127.0.9.9"));
-        assert_eq!(entry["spec"]["address"], "127.0.9.9");
-        assert_eq!(entry["metadata"]["labels"]["app"], "machine");
-        let writer = entry["metadata"]["annotations"]["istio.io/workloadController"].as_str().expect("who wrote it");
-        assert!(writer.starts_with("istiod_"), "{writer}");
-        drop(proxy);
-    });
-    until("its end", || cluster.get(entries, "vms", "machines-127.0.9.9").is_none().then_some(()));
-}
-
 pub fn webhooks(cluster: &Kubernetes) {
     let configuration = |kind: &str, name: &str| {
         format!(
@@ -158,6 +117,14 @@ pub fn webhooks(cluster: &Kubernetes) {
         });
         // Nobody answers there: it must not be insisted on.
         assert_eq!(hooked["webhooks"][0]["failurePolicy"], "Ignore");
+        // Whoever writes another root into it finds ours again.
+        let patch = r#"[{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "b3RoZXI="}]"#;
+        let root = hooked["webhooks"][0]["clientConfig"]["caBundle"].clone();
+        cluster.try_ctl(&["patch", kind, "hooked", "--type=json", "-p", patch], "");
+        until("our root again", || {
+            let found = cluster.get(kind, "", "hooked")?;
+            (found["webhooks"][0]["clientConfig"]["caBundle"] == root).then_some(())
+        });
         cluster.ctl(&["delete", kind, "hooked"]);
     }
 }

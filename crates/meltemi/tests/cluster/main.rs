@@ -6,6 +6,8 @@
 
 mod client;
 mod documents;
+mod entries;
+mod faults;
 mod gateways;
 mod istioctl;
 mod kubernetes;
@@ -39,7 +41,13 @@ const CASES: &[Case] = &[
     ("a_gateway_gets_a_deployment_that_is_kept_and_others_stay", gateways::deployments),
     ("webhooks_know_our_root", leadership::webhooks),
     ("istioctl_reads_status_configuration_and_pages", istioctl::answers),
-    ("a_workload_that_registers_itself_is_an_object_of_the_cluster", leadership::entries),
+    ("a_workload_that_registers_itself_is_an_object_of_the_cluster", entries::registered),
+    ("entries_of_a_replica_that_died_are_taken_away", entries::orphaned),
+    ("a_tag_leads_objects_to_its_revision_and_may_move", registry::tags),
+    ("a_storage_that_is_restored_from_a_copy_is_read_anew", faults::restored),
+    ("a_certificate_that_ended_while_discovery_slept_is_replaced", faults::expired),
+    ("a_replica_killed_amid_a_push_costs_its_proxies_nothing", faults::killed),
+    ("connections_grow_old_and_come_again_elsewhere", faults::rebalanced),
 ];
 
 fn main() -> ExitCode {

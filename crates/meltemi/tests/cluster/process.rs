@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, PATIENCE};
@@ -83,6 +85,20 @@ impl Discovery {
 
     pub fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.text(path)).expect("JSON")
+    }
+
+    /// As a machine that sleeps.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("our child");
     }
 
     /// Ends it without a word, as a machine that fails does.

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::client::{Proxy, block_on, certificate, node, secure};
-use crate::documents::definition;
+use crate::documents::ours;
 use crate::kubernetes::{Kubernetes, until};
 use crate::process::Discovery;
 
 const ROOTS: &str = "istio-ca-root-cert";
 
 /// The roots as a pod finds them.
-fn roots(cluster: &Kubernetes, namespace: &str) -> String {
+pub fn roots(cluster: &Kubernetes, namespace: &str) -> String {
     until("the roots", || {
         let map = cluster.get("configmap", namespace, ROOTS)?;
         map["data"]["root-cert.pem"].as_str().map(str::to_owned)
@@ -93,7 +93,7 @@ const ROLE: &str = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetada
 pub fn secrets(cluster: &Kubernetes) {
     cluster.namespace("secrets");
     cluster.ctl(&["create", "serviceaccount", "gateway", "-n", "secrets"]);
-    cluster.apply(&definition("networking.istio.io", "Gateway", "gateways", &["v1"], "Namespaced"));
+    cluster.apply(&ours("gateways.networking.istio.io"));
     until("the definition", || cluster.try_ctl(&["apply", "-f", "-"], GATEWAY).status.success().then_some(()));
     let own = rcgen::generate_simple_self_signed(["web.example.com".to_owned()]).expect("a certificate");
     let (chain, key) = (cluster.folder().join("web.crt"), cluster.folder().join("web.key"));
