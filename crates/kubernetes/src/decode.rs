@@ -94,7 +94,7 @@ fn read(key: Key, text: &str) -> Decoded {
         let problems = vec![problem(&key, "nothing in it".to_owned())];
         return Decoded::Refused(key, problems);
     };
-    let problems = document.check();
+    let problems = document.check_stored();
     match document.object {
         Some(object) if problems.iter().all(|problem| problem.severity < Severity::Error) => {
             Decoded::Taken(Box::new(object), problems)
