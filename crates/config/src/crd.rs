@@ -1,17 +1,22 @@
 //! The CustomResourceDefinitions of every kind that a cluster serves for us: Istio's, and our own.
 //!
 //! Owns how a type becomes a structural schema. The fields and their types come from the types that parse the documents
-//! (`shape`), what else is demanded of them from one table (`rules`), the names from another (`catalog`). Pure.
+//! (`shape`), what else is demanded of them from one table (`rules`), the names from another (`catalog`), what is said of
+//! them from a third (`words`). Pure.
 
 mod catalog;
 mod rules;
-mod schema;
 mod status;
+mod structural;
+mod words;
+
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use self::catalog::{Column, Served};
 use crate::kind::Kind;
+use crate::schema::Schema;
 
 /// All of them, in the order of the table of kinds.
 ///
@@ -69,13 +74,22 @@ fn version_of(served: &Served, version: &str, schema: &Value) -> Value {
 }
 
 fn document_schema(served: &Served) -> Value {
-    let mut spec = schema::of_kind(served.kind);
+    let mut spec = structural::of_kind(served.kind);
     spec["description"] = json!(served.description);
     let mut schema = json!({"type": "object", "properties": {"spec": spec, "status": status::schema()}});
     if served.needs_spec {
         schema["required"] = json!(["spec"]);
     }
     schema
+}
+
+/// The schema by which a cluster judges documents of the kind, if it is one that a cluster serves by our definitions.
+pub fn schema(kind: Kind) -> Option<&'static Schema> {
+    static SCHEMAS: [OnceLock<Option<Schema>>; catalog::SERVED.len()] =
+        [const { OnceLock::new() }; catalog::SERVED.len()];
+    let position = catalog::SERVED.iter().position(|served| served.kind == kind)?;
+    // All versions have one schema; that each can be read is a test.
+    SCHEMAS[position].get_or_init(|| Schema::read(&document_schema(&catalog::SERVED[position])).ok()).as_ref()
 }
 
 /// True if a cluster serves the kind by one of our definitions.

@@ -4,6 +4,7 @@
 //! Owns: the documents as values. Must never do I/O, look at a clock, or know what a proxy is. A parse costs one pass
 //! over the text and one over the tree; validation is linear in the document.
 
+mod cel;
 pub mod crd;
 pub mod extensions;
 pub mod gateway_api;
@@ -20,6 +21,7 @@ mod path;
 mod problem;
 pub mod rate_limit;
 pub mod resilience;
+pub mod schema;
 pub mod security;
 mod shape;
 pub mod support;

@@ -13,16 +13,19 @@ use serde::Deserialize;
 
 use self::de::{Context, Finding, NodeDeserializer};
 use self::tree::{Entry, Node, SyntaxError, Value};
+use crate::crd;
 use crate::kind::{Kind, Shape};
 use crate::mesh::{MeshConfig, MeshNetworks, ProxyConfig};
 use crate::object::{Key, Meta, Object, OwnerReference, Spec};
 use crate::path::Path;
 use crate::problem::{Problem, Severity, Source};
 use crate::rate_limit::RateLimitConfiguration;
+use crate::schema::{Definitions, Refusal};
 use crate::validate;
 use crate::wire::{Ignored, Str, message};
 
 pub use documents::{MAX_DOCUMENTS, split_documents};
+pub(crate) use tree::camel_case;
 
 /// One document of a file.
 #[derive(Debug, Clone)]
@@ -48,18 +51,62 @@ impl Document {
         self.problems.iter().all(|p| p.severity < Severity::Error)
     }
 
-    /// Everything that is wrong with the document: its form, its meaning, and what is not enforced yet. In file order.
+    /// Everything that is wrong with the document: its form, its meaning, what a cluster's definition of its kind demands,
+    /// and what is not enforced yet. In file order.
     pub fn check(&self) -> Vec<Problem> {
-        let mut problems = self.problems.clone();
+        let mut problems = self.check_meaning();
+        problems.extend(self.judged(&problems));
+        problems.sort_by_key(|p| p.source.line);
+        problems
+    }
+
+    /// As [`Document::check`], without the definition: what Istio's webhook looks at.
+    pub fn check_meaning(&self) -> Vec<Problem> {
+        let mut problems = self.check_stored();
         if let Some(object) = &self.object {
-            let validation = validate::validate(object);
-            let unsupported = crate::support::unsupported(object);
-            let errors = validation.errors.into_iter().map(|f| (Severity::Error, f));
-            let warnings = validation.warnings.into_iter().chain(unsupported).map(|f| (Severity::Warning, f));
-            problems.extend(errors.chain(warnings).map(|(severity, found)| self.problem(severity, found)));
+            problems.extend(self.found(validate::messages(object)));
         }
         problems.sort_by_key(|p| p.source.line);
         problems
+    }
+
+    /// As [`Document::check_meaning`], of an object that a cluster holds: its parts that are messages of Envoy's are not read.
+    pub fn check_stored(&self) -> Vec<Problem> {
+        let mut problems = self.problems.clone();
+        if let Some(object) = &self.object {
+            let mut found = validate::validate(object);
+            found.warnings.extend(crate::support::unsupported(object));
+            problems.extend(self.found(found));
+        }
+        problems.sort_by_key(|p| p.source.line);
+        problems
+    }
+
+    fn found(&self, found: validate::Validation) -> impl Iterator<Item = Problem> {
+        let errors = found.errors.into_iter().map(|finding| (Severity::Error, finding));
+        let warnings = found.warnings.into_iter().map(|finding| (Severity::Warning, finding));
+        errors.chain(warnings).map(|(severity, finding)| self.problem(severity, finding))
+    }
+
+    /// What a cluster with these definitions would refuse it for.
+    pub fn judge_by(&self, definitions: &Definitions) -> Vec<Problem> {
+        let Some(root) = &self.root else { return Vec::new() };
+        let refusals = definitions.judge(&root.json()).into_iter();
+        let finding = |refusal: Refusal| validate::Finding { path: refusal.path.clone(), message: refusal.to_string() };
+        refusals.map(|refusal| self.problem(Severity::Error, finding(refusal))).collect()
+    }
+
+    /// What an API server would refuse it for beyond what is known already.
+    fn judged(&self, known: &[Problem]) -> Vec<Problem> {
+        let (Some(object), Some(root)) = (&self.object, &self.root) else { return Vec::new() };
+        let Some(schema) = crd::schema(object.kind()) else { return Vec::new() };
+        let mut document = root.json();
+        let lenient = schema.make_strict(&mut document);
+        let refused = schema.judge(&document).into_iter();
+        let refused = refused.map(|refusal| (refusal.path.clone(), refusal.to_string()));
+        let errors = refused.filter(|(path, _)| !known.iter().any(|problem| is_about(problem, path)));
+        let found = |severity| move |(path, message)| self.problem(severity, validate::Finding { path, message });
+        errors.map(found(Severity::Error)).chain(lenient.into_iter().map(found(Severity::Warning))).collect()
     }
 
     fn problem(&self, severity: Severity, found: validate::Finding) -> Problem {
@@ -73,6 +120,13 @@ impl Document {
             suggestion: None,
         }
     }
+}
+
+/// True for an error at the path, within it or around it.
+fn is_about(problem: &Problem, path: &str) -> bool {
+    let (short, long) = if problem.path.len() < path.len() { (&*problem.path, path) } else { (path, &*problem.path) };
+    let rest = long.strip_prefix(short);
+    problem.severity == Severity::Error && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// The namespace of documents that name none.

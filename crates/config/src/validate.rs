@@ -3,7 +3,6 @@
 //! Owns: which objects are accepted. Never looks at another object (that is analysis). Linear in the object, but for
 //! pairwise comparisons of the hosts of one VirtualService.
 
-mod cel;
 mod common;
 mod destination_rule;
 mod envoy_filter;
@@ -128,6 +127,15 @@ pub fn validate(object: &Object) -> Validation {
         Spec::Namespace(_) | Spec::Node(_) | Spec::ServiceAccount(_) | Spec::Secret(_) | Spec::ConfigMap(_) => {}
     }
     kube::metadata(object, v);
+    out
+}
+
+/// Validates the messages of Envoy's that an object carries.
+pub(crate) fn messages(object: &Object) -> Validation {
+    let mut out = Validation::default();
+    if let Spec::EnvoyFilter(spec) = &object.spec {
+        envoy_filter::values(spec, &Path::root("spec"), &mut out);
+    }
     out
 }
 

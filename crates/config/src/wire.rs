@@ -206,7 +206,7 @@ fn base64_encode(bytes: &[u8]) -> String {
     out
 }
 
-fn base64_decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let (mut word, mut bits, mut padded) = (0u32, 0u32, 0);
     for byte in text.bytes().filter(|b| !b.is_ascii_whitespace()) {

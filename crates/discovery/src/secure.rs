@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use self::certificate::Life;
 use crate::options::Options;
 use crate::{State, authority};
 

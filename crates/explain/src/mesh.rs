@@ -63,7 +63,7 @@ impl Mesh {
         let mut refused = Vec::new();
         let mut accepted = Vec::new();
         for document in documents {
-            let errors = document.check().into_iter().filter(|problem| problem.severity == Severity::Error);
+            let errors = document.check_meaning().into_iter().filter(|problem| problem.severity == Severity::Error);
             let before = refused.len();
             refused.extend(errors);
             if refused.len() == before {

@@ -107,7 +107,7 @@ fn meant(document: &Document) -> Vec<Problem> {
     let unsupported = document.object.as_ref().map(support::unsupported).unwrap_or_default();
     let known =
         |problem: &Problem| unsupported.iter().any(|own| own.path == problem.path && own.message == problem.message);
-    document.check().into_iter().filter(|problem| !known(problem)).collect()
+    document.check_meaning().into_iter().filter(|problem| !known(problem)).collect()
 }
 
 /// `{"valid", "errors", "warnings"}` of all that was found.

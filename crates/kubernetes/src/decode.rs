@@ -95,7 +95,7 @@ fn read(key: Key, document: Value) -> Decoded {
         let problems = vec![problem(&key, "nothing in it".to_owned())];
         return Decoded::Refused(key, problems);
     };
-    let problems = document.check();
+    let problems = document.check_stored();
     match document.object {
         Some(object) if problems.iter().all(|problem| problem.severity < Severity::Error) => {
             Decoded::Taken(Box::new(object), problems)

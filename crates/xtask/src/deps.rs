@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("telemetry", &["proto"]),
     ("xds", &["proto", "telemetry"]),
-    ("config", &["matchers"]),
+    ("config", &["matchers", "proto"]),
     ("store", &["config"]),
     ("model", &["config", "matchers", "tls"]),
     ("gateway-api", &["config", "matchers", "model"]),

@@ -10,7 +10,20 @@ fn spec_schema(definition: &Value, version: usize) -> &Value {
 
 fn served(of: Kind) -> Value {
     let position = catalog::SERVED.iter().position(|served| served.kind == of).expect("served");
-    custom_resource_definitions().swap_remove(position)
+    bare(custom_resource_definitions().swap_remove(position))
+}
+
+/// Without what is said to people.
+fn bare(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            fields.retain(|name, inner| name != "description" || !inner.is_string());
+            fields.values_mut().for_each(|inner| *inner = bare(inner.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|inner| *inner = bare(inner.take())),
+        _ => {}
+    }
+    value
 }
 
 /// The paths of a schema, as `fields::of_kind` writes those of a type.
@@ -97,6 +110,33 @@ fn every_rule_is_about_something_that_exists() {
                 assert!(known.fields.contains(&(name, (*field).to_owned())), "{name} has no {field}");
             }
         }
+    }
+}
+
+#[test]
+fn every_field_has_words_and_no_words_are_about_nothing() {
+    let mut known = Known::default();
+    for one in catalog::SERVED {
+        known.walk(one.kind, &Shape::of_kind(one.kind), "", "", "");
+    }
+    let fields = known.fields.iter().filter(|(of, field)| !of.is_empty() && !field.contains(['[', '{']));
+    let mut wanted: BTreeSet<_> = fields.map(|(of, field)| format!("{of}.{field}")).collect();
+    let aliases = ROWS.iter().flat_map(|row| row.rules.iter().map(move |rule| (row.about, rule)));
+    wanted.extend(aliases.filter_map(|(about, rule)| match (about, rule) {
+        (Subject::Struct(of), Rule::Alias(_, alias)) => Some(format!("{of}.{alias}")),
+        _ => None,
+    }));
+    let said: BTreeSet<_> = words::subjects().into_iter().map(str::to_owned).collect();
+    let (mute, idle): (Vec<_>, Vec<_>) = (wanted.difference(&said).collect(), said.difference(&wanted).collect());
+    assert!(mute.is_empty() && idle.is_empty(), "without words: {mute:?}; about nothing: {idle:?}");
+}
+
+/// `kubectl apply` keeps the whole definition in an annotation, and annotations have 256 KiB together.
+#[test]
+fn definitions_fit_into_an_annotation() {
+    for definition in custom_resource_definitions() {
+        let size = definition.to_string().len();
+        assert!(size < 250 << 10, "{}: {size} bytes", definition["metadata"]["name"]);
     }
 }
 
@@ -268,141 +308,66 @@ fn the_definitions_differ_from_istios_only_where_it_is_written_down() {
     assert_eq!(compared, 15);
 }
 
-/// Why an API server would refuse a value by a structural schema, its rules in CEL apart.
-fn refusal(schema: &Value, value: &Value, path: &str) -> Option<String> {
-    if value.is_null() && schema["nullable"] == true {
-        return None;
-    }
-    let is = match value {
-        Value::Object(_) => "object",
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::Null => "null",
-    };
-    let wanted = schema["type"].as_str().unwrap_or(is);
-    if wanted != is && (wanted, is) != ("number", "integer") {
-        return Some(format!("{path} must be of type {wanted}: {is}"));
-    }
-    own_refusal(schema, value, path).or_else(|| inner_refusal(schema, value, path))
-}
-
-fn own_refusal(schema: &Value, value: &Value, path: &str) -> Option<String> {
-    let text = value.as_str();
-    let bounds = [
-        ("minLength", "maxLength", text.map(|t| t.chars().count() as f64)),
-        ("minItems", "maxItems", value.as_array().map(|list| list.len() as f64)),
-        ("minProperties", "maxProperties", value.as_object().map(|map| map.len() as f64)),
-        ("minimum", "maximum", value.as_f64()),
-    ];
-    for (least, most, size) in bounds {
-        let Some(size) = size else { continue };
-        if schema[least].as_f64().is_some_and(|least| size < least) {
-            return Some(format!("{path} should be at least"));
-        }
-        if schema[most].as_f64().is_some_and(|most| size > most) {
-            return Some(format!("{path} too many or too long"));
-        }
-    }
-    let pattern = schema["pattern"].as_str().map(|pattern| regex::Regex::new(pattern).expect("a pattern"));
-    if pattern.zip(text).is_some_and(|(pattern, text)| !pattern.is_match(text)) {
-        return Some(format!("{path} should match"));
-    }
-    if schema["enum"].as_array().is_some_and(|names| !names.contains(value)) {
-        return Some(format!("{path}: Unsupported value"));
-    }
-    let missing = |name: &&Value| value.get(name.as_str().unwrap_or_default()).is_none();
-    if value.is_object() && schema["required"].as_array().into_iter().flatten().any(|name| missing(&name)) {
-        return Some(format!("{path}: Required value"));
-    }
-    (!fits_logic(schema, value)).then(|| format!("{path} must validate one and only one schema (oneOf)"))
-}
-
-fn fits_logic(schema: &Value, value: &Value) -> bool {
-    let fits = |schema: &Value| refusal(schema, value, "").is_none();
-    let list = |key: &str| schema[key].as_array().map(Vec::as_slice);
-    list("oneOf").is_none_or(|all| all.iter().filter(|one| fits(one)).count() == 1)
-        && list("allOf").is_none_or(|all| all.iter().all(fits))
-        && list("anyOf").is_none_or(|all| all.iter().any(fits))
-        && (schema["not"].is_null() || !fits(&schema["not"]))
-}
-
-fn inner_refusal(schema: &Value, value: &Value, path: &str) -> Option<String> {
-    match value {
-        Value::Object(fields) => fields.iter().find_map(|(name, inner)| {
-            let known = [&schema["properties"][name], &schema["additionalProperties"]];
-            let schema = known.into_iter().find(|schema| schema.is_object())?;
-            refusal(schema, inner, &format!("{path}.{name}"))
-        }),
-        Value::Array(items) => {
-            let key = schema["x-kubernetes-list-map-keys"][0].as_str();
-            let twice = |i: usize| key.is_some_and(|key| items[..i].iter().any(|other| other[key] == items[i][key]));
-            items.iter().enumerate().find_map(|(i, item)| {
-                let path = format!("{path}[{i}]");
-                if twice(i) { Some(format!("{path}: Duplicate value")) } else { refusal(&schema["items"], item, &path) }
-            })
-        }
-        _ => None,
-    }
-}
-
 /// Documents of Istio's tests of its definitions, and the text of the refusal that they should get.
-fn documents() -> Vec<(Value, Option<String>)> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/peer/api-validation/api-testdata");
-    let Ok(folder) = std::fs::read_dir(root) else {
+fn documents() -> Vec<(String, Value, Option<String>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/peer/api-validation");
+    if !root.is_dir() {
         eprintln!("skipped: no ../shared");
         return Vec::new();
-    };
+    }
     let mut found = Vec::new();
-    for file in folder {
-        let text = std::fs::read_to_string(file.expect("an entry").path()).expect("readable");
-        for part in text.split("\n---") {
-            let Ok(mut document) = serde_saphyr::from_str::<Value>(part) else { continue };
-            let Some(fields) = document.as_object_mut() else { continue };
-            let error = fields.shift_remove("_err").and_then(|text| text.as_str().map(str::to_owned));
-            found.push((document, error));
+    for folder in ["api-testdata", "istio-crds-testdata"] {
+        for file in std::fs::read_dir(root.join(folder)).expect("a folder") {
+            let file = file.expect("an entry");
+            let text = std::fs::read_to_string(file.path()).expect("readable");
+            for (i, part) in text.split("\n---").enumerate() {
+                let Ok(mut document) = serde_saphyr::from_str::<Value>(part) else { continue };
+                let Some(fields) = document.as_object_mut() else { continue };
+                let error = fields.shift_remove("_err").and_then(|text| text.as_str().map(str::to_owned));
+                found.push((format!("{}#{i}", file.file_name().display()), document, error));
+            }
         }
     }
     found
 }
 
-/// What an API server says of structure. It says the rest, rules in CEL, where there is one (`meltemi/tests/crds.rs`).
-const STRUCTURAL: &[&str] = &[
-    "Required value",
-    "should be at least",
-    "should match",
-    "Unsupported value",
-    "Duplicate value",
-    "oneOf",
-    "of type",
+/// Documents that cannot be judged as they stand, and why.
+const OTHERWISE: &[(&str, &str)] = &[
+    ("reqauth-invalid.yaml#19", "its field, presence, is in no published definition: it is dropped"),
+    ("serviceentry-valid.yaml#0", "an address that ends in colons is a key without a value in YAML 1.2"),
 ];
 
+/// True if a refusal says what is wanted. Newer servers than those of the data show a wrong value, not its type, and take
+/// null for absent.
+fn says(refusal: &str, wanted: &str) -> bool {
+    let parts = wanted.split(": Invalid value: ").collect::<Vec<_>>();
+    let words = parts.last().and_then(|last| last.rsplit(": ").next()).unwrap_or(wanted);
+    let words = words.rsplit(" in body ").next().unwrap_or(words);
+    refusal.contains(words) || (wanted.contains(": \"null\"") && refusal.contains("Required value"))
+}
+
 #[test]
-fn schemas_take_what_istios_take_and_refuse_what_these_refuse() {
+fn documents_are_judged_as_istios_definitions_judge_them() {
+    let (mut taken, mut refused, mut wrong) = (0, 0, Vec::new());
     let documents = documents();
-    let (mut taken, mut refused) = (0, 0);
-    for (document, error) in &documents {
+    for (source, document, error) in &documents {
+        if OTHERWISE.iter().any(|(other, _)| other == source) {
+            continue;
+        }
         let group = document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(g, _)| g);
         let kind = Kind::find(group, document["kind"].as_str().unwrap_or_default()).expect("a kind of ours");
-        let definition = served(kind);
-        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-        let said = refusal(schema, document, "");
-        // An address that ends in colons is a key without a value in YAML 1.2.
-        let misread = document.to_string().contains(":db8:\":null}");
-        match error {
-            None if !misread => {
-                assert_eq!(said, None, "{document}");
-                taken += 1;
-            }
-            Some(error) if STRUCTURAL.iter().any(|text| error.contains(text)) => {
-                assert!(said.is_some(), "{error}: {document}");
-                refused += 1;
-            }
-            _ => {}
+        let found = schema(kind).expect("served").judge(document);
+        let said: Vec<_> = found.iter().map(|refusal| format!("{}: {refusal}", refusal.path)).collect();
+        let fits = match error {
+            None => said.is_empty(),
+            Some(error) => said.iter().any(|said| says(said, error)),
+        };
+        if !fits {
+            wrong.push(format!("{source}: should be {error:?}: {}", said.join("; ")));
         }
+        *if error.is_some() { &mut refused } else { &mut taken } += 1;
     }
     println!("{taken} taken, {refused} refused");
-    assert!(documents.is_empty() || (taken > 30 && refused > 20), "{taken} {refused}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(documents.is_empty() || (taken > 60 && refused > 100), "{taken} {refused}");
 }

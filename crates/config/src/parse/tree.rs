@@ -114,6 +114,28 @@ impl Node {
         line
     }
 
+    /// The value as JSON, as Kubernetes' tools make it of YAML: what they read as an address is one.
+    pub fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+                (Ok(number), _) => number.into(),
+                (_, Ok(number)) => number.into(),
+                _ => (*number as f64).into(),
+            },
+            Value::Float(number) => (*number).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Self::json).collect(),
+            Value::Map(entries) => match &entries[..] {
+                [Entry { key, node: Node { value: Value::Null, .. }, .. }] if key.ends_with(':') => {
+                    format!("{key}:").into()
+                }
+                entries => entries.iter().map(|entry| (entry.key.clone(), entry.node.json())).collect(),
+            },
+        }
+    }
+
     /// What a reader would call this value.
     pub fn describe(&self) -> String {
         match &self.value {
@@ -194,7 +216,7 @@ fn find<'a>(entries: &'a [Entry], key: &str) -> Option<(&'a Node, u32)> {
 }
 
 /// `snake_case` to `camelCase`, as protobuf names its JSON fields.
-pub(super) fn camel_case(key: &str) -> String {
+pub(crate) fn camel_case(key: &str) -> String {
     let mut out = String::with_capacity(key.len());
     let mut upper = false;
     for c in key.chars() {

@@ -1,6 +1,8 @@
-//! EnvoyFilter. Envoy's own messages are looked at as JSON: which of their fields exist is known where they are read.
+//! EnvoyFilter. What patches carry is looked at as JSON here, and read as Envoy's messages in `messages`.
 
-use serde_json::{Map, Value};
+mod messages;
+
+use serde_json::Value;
 
 use super::{Validation, common};
 use crate::names;
@@ -29,6 +31,19 @@ pub(super) fn envoy_filter(spec: &EnvoyFilter, at: &Path<'_>, v: &mut Validation
     let patches = at.field("configPatches");
     for (i, patch) in spec.config_patches.iter().enumerate() {
         config_patch(patch, &patches.index(i), v);
+    }
+}
+
+/// Reads what patches carry as the messages that it is for. Patches that are wrong as such are passed over.
+pub(super) fn values(spec: &EnvoyFilter, at: &Path<'_>, v: &mut Validation) {
+    let patches = at.field("configPatches");
+    for (i, patch) in spec.config_patches.iter().enumerate() {
+        let waypoint = patch.matches.as_ref().is_some_and(|matches| matches.context == PatchContext::Waypoint);
+        let value = patch.patch.as_ref().and_then(|change| change.value.as_ref());
+        let Some(value) = value.filter(|_| !waypoint) else { continue };
+        let at = patches.index(i);
+        let at = at.field("patch");
+        messages::check(value, patch.apply_to, &at.field("value"), v);
     }
 }
 
@@ -139,44 +154,12 @@ fn change_of(change: &Patch, apply_to: ApplyTo, at: &Path<'_>, v: &mut Validatio
         _ => v.require(&at_value, change.value.is_some(), "a value is required unless the operation is REMOVE"),
     }
     let Some(value) = &change.value else { return };
-    any_messages(value, &at_value, v);
     let filter = matches!(apply_to, ApplyTo::HttpFilter | ApplyTo::NetworkFilter | ApplyTo::ListenerFilter);
     let configured = ["typed_config", "typedConfig", "config_discovery", "configDiscovery"];
     if filter && !configured.iter().any(|field| value.contains_key(*field)) {
         let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
         v.warn(&at_value, format_args!("using deprecated types by name without typed_config; {name}"));
     }
-}
-
-/// Each message of a type that is named must name it, and not one of an API that is gone.
-fn any_messages(fields: &Map<String, Value>, at: &Path<'_>, v: &mut Validation) {
-    for (name, value) in fields {
-        let at = at.field(name);
-        if matches!(name.as_str(), "typed_config" | "typedConfig") {
-            v.check(&at, any_message(value));
-        }
-        inner_messages(value, &at, v);
-    }
-}
-
-fn inner_messages(value: &Value, at: &Path<'_>, v: &mut Validation) {
-    match value {
-        Value::Object(fields) => any_messages(fields, at, v),
-        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| inner_messages(item, &at.index(i), v)),
-        _ => {}
-    }
-}
-
-fn any_message(value: &Value) -> Result<(), String> {
-    let Some(fields) = value.as_object() else { return Err("must be a message with an \"@type\"".into()) };
-    let Some(url) = fields.get("@type").and_then(Value::as_str) else {
-        return if fields.is_empty() { Ok(()) } else { Err("Any JSON doesn't have '@type'".into()) };
-    };
-    let name = url.rsplit('/').next().unwrap_or_default();
-    if name.starts_with("envoy.") && (name.contains(".v2.") || name.contains(".v2alpha")) {
-        return Err(format!("referenced type unknown (hint: try using the v3 XDS API): {url}"));
-    }
-    if name.contains('.') { Ok(()) } else { Err(format!("referenced type unknown: {url}")) }
 }
 
 /// Names that filters had, and those that they have.

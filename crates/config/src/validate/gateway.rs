@@ -48,9 +48,6 @@ fn server(server: &Server, converted: bool, at: &Path<'_>, v: &mut Validation) {
     if port.target_port != 0 {
         v.error(&port_at.field("targetPort"), "targetPort has no impact on Gateways");
     }
-    if !server.name.is_empty() {
-        v.check(&at.field("name"), names::dns_label(&server.name));
-    }
     server_tls(server, port, at, v);
 }
 
@@ -162,6 +159,8 @@ fn no_certificates(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
     if any {
         v.warn(at, format_args!("{} mode does not use certificates", tls.mode));
     }
+    let both = !tls.ca_crl.is_empty() && !tls.credential_name.is_empty();
+    v.require(&at.field("caCrl"), !both, "CRL is not supported with credentialName: the secret holds it");
 }
 
 fn terminated(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
@@ -187,7 +186,7 @@ fn terminated(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
     if tls.credential_names.len() > 2 {
         v.error(&at.field("credentialNames"), "at most 2 credentials");
     }
-    let client_ca = named || !tls.ca_certificates.is_empty() || !tls.ca_cert_credential_name.is_empty();
+    let client_ca = named || !tls.ca_certificates.is_empty();
     if mode != ServerTlsMode::Simple {
         v.require(at, client_ca, format_args!("{mode} TLS requires a client CA bundle"));
     }

@@ -50,7 +50,7 @@ pub(super) fn load_balancer(
         percent(minimum.value(), &at.field("minimumPercent"), v);
     }
     if let Some(aggression) = warmup.aggression {
-        v.require(&at.field("aggression"), aggression.value() >= 1.0, "aggression must be at least 1.0");
+        v.require(&at.field("aggression"), aggression.value() > 0.0, "aggression must be greater than 0");
     }
 }
 
@@ -95,7 +95,7 @@ fn consistent_hash(hash: &ConsistentHashLb, at: &Path<'_>, v: &mut Validation) {
 
 fn is_prime(n: u64) -> bool {
     // Larger tables are refused whatever they are.
-    n > MAX_MAGLEV || n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
+    n > MAX_MAGLEV || n > 0 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 /// Of a DestinationRule or of MeshConfig.

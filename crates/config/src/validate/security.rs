@@ -101,6 +101,23 @@ fn key_set(text: &str) -> Result<Vec<serde_json::Value>, String> {
         None if value.get("kty").is_some() => Ok(vec![value]),
         None => Err("jwks parse error: neither a list of keys nor a key".into()),
     }
+    .and_then(|keys| keys.iter().enumerate().try_for_each(whole_key).map(|()| keys))
+}
+
+/// What a key of each type needs (RFC 7518, 6; RFC 8037, 2).
+fn whole_key((i, key): (usize, &serde_json::Value)) -> Result<(), String> {
+    let kind = key.get("kty").and_then(|kind| kind.as_str()).unwrap_or_default();
+    let needed: &[&str] = match kind {
+        "RSA" => &["n", "e"],
+        "EC" => &["crv", "x", "y"],
+        "OKP" => &["crv", "x"],
+        "oct" => &["k"],
+        other => return Err(format!("jwks parse error: key {i}: the type {other:?} is not known")),
+    };
+    match needed.iter().find(|name| !key.get(**name).is_some_and(serde_json::Value::is_string)) {
+        Some(name) => Err(format!("jwks parse error: key {i}: {kind} needs {name:?}")),
+        None => Ok(()),
+    }
 }
 
 fn private_keys(keys: &[serde_json::Value], at: &Path<'_>, v: &mut Validation) {
@@ -156,7 +173,7 @@ fn authorization_rule(rule: &AuthorizationRule, action: AuthorizationAction, at:
         for (i, to) in list.iter().enumerate() {
             let at = at.index(i);
             operation(to.operation.as_ref(), &at.field("operation"), &mut l7, v);
-            ports |= to.operation.as_ref().is_some_and(|o| o.ports.is_some());
+            ports |= to.operation.as_ref().is_some_and(|o| o.ports.is_some() || o.not_ports.is_some());
         }
     }
     let when = at.field("when");
@@ -234,8 +251,8 @@ fn source(source: Option<&Source>, at: &Path<'_>, l7: &mut bool, v: &mut Validat
         ("notServiceAccounts", &s.not_service_accounts, false),
         ("ipBlocks", &s.ip_blocks, false),
         ("notIpBlocks", &s.not_ip_blocks, false),
-        ("remoteIpBlocks", &s.remote_ip_blocks, true),
-        ("notRemoteIpBlocks", &s.not_remote_ip_blocks, true),
+        ("remoteIpBlocks", &s.remote_ip_blocks, false),
+        ("notRemoteIpBlocks", &s.not_remote_ip_blocks, false),
         ("trustDomains", &s.trust_domains, false),
         ("notTrustDomains", &s.not_trust_domains, false),
     ];

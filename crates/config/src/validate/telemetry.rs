@@ -1,6 +1,7 @@
 //! Telemetry.
 
-use super::{Validation, cel, common};
+use super::{Validation, common};
+use crate::cel::Expression;
 use crate::path::Path;
 use crate::telemetry::{AccessLogging, Metrics, ProviderRef, TagOperation, Telemetry, Tracing};
 
@@ -91,7 +92,7 @@ fn metrics(metrics: &Metrics, at: &Path<'_>, v: &mut Validation) {
 fn access_logging(log: &AccessLogging, at: &Path<'_>, v: &mut Validation) {
     providers(&log.providers, at, v);
     if let Some(filter) = &log.filter {
-        let expression = cel::expression(&filter.expression);
+        let expression = Expression::parse(&filter.expression).map(drop);
         v.check(
             &at.field("filter").field("expression"),
             expression.map_err(|error| format!("must be a valid CEL expression: {error}")),

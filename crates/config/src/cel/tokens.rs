@@ -7,8 +7,8 @@ pub(super) enum Token<'a> {
     Name(&'a str),
     /// A word that no variable may have for a name.
     Reserved(&'a str),
-    /// A number, text, `true`, `false` or `null`.
-    Literal,
+    /// A number, text, `true`, `false` or `null`, as it is written.
+    Literal(&'a str),
     Symbol(&'a str),
 }
 
@@ -16,7 +16,7 @@ impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(text) | Self::Reserved(text) | Self::Symbol(text) => write!(f, "`{text}`"),
-            Self::Literal => f.write_str("a value"),
+            Self::Literal(_) => f.write_str("a value"),
         }
     }
 }
@@ -66,16 +66,16 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
 
 fn one(rest: &str) -> Result<(Token<'_>, usize), String> {
     if let Some(length) = text(rest)? {
-        return Ok((Token::Literal, length));
+        return Ok((Token::Literal(&rest[..length]), length));
     }
     if let Some(length) = number(rest) {
-        return Ok((Token::Literal, length));
+        return Ok((Token::Literal(&rest[..length]), length));
     }
     let word = word_length(rest);
     if word > 0 {
         let name = &rest[..word];
         let token = match name {
-            "true" | "false" | "null" => Token::Literal,
+            "true" | "false" | "null" => Token::Literal(name),
             "in" => Token::Symbol(name),
             "while" => Token::Reserved(name),
             _ if RESERVED.contains(&name) => Token::Reserved(name),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::rules::{AT_LEAST_1_MS, Cel, ROWS, Row, Rule, Subject};
+use super::words;
 use crate::kind::Kind;
 use crate::shape::{Shape, Struct};
 
@@ -66,9 +67,9 @@ impl Place {
         for (name, shape) in &of.fields {
             let schema = self.field(of.name, name).schema(shape);
             if let Some(alias) = rules_of(of.name).find_map(|rule| rule.alias_of(name)) {
-                properties.insert(alias.to_owned(), schema.clone());
+                properties.insert(alias.to_owned(), described(schema.clone(), of.name, alias));
             }
-            properties.insert((*name).to_owned(), schema);
+            properties.insert((*name).to_owned(), described(schema, of.name, name));
         }
         let mut schema = Map::new();
         schema.insert("type".to_owned(), json!("object"));
@@ -105,6 +106,15 @@ impl Place {
         }
         schema
     }
+}
+
+/// A field's schema with words about it before everything else.
+fn described(schema: Value, of: &str, field: &str) -> Value {
+    let (Value::Object(keywords), Some(words)) = (&schema, words::about(of, field)) else { return schema };
+    let mut out = Map::new();
+    out.insert("description".to_owned(), json!(words));
+    out.extend(keywords.clone());
+    out.into()
 }
 
 fn rules_of(of: &str) -> impl Iterator<Item = &'static Rule> {
