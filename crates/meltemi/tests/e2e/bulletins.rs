@@ -11,14 +11,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-/// Denies `/admin` and below, the host `secret.example`, and whoever says `x-role: admin`, in the terms of Istio's translation.
+/// Denies `/admin` and below, `/closed/{*}`, the host `secret.example`, and whoever says `x-role: admin`, in the terms of Istio's
+/// translation.
 fn rules() -> Value {
     let path = |matcher: Value| json!({ "url_path": { "path": matcher } });
     let header = |name: &str, matcher: Value| json!({ "header": { "name": name, "string_match": matcher } });
+    let template =
+        any("extensions.path.match.uri_template.v3.UriTemplateMatchConfig", json!({ "path_template": "/closed/*" }));
     let secret = r"(?i)secret\.example(:[0-9]+)?";
     let permissions = json!([
         path(json!({ "exact": "/admin" })),
         path(json!({ "prefix": "/admin/" })),
+        { "uri_template": { "name": "uri-template", "typed_config": template } },
         header(":authority", json!({ "safe_regex": { "regex": secret } })),
         header("x-role", json!({ "exact": "admin" })),
     ]);
@@ -230,6 +234,11 @@ fn hosts_methods_and_fields_are_read_in_one_way() {
         ("upgrade", format!("GET /admin HTTP/1.1\r\nhost: a.example\r\n{upgrade}\r\n"), &[403]),
         ("CONNECT", "CONNECT secret.example:80 HTTP/1.1\r\nhost: secret.example:80\r\n\r\n".to_owned(), &[403, 404]),
         ("field", get("a.example", "x-role: admin\r\n"), &[403]),
+        ("a repeated field", get("a.example", "x-role: user\r\nx-role: admin\r\n"), &[403]),
+        ("a repeated field, in another order", get("a.example", "x-role: admin\r\nx-role: user\r\n"), &[403]),
+        ("a segment of a template", format!("GET /closed/x HTTP/1.1\r\nhost: a.example\r\n{close}\r\n"), &[403]),
+        ("a star for a segment", format!("GET /closed/* HTTP/1.1\r\nhost: a.example\r\n{close}\r\n"), &[403]),
+        ("what no segment should have", format!("GET /closed/[\"] HTTP/1.1\r\nhost: a.example\r\n{close}\r\n"), &[403]),
         ("case of a field", get("a.example", "X-ROLE: admin\r\n"), &[403]),
         ("space around a value", get("a.example", "x-role:  admin \r\n"), &[403]),
         ("space before the colon", get("a.example", "x-role : admin\r\n"), &[400]),
