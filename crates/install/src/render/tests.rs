@@ -60,7 +60,7 @@ fn a_remote_cluster_has_the_webhook_and_where_the_control_plane_is() {
     let objects = rendered(&["profile=remote", "values.global.remotePilotAddress=10.0.0.9"]).objects();
     let kinds: Vec<_> = objects.iter().map(Object::kind).collect();
     let expected =
-        ["Namespace", "Service", "EndpointSlice", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+        ["Namespace", "ConfigMap", "Service", "EndpointSlice", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
     assert_eq!(kinds, expected);
 }
 
