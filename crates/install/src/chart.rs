@@ -64,7 +64,7 @@ const ISTIOD: &[(&str, &str)] = files!("istiod":
     "Chart.yaml", "values.yaml", "templates/_names.tpl", "templates/autoscale.yaml", "templates/clusterrole.yaml",
     "templates/clusterrolebinding.yaml", "templates/configmap.yaml", "templates/deployment.yaml",
     "templates/mutatingwebhook.yaml", "templates/role.yaml", "templates/service.yaml",
-    "templates/serviceaccount.yaml", "templates/validatingwebhook.yaml");
+    "templates/serviceaccount.yaml", "templates/validatingwebhook.yaml", "templates/values.yaml");
 const CNI: &[(&str, &str)] = files!("cni":
     "Chart.yaml", "values.yaml", "templates/_names.tpl", "templates/daemonset.yaml", "templates/rbac.yaml");
 const GATEWAY: &[(&str, &str)] = files!("gateway":
@@ -121,6 +121,7 @@ impl Chart {
     pub fn render(self, release: &Release<'_>, values: &Value, contents: &Contents) -> Result<Vec<Object>, ChartError> {
         let mut merged = self.defaults()?;
         overlay(&mut merged, values);
+        make_whole(&mut merged);
         let data = json!({
             "Values": merged,
             "Release": {"Name": release.name, "Namespace": release.namespace, "Service": "Helm"},
@@ -157,6 +158,21 @@ impl Chart {
 
     fn error(self, file: &str, reason: String) -> ChartError {
         ChartError { chart: self.name(), file: file.to_owned(), reason }
+    }
+}
+
+/// Numbers without a fraction as whole ones, as Go writes them.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15);
+            if let Some(float) = whole {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Array(members) => members.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        _ => {}
     }
 }
 

@@ -153,9 +153,13 @@ impl Given {
     }
 }
 
+/// What lies beneath is text, whatever it looks like.
+const TEXTS: [&str; 2] = ["meshConfig.defaultConfig.proxyMetadata.", "values.meshConfig.defaultConfig.proxyMetadata."];
+
 /// Lays one `PATH=VALUE` on the settings. A path into a list changes the list of the documents.
 fn set(settings: &mut Value, spec: &mut Value, setting: &str) -> Result<(), String> {
     let (at, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?}: not of the form PATH=VALUE"))?;
+    let (at, value) = (at.trim(), value.trim());
     let steps = path::parse(at).map_err(|error| error.to_string())?;
     let into_list = steps.iter().any(|step| !matches!(step, path::Step::Key(_)));
     let top = match steps.first() {
@@ -167,7 +171,8 @@ fn set(settings: &mut Value, spec: &mut Value, setting: &str) -> Result<(), Stri
     }
     // Texts that look like numbers stay texts where only texts fit.
     let scalar = match check::fields().find(|(known, _)| *known == at).map(|(_, field)| field.shape) {
-        Some(fields::Shape::Text) => Value::from(value),
+        Some(fields::Shape::Text) => Value::from(path::plain(value)),
+        _ if TEXTS.iter().any(|texts| at.starts_with(texts)) => Value::from(path::plain(value)),
         _ => path::scalar(value),
     };
     path::set(settings, &steps, scalar).map_err(|error| error.to_string())
@@ -180,6 +185,9 @@ impl Operator {
         let named = given.profile().to_owned();
         let profile = profile::load(&named, request.profile_file.as_ref(), &mut given.findings);
         let mut spec = profile.unwrap_or_else(|| json!({}));
+        let platform = [&given.spec, &spec].into_iter().find_map(|spec| path::find(spec, "values.global.platform"));
+        let platform = platform.and_then(Value::as_str).unwrap_or_default().to_owned();
+        profile::add_platform(&mut spec, &platform, &mut given.findings);
         overlay(&mut spec, &given.spec);
         let mut findings = given.findings;
         translate::into_values(&mut spec, &request.adopted, &mut findings);

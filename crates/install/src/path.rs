@@ -249,18 +249,46 @@ fn place(at: &mut Value, last: &Step, value: Value, steps: &[Step]) -> Result<()
     Ok(())
 }
 
-/// The value of a `--set`: a number, a boolean, a list or map in JSON, else text.
+/// The value of a `--set`: a number, a boolean, a list or map in JSON, a list as Helm writes it (`{a,b}`), else text.
 pub fn scalar(text: &str) -> Value {
     let structured = text.starts_with(['[', '{', '"']) || text.parse::<f64>().is_ok();
-    if !structured {
-        return match text {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            "null" => Value::Null,
-            _ => Value::String(text.to_owned()),
-        };
+    if structured && let Ok(value) = serde_json::from_str(text) {
+        return value;
     }
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    if let Some(inner) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        return members(inner).iter().map(|member| scalar(member.trim())).collect();
+    }
+    match text {
+        _ if text.eq_ignore_ascii_case("true") => Value::Bool(true),
+        _ if text.eq_ignore_ascii_case("false") => Value::Bool(false),
+        "null" => Value::Null,
+        _ => Value::String(plain(text)),
+    }
+}
+
+/// A text without the backslashes before its commas, which Helm wants there.
+pub fn plain(text: &str) -> String {
+    text.replace("\\,", ",")
+}
+
+/// Split at commas, but for those behind a backslash and those within brackets.
+fn members(text: &str) -> Vec<&str> {
+    let (mut found, mut start, mut depth, mut escaped) = (Vec::new(), 0, 0_usize, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => {}
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                found.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        escaped = character == '\\' && !escaped;
+    }
+    found.push(&text[start..]);
+    found
 }
 
 #[cfg(test)]

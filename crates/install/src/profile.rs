@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::merge::overlay;
 use crate::operator::{Findings, Notice, Source};
-use crate::yaml;
+use crate::{path, yaml};
 
 macro_rules! profiles {
     ($($name:literal: $summary:literal,)*) => {
@@ -33,6 +33,7 @@ pub const PROFILES: &[Profile] = profiles! {
     "empty": "nothing; what is wanted is switched on",
     "minimal": "the control plane alone",
     "openshift": "the default, as OpenShift needs it",
+    "openshift-ambient": "the same as ambient, as OpenShift needs it",
     "preview": "the default, with what is on trial",
     "remote": "a cluster whose control plane is elsewhere",
     "stable": "the default, without what is on trial",
@@ -43,6 +44,50 @@ const RETIRED: [(&str, &str, &str); 2] = [
     ("production", "default", "there is no such profile: the default is meant for production"),
     ("sds", "default", "secrets always reach proxies through SDS"),
 ];
+
+/// What a cluster of some make needs (`values.global.platform`), as paths below `values`. Everything that is said wins over it.
+const PLATFORMS: &[(&str, &[(&str, &str)])] = &[
+    ("gke", &[("cni.cniBinDir", "/home/kubernetes/bin")]),
+    ("k3d", &[("cni.cniBinDir", "/bin"), ("cni.cniConfDir", "/var/lib/rancher/k3s/agent/etc/cni/net.d")]),
+    (
+        "k3s",
+        &[
+            ("cni.cniBinDir", "/var/lib/rancher/k3s/data/cni"),
+            ("cni.cniConfDir", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
+        ],
+    ),
+    (
+        "microk8s",
+        &[
+            ("cni.cniBinDir", "/var/snap/microk8s/current/opt/cni/bin"),
+            ("cni.cniConfDir", "/var/snap/microk8s/current/args/cni-network"),
+        ],
+    ),
+    ("minikube", &[]),
+    // As the profile of that name.
+    ("openshift", &[]),
+];
+
+/// Lays what a platform needs over the `spec` of a profile.
+pub(crate) fn add_platform(spec: &mut Value, platform: &str, findings: &mut Findings) {
+    if platform.is_empty() {
+        return;
+    }
+    findings.about("");
+    let Some((name, values)) = PLATFORMS.iter().find(|(name, _)| *name == platform) else {
+        let names: Vec<_> = PLATFORMS.iter().map(|(name, _)| *name).collect();
+        let message = format!("{platform:?}: nothing is known of it; known are {}", names.join(", "));
+        return findings.notice(Notice::new("spec.values.global.platform", message));
+    };
+    if *name == "openshift"
+        && let Some(Ok(openshift)) = Profile::named(name).map(|profile| yaml::read(profile.text))
+    {
+        overlay(&mut spec["values"], openshift.get("values").unwrap_or(&Value::Null));
+    }
+    for (at, value) in *values {
+        path::put(spec, &format!("values.{at}"), Value::from(*value));
+    }
+}
 
 impl Profile {
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -78,7 +123,7 @@ pub(crate) fn load(name: &str, file: Option<&Source>, findings: &mut Findings) -
             Err(format!("{name:?}: one of {}, or a file", names.join(", ")))
         }
     };
-    if name == "ambient" {
+    if matches!(name, "ambient" | "openshift-ambient") {
         let message = "the node proxy of ambient mode is not installed by this version".to_owned();
         findings.notice(Notice::new("spec.profile", message));
     }

@@ -9,6 +9,7 @@ use crate::chart::{ChartError, Contents, Release};
 use crate::component::{Component, Instance, instances};
 use crate::object::{COMPONENT_LABEL, OWNER_LABEL, Object, sort};
 use crate::operator::{Notice, Operator};
+use crate::translate::for_charts;
 use crate::{overlay, path};
 
 #[derive(Debug, Error)]
@@ -72,7 +73,7 @@ pub fn render(operator: &Operator, contents: &Contents) -> Result<Rendered, Rend
 
 fn render_instance(instance: &Instance, contents: &Contents) -> Result<(Vec<Object>, Vec<Notice>), RenderError> {
     let release = Release { name: instance.release(), namespace: &instance.namespace };
-    let mut objects = instance.component.chart().render(&release, &instance.values, contents)?;
+    let mut objects = instance.component.chart().render(&release, &for_charts(&instance.values), contents)?;
     let notices = overlay::apply(instance, &mut objects).map_err(RenderError::Overlay)?;
     Ok((objects, notices))
 }

@@ -25,13 +25,19 @@ pub struct Translated {
     pub notices: Vec<Notice>,
 }
 
+/// Without what only the choice of components looks at.
+pub(crate) fn for_charts(values: &Value) -> Value {
+    let mut values = values.clone();
+    for at in NOT_OF_CHARTS {
+        path::take(&mut values, at);
+    }
+    values
+}
+
 /// The release that an instance is.
 pub fn translate(instance: &Instance) -> Result<Translated, ChartError> {
     let chart = instance.component.chart();
-    let mut given = instance.values.clone();
-    for at in NOT_OF_CHARTS {
-        path::take(&mut given, at);
-    }
+    let given = for_charts(&instance.values);
     let values = differing(&given, &chart.defaults()?, true).unwrap_or_else(|| Value::Object(Map::new()));
     let settings = instance.spec.get("k8s").and_then(Value::as_object);
     let patched = |(name, value): (&String, &Value)| {

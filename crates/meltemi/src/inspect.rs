@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use meltemi_config::{DEFAULT_NAMESPACE, Document, Key, Problem, Severity, Source, decode, parse_documents_in};
+use meltemi_config::schema::Definitions;
+use meltemi_config::{
+    DEFAULT_NAMESPACE, Document, Key, Problem, Severity, Source, decode, parse_documents_in, split_documents,
+};
 use meltemi_explain::validation::{self, verdict};
 use serde_json::json;
 
@@ -24,6 +27,7 @@ Examples:
   kubectl get virtualservice -o yaml | meltemi validate -f -
   meltemi validate -f a.yaml,b.yaml -n shop    # documents that name no namespace are in shop
   meltemi validate -f a.yaml -o json           # one line a document: valid, errors and warnings
+  meltemi validate -f a.yaml --definitions crds.yaml    # judged by these CustomResourceDefinitions, too
   meltemi validate --case case.yaml            # a document, and whether it is to be accepted
 
 Exit codes: 0 everything is valid, possibly with warnings, and every case passed; 1 a file cannot be read, or a case failed; \
@@ -41,6 +45,9 @@ pub struct Validate {
     /// Files or folders of cases: each a document, and whether it is to be accepted
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "filename")]
     case: Vec<PathBuf>,
+    /// Files or folders of CustomResourceDefinitions, by which documents are judged as a cluster would
+    #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',', conflicts_with = "case")]
+    definitions: Vec<PathBuf>,
     /// text or json
     #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]
     output: String,
@@ -50,13 +57,20 @@ pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
     if !arguments.case.is_empty() {
         return judge(&arguments.case);
     }
+    let definitions = match definitions(&arguments.definitions)? {
+        Ok(definitions) => definitions,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(DATA_ERROR));
+        }
+    };
     let mut checked = Vec::new();
     for path in &arguments.filename {
         for (name, bytes) in sources(path, 0)? {
             match decode(&name, bytes) {
                 Ok(text) => {
                     let documents = parse_documents_in(&name, &text, &arguments.namespace);
-                    checked.extend(documents.into_iter().map(Checked::document));
+                    checked.extend(documents.into_iter().map(|document| Checked::document(document, &definitions)));
                 }
                 Err(problem) => checked.push(Checked::file(*problem)),
             }
@@ -79,6 +93,31 @@ pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(DATA_ERROR) })
 }
 
+/// What the files define; or what is wrong with one of them.
+fn definitions(paths: &[PathBuf]) -> anyhow::Result<Result<Definitions, String>> {
+    let mut found = Definitions::default();
+    for path in paths {
+        let before = found.len();
+        for (name, bytes) in sources(path, 0)? {
+            let text = match decode(&name, bytes) {
+                Ok(text) => text,
+                Err(problem) => return Ok(Err(problem.to_string())),
+            };
+            for (line, part) in split_documents(&text) {
+                let added = serde_saphyr::from_str(part).map_err(|error| error.to_string());
+                let added = added.and_then(|value| found.add(&value).map_err(|error| error.to_string()));
+                if let Err(error) = added {
+                    return Ok(Err(format!("{name}:{line}: {error}")));
+                }
+            }
+        }
+        if found.len() == before {
+            return Ok(Err(format!("{}: holds no CustomResourceDefinition", path.display())));
+        }
+    }
+    Ok(Ok(found))
+}
+
 /// A document, or a file that holds none, with all that is wrong with it.
 struct Checked {
     source: Source,
@@ -88,8 +127,13 @@ struct Checked {
 }
 
 impl Checked {
-    fn document(document: Document) -> Self {
-        let problems = document.check();
+    fn document(document: Document, definitions: &Definitions) -> Self {
+        let mut problems = document.check();
+        for problem in document.judge_by(definitions) {
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
         Self { source: document.source, key: document.key, is_document: true, problems }
     }
 

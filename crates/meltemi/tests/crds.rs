@@ -1,7 +1,13 @@
 //! The definitions before their judge: an API server takes them all, and then takes and refuses what it should.
 //!
 //! Needs a cluster: `MELTEMI_KUBECTL` is the command that is its admin's kubectl, such as
-//! `scripts/kubernetes/cluster ctl`. Nothing is stored but the definitions.
+//! `scripts/kubernetes/cluster ctl`. Nothing is stored but the definitions. Thousands of documents made from the schemas are
+//! judged by the server and by `meltemi_config::schema`, which must say the same (`differential`).
+
+#[path = "crds/differential.rs"]
+mod differential;
+#[path = "crds/generate.rs"]
+mod generate;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -190,4 +196,5 @@ fn an_api_server_takes_the_definitions_and_judges_documents_by_them() {
     }
     println!("{} documents", cases.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differential::check(&words);
 }

@@ -175,6 +175,27 @@ fn validate_takes_what_istioctl_validate_takes() {
 }
 
 #[test]
+fn validate_judges_by_definitions_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: boxes.example.com}\nspec:\n  group: example.com\n  names: {kind: Box, plural: boxes}\n  scope: Namespaced\n  versions:\n  - name: v1\n    schema:\n      openAPIV3Schema:\n        type: object\n        properties:\n          spec:\n            type: object\n            x-kubernetes-validations: [{rule: 'self.a < self.b', message: a is less than b}]\n            properties: {a: {type: integer}, b: {type: integer}}\n";
+    let definitions = file(&dir, "crds.yaml", definition).display().to_string();
+    let document =
+        file(&dir, "box.yaml", "apiVersion: example.com/v1\nkind: Box\nmetadata: {name: a}\nspec:\n  a: 2\n  b: 1\n");
+    let document = document.display().to_string();
+    assert_eq!(meltemi(&["validate", "-f", &document]).code, 0);
+    let run = meltemi(&["validate", "-f", &document, "--definitions", &definitions]);
+    assert_eq!(run.code, 65, "{}{}", run.out, run.err);
+    assert!(run.out.contains("box.yaml:4: error: spec: Invalid value: a is less than b"), "{}", run.out);
+    let none = meltemi(&["validate", "-f", &document, "--definitions", &document]);
+    assert_eq!(none.code, 65);
+    assert!(none.err.contains("holds no CustomResourceDefinition"), "{}", none.err);
+    let wrong = file(&dir, "wrong.yaml", &definition.replace("self.a <", "self.a <<")).display().to_string();
+    let wrong = meltemi(&["validate", "-f", &document, "--definitions", &wrong]);
+    assert_eq!(wrong.code, 65);
+    assert!(wrong.err.contains("x-kubernetes-validations[0]: rule: expected an operand"), "{}", wrong.err);
+}
+
+#[test]
 fn validate_judges_cases() {
     let dir = tempfile::tempdir().unwrap();
     let case = |valid: bool| {

@@ -46,7 +46,7 @@ pub(super) fn is_known(name: &str) -> bool {
 /// Calls a function; `method` says that the first argument stood before the dot.
 pub(super) fn call(name: &str, method: bool, arguments: &[Value], budget: &Budget) -> Outcome {
     let families = if method { METHODS } else { FUNCTIONS };
-    let known = families.iter().filter(|(names, _)| names.contains(&name));
-    let outcome = known.filter_map(|(_, family)| family(name, arguments, budget)).next();
+    let mut known = families.iter().filter(|(names, _)| names.contains(&name));
+    let outcome = known.find_map(|(_, family)| family(name, arguments, budget));
     outcome.unwrap_or_else(|| Err(no_overload(name, &arguments.iter().collect::<Vec<_>>())))
 }

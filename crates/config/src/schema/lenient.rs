@@ -31,10 +31,11 @@ impl Schema {
                 }
             }
             Value::Array(items) => {
-                let schema = self.items.iter();
-                schema.for_each(|schema| {
-                    items.iter_mut().enumerate().for_each(|(i, item)| schema.strict(item, &at.index(i), found));
-                });
+                for (i, item) in items.iter_mut().enumerate() {
+                    if let Some(schema) = &self.items {
+                        schema.strict(item, &at.index(i), found);
+                    }
+                }
             }
             _ => {}
         }

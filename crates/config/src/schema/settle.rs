@@ -29,8 +29,11 @@ impl Schema {
                 }
             }
             Value::Array(items) => {
-                let schema = self.items.as_deref();
-                items.iter_mut().for_each(|item| schema.into_iter().for_each(|schema| schema.prune(item, false)));
+                for item in items {
+                    if let Some(schema) = &self.items {
+                        schema.prune(item, false);
+                    }
+                }
             }
             _ => {}
         }
@@ -53,8 +56,11 @@ impl Schema {
                 }
             }
             Value::Array(items) => {
-                let schema = self.items.as_deref();
-                items.iter_mut().for_each(|item| schema.into_iter().for_each(|schema| schema.fill(item)));
+                for item in items {
+                    if let Some(schema) = &self.items {
+                        schema.fill(item);
+                    }
+                }
             }
             _ => {}
         }

@@ -45,6 +45,7 @@ fn the_control_plane_is_these_objects() {
         "Service/istiod.istio-system",
         "ServiceAccount/istiod.istio-system",
         "ValidatingWebhookConfiguration/istio-validator-istio-system",
+        "ConfigMap/values.istio-system",
     ];
     assert_eq!(names(&render(Chart::Istiod, &json!({}))), expected);
 }

@@ -167,3 +167,36 @@ fn every_field_stands_once_and_moves_to_one_that_is_used() {
         }
     }
 }
+
+#[test]
+fn platforms_are_laid_between_the_profile_and_what_is_said() {
+    let values = |settings: &[&str]| {
+        let operator = with_settings(settings).unwrap();
+        (operator.values, operator.notices.iter().map(Notice::to_string).collect::<Vec<_>>())
+    };
+    let (gke, notices) = values(&["values.global.platform=gke"]);
+    assert_eq!(find(&gke, "cni.cniBinDir"), Some(&json!("/home/kubernetes/bin")));
+    assert!(notices.is_empty(), "{notices:?}");
+    let (own, _) = values(&["values.global.platform=k3s", "values.cni.cniBinDir=/own"]);
+    assert_eq!(find(&own, "cni.cniBinDir"), Some(&json!("/own")));
+    assert_eq!(find(&own, "cni.cniConfDir"), Some(&json!("/var/lib/rancher/k3s/agent/etc/cni/net.d")));
+    let (openshift, _) = values(&["values.global.platform=openshift", "profile=minimal"]);
+    assert_eq!(find(&openshift, "cni.provider"), Some(&json!("multus")));
+    let (_, notices) = values(&["values.global.platform=plan9"]);
+    assert!(notices[0].contains("\"plan9\": nothing is known of it; known are gke"), "{notices:?}");
+}
+
+#[test]
+fn settings_have_helms_forms() {
+    let operator = with_settings(&[
+        "values.global.imagePullSecrets={a,b}",
+        "meshConfig.defaultConfig.proxyMetadata.FLAG=true",
+        "values.pilot.env.PILOT_LIST=x\\,y",
+        " values.pilot.traceSampling = 5 ",
+    ])
+    .unwrap();
+    assert_eq!(find(&operator.values, "global.imagePullSecrets"), Some(&json!(["a", "b"])));
+    assert_eq!(find(&operator.values, "meshConfig.defaultConfig.proxyMetadata.FLAG"), Some(&json!("true")));
+    assert_eq!(find(&operator.values, "pilot.env.PILOT_LIST"), Some(&json!("x,y")));
+    assert_eq!(find(&operator.values, "pilot.traceSampling"), Some(&json!(5)));
+}

@@ -47,6 +47,32 @@ fn values_are_set_where_the_path_leads() {
 }
 
 #[test]
+fn values_are_read_as_helm_reads_them() {
+    for (text, value) in [
+        ("1", json!(1)),
+        ("-1.5", json!(-1.5)),
+        ("007", json!("007")),
+        ("inf", json!("inf")),
+        ("True", json!(true)),
+        ("FALSE", json!(false)),
+        ("null", Value::Null),
+        ("", json!("")),
+        ("a=b", json!("a=b")),
+        (r"a\,b", json!("a,b")),
+        ("{a,b}", json!(["a", "b"])),
+        ("{1, true,x}", json!([1, true, "x"])),
+        (r"{a\,b,c}", json!(["a,b", "c"])),
+        ("{a,{b,c}}", json!(["a", ["b", "c"]])),
+        ("[1,2]", json!([1, 2])),
+        (r#"{"a":{"b":1}}"#, json!({"a": {"b": 1}})),
+        ("[a", json!("[a")),
+        (r#""1""#, json!("1")),
+    ] {
+        assert_eq!(scalar(text), value, "{text}");
+    }
+}
+
+#[test]
 fn null_removes() {
     check(json!({"a": {"b": 1, "c": 2}}), "a.b", Value::Null, json!({"a": {"c": 2}}));
     check(json!({"a": ["x", "y"]}), "a.[0]", Value::Null, json!({"a": ["y"]}));
@@ -71,7 +97,7 @@ fn values_of_set_have_their_types() {
     assert_eq!(scalar("1.20.3"), json!("1.20.3"));
     assert_eq!(scalar("inf"), json!("inf"));
     assert_eq!(scalar("[1,2]"), json!([1, 2]));
-    assert_eq!(scalar("{a,b}"), json!("{a,b}"));
+    assert_eq!(scalar("{a,b}"), json!(["a", "b"]));
     assert_eq!(scalar("null"), json!(null));
 }
 

@@ -59,8 +59,14 @@ fn nothing_is_made_of_the_empty_profile() {
 fn a_remote_cluster_has_the_webhook_and_where_the_control_plane_is() {
     let objects = rendered(&["profile=remote", "values.global.remotePilotAddress=10.0.0.9"]).objects();
     let kinds: Vec<_> = objects.iter().map(Object::kind).collect();
-    let expected =
-        ["Namespace", "Service", "EndpointSlice", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+    let expected = [
+        "Namespace",
+        "ConfigMap",
+        "Service",
+        "EndpointSlice",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ];
     assert_eq!(kinds, expected);
 }
 
