@@ -35,6 +35,8 @@ const CLASS: Resource = Resource {
 };
 /// How soon a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// With what others made of an object meanwhile.
+const ATTEMPTS: u32 = 4;
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -188,7 +190,18 @@ async fn apply(cluster: &Cluster, deployed: &Deployed, owned: &Labelled) -> Resu
     Ok(())
 }
 
+/// Others write, too: a controller the status of what it runs.
 async fn apply_one(cluster: &Cluster, object: &Value, place: &Place) -> Result<(), ClusterError> {
+    for _ in 1..ATTEMPTS {
+        match apply_now(cluster, object, place).await {
+            Err(ClusterError::Modified) => {}
+            other => return other,
+        }
+    }
+    apply_now(cluster, object, place).await
+}
+
+async fn apply_now(cluster: &Cluster, object: &Value, place: &Place) -> Result<(), ClusterError> {
     let Some(resource) = Resource::of_kind(place.kind) else { return Ok(()) };
     let before = cluster.get(resource, &place.namespace, &place.name).await?;
     let Some(object) = over(before.as_ref().unwrap_or(&Value::Null), object.clone()) else {

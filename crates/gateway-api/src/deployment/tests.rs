@@ -226,10 +226,7 @@ fn low_ports_take_no_privilege_unless_the_installation_says_otherwise() {
     // As the charts have it where nobody said anything.
     assert_eq!(security(json!({"securityContext": {}, "seccompProfile": {}})), json!({"sysctls": low_ports}));
     let profile = json!({"type": "RuntimeDefault"});
-    assert_eq!(
-        security(json!({"seccompProfile": profile})),
-        json!({"sysctls": low_ports, "seccompProfile": profile})
-    );
+    assert_eq!(security(json!({"seccompProfile": profile})), json!({"sysctls": low_ports, "seccompProfile": profile}));
     let own = json!({"runAsUser": 5});
     assert_eq!(security(json!({"securityContext": own, "seccompProfile": profile})), own);
 }
