@@ -244,7 +244,7 @@ impl Cluster {
         })
     }
 
-    /// Applies to the subresource `status`, by force. With the right to write statuses alone that reaches annotations as well.
+    /// Applies to the subresource `status`, by force. API servers of old take annotations by it, too; one of 1.36 does not.
     pub async fn apply_status(&self, resource: &Resource, object: &Value) -> Result<(), ClusterError> {
         let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let api = self.api(resource, text("/metadata/namespace"));

@@ -68,11 +68,14 @@ pub(super) async fn keep(state: &State, store: &KubernetesStore, client: &Client
 
 /// Makes built-in classes that are not there; one that is there is its owner's to change.
 async fn classes(state: &State, store: &KubernetesStore, cluster: &Cluster) {
+    if !state.options.gateways.makes_classes {
+        std::future::pending().await
+    }
     let mut followed = Followed::default();
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rests: Option<Instant> = None;
-    while state.options.gateways.makes_classes {
+    loop {
         ticks.tick().await;
         followed.follow(state);
         if !store.serves(Kind::GatewayClass) || rests.is_some_and(|until| Instant::now() < until) {
@@ -85,7 +88,6 @@ async fn classes(state: &State, store: &KubernetesStore, cluster: &Cluster) {
             }
         }
     }
-    std::future::pending().await
 }
 
 async fn deploy(state: &State, client: &Client, cluster: &Cluster) {
