@@ -52,13 +52,17 @@ eventually() { # what, command...
 }
 module() { go -C "$kit/conformance/suite" list -m -f '{{.Dir}}' "$1"; }
 
-build() {
+build() { # nothing, if they are there
+  local made
+  made=$(cat "$kit"/conformance/*/go.mod | sha256sum)
+  [ "$(cat "$programs/made" 2>/dev/null)" != "$made" ] || return 0
   export CGO_ENABLED=0 GOTOOLCHAIN=${GOTOOLCHAIN:-local}
   mkdir -p "$programs"
   local flags=(-trimpath -ldflags '-s -w')
   go -C "$kit/conformance/suite" build "${flags[@]}" -o "$programs/" tool
   go -C "$kit/conformance/suite" test -c "${flags[@]}" -o "$programs/conformance.test" .
   go -C "$kit/conformance/echo" build "${flags[@]}" -o "$programs/" tool
+  echo "$made" >"$programs/made"
 }
 
 # What the suite's manifests name, under the very names.

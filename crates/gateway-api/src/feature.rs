@@ -1,8 +1,8 @@
 //! The features of the Gateway API that a GatewayClass of ours says it has, by the names of the API's conformance suite.
 
 /// In the order of their names, as the API demands. Left out although the suite knows them: client certificates for backends, 421
-/// for misdirected requests, and UDPRoute.
-pub const SUPPORTED: [&str; 55] = [
+/// for misdirected requests, routes of a mesh by the address that was dialled and not by the host, and UDPRoute.
+pub const SUPPORTED: [&str; 54] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -44,7 +44,6 @@ pub const SUPPORTED: [&str; 55] = [
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
     "Mesh",
-    "MeshClusterIPMatching",
     "MeshConsumerRoute",
     "MeshHTTPRouteBackendRequestHeaderModification",
     "MeshHTTPRouteNamedRouteRule",

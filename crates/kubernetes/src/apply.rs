@@ -35,6 +35,9 @@ pub enum ClusterError {
     /// Others manage fields that we want: each with who it is.
     #[error("others manage {}", .0.join("; "))]
     Conflict(Vec<String>),
+    /// Not any more the version that was to be changed.
+    #[error("others changed it at the same time")]
+    Modified,
     #[error("the API server has no such kind or object")]
     Missing,
     #[error("the API server refuses: {0}")]
@@ -50,7 +53,7 @@ impl From<kube::Error> for ClusterError {
             kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict" => {
                 let causes = status.details.as_ref().map(|details| &details.causes[..]).unwrap_or_default();
                 let fields: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
-                if fields.is_empty() { Self::Refused(status.message) } else { Self::Conflict(fields) }
+                if fields.is_empty() { Self::Modified } else { Self::Conflict(fields) }
             }
             kube::Error::Api(status) => Self::Refused(status.message),
             kube::Error::Service(cause) => Self::Unreachable(cause.to_string()),
@@ -241,7 +244,7 @@ impl Cluster {
         })
     }
 
-    /// Applies to the subresource `status`, by force. With the right to write statuses alone that reaches annotations as well.
+    /// Applies to the subresource `status`, by force. API servers of old take annotations by it, too; one of 1.36 does not.
     pub async fn apply_status(&self, resource: &Resource, object: &Value) -> Result<(), ClusterError> {
         let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let api = self.api(resource, text("/metadata/namespace"));

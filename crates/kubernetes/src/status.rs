@@ -18,6 +18,8 @@ use crate::watched;
 
 /// Others write, too: so often it is tried with what they wrote.
 const ATTEMPTS: u32 = 4;
+/// Of a policy: its definition has room for no more.
+const MAX_ANCESTORS: usize = 16;
 
 /// Writes statuses, at the versions that the server has.
 #[derive(Clone)]
@@ -101,7 +103,12 @@ fn merged(before: &Value, ours: &Value, now: Timestamp) -> Option<Value> {
         let new = match (field.as_str(), value) {
             ("conditions", Value::Array(ours)) => conditions(old, ours, true, now).into(),
             ("listeners", Value::Array(ours)) => rows(old, ours, |row| row.get("name"), now).into(),
-            ("parents", Value::Array(ours)) => parents(old, ours, now).into(),
+            ("parents", Value::Array(ours)) => entries(old, ours, "parentRef", now).into(),
+            ("ancestors", Value::Array(ours)) => {
+                let mut all = entries(old, ours, "ancestorRef", now);
+                all.truncate(MAX_ANCESTORS);
+                all.into()
+            }
             _ => value.clone(),
         };
         after.insert(field.clone(), new);
@@ -165,17 +172,17 @@ fn rows(
     ours.iter().map(row).collect()
 }
 
-/// The rows of other controllers stay where they are; ours come after them.
-fn parents(before: &[Value], ours: &[Value], now: Timestamp) -> Vec<Value> {
+/// The rows of other controllers stay where they are; ours, told apart by what they refer to, come after them.
+fn entries(before: &[Value], ours: &[Value], reference: &str, now: Timestamp) -> Vec<Value> {
     let own = |row: &&Value| row.get("controllerName").and_then(Value::as_str).is_some_and(is_ours);
     let old: Vec<Value> = before.iter().filter(own).cloned().collect();
-    let new = rows(&old, ours, |row| row.get("parentRef"), now);
+    let new = rows(&old, ours, |row| row.get(reference), now);
     before.iter().filter(|row| !own(row)).cloned().chain(new).collect()
 }
 
-/// The controllers of ours that write rows.
+/// The controllers of ours that write rows; the second does of Services.
 fn is_ours(controller: &str) -> bool {
-    controller == "istio.io/gateway-controller"
+    ["istio.io/gateway-controller", "istio.io/mesh-controller"].contains(&controller)
 }
 
 #[cfg(test)]

@@ -56,7 +56,6 @@ const TRAFFIC_POLICY: &[Kind] = &[Kind::XBackendTrafficPolicy];
 const BACKEND: &[Kind] = &[Kind::XBackend];
 const NO_CLIENT_CERTIFICATE: &str = "it is checked, and shown to no backend";
 const REFUSED_BACKEND: &str = "the backend is refused, and its status says so";
-const NO_PODS: &str = "pods are not deployed for a Gateway; name a Service in spec.addresses";
 const UNSUPPORTED_FILTERS: &[&str] = &["ExternalAuth", "ExtensionRef"];
 const NO_FILTER: &str = "the route is then not in force, and its status says so";
 
@@ -73,7 +72,6 @@ pub(super) static ROWS: &[Row] = &[
     values(KUBERNETES_GATEWAY, "spec.gatewayClassName", &["istio-waypoint", "istio-east-west"]),
     inert(KUBERNETES_GATEWAY, "spec.defaultScope", "routes name their Gateway in parentRefs"),
     Row { note: NO_CLIENT_CERTIFICATE, ..field(KUBERNETES_GATEWAY, "spec.tls.backend") },
-    Row { note: NO_PODS, ..field(KUBERNETES_GATEWAY, "spec.infrastructure") },
     inert(CLASS, "spec.parametersRef", ""),
     inert(&[Kind::BackendTlsPolicy], "spec.options", ""),
     inert(TRAFFIC_POLICY, "spec.sessionPersistence", "the policy's status says so"),

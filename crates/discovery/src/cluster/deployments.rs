@@ -35,6 +35,8 @@ const CLASS: Resource = Resource {
 };
 /// How soon a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// With what others made of an object meanwhile.
+const ATTEMPTS: u32 = 4;
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -66,11 +68,14 @@ pub(super) async fn keep(state: &State, store: &KubernetesStore, client: &Client
 
 /// Makes built-in classes that are not there; one that is there is its owner's to change.
 async fn classes(state: &State, store: &KubernetesStore, cluster: &Cluster) {
+    if !state.options.gateways.makes_classes {
+        std::future::pending().await
+    }
     let mut followed = Followed::default();
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rests: Option<Instant> = None;
-    while state.options.gateways.makes_classes {
+    loop {
         ticks.tick().await;
         followed.follow(state);
         if !store.serves(Kind::GatewayClass) || rests.is_some_and(|until| Instant::now() < until) {
@@ -83,7 +88,6 @@ async fn classes(state: &State, store: &KubernetesStore, cluster: &Cluster) {
             }
         }
     }
-    std::future::pending().await
 }
 
 async fn deploy(state: &State, client: &Client, cluster: &Cluster) {
@@ -188,7 +192,18 @@ async fn apply(cluster: &Cluster, deployed: &Deployed, owned: &Labelled) -> Resu
     Ok(())
 }
 
+/// Others write, too: a controller the status of what it runs.
 async fn apply_one(cluster: &Cluster, object: &Value, place: &Place) -> Result<(), ClusterError> {
+    for _ in 1..ATTEMPTS {
+        match apply_now(cluster, object, place).await {
+            Err(ClusterError::Modified) => {}
+            other => return other,
+        }
+    }
+    apply_now(cluster, object, place).await
+}
+
+async fn apply_now(cluster: &Cluster, object: &Value, place: &Place) -> Result<(), ClusterError> {
     let Some(resource) = Resource::of_kind(place.kind) else { return Ok(()) };
     let before = cluster.get(resource, &place.namespace, &place.name).await?;
     let Some(object) = over(before.as_ref().unwrap_or(&Value::Null), object.clone()) else {

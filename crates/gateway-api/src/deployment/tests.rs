@@ -230,3 +230,21 @@ fn low_ports_take_no_privilege_unless_the_installation_says_otherwise() {
     let own = json!({"runAsUser": 5});
     assert_eq!(security(json!({"securityContext": own, "seccompProfile": profile})), own);
 }
+
+#[test]
+fn built_in_classes_are_made_where_they_are_not_there() {
+    let names = |catalogue: &Catalogue| -> Vec<Value> {
+        crate::missing_classes(catalogue).iter().map(|class| class["metadata"]["name"].clone()).collect()
+    };
+    assert_eq!(names(&Catalogue::default()), ["istio", "istio-remote"]);
+    // Whoever made it may have given it to another controller.
+    let own = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: istio}\n\
+               spec: {controllerName: example.com/other}\n";
+    assert_eq!(names(&catalogue(own)), ["istio-remote"]);
+}
+
+#[test]
+fn a_gateway_that_is_being_removed_gets_nothing_anew() {
+    let leaving = gateway(", deletionTimestamp: \"2026-01-01T00:00:00Z\"", "");
+    assert_eq!(deployments(&catalogue(&leaving), &values(json!({}))), []);
+}

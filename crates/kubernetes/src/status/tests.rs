@@ -70,3 +70,26 @@ fn rows_of_other_controllers_stay_and_ours_that_are_gone_go() {
         assert_eq!(merged(&nothing, &none, now()), None, "{nothing}: nothing to say of a route of others");
     }
 }
+
+#[test]
+fn ancestors_of_a_policy_go_on_by_what_they_refer_to_and_are_no_more_than_there_is_room_for() {
+    let row = |controller: &str, gateway: &str, since: Option<&str>| {
+        json!({
+            "controllerName": controller, "ancestorRef": { "name": gateway },
+            "conditions": [condition("Accepted", "True", since)],
+        })
+    };
+    let (own, other, then) = ("istio.io/gateway-controller", "example.com/other", Some("2026-01-01T00:00:00Z"));
+    let before = json!({ "ancestors": [row(own, "a", then), row(other, "a", then)] });
+    let after = merged(&before, &json!({ "ancestors": [row(own, "a", None), row(own, "b", None)] }), now()).unwrap();
+    let since = Some("2026-05-05T05:05:05Z");
+    assert_eq!(after, json!({ "ancestors": [row(other, "a", then), row(own, "a", then), row(own, "b", since)] }));
+    let of_mesh = "istio.io/mesh-controller";
+    let before_mesh = json!({ "ancestors": [row(of_mesh, "gone", then)] });
+    let after = merged(&before_mesh, &json!({ "ancestors": [row(of_mesh, "b", None)] }), now()).unwrap();
+    assert_eq!(after, json!({ "ancestors": [row(of_mesh, "b", since)] }), "rows of Services are ours, too");
+    let many: Vec<Value> = (0..20).map(|number| row(own, &format!("g{number}"), None)).collect();
+    let after = merged(&before, &json!({ "ancestors": many }), now()).unwrap();
+    let rows = after["ancestors"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]), (16, &row(other, "a", then)));
+}

@@ -64,10 +64,7 @@ pub fn deployments(cluster: &Kubernetes) {
 }
 
 fn made(cluster: &Kubernetes) {
-    let gateway = until("the claim", || {
-        let gateway = get(cluster, &format!("gateways.{GROUP}"), "edge")?;
-        (gateway["metadata"]["annotations"][VERSION] == "5").then_some(gateway)
-    });
+    let gateway = get(cluster, &format!("gateways.{GROUP}"), "edge").expect("a Gateway");
     for kind in ["serviceaccount", "deployment", "service"] {
         let object = until(kind, || get(cluster, kind, "edge-istio"));
         let meta = &object["metadata"];

@@ -8,7 +8,7 @@ use meltemi_http::{
     pool::{ConnectError, Connected, End, Guard, Key, Mode, Options, Pool},
 };
 use meltemi_net::{Address, ConnectOptions, Keepalive, Stream};
-use meltemi_plan::{self as plan, cluster::UpstreamProtocol, hcm::HeaderCase};
+use meltemi_plan::{self as plan, cluster::UpstreamProtocol, common::Metadata, hcm::HeaderCase};
 use meltemi_tls::ClientTls;
 use meltemi_upstream::{
     ActiveConnection, Cluster, Endpoint, Outcome, Permit, Resource, RoutingPriority, TrafficStats, Transport,
@@ -266,6 +266,11 @@ fn io_text(error: &std::io::Error) -> String {
     }
 }
 
+/// Whether a cluster's TLS is not the mesh's: Istio says so in its metadata, and a sidecar would take its names for the mesh's.
+fn keeps_alpn(metadata: &Metadata) -> bool {
+    metadata.value("istio", &["alpn_override"]).and_then(serde_json::Value::as_str) == Some("false")
+}
+
 /// The TLS context for a request to an endpoint, and what tells its connections apart.
 pub(crate) fn tls_context(
     worker: &Worker,
@@ -276,11 +281,24 @@ pub(crate) fn tls_context(
 ) -> (Option<Arc<ClientTls>>, u64) {
     let Transport::Tls(base) = cluster.transport(endpoint) else { return (None, 0) };
     let protocol = if mode == Mode::Http2 { Protocol::Http2 } else { Protocol::Http11 };
-    let alpn = alpn.and_then(|overrides| overrides.offered(protocol));
+    let alpn = alpn.filter(|_| !keeps_alpn(&cluster.plan.metadata)).and_then(|overrides| overrides.offered(protocol));
     let sni = cluster.plan.http.auto_sni.then(|| plan::route::find::without_port(authority));
     // An address is no server name (RFC 6066 section 3): the configured one stays, unless the certificate must show the address.
     let is_address = |sni: &str| sni.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     let sni = sni.filter(|sni| !sni.is_empty() && (cluster.plan.http.auto_san_validation || !is_address(sni)));
     let (tls, id) = worker.transports.tls(base, mode, alpn, sni);
     (Some(tls), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_mesh_are_not_offered_where_the_cluster_says_that_its_tls_is_another() {
+        let of = |value: serde_json::Value| Metadata { filters: [("istio".into(), value)].into() };
+        assert!(keeps_alpn(&of(serde_json::json!({ "alpn_override": "false" }))));
+        assert!(!keeps_alpn(&of(serde_json::json!({ "alpn_override": "true" }))));
+        assert!(!keeps_alpn(&of(serde_json::json!({}))) && !keeps_alpn(&Metadata::default()));
+    }
 }
