@@ -25,6 +25,7 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import ssl
 import statistics
 import subprocess
@@ -310,6 +311,7 @@ def scale_out(options, kubeconfig, api):
 
 def inside(options):
     """In the cluster's network."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends with us
     kubeconfig = os.environ["KUBECONFIG"]
     api = Api(kubeconfig)
     api.send("POST", "/api/v1/namespaces", {"metadata": {"name": "istio-system"}})

@@ -114,8 +114,8 @@ impl Fleet {
         Self { seen }
     }
 
-    /// Waits until nothing more comes; tells how many proxies heard anything.
-    pub async fn settle(&mut self, limit: Duration) -> Result<Reached> {
+    /// Waits until so many proxies heard anything and nothing more comes; tells how many these are.
+    pub async fn settle(&mut self, proxies: usize, limit: Duration) -> Result<Reached> {
         let end = Instant::now() + limit;
         let mut heard: BTreeMap<usize, Instant> = BTreeMap::new();
         loop {
@@ -124,7 +124,7 @@ impl Fleet {
                     heard.insert(seen.proxy, Instant::now());
                 }
                 Ok(None) => bail!("all clients have stopped"),
-                Err(_) if heard.is_empty() && Instant::now() < end => {}
+                Err(_) if heard.len() < proxies && Instant::now() < end => {}
                 Err(_) => return Ok(Reached { arrivals: in_order(heard.into_values()) }),
             }
             if Instant::now() > end {

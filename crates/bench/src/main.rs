@@ -66,7 +66,7 @@ async fn run(arguments: &Arguments, services: usize) -> Result<()> {
     let started = Instant::now();
     let mut fleet = Fleet::connect(discovery.address(), arguments.proxies, mesh.namespaces()).await;
     let limit = Duration::from_secs(600);
-    let reached = fleet.settle(limit).await?;
+    let reached = fleet.settle(1, limit).await?;
     let mut first = Row::new("first configuration");
     first.take(&reached, started, discovery.cpu()?, discovery.sent().await?);
     first.print(services, arguments, discovery.rss_mib()?);

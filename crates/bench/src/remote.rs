@@ -19,7 +19,7 @@ pub async fn run(arguments: &Arguments, address: &str) -> Result<()> {
     let address = address.parse().with_context(|| format!("{address:?} is no address and port"))?;
     let started = Instant::now();
     let mut fleet = Fleet::connect(address, arguments.proxies, arguments.namespaces.clone()).await;
-    let reached = fleet.settle(LIMIT).await?;
+    let reached = fleet.settle(arguments.proxies, LIMIT).await?;
     let last = reached.share(started, 1.0);
     say(&json!({ "settled": reached.proxies(), "last_ms": last.as_millis() as u64 }))?;
     while let Some(line) = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await? {
