@@ -7,7 +7,6 @@ package, or by themselves where no package has them. The same dependencies and f
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -61,20 +60,31 @@ def component(package, checksums):
     return out
 
 
-@functools.cache
-def package_of(path):
-    """Name, version and architecture of the Debian package that a file is of."""
-    # /lib is a link to /usr/lib, and the package knows either.
-    for name in (path, path.removeprefix("/usr"), "/usr" + path):
-        try:
-            found = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True, check=False).stdout
-        except FileNotFoundError:
-            return None
-        package = found.partition(": ")[0]
-        if package and "," not in package:
-            show = ["dpkg-query", "-W", "-f=${Package} ${Version} ${Architecture}", package]
-            return tuple(subprocess.run(show, capture_output=True, text=True, check=True).stdout.split(" "))
-    return None
+def spellings(path):
+    """/lib is a link to /usr/lib, and a package knows a file by either."""
+    return {path, path.removeprefix("/usr"), "/usr" + path}
+
+
+def query(*arguments):
+    try:
+        # It fails where one of the files is nobody's.
+        return subprocess.run(["dpkg-query", *arguments], capture_output=True, text=True, check=False).stdout.splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def owners(paths):
+    """Name, version and architecture of the Debian package that each file is of, where one is."""
+    names = sorted({name for path in paths for name in spellings(path)})
+    lines = (line.partition(": ") for line in query("-S", *names))
+    packages = {path: package for package, _, path in lines if "," not in package and not package.startswith("diversion")}
+    shown = query("-W", "-f=${binary:Package} ${Package} ${Version} ${Architecture}\n", *sorted(set(packages.values())))
+    known = {}
+    for line in shown:
+        binary, *rest = line.split(" ")
+        known[binary] = known[binary.partition(":")[0]] = tuple(rest)
+    found = {path: next((packages[name] for name in spellings(path) if name in packages), None) for path in paths}
+    return {path: known[package] for path, package in found.items() if package in known}
 
 
 def sha256(path):
@@ -84,16 +94,15 @@ def sha256(path):
 
 def installed(arguments):
     """A component for each Debian package, with its files in the image; and one for each other file."""
+    files = [(destination, os.path.realpath(source)) for destination, source, target in entries(arguments) if target is None]
+    package_of = owners([source for _, source in files])
     packages, alone = {}, []
-    for destination, source, target in entries(arguments):
-        if target is not None:
-            continue
+    for destination, source in files:
         file = {"type": "file", "name": "/" + destination, "hashes": [{"alg": "SHA-256", "content": sha256(source)}]}
-        package = package_of(os.path.realpath(source))
-        if package is None:
-            alone.append(file | {"bom-ref": f"file:/{destination}"})
+        if source in package_of:
+            packages.setdefault(package_of[source], []).append(file)
         else:
-            packages.setdefault(package, []).append(file)
+            alone.append(file | {"bom-ref": f"file:/{destination}"})
     for (name, version, architecture), files in sorted(packages.items()):
         purl = f"pkg:deb/debian/{name}@{version}?arch={architecture}"
         yield {

@@ -104,29 +104,37 @@ async fn pods_are_injected_by_default_and_by_what_the_config_map_comes_to_be() {
     mesh.stop().await;
 }
 
+/// A configuration in a folder.
+const CONFIG: &str = "
+policy: enabled
+templates:
+  sidecar: |
+    metadata: {labels: {template: TEMPLATE}}
+    spec: {containers: [{name: istio-proxy, image: '{{ .Values.global.hub }}/proxy'}]}
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_takes_the_place_of_the_config_map() {
     let folder = tempfile::tempdir().unwrap();
     let mesh = Mesh::start_with(|options| options.webhook.folder = folder.path().to_owned()).await;
-    mesh.write("injector.yaml", &INJECTOR.replace("TEMPLATE", "map"));
-    until_patched(&mesh, "map").await;
+    mesh.write("injector.yaml", &INJECTOR.replace("TEMPLATE", "of-the-map"));
+    until_patched(&mesh, "of-the-map").await;
 
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let config = |template: &str| {
-        format!("policy: enabled\ntemplates: {{sidecar: 'metadata: {{labels: {{template: {template}}}}}'}}\n")
-    };
-    let now = async || patch(&post(&mesh, "/inject", &question(&web())).await);
-    write("config", &config("folder"));
+    write("config", &CONFIG.replace("TEMPLATE", "of-the-folder"));
     // What is not whole does not come into force.
-    assert!(now().await.contains("map"));
+    let question = question(&web());
+    assert!(patch(&post(&mesh, "/inject", &question).await).contains("of-the-map"));
     write("values", r#"{"global": {"hub": "there"}}"#);
-    assert!(now().await.contains("folder"));
-    write("config", &config("later"));
-    assert!(now().await.contains("later"));
+    let patched = patch(&post(&mesh, "/inject", &question).await);
+    assert!(patched.contains("of-the-folder") && patched.contains("there/proxy"), "{patched}");
+    write("config", &CONFIG.replace("TEMPLATE", "changed-later"));
+    assert!(patch(&post(&mesh, "/inject", &question).await).contains("changed-later"));
+    // Nor what is wrong.
     write("config", "policy: maybe");
-    assert!(now().await.contains("later"));
+    assert!(patch(&post(&mesh, "/inject", &question).await).contains("changed-later"));
     std::fs::remove_file(folder.path().join("config")).unwrap();
-    assert!(now().await.contains("map"));
+    assert!(patch(&post(&mesh, "/inject", &question).await).contains("of-the-map"));
     mesh.stop().await;
 }
 
