@@ -524,11 +524,11 @@ impl State {
             kept.write_roots(&bundle(in_force.0.iter().chain(added)))?;
         }
         if public_key(&key)? != signer.certificate().public_key() {
-            kept.write_next(&*signer.key_pem()?)?;
+            kept.write_next(&signer.key_pem()?)?;
             kept.promote()?;
         }
         if let Some(next) = next.filter(|_| !kept.has_next()) {
-            kept.write_next(&*next.key_pem()?)?;
+            kept.write_next(&next.key_pem()?)?;
         }
         self.kept = in_force;
         Ok(())

@@ -27,6 +27,9 @@ const TCP_RBAC: &str = "envoy.filters.network.rbac";
 
 const FORBIDDEN: u16 = 403;
 
+/// Finds the RequestAuthentication that takes tokens of an issuer.
+pub type PolicyOf<'a> = &'a dyn Fn(&str) -> Option<Rule>;
+
 /// What one kind of policies said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -108,11 +111,11 @@ pub fn summary(decisions: &[Decision]) -> Option<String> {
     }
     let asked = in_force().find(|decision| matches!(decision.answer, Answer::Asked(_)));
     let allowed = in_force().rev().find(|decision| decision.rule.is_some() && decision.answer == Answer::Passed);
-    Some(format!("passed by {}", asked.or(allowed).or_else(|| in_force().last())?.text()))
+    Some(format!("passed by {}", asked.or(allowed).or_else(|| in_force().next_back())?.text()))
 }
 
-/// What each filter with policies says, up to the first that refuses. `policy_of` finds the RequestAuthentication with an issuer.
-pub fn decide(outcome: &Outcome<'_>, request: &Request, policy_of: &dyn Fn(&str) -> Option<Rule>) -> Vec<Decision> {
+/// What each filter with policies says, up to the first that refuses.
+pub fn decide(outcome: &Outcome<'_>, request: &Request, policy_of: PolicyOf<'_>) -> Vec<Decision> {
     let Some(chain) = outcome.chain.filter(|_| {
         // Nothing got as far as the filters.
         !matches!(outcome.failure, Some(Failure::Tls | Failure::Mtls | Failure::Protocol))
@@ -162,12 +165,7 @@ impl Passage {
         self.decisions.last().is_some_and(Decision::is_refusal)
     }
 
-    fn http(
-        &mut self,
-        filter: &HttpFilter,
-        head: &RequestHead,
-        (request, policy_of): (&Request, &dyn Fn(&str) -> Option<Rule>),
-    ) {
+    fn http(&mut self, filter: &HttpFilter, head: &RequestHead, (request, policy_of): (&Request, PolicyOf<'_>)) {
         let own = self.info.filter_override(&filter.name).cloned();
         let is_off = match &own {
             Some(FilterOverride::Disabled | FilterOverride::Rbac(None)) => true,

@@ -2,7 +2,7 @@
 //! its result.
 //!
 //! `fuzz/` runs them under libFuzzer (`cargo +nightly fuzz run NAME` there); the test of this crate runs each over its seeds
-//! (`seeds/NAME/`) and thousands of mutations of them, on every run of the tests.
+//! (`seeds/NAME/`) and thousands of mutations of them, on every run of the tests; `MELTEMI_FUZZ_MUTATIONS` makes more.
 
 mod identity;
 mod installation;

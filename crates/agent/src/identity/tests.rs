@@ -30,6 +30,7 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
         (params.signed_by(&key, &self.0).unwrap().pem(), Zeroizing::new(key.serialize_pem()))
     }
 

@@ -22,6 +22,6 @@ fn audit_tells_only_what_it_matched_and_connections_are_closed() {
     let broken = said(RbacAction::Deny, false, Some(&format!("ns[a]-policy[b]-rule[0]{BAD_CUSTOM}")), true).unwrap();
     assert!(broken.text().starts_with("CUSTOM without its provider: "), "{}", broken.text());
     assert_eq!(summary(&[]), None);
-    assert!(summary(&[audited.clone()]).unwrap().starts_with("passed by AUDIT"));
+    assert!(summary(std::slice::from_ref(&audited)).unwrap().starts_with("passed by AUDIT"));
     assert!(summary(&[audited, closed]).unwrap().starts_with("refused by DENY"));
 }

@@ -5,19 +5,14 @@ use meltemi_plan::jwt::{JwtAuthn, JwtProvider, Leniency, Requirement};
 use meltemi_translate::TOKENS;
 use serde_json::{Map, Value};
 
-use super::{Answer, Decision, FORBIDDEN, Rule};
+use super::{Answer, Decision, FORBIDDEN, PolicyOf};
 use crate::request::Request;
 use crate::walk::route_request;
 
 const UNAUTHORIZED: u16 = 401;
 
 /// Judges the request's token, and has what is behind the filter find its claims.
-pub(super) fn judge(
-    filter: &JwtAuthn,
-    request: &Request,
-    info: &mut StreamInfo,
-    policy_of: &dyn Fn(&str) -> Option<Rule>,
-) -> Decision {
+pub(super) fn judge(filter: &JwtAuthn, request: &Request, info: &mut StreamInfo, policy_of: PolicyOf<'_>) -> Decision {
     let refused = |status, why: String| Decision { why, ..Decision::new("tokens", Answer::Refused(Some(status))) };
     if request.claims.is_empty() {
         let demanded = filter.requirement(&route_request(request)).is_some_and(demands);
