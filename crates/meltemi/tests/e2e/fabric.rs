@@ -186,7 +186,7 @@ fn the_trust_domain_is_the_meshs_and_the_control_planes_pages_are_for_this_machi
     assert!(identities.len() > 1 && !identities.iter().any(|identity| foreign(&identity)), "{identities:?}");
     // A workload is not a client of this machine.
     let refused = mesh.pod("frontend-v1").curl("http://istiod.istio-system.svc:8080/debug/syncz");
-    assert_eq!(refused.expect("an answer").status, 403);
+    assert_eq!(refused.expect("an answer").status, 401);
 }
 
 #[test]

@@ -37,7 +37,16 @@ fn plaintext_is_sent_to_tls_on_the_same_host_and_what_came_by_tls_is_served() {
             for (path, words, location) in [
                 ("/a?b=c", &["-H", "host: a.example"][..], "https://a.example/a?b=c"),
                 ("/", &["-H", "host: a.example:8080"], "https://a.example:8080/"),
-                ("/", &["-H", "host: a.example", "-d", "x"], "https://a.example/"),
+                (
+                    "/",
+                    // Of HTTP/2 curl takes it for an error that nobody wants the body that it has not sent yet.
+                    if version == "--http1.1" {
+                        &["-H", "host: a.example", "-d", "x"][..]
+                    } else {
+                        &["-H", "host: a.example"]
+                    },
+                    "https://a.example/",
+                ),
                 // Nothing is exempt.
                 (
                     "/.well-known/acme-challenge/x",
