@@ -35,7 +35,9 @@ fn the_control_plane_is_these_objects() {
     let expected = [
         "HorizontalPodAutoscaler/istiod.istio-system",
         "ClusterRole/istiod-clusterrole-istio-system",
+        "ClusterRole/istiod-gateway-controller-istio-system",
         "ClusterRoleBinding/istiod-clusterrole-istio-system",
+        "ClusterRoleBinding/istiod-gateway-controller-istio-system",
         "ConfigMap/istio.istio-system",
         "Deployment/istiod.istio-system",
         "ConfigMap/istio-sidecar-injector.istio-system",
