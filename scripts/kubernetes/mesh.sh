@@ -121,40 +121,38 @@ for client in "${clients[@]}"; do kill -- "-$client"; done
 cat "$work"/codes* | sort | uniq -c
 ! cat "$work"/codes* | grep -qv '^200$' || die "requests were lost"
 
-# The pod of the catalog, as a jsonpath says it.
-catalog() { ctl -n shop get pods -l app=catalog -o jsonpath="{.items[0]$1}"; }
+# The pod of the catalog's first version, as a jsonpath says it.
+catalog() { ctl -n shop get pods -l app=catalog,version=v1 -o jsonpath="{.items[0]$1}"; }
 captures_nothing() { [ "$(catalog '.status.initContainerStatuses[?(@.name=="istio-validation")]..exitCode')" = 126 ]; }
 is_gone() { [ -z "$(ctl "$@" -o name)" ]; }
 no_plugin() { ! grep -rlq istio-cni "$state/cni"; }
 answers() { inside curl -sf -m 5 "http://$gateway:8080/"; }
 
-# Has a pod of the catalog start while the node has no plugin, and the daemon come back with these settings.
-start_too_early() { # NAME=VALUE...
+# Has a pod of the catalog start while the node has no plugin. An installation with these settings brings the daemon back.
+start_too_early() { # settings of the installation...
   ctl -n istio-system patch daemonset istio-cni-node --type=merge -p '{"spec":{"template":{"spec":{"nodeSelector":{"away":"yes"}}}}}'
   eventually "the daemon to be gone" is_gone -n istio-system get pods -l k8s-app=istio-cni-node
   eventually "the plugin to be gone" no_plugin
   ctl -n shop scale deployment/catalog-v1 --replicas=0
-  eventually "the catalog to be gone" is_gone -n shop get pods -l app=catalog
+  eventually "the catalog to be gone" is_gone -n shop get pods -l app=catalog,version=v1
   ctl -n shop scale deployment/catalog-v1 --replicas=1
   eventually "a pod that captures nothing" captures_nothing
-  ctl -n istio-system set env daemonset/istio-cni-node "$@"
-  ctl -n istio-system patch daemonset istio-cni-node --type=json -p '[{"op":"remove","path":"/spec/template/spec/nodeSelector/away"}]'
+  early=$(catalog .metadata.uid)
+  inside "$work/meltemi" install "${settings[@]}" "$@" -y
 }
 
 if [ "$MODE" = cni ]; then
   step "a pod that came before its node's plugin is mended, deleted or labelled"
-  start_too_early REPAIR_REPAIR_PODS=true
-  early=$(catalog .metadata.uid)
+  start_too_early
   ctl -n shop rollout status deployment/catalog-v1 --timeout=180s
   [ "$(catalog .metadata.uid)" = "$early" ] || die "another pod took the place of the one to be mended"
   eventually "an answer by the mended pod" answers
-  start_too_early REPAIR_REPAIR_PODS=false REPAIR_DELETE_PODS=true
-  early=$(catalog .metadata.uid)
+  start_too_early --set values.cni.repair.repairPods=false --set values.cni.repair.deletePods=true
   replaced() { [ "$(catalog .metadata.uid)" != "$early" ]; }
   eventually "another pod for the deleted one" replaced
   ctl -n shop rollout status deployment/catalog-v1 --timeout=180s
   eventually "an answer by its successor" answers
-  start_too_early REPAIR_REPAIR_PODS=false REPAIR_DELETE_PODS=false REPAIR_LABEL_PODS=true
+  start_too_early --set values.cni.repair.repairPods=false --set values.cni.repair.labelPods=true
   is_labelled() { [ -n "$(ctl -n shop get pods -l cni.istio.io/uninitialized=true -o name)" ]; }
   eventually "a label" is_labelled
   ctl -n shop delete pods -l cni.istio.io/uninitialized=true
