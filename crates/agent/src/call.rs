@@ -12,6 +12,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::http::{response, uri};
 use hyper::{Request, Response, Uri, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use meltemi_proto::prost::Message as _;
 use meltemi_tls::{ClientOptions, ClientTls};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -190,19 +191,9 @@ async fn answer(response: hyper::Result<Response<Incoming>>, max_body: usize) ->
     Ok(answer)
 }
 
-/// `HealthCheckRequest{service = 1}` behind gRPC's five bytes.
+/// `HealthCheckRequest{service = 1}`, which a string by itself is encoded as, behind gRPC's five bytes.
 fn check_request(service: &str) -> Bytes {
-    let mut message = Vec::with_capacity(service.len() + 6);
-    if !service.is_empty() {
-        message.push(0x0a);
-        let mut length = service.len();
-        while length >= 0x80 {
-            message.push((length & 0x7f) as u8 | 0x80);
-            length >>= 7;
-        }
-        message.push(length as u8);
-        message.extend_from_slice(service.as_bytes());
-    }
+    let message = service.to_owned().encode_to_vec();
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     [&[0], &length.to_be_bytes()[..], &message].concat().into()
 }

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use self::authority::AuthorityArgs;
 use self::debug::DebugArgs;
 use self::gateways::GatewayArgs;
+pub use self::tokens::{TokenKeys, Tokens};
 use self::unused::Unused;
 use self::webhook::WebhookArgs;
 use crate::cluster::{Cluster, ClusterSigners, Membership};
@@ -28,6 +29,7 @@ use crate::mesh;
 mod authority;
 mod debug;
 mod gateways;
+mod tokens;
 mod unused;
 mod webhook;
 
@@ -286,45 +288,6 @@ impl Default for KeyOptions {
             forbidden: ForbiddenAddresses::default(),
             extra_roots: Vec::new(),
         }
-    }
-}
-
-/// Whose tokens are taken.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    pub issuer: String,
-    pub audiences: Vec<String>,
-    pub keys: TokenKeys,
-}
-
-/// The public keys of an issuer.
-#[derive(Clone, Debug)]
-pub enum TokenKeys {
-    /// One in PEM.
-    Pem(String),
-    /// A JSON Web Key Set in a file, which is followed.
-    SetFile(PathBuf),
-    /// Those that the issuer publishes.
-    Issuer(Arc<Documents>),
-}
-
-impl Tokens {
-    /// Those of an issuer with one key, meant for the authority.
-    pub fn of_key(pem: &str, issuer: &str) -> Self {
-        let (issuer, keys) = (issuer.to_owned(), TokenKeys::Pem(pem.to_owned()));
-        Self { issuer, audiences: vec![meltemi_ca::TOKEN_AUDIENCE.to_owned()], keys }
-    }
-
-    fn verifier(&self) -> Result<TokenVerifier> {
-        let verifier = match &self.keys {
-            TokenKeys::Pem(pem) => TokenVerifier::from_pem(pem, &self.issuer)?,
-            TokenKeys::SetFile(file) => {
-                let text = String::from_utf8(read(file)?)?;
-                TokenVerifier::from_jwks(&text, &self.issuer).with_context(|| file.display().to_string())?
-            }
-            TokenKeys::Issuer(_) => TokenVerifier::without_keys(&self.issuer),
-        };
-        Ok(verifier.with_audiences(self.audiences.clone()))
     }
 }
 

@@ -39,7 +39,8 @@ pub use error::Problem;
 pub use ingress::IngressSettings;
 pub use instances::{GatewayService, Services};
 pub use report::statuses;
-pub use written::written;
+pub use status::Status;
+pub use written::{carry_on, written};
 
 use meltemi_config::gateway_api::{GrpcRoute, HttpRoute};
 use meltemi_config::kube::Secret;

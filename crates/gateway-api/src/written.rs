@@ -54,11 +54,11 @@ fn shorten(list: &mut Value, most: usize) {
 
 /// A status with conditions of its own, and those of its listeners.
 fn whole(existing: &Value, new: &mut Value, now: &str) {
-    conditions(&existing["conditions"], &mut new["conditions"], now);
+    carry_on(&existing["conditions"], &mut new["conditions"], now);
     for listener in new.get_mut("listeners").and_then(Value::as_array_mut).into_iter().flatten() {
         let all = existing["listeners"].as_array().into_iter().flatten();
         let before = all.into_iter().find(|other| other["name"] == listener["name"]);
-        conditions(before.map_or(&Value::Null, |before| &before["conditions"]), &mut listener["conditions"], now);
+        carry_on(before.map_or(&Value::Null, |before| &before["conditions"]), &mut listener["conditions"], now);
     }
 }
 
@@ -86,19 +86,19 @@ fn entries(existing: &Value, new: &mut Value, key: &dyn Fn(&Value) -> String, no
         }
         if let Some(position) = own.iter().position(|entry| key(entry) == key(before)) {
             let mut entry = own.remove(position);
-            conditions(&before["conditions"], &mut entry["conditions"], now);
+            carry_on(&before["conditions"], &mut entry["conditions"], now);
             all.push(entry);
         }
     }
     for mut entry in own {
-        conditions(&Value::Null, &mut entry["conditions"], now);
+        carry_on(&Value::Null, &mut entry["conditions"], now);
         all.push(entry);
     }
     *new = Value::Array(all);
 }
 
 /// Conditions of types that are not ours stay; one that is as it was keeps its time.
-fn conditions(existing: &Value, new: &mut Value, now: &str) {
+pub fn carry_on(existing: &Value, new: &mut Value, now: &str) {
     let mut own: Vec<Value> = new.as_array().cloned().unwrap_or_default();
     let mut all = Vec::new();
     for before in existing.as_array().into_iter().flatten() {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meltemi_config::{Key, Str};
-use meltemi_gateway_api::{Settings, statuses};
+use meltemi_gateway_api::{Settings, Status, statuses, written};
 use meltemi_kubernetes::StatusWriter;
-use serde_json::Value;
 
 use super::followed::Followed;
 use crate::State;
@@ -24,7 +23,7 @@ struct Said {
     followed: Followed,
     version: Option<u64>,
     /// Of objects by their uid: one that was made again has no status yet.
-    statuses: BTreeMap<Key, (Str, Value)>,
+    statuses: BTreeMap<Key, (Str, Status)>,
 }
 
 impl Said {
@@ -36,16 +35,16 @@ impl Said {
     }
 
     /// Every status that differs from what has been written.
-    fn due(&self, state: &State) -> Vec<(Key, (Str, Value))> {
+    fn due(&self, state: &State) -> Vec<(Key, (Str, Status))> {
         let snapshot = state.pusher.snapshot();
         let settings = Settings::new(&state.options.domain, &snapshot.mesh);
         let now = statuses(&self.followed.catalogue, &settings, &*snapshot);
         let uid = |key: &Key| self.followed.set.get(key).map(|object| object.meta.uid.clone());
-        let values = now.into_iter().filter_map(|(key, status)| {
-            let value = (uid(&key)?, serde_json::to_value(status).ok()?);
-            Some((key, value))
+        let statuses = now.into_iter().filter_map(|(key, status)| {
+            let status = (uid(&key)?, status);
+            Some((key, status))
         });
-        values.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()
+        statuses.filter(|(key, status)| self.statuses.get(key) != Some(status)).collect()
     }
 }
 
@@ -68,9 +67,9 @@ pub(super) async fn keep(state: &State, writer: &StatusWriter) {
         }
         failed = false;
         for (key, status) in said.due(state) {
-            match writer.write(&key, &status.1).await {
-                Ok(written) => {
-                    if written {
+            match writer.write(&key, |before, now| written(before, &status.1, &key.namespace, now)).await {
+                Ok(is_new) => {
+                    if is_new {
                         tracing::debug!(object = %key, "status written");
                     }
                     said.statuses.insert(key, status);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::{Key, Kind, Problem, Severity};
+use meltemi_gateway_api::carry_on;
 use meltemi_kubernetes::{KubernetesStore, StatusWriter};
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
             if written.get(&key) == Some(&status) {
                 continue;
             }
-            match writer.write(&key, &status).await {
+            match writer.write(&key, |before, now| judged(before, &status, now)).await {
                 Ok(_) => drop(written.insert(key, status)),
                 Err(reason) => {
                     tracing::warn!(object = %key, "status not written: {reason}");
@@ -110,6 +111,18 @@ fn verdict(problems: &[&Problem]) -> Value {
     json!({ "conditions": [condition], "validationMessages": messages })
 }
 
+/// The verdict in the status of an object, of which others may have written other conditions and fields.
+fn judged(before: &Value, verdict: &Value, now: &str) -> Value {
+    let mut after = verdict.clone();
+    carry_on(&before["conditions"], &mut after["conditions"], now);
+    for (field, value) in before.as_object().into_iter().flatten() {
+        if after.get(field).is_none() {
+            after[field] = value.clone();
+        }
+    }
+    after
+}
+
 /// Under the codes of istioctl's analysis.
 fn message(problem: &Problem) -> Value {
     let (name, code, level) = match problem.severity {
@@ -157,5 +170,18 @@ mod tests {
         );
         assert_eq!(verdict(&[])["conditions"][0]["message"], "No errors found");
         assert!(is_judged(wrong) && is_judged(warned) && !is_judged(&verdict(&[])) && !is_judged(&json!({})));
+    }
+
+    #[test]
+    fn what_others_wrote_stays_beside_a_verdict() {
+        let then = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": "then" });
+        let before = json!({ "conditions": [then("Reconciled"), then(CONDITION)], "observedGeneration": "3" });
+        let after = judged(&before, &verdict(&[]), "now");
+        assert_eq!(after["observedGeneration"], "3");
+        assert_eq!(after["conditions"][0], then("Reconciled"));
+        assert_eq!(after["conditions"][1]["lastTransitionTime"], "then");
+        assert_eq!(judged(&after, &verdict(&[]), "later"), after);
+        let wrong = verdict(&[&problem(Kind::VirtualService, Severity::Error, "spec.htp")]);
+        assert_eq!(judged(&after, &wrong, "later")["conditions"][1]["lastTransitionTime"], "later");
     }
 }

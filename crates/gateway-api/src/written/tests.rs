@@ -1,5 +1,8 @@
 use super::written;
-use crate::status::{Condition, GatewayStatus, RouteParentStatus, RouteStatus, Status};
+use crate::class::{GATEWAY_CONTROLLER, MESH_CONTROLLER};
+use crate::status::{
+    AncestorStatus, Condition, GatewayStatus, ListenerStatus, PolicyStatus, RouteParentStatus, RouteStatus, Status,
+};
 use meltemi_config::gateway_api::ParentReference;
 use serde_json::{Value, json};
 
@@ -63,4 +66,53 @@ fn a_gateway_s_address_stays_and_a_passing_condition_leaves() {
     assert_eq!(after["addresses"], before["addresses"]);
     assert_eq!(after["conditions"].as_array().unwrap().len(), 1);
     assert_eq!(after["conditions"][0]["lastTransitionTime"], "now");
+}
+
+#[test]
+fn listeners_go_on_by_name_and_those_that_are_gone_go() {
+    let status = |names: &[&str]| {
+        let listener = |name: &&str| ListenerStatus {
+            name: (*name).into(),
+            attached_routes: 1,
+            supported_kinds: Vec::new(),
+            conditions: vec![accepted("Accepted")],
+        };
+        Status::Gateway(GatewayStatus {
+            addresses: Vec::new(),
+            attached_listener_sets: None,
+            conditions: vec![accepted("Accepted")],
+            listeners: names.iter().map(listener).collect(),
+        })
+    };
+    let before = written(&Value::Null, &status(&["old", "http"]), "a", "then");
+    let after = written(&before, &status(&["http", "new"]), "a", "now");
+    let listeners = after["listeners"].as_array().unwrap().iter();
+    let since = listeners.map(|own| (own["name"].as_str(), own["conditions"][0]["lastTransitionTime"].as_str()));
+    assert_eq!(since.collect::<Vec<_>>(), [(Some("http"), Some("then")), (Some("new"), Some("now"))]);
+}
+
+#[test]
+fn ancestors_of_a_policy_go_on_by_what_they_refer_to_and_are_no_more_than_there_is_room_for() {
+    let policy = |controller_name: &'static str, names: &[String]| {
+        let ancestor = |name: &String| AncestorStatus {
+            ancestor_ref: ParentReference { name: name.as_str().into(), ..ParentReference::default() },
+            conditions: vec![accepted("Accepted")],
+            controller_name,
+        };
+        Status::Policy(PolicyStatus { ancestors: names.iter().map(ancestor).collect() })
+    };
+    let (a, b) = ("a".to_owned(), "b".to_owned());
+    let mut before = written(&Value::Null, &policy(GATEWAY_CONTROLLER, std::slice::from_ref(&a)), "x", "then");
+    let other = json!({"controllerName": "example.com/other", "ancestorRef": {"name": "a"}, "conditions": []});
+    before["ancestors"].as_array_mut().unwrap().push(other.clone());
+    let after = written(&before, &policy(GATEWAY_CONTROLLER, &[a, b.clone()]), "x", "now");
+    let since = |at: usize| after["ancestors"][at]["conditions"][0]["lastTransitionTime"].as_str();
+    assert_eq!((since(0), &after["ancestors"][1], since(2)), (Some("then"), &other, Some("now")));
+    let of_mesh = written(&Value::Null, &policy(MESH_CONTROLLER, &["gone".to_owned()]), "x", "then");
+    let after = written(&of_mesh, &policy(MESH_CONTROLLER, &[b]), "x", "now");
+    assert_eq!(after["ancestors"].as_array().unwrap().len(), 1, "rows of Services are ours, too");
+    let many: Vec<String> = (0..20).map(|number| format!("g{number}")).collect();
+    let after = written(&before, &policy(GATEWAY_CONTROLLER, &many), "x", "now");
+    let rows = after["ancestors"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]), (16, &other));
 }

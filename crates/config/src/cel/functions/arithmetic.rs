@@ -28,28 +28,26 @@ fn symbol(operator: Operator) -> &'static str {
     }
 }
 
-fn whole(operator: Operator, a: i64, b: i64) -> Outcome {
-    let result = match operator {
-        Operator::Divide | Operator::Remainder if b == 0 => return Err("division by zero".into()),
-        Operator::Add => a.checked_add(b),
-        Operator::Subtract => a.checked_sub(b),
-        Operator::Multiply => a.checked_mul(b),
-        Operator::Divide => a.checked_div(b),
-        _ => a.checked_rem(b),
+/// Of either kind of whole numbers, in which nothing wraps.
+macro_rules! checked {
+    ($operator:expr, $a:expr, $b:expr) => {
+        match $operator {
+            Operator::Divide | Operator::Remainder if $b == 0 => return Err("division by zero".into()),
+            Operator::Add => $a.checked_add($b),
+            Operator::Subtract => $a.checked_sub($b),
+            Operator::Multiply => $a.checked_mul($b),
+            Operator::Divide => $a.checked_div($b),
+            _ => $a.checked_rem($b),
+        }
     };
-    result.map(Value::Int).ok_or_else(|| "integer overflow".into())
+}
+
+fn whole(operator: Operator, a: i64, b: i64) -> Outcome {
+    checked!(operator, a, b).map(Value::Int).ok_or_else(|| "integer overflow".into())
 }
 
 fn unsigned(operator: Operator, a: u64, b: u64) -> Outcome {
-    let result = match operator {
-        Operator::Divide | Operator::Remainder if b == 0 => return Err("division by zero".into()),
-        Operator::Add => a.checked_add(b),
-        Operator::Subtract => a.checked_sub(b),
-        Operator::Multiply => a.checked_mul(b),
-        Operator::Divide => a.checked_div(b),
-        _ => a.checked_rem(b),
-    };
-    result.map(Value::UInt).ok_or_else(|| "unsigned integer overflow".into())
+    checked!(operator, a, b).map(Value::UInt).ok_or_else(|| "unsigned integer overflow".into())
 }
 
 fn double(operator: Operator, a: f64, b: f64) -> Option<f64> {
