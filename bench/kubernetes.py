@@ -60,7 +60,11 @@ class Api:
         body, kind = json.dumps(document), "application/json"
         if method == "PATCH":
             kind = "application/merge-patch+json"
-        self.local.connection.request(method, path, body, {"content-type": kind, "user-agent": "bench"})
+        try:
+            self.local.connection.request(method, path, body, {"content-type": kind, "user-agent": "bench"})
+        except (OSError, http.client.HTTPException):  # closed, as it was idle: nothing was sent
+            self.local.connection.close()
+            self.local.connection.request(method, path, body, {"content-type": kind, "user-agent": "bench"})
         answer = self.local.connection.getresponse()
         content = answer.read()
         if answer.status >= 300:
@@ -357,7 +361,9 @@ def main():
     if options.inside:
         inside(options)
         return
-    environment = {**os.environ, "KUBE_NS": f"bench-{os.getpid()}"}
+    # The pods' nodes do not exist: these would delete the pods amid a measurement.
+    controllers = "*,-pod-garbage-collector-controller,-node-lifecycle-controller"
+    environment = {**os.environ, "KUBE_NS": f"bench-{os.getpid()}", "KUBE_CONTROLLERS": controllers}
     cluster = lambda *arguments: subprocess.run([CLUSTER, *arguments], env=environment, check=True)
     cluster("up", "--api-only")
     try:

@@ -18,38 +18,16 @@ PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,MESH-HTTP
 REPORT=$(realpath -m "${REPORT:-docs/conformance/gateway-api.yaml}")
 VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 kit=$PWD/scripts/kubernetes
-cluster=$kit/cluster
 programs=${MELTEMI_CACHE:-$HOME/.cache/meltemi}/kubernetes/conformance
-image=meltemi/meltemi:$VERSION
 # Slower machines than those of the suite's authors take longer for the same.
 PATIENCE='CreateTimeout:180;DeleteTimeout:60;GetTimeout:30;GatewayMustHaveAddress:400;GatewayMustHaveCondition:400;GatewayStatusMustHaveListeners:180'
 PATIENCE+=';GatewayListenersMustHaveConditions:180;ListenerSetListenersMustHaveConditions:180;HTTPRouteMustNotHaveParents:180'
 PATIENCE+=';HTTPRouteMustHaveCondition:180;TLSRouteMustHaveCondition:180;TCPRouteMustHaveCondition:180;RouteMustHaveParents:180'
 PATIENCE+=';MaxTimeToConsistency:120;NamespacesMustBeReady:900;LatestObservedGenerationSet:180;DefaultTestTimeout:180;RequestTimeout:20'
-work=$(mktemp -d)
+
+. scripts/kubernetes/common.sh
 LOG=${LOG:-$work/suite.log}
-started=()
 
-finish() {
-  local code=$?
-  for pid in "${started[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
-  [ "${KEEP:-}" = 1 ] || "$cluster" down || true
-  rm -rf "$work"
-  exit "$code"
-}
-trap finish EXIT
-
-step() { printf '== %s\n' "$*"; }
-die() { printf 'conformance: %s\n' "$*" >&2; exit 1; }
-ctl() { "$cluster" ctl "$@"; }
-inside() { "$cluster" exec-netns "$@"; }
-background() { setsid "$cluster" exec-netns "$@" >>"$work/log" 2>&1 & started+=("$!"); }
-eventually() { # what, command...
-  local what=$1
-  shift
-  for _ in $(seq 240); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done
-  die "$what: not within 120 s"
-}
 module() { go -C "$kit/conformance/suite" list -m -f '{{.Dir}}' "$1"; }
 
 build() { # nothing, if they are there
@@ -88,26 +66,15 @@ images() {
 
 step "the suite"
 build
-BINARY=${BINARY:-$(cargo build -q -p meltemi && echo "${CARGO_TARGET_DIR:-target}/debug/meltemi")}
-cp "$BINARY" "$work/meltemi"
-strip "$work/meltemi"
+program
 
 step "a cluster, with names and addresses of Services"
-"$cluster" up
-inside ip address replace 10.96.0.10/32 dev lo
+cluster_of_one
 inside ip route replace local 10.97.0.0/16 dev lo src 10.99.0.1
-background python3 "$kit/names.py" 10.96.0.10
 background kubectl proxy --port 18001
 background python3 "$kit/conformance/balancer.py" 10.97.0.1 http://127.0.0.1:18001
-background kube-proxy --kubeconfig "$("$cluster" exec-netns printenv KUBECONFIG)" --proxy-mode=iptables \
-  --hostname-override=node1 --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
-links=()
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-  links+=("usr/sbin/$name=->xtables-nft-multi")
-done
-modules=/usr/lib/$(uname -m)-linux-gnu/xtables
-"$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
-  usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+services
+program_image
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=echo -keyout "$work/cert.key" \
   -out "$work/cert.crt" 2>/dev/null
 images

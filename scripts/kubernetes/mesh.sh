@@ -12,32 +12,9 @@ cd "$(dirname "$0")/../.."
 
 export KUBE_NS=${KUBE_NS:-k8s-mesh}
 MODE=${MODE:-init}
-cluster=$PWD/scripts/kubernetes/cluster
-image=meltemi/meltemi:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-work=$(mktemp -d)
-started=()
 clients=()
-
-finish() {
-  local code=$?
-  for pid in "${started[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
-  [ "${KEEP:-}" = 1 ] || "$cluster" down || true
-  rm -rf "$work"
-  exit "$code"
-}
-trap finish EXIT
-
-step() { printf '== %s\n' "$*"; }
-die() { printf 'mesh: %s\n' "$*" >&2; exit 1; }
-ctl() { "$cluster" ctl "$@"; }
-inside() { "$cluster" exec-netns "$@"; }
-background() { setsid "$cluster" exec-netns "$@" >>"$work/log" 2>&1 & started+=("$!"); }
-eventually() { # what, command...
-  local what=$1
-  shift
-  for _ in $(seq 120); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done
-  die "$what: not within 60 s"
-}
+limit=60
+. scripts/kubernetes/common.sh
 
 # A file of the image's only layer.
 of_image() {
@@ -46,33 +23,19 @@ of_image() {
   tar xOf "$IMAGE" "$layer" | tar xzO "$1"
 }
 
-if [ -n "${BINARY:-}" ]; then
-  cp "$BINARY" "$work/meltemi"
-elif [ -n "${IMAGE:-}" ]; then
-  of_image meltemi >"$work/meltemi"
-else
-  cargo build -q -p meltemi
-  cp "${CARGO_TARGET_DIR:-target}/debug/meltemi" "$work/meltemi"
+if [ -n "${IMAGE:-}" ] && [ -z "${BINARY:-}" ]; then
+  of_image meltemi >"$work/of-image"
+  BINARY=$work/of-image
 fi
-chmod +x "$work/meltemi"
-strip "$work/meltemi"
+program
 
 step "a cluster, with names and addresses of Services"
-"$cluster" up
-inside ip address add 10.96.0.10/32 dev lo
-background python3 scripts/kubernetes/names.py 10.96.0.10
-background kube-proxy --kubeconfig "$("$cluster" exec-netns printenv KUBECONFIG)" --proxy-mode=iptables \
-  --hostname-override=node1 --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
+cluster_of_one
+services
 if [ -n "${IMAGE:-}" ]; then
   "$cluster" load "$IMAGE"
 else
-  links=()
-  for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-    links+=("usr/sbin/$name=->xtables-nft-multi")
-  done
-  modules=/usr/lib/$(uname -m)-linux-gnu/xtables
-  "$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
-    usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+  program_image
 fi
 
 step "install, mode $MODE"

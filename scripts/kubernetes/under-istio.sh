@@ -12,51 +12,17 @@ cd "$(dirname "$0")/../.."
 
 export KUBE_NS=${KUBE_NS:-k8s-under-istio}
 PILOT=${PILOT:-$HOME/.cache/meltemi-peers/pilot-discovery}
-cluster=$PWD/scripts/kubernetes/cluster
-image=meltemi/meltemi:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-work=$(mktemp -d)
-started=()
 
 [ -x "$PILOT" ] || { echo "skipped: no pilot-discovery at $PILOT"; exit 0; }
 
-finish() {
-  local code=$?
-  for pid in "${started[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
-  [ "${KEEP:-}" = 1 ] || "$cluster" down || true
-  rm -rf "$work"
-  exit "$code"
-}
-trap finish EXIT
+. scripts/kubernetes/common.sh
 
-step() { printf '== %s\n' "$*"; }
-die() { printf 'under-istio: %s\n' "$*" >&2; exit 1; }
-ctl() { "$cluster" ctl "$@"; }
-inside() { "$cluster" exec-netns "$@"; }
-background() { setsid "$cluster" exec-netns "$@" >>"$work/log" 2>&1 & started+=("$!"); }
-eventually() { # what, command...
-  local what=$1
-  shift
-  for _ in $(seq 240); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done
-  die "$what: not within 120 s"
-}
-
-BINARY=${BINARY:-$(cargo build -q -p meltemi && echo "${CARGO_TARGET_DIR:-target}/debug/meltemi")}
-cp "$BINARY" "$work/meltemi"
-strip "$work/meltemi"
+program
 
 step "a cluster with names and addresses of Services, and two images"
-"$cluster" up
-inside ip address add 10.96.0.10/32 dev lo
-background python3 scripts/kubernetes/names.py 10.96.0.10
-background kube-proxy --kubeconfig "$("$cluster" exec-netns printenv KUBECONFIG)" --proxy-mode=iptables \
-  --hostname-override=node1 --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
-links=()
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-  links+=("usr/sbin/$name=->xtables-nft-multi")
-done
-modules=/usr/lib/$(uname -m)-linux-gnu/xtables
-"$cluster" image --libs "$image" '["/meltemi"]' "meltemi=$work/meltemi" 'usr/local/bin/pilot-agent=->/meltemi' \
-  usr/sbin/=/usr/sbin/xtables-nft-multi "${links[@]}" "${modules#/}=$modules"
+cluster_of_one
+services
+program_image
 "$cluster" image --libs istio/pilot:peer '["/pilot-discovery"]' "pilot-discovery=$PILOT"
 
 step "install, then Istio's discovery in place of ours"
