@@ -75,7 +75,7 @@ helm() {
 }
 
 if command -v apt-get >/dev/null; then
-  debian iptables nftables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools openssl
+  debian iptables nftables iproute2 curl wrk nghttp2-client python3-venv valgrind redis-tools openssl faketime
   # A node of scripts/kubernetes/cluster.
   debian containerd runc containernetworking-plugins busybox-static conntrack ethtool socat
   prometheus

@@ -177,14 +177,25 @@ impl IdentityKeeper {
         issued: TrustBundle,
     ) -> Result<Duration, IdentityError> {
         let identity = Identity::from_pem(chain_pem.as_bytes(), key_pem.as_bytes())?;
-        let not_after = identity.info().not_after;
+        let (not_before, not_after) = (identity.info().not_before, identity.info().not_after);
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let bundle = self.combined(&issued, roots.pushed.as_ref());
         self.trust.set(bundle.anchors()?);
         roots.issued = issued;
         self.certificate.set(identity);
         self.current.send_replace(Some(Arc::new(WorkloadSecret { chain_pem, key_pem, bundle, not_after })));
-        let lifetime = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        let lifetime = match life((not_before, not_after), SystemTime::now()) {
+            Ok(lifetime) => lifetime,
+            Err(wrong) => {
+                let (by, certificate) = (wrong.by, if wrong.ahead { "ended" } else { "not begun" });
+                tracing::warn!(
+                    ?by,
+                    certificate,
+                    "this machine's clock and the authority's differ: connections will fail"
+                );
+                not_after.duration_since(not_before).unwrap_or_default()
+            }
+        };
         tracing::info!(id = %self.spiffe_id, lifetime_s = lifetime.as_secs(), "certificate installed");
         Ok(lifetime)
     }
@@ -234,6 +245,22 @@ impl IdentityKeeper {
         params.subject_alt_names = vec![SanType::URI(self.spiffe_id.as_str().try_into()?)];
         params.serialize_request(key)?.pem()
     }
+}
+
+/// A clock by which a certificate that was made just now has ended, or has not begun.
+#[derive(Debug, PartialEq, Eq)]
+struct WrongClock {
+    ahead: bool,
+    /// At least.
+    by: Duration,
+}
+
+/// How long a certificate, made just now for so long, still lasts.
+fn life((begin, end): (SystemTime, SystemTime), now: SystemTime) -> Result<Duration, WrongClock> {
+    if now < begin {
+        return Err(WrongClock { ahead: false, by: begin.duration_since(now).unwrap_or_default() });
+    }
+    end.duration_since(now).map_err(|beyond| WrongClock { ahead: true, by: beyond.duration() })
 }
 
 /// A number in [0, 1) that need not be secret.

@@ -423,3 +423,13 @@ fn nothing_that_holds_a_key_shows_it() {
     let key = secret.key_pem.lines().filter(|line| !line.starts_with('-'));
     assert!(key.clone().count() > 0 && key.into_iter().all(|line| !shown.contains(line)), "{shown}");
 }
+
+#[test]
+fn a_clock_that_a_new_certificate_contradicts_is_wrong() {
+    let (begin, minute) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), Duration::from_secs(60));
+    let validity = (begin, begin + 10 * minute);
+    assert_eq!(life(validity, begin), Ok(10 * minute));
+    assert_eq!(life(validity, begin + 4 * minute), Ok(6 * minute));
+    assert_eq!(life(validity, begin - minute), Err(WrongClock { ahead: false, by: minute }));
+    assert_eq!(life(validity, begin + 15 * minute), Err(WrongClock { ahead: true, by: 5 * minute }));
+}

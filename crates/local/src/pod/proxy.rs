@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::address::FABRIC;
 use crate::docs::{DOMAIN, NODE};
@@ -91,5 +91,13 @@ fn environment(pod: &Pod, replica: &Replica) -> Vec<(String, String)> {
         settings.insert("ISTIO_META_UNPRIVILEGED_POD".to_owned(), "true".to_owned());
         settings.remove("ISTIO_META_DNS_CAPTURE");
     }
+    settings.extend(metadata(&replica.proxy_config));
     settings.into_iter().collect()
+}
+
+/// Injection makes `proxyMetadata` variables of the container, too.
+fn metadata(proxy_config: &str) -> Vec<(String, String)> {
+    let config: Value = serde_json::from_str(proxy_config).unwrap_or_default();
+    let variables = config["proxyMetadata"].as_object().into_iter().flatten();
+    variables.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }

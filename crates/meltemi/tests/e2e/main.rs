@@ -6,6 +6,7 @@ mod attacks_quic;
 mod breakers;
 mod bulletins;
 mod changes;
+mod clocks;
 mod compliance;
 mod connect;
 mod control_plane;

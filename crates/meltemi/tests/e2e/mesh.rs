@@ -142,6 +142,18 @@ impl Mesh {
         })
     }
 
+    /// What the proxies of a workload's pods logged.
+    pub fn proxy_log(&self, workload: &str) -> String {
+        let files =
+            |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = files(self.mark.clone()).flat_map(|run| files(run.join("logs")));
+        let wanted = logs.filter(|log| {
+            let name = log.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.contains(&format!(".{workload}-")) && name.ends_with(".istio-proxy.log")
+        });
+        wanted.filter_map(|log| std::fs::read_to_string(log).ok()).collect()
+    }
+
     /// The host's address of another port of the gateway: `gateway port 443: https://…`.
     pub fn gateway(&self, port: u16) -> SocketAddr {
         let output = self.process.output();

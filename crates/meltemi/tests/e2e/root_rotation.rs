@@ -27,10 +27,10 @@ spec:
   trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
 ";
 
-struct Discovery(SocketAddr);
+pub struct Authority(SocketAddr);
 
-impl Discovery {
-    fn of(mesh: &Mesh) -> Self {
+impl Authority {
+    pub fn of(mesh: &Mesh) -> Self {
         let output = mesh.process.output();
         let page = output.lines().find_map(|line| line.trim().strip_prefix("control plane: http://"));
         Self(page.and_then(|page| page.strip_suffix("/debug/syncz")?.parse().ok()).expect("an address"))
@@ -42,7 +42,7 @@ impl Discovery {
     }
 
     /// Certificates issued so far.
-    fn issued(&self) -> u64 {
+    pub fn issued(&self) -> u64 {
         let text = get(self.0, "istiod", "/metrics").expect("an answer").text();
         let line = |line: &str| line.strip_prefix("citadel_server_success_cert_issuance_count ")?.parse().ok();
         text.lines().find_map(line).expect("a count")
@@ -58,7 +58,7 @@ impl Discovery {
 }
 
 /// One request to each server.
-fn served(client: &Pod, servers: &[String]) -> Result<(), String> {
+pub fn served(client: &Pod, servers: &[String]) -> Result<(), String> {
     for server in servers {
         let answer = client.curl(&format!("http://{server}:8080/"))?;
         if answer.status != 200 {
@@ -116,7 +116,7 @@ fn the_mesh_changes_its_root_under_load_and_no_request_fails() {
     }
     let dir = tempfile::tempdir().expect("folder");
     let (mesh, clients, servers) = start(dir.path());
-    let discovery = Discovery::of(&mesh);
+    let discovery = Authority::of(&mesh);
     let first = discovery.authority()["roots"][0]["serialNumber"].clone();
     let clients: Vec<Pod> = clients.iter().map(|client| mesh.pod(client)).collect();
     for client in &clients {
