@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -171,9 +171,14 @@ impl Verdicts {
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Answered> {
+    let too_long = || Err(Answered::text(413, &format!("limit is {MAX_BODY_BYTES}")));
+    // What says so beforehand need not come.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return too_long();
+    }
     match tokio::time::timeout(READ_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Answered::text(413, &format!("limit is {MAX_BODY_BYTES}"))),
+        Ok(Err(_)) => too_long(),
         Err(_) => Err(Answered::text(408, "the body took too long")),
     }
 }
