@@ -7,6 +7,7 @@
 //! Costs: a hit is one hash of the inputs and one map look-up under a short lock; a miss also builds, encodes and hashes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,24 +60,28 @@ pub trait Generator {
     fn build(input: &Self::Input) -> Any;
 }
 
-/// Built resources of one kind by their inputs, bounded by two generations: what was not asked for during the last
-/// `capacity / 2` insertions is forgotten.
+/// Built resources of one kind by their inputs, bounded in number and in bytes by two generations: what was not asked for
+/// while half of either was inserted is forgotten.
 pub struct Built<I> {
     generations: Mutex<Generations<I>>,
     capacity: usize,
+    /// Of the bodies.
+    max_bytes: usize,
 }
 
 struct Generations<I> {
     young: HashMap<Arc<I>, Resource>,
     old: HashMap<Arc<I>, Resource>,
+    /// Of the bodies of the young.
+    bytes: usize,
     hits: u64,
     misses: u64,
 }
 
 impl<I: Hash + Eq> Built<I> {
-    pub fn new(capacity: usize) -> Self {
-        let generations = Generations { young: HashMap::new(), old: HashMap::new(), hits: 0, misses: 0 };
-        Self { generations: Mutex::new(generations), capacity: capacity.max(2) }
+    pub fn new(capacity: usize, max_bytes: usize) -> Self {
+        let generations = Generations { young: HashMap::new(), old: HashMap::new(), bytes: 0, hits: 0, misses: 0 };
+        Self { generations: Mutex::new(generations), capacity: capacity.max(2), max_bytes }
     }
 
     /// The resource of these inputs, built at most once while remembered. Two threads that miss together both build, and
@@ -98,6 +103,7 @@ impl<I: Hash + Eq> Built<I> {
         let found = match generations.young.get(input) {
             Some(resource) => Some(resource.clone()),
             None => generations.old.remove_entry(input).map(|(input, resource)| {
+                generations.bytes += resource.body.value.len();
                 generations.young.insert(input, resource.clone());
                 resource
             }),
@@ -111,10 +117,19 @@ impl<I: Hash + Eq> Built<I> {
 
     fn insert(&self, input: Arc<I>, resource: Resource) -> Resource {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if generations.young.len() >= self.capacity / 2 {
+        let bytes = resource.body.value.len();
+        if generations.young.len() >= self.capacity / 2 || generations.bytes + bytes > self.max_bytes / 2 {
             generations.old = std::mem::take(&mut generations.young);
+            generations.bytes = 0;
         }
-        generations.young.entry(input).or_insert(resource).clone()
+        match generations.young.entry(input) {
+            Entry::Occupied(first) => first.get().clone(),
+            Entry::Vacant(place) => {
+                let resource = place.insert(resource).clone();
+                generations.bytes += bytes;
+                resource
+            }
+        }
     }
 
     /// Entries held, look-ups that found one, look-ups that did not.

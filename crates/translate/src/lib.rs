@@ -59,6 +59,10 @@ pub mod type_urls {
 
 /// How many built resources of each kind are remembered unless told otherwise.
 pub const DEFAULT_CACHE_CAPACITY: usize = 60_000;
+/// Bytes of their bodies: of resources of one service each, and of those that grow with the mesh, of which every change makes
+/// new ones.
+const SMALL: usize = 128 << 20;
+const LARGE: usize = 32 << 20;
 
 /// Built resources of every kind, shared by all nodes.
 pub struct Cache {
@@ -76,13 +80,13 @@ impl Cache {
     /// Remembers up to `capacity` resources of each kind.
     pub fn new(capacity: usize) -> Self {
         Self {
-            clusters: Built::new(capacity),
-            endpoints: Built::new(capacity),
-            listeners: Built::new(capacity),
-            name_tables: Built::new(capacity),
-            secrets: Built::new(capacity),
-            routes: Built::new(capacity),
-            virtual_hosts: Built::new(capacity),
+            clusters: Built::new(capacity, SMALL),
+            endpoints: Built::new(capacity, SMALL),
+            listeners: Built::new(capacity, SMALL),
+            name_tables: Built::new(capacity, LARGE),
+            secrets: Built::new(capacity, LARGE),
+            routes: Built::new(capacity, LARGE),
+            virtual_hosts: Built::new(capacity, LARGE),
             batches: Batches::default(),
         }
     }

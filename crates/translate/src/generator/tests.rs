@@ -6,7 +6,7 @@ fn any(text: &str) -> Any {
 
 #[test]
 fn equal_inputs_build_once_and_share_the_body() {
-    let built = Built::new(8);
+    let built = Built::new(8, usize::MAX);
     let mut count = 0;
     let mut get = |name: &str, input: u32| {
         built.get_or_build(name.into(), input, |input| {
@@ -25,7 +25,7 @@ fn equal_inputs_build_once_and_share_the_body() {
 
 #[test]
 fn the_cache_is_bounded_and_keeps_what_is_used() {
-    let built = Built::new(8);
+    let built = Built::new(8, usize::MAX);
     for round in 0..100 {
         built.get_or_build("x".into(), round, |_| any("x"));
         built.get_or_build("kept".into(), u32::MAX, |_| any(&round.to_string()));
@@ -33,4 +33,20 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
     }
     let kept = built.get_or_build("kept".into(), u32::MAX, |_| any("rebuilt"));
     assert_eq!(&kept.body.value[..], b"0");
+}
+
+#[test]
+fn large_resources_are_bounded_by_their_bytes() {
+    let built = Built::new(1_000, 100);
+    let body = "x".repeat(10);
+    for round in 0..100 {
+        built.get_or_build("x".into(), round, |_| any(&body));
+        built.get_or_build("kept".into(), u32::MAX, |_| any(&round.to_string()));
+        assert!(built.statistics().0 <= 10);
+    }
+    let kept = built.get_or_build("kept".into(), u32::MAX, |_| any("rebuilt"));
+    assert_eq!(&kept.body.value[..], b"0");
+    // Even one that is larger than all may be is there for who asks next.
+    let large = built.get_or_build("large".into(), 1_000, |_| any(&"x".repeat(1_000)));
+    assert!(Arc::ptr_eq(&large.body, &built.get_or_build("large".into(), 1_000, |_| any("rebuilt")).body));
 }
