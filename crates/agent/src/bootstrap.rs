@@ -205,10 +205,10 @@ fn add_local_cluster(bootstrap: &mut Value, settings: &Settings) {
     }
 }
 
-/// The bootstrap of our own proxy: the node, the admin port and ADS. Its secrets, readiness and metrics come from the agent
+/// The bootstrap of our own proxy: the node, the admin port and ADS, and nothing that it would have to say it takes no notice of. Its secrets, readiness and metrics come from the agent
 /// in the same process, not from static resources.
 pub fn own(settings: &Settings) -> Value {
-    let ads = json!({ "ads": {}, "resource_api_version": "V3" });
+    let ads = json!({ "ads": {} });
     let mut node = node(settings);
     node["metadata"]["DIALECT"] = json!("istio-proxy");
     // It asks for hosts and clusters when traffic first needs them, unless `ISTIO_META_ON_DEMAND` says otherwise.
@@ -223,7 +223,6 @@ pub fn own(settings: &Settings) -> Value {
             "cds_config": ads,
             "ads_config": {
                 "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
                 "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
             },
         },

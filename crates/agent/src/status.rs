@@ -155,5 +155,6 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 /// Serves a port until the task is dropped.
 pub async fn serve(port: u16, status: Arc<Status>) -> std::io::Result<()> {
     let routes = if port == status.port { all(status) } else { proxys_own(Arc::clone(&status.proxy)) };
-    axum::serve(listen(port).await?, routes.into_make_service_with_connect_info::<SocketAddr>()).await
+    meltemi_pages::serve(listen(port).await?, routes, |_, peer| peer, std::future::pending()).await;
+    Ok(())
 }

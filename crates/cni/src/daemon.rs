@@ -70,7 +70,7 @@ async fn serve_on<C: Cluster>(
     });
     tokio::select! {
         () = query::answer(socket, cluster.clone()) => {}
-        served = serve::serve(health, metrics, states.clone(), stats.clone()) => served.context("serving health")?,
+        () = serve::serve(health, metrics, states.clone(), stats.clone()) => {}
         () = options.install.keep(&ready, |looked| told(looked, &stats)) => {}
         () = optional(repairing) => {}
         () = optional(options.untaint.then(|| untaint(&*cluster, states))) => {}

@@ -2,8 +2,6 @@
 //!
 //! Owns: `/healthz`, `/readyz` and `/metrics`, and the counters behind them, under Istio's names.
 
-use std::future::IntoFuture as _;
-
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
@@ -48,12 +46,7 @@ impl Stats {
 }
 
 /// Serves both ports for ever.
-pub(crate) async fn serve(
-    health: TcpListener,
-    metrics: TcpListener,
-    ready: watch::Receiver<bool>,
-    stats: Arc<Stats>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(health: TcpListener, metrics: TcpListener, ready: watch::Receiver<bool>, stats: Arc<Stats>) {
     let state = move || {
         let code = if *ready.borrow() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         async move { code }
@@ -64,9 +57,6 @@ pub(crate) async fn serve(
         async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
     let metrics_routes = Router::new().route("/metrics", get(text));
-    let (served, measured) = tokio::join!(
-        axum::serve(health, health_routes).into_future(),
-        axum::serve(metrics, metrics_routes).into_future()
-    );
-    served.and(measured)
+    let of = |listener, routes| meltemi_pages::serve(listener, routes, |_, peer| peer, std::future::pending());
+    tokio::join!(of(health, health_routes), of(metrics, metrics_routes));
 }

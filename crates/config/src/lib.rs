@@ -38,6 +38,7 @@ pub use parse::{
 };
 pub use problem::{ConfigError, Problem, Severity, Source, nearest};
 pub use validate::{
-    ALWAYS_REJECT, Finding, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config, validate,
+    ALWAYS_REJECT, Finding, GRPC_STATUSES, Validation, is_cipher_suite, mesh_config, mesh_networks, proxy_config,
+    validate,
 };
 pub use wire::{Double, IntOrString, Str, format_duration, parse_duration};

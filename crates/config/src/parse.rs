@@ -46,6 +46,11 @@ impl Document {
         self.root.as_ref().map_or(self.source.line, |root| root.line_of(path))
     }
 
+    /// The document as it was written, where that could be read, even when it was skipped.
+    pub fn value(&self) -> Option<serde_json::Value> {
+        self.root.as_ref().map(Node::json)
+    }
+
     /// True when nothing in `problems` is an error.
     pub fn is_readable(&self) -> bool {
         self.problems.iter().all(|p| p.severity < Severity::Error)

@@ -27,6 +27,7 @@ mod virtual_service;
 
 use std::fmt::Display;
 
+pub use self::http::GRPC_STATUSES;
 pub use self::kube::ALWAYS_REJECT;
 pub use self::mesh::{is_cipher_suite, mesh_config, mesh_networks};
 pub use self::proxy_config::proxy_config;

@@ -13,16 +13,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use axum::body::{Body, to_bytes};
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use meltemi_ca::AuthError;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tower::ServiceExt as _;
@@ -33,9 +31,8 @@ use crate::clearance::Clearance;
 pub(crate) use dump::config_dump;
 
 pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stopped: watch::Receiver<bool>) -> Result<()> {
-    let service = router(state).into_make_service_with_connect_info::<Ends>();
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-    axum::serve(listener, service).with_graceful_shutdown(stop).await?;
+    meltemi_pages::serve(listener, router(state), Ends::of, stop).await;
     Ok(())
 }
 
@@ -87,13 +84,11 @@ struct Ends {
     own: Option<SocketAddr>,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Ends {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self { peer: *stream.remote_addr(), own: stream.io().local_addr().ok() }
-    }
-}
-
 impl Ends {
+    fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+        Self { peer, own: stream.local_addr().ok() }
+    }
+
     /// The client is on this machine: a connection to an address of one's own comes from that address.
     fn is_local(self) -> bool {
         let peer = self.peer.ip().to_canonical();

@@ -262,7 +262,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         }
         (Some(folder), None) => folder,
         (None, Some(cluster)) => cluster,
-        (None, None) => Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default())),
+        (None, None) => {
+            tracing::warn!(
+                "nothing is followed: there is no --configDir and no --kubeconfig, and this is no pod of a cluster"
+            );
+            Arc::new(meltemi_store::MemoryStore::new(ConfigSet::default()))
+        }
     };
     let discovery = Discovery::bind(options, store).await?;
     for problems in problems {

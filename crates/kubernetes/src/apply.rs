@@ -8,14 +8,16 @@ mod labelled;
 use std::path::Path;
 use std::time::Duration;
 
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
     PropagationPolicy, ValidationDirective,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use meltemi_base::causes;
 use serde_json::Value;
 use thiserror::Error;
+
+use crate::client::configuration;
 
 pub use labelled::{Held, Labelled, Place, follow_labelled};
 
@@ -149,19 +151,10 @@ impl Cluster {
 
     /// By a kubeconfig and one of its contexts, or as the environment says.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ClusterError> {
-        let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-        let wrong = |error: &dyn std::error::Error| ClusterError::Configuration(whole(error));
-        let mut config = match (kubeconfig, context) {
-            (Some(path), _) => {
-                let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(&error))?
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| wrong(&error))?,
-            (None, None) => Config::infer().await.map_err(|error| wrong(&error))?,
-        };
+        let mut config = configuration(kubeconfig, context).await.map_err(ClusterError::Configuration)?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
-        let client = Client::try_from(config).map_err(|error| wrong(&error))?;
+        let client = Client::try_from(config).map_err(|error| ClusterError::Configuration(causes(&error)))?;
         Ok(Self { client, manager: MANAGER })
     }
 
@@ -275,17 +268,6 @@ impl Cluster {
             Err(error) => Err(error),
         }
     }
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// Lists leave out kind and version of their members.

@@ -412,10 +412,12 @@ impl Fabric<'_> {
         let Some(running) = self.running.get_mut(&key) else { return Ok(()) };
         let name = running.replica.name.clone();
         match status {
-            Status::Ready(ready) => {
-                running.ready = ready;
-                if self.announced {
-                    self.say(format!("{name}: {}", if ready { "serves" } else { "does not serve" }));
+            Status::Served(served) => {
+                running.ready = served.is_ok();
+                match served {
+                    Ok(()) if self.announced => self.say(format!("{name}: serves")),
+                    Ok(()) => {}
+                    Err(lack) => self.say(format!("{name}: does not serve: {lack}")),
                 }
                 self.sync()
             }

@@ -50,7 +50,7 @@ pub(crate) struct Shared {
 /// What a replica tells its keeper: its key, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Status {
-    Ready(bool),
+    Served(probe::Served),
     /// Its proxy knows what was expected as of this generation.
     Informed(u64),
     Failed(String),
@@ -238,8 +238,9 @@ impl Pod {
         let pause = if self.replica.role == Role::Plain { Duration::ZERO } else { LAZY };
         let lock = folder.join("xtables.lock");
         tasks.spawn(follow_services(self.shared.service_rules.clone(), stopping.clone(), lock, pause));
-        let watch = probe::watch(&self.replica, self.address(), &lives, |ready| {
-            let told = self.statuses.try_send((self.replica.key(), Status::Ready(ready)));
+        let serves = async || probe::serves(&self.replica, self.address(), &lives).await;
+        let watch = probe::watch(serves, |served| {
+            let told = self.statuses.try_send((self.replica.key(), Status::Served(served)));
             told.is_ok()
         });
         let informed = async {

@@ -3,6 +3,7 @@
 //! A container runtime starts the plugin by the name of its file, `istio-cni`, and says the rest by its environment.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +40,11 @@ enum Command {
     /// Put the plugin in place once
     Install(Once),
     /// Take the plugin away
+    #[command(after_long_help = "\
+Examples:
+  meltemi cni uninstall --mounted-cni-net-dir /etc/cni/net.d --mounted-cni-bin-dir /opt/cni/bin
+
+Exit codes: 0 done, or there was nothing; 1 it failed; 2 wrong usage")]
     Uninstall(Place),
     /// Say whether and how the plugin captures a pod
     Explain(Explain),
@@ -241,8 +247,9 @@ pub fn run(arguments: &Arguments, logging: impl FnOnce() -> anyhow::Result<()>) 
         Command::Explain(arguments) => return explain(arguments),
         Command::Install(once) => install(once)?,
         Command::Uninstall(place) => {
+            let mut out = std::io::stdout().lock();
             for path in place.settings()?.uninstall()? {
-                println!("{}", path.display());
+                writeln!(out, "{}", path.display())?;
             }
         }
         Command::Daemon(arguments) => {
@@ -293,7 +300,7 @@ impl Place {
 
 fn install(once: &Once) -> anyhow::Result<()> {
     let settings = once.place.settings()?;
-    let as_json = once.output == "json";
+    let (as_json, mut out) = (once.output == "json", std::io::stdout().lock());
     if once.dry_run {
         let (file, text) = match settings.plan()? {
             Plan::Wait(reason) => anyhow::bail!("{reason}"),
@@ -302,16 +309,16 @@ fn install(once: &Once) -> anyhow::Result<()> {
         };
         let file = settings.configurations.join(file);
         match text {
-            _ if as_json => println!("{}", json!({"file": file, "changes": text.is_some(), "content": text})),
-            Some(text) => print!("{text}"),
-            None => println!("{}: in place", file.display()),
+            _ if as_json => writeln!(out, "{}", json!({"file": file, "changes": text.is_some(), "content": text}))?,
+            Some(text) => write!(out, "{text}")?,
+            None => writeln!(out, "{}: in place", file.display())?,
         }
         return Ok(());
     }
     match settings.install()? {
         State::Waiting(reason) => anyhow::bail!("{reason}"),
-        State::Ready { file, changed } if as_json => println!("{}", json!({"file": file, "changes": changed})),
-        State::Ready { file, .. } => println!("{}", file.display()),
+        State::Ready { file, changed } if as_json => writeln!(out, "{}", json!({"file": file, "changes": changed}))?,
+        State::Ready { file, .. } => writeln!(out, "{}", file.display())?,
     }
     Ok(())
 }
@@ -391,18 +398,18 @@ fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(DATA_ERROR));
         }
     };
-    let as_json = arguments.output == "json";
+    let (as_json, mut out) = (arguments.output == "json", std::io::stdout().lock());
     match decision {
-        Decision::Leave(reason) if as_json => println!("{}", json!({"captured": false, "reason": reason})),
-        Decision::Leave(reason) => println!("not captured: {reason}"),
+        Decision::Leave(reason) if as_json => writeln!(out, "{}", json!({"captured": false, "reason": reason}))?,
+        Decision::Leave(reason) => writeln!(out, "not captured: {reason}")?,
         Decision::Capture(settings) => {
             let backend =
                 if arguments.native_nftables { Backend::Nftables } else { Backend::Iptables(Program::default()) };
             let rules = Installation::new(settings.capture, settings.dual_stack, backend).text();
             if as_json {
-                println!("{}", json!({"captured": true, "rules": rules.lines().collect::<Vec<_>>()}));
+                writeln!(out, "{}", json!({"captured": true, "rules": rules.lines().collect::<Vec<_>>()}))?;
             } else {
-                print!("{rules}");
+                write!(out, "{rules}")?;
             }
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use meltemi_base::causes;
 use meltemi_explain::case;
 use meltemi_explain::{Question, explain};
 
@@ -91,7 +92,7 @@ pub fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
 
 /// Says what is wrong with the input.
 pub(crate) fn wrong(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", causes(error.as_ref()));
     Ok(ExitCode::from(DATA_ERROR))
 }
 

@@ -1,10 +1,11 @@
 //! The commands that only look: `validate`, `version`, `completion`, `x support`.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use meltemi_config::schema::Definitions;
@@ -15,10 +16,13 @@ use meltemi_explain::validation::{self, verdict};
 use serde_json::json;
 
 use crate::explain::cases;
+use crate::install;
 
 /// sysexits' EX_DATAERR: the input is wrong.
 const DATA_ERROR: u8 = 65;
 const MAX_DEPTH: usize = 16;
+/// As of a folder that is watched.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
@@ -128,7 +132,7 @@ struct Checked {
 
 impl Checked {
     fn document(document: Document, definitions: &Definitions) -> Self {
-        let mut problems = document.check();
+        let mut problems = install::problems(&document).unwrap_or_else(|| document.check());
         for problem in document.judge_by(definitions) {
             if !problems.contains(&problem) {
                 problems.push(problem);
@@ -155,9 +159,10 @@ impl Checked {
 /// One line of JSON a case, then how many passed.
 fn judge(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let (mut passed, mut failed, mut broken) = (0_usize, 0_usize, false);
+    let (mut passed, mut failed, mut broken, mut read) = (0_usize, 0_usize, false, 0_usize);
     for file in cases::files(paths)? {
         let Some(text) = file.text()? else { continue };
+        read += 1;
         let judged = match validation::judge(&file.name, &text) {
             Ok(judged) => judged,
             Err(error) => {
@@ -172,6 +177,9 @@ fn judge(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", case.json())?;
         }
     }
+    if read == 0 {
+        bail!("no cases there");
+    }
     writeln!(out, "{passed} passed, {failed} failed")?;
     Ok(match (broken, failed) {
         (true, _) => ExitCode::from(DATA_ERROR),
@@ -183,13 +191,13 @@ fn judge(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
 /// The name and content of each file at a path.
 pub(crate) fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes)?;
-        return Ok(vec![("stdin".to_owned(), bytes)]);
+        let name = "stdin".to_owned();
+        let bytes = whole(std::io::stdin()).with_context(|| name.clone())?;
+        return Ok(vec![(name, bytes)]);
     }
     let name = path.display().to_string();
     if !path.is_dir() {
-        let bytes = std::fs::read(path).with_context(|| name.clone())?;
+        let bytes = File::open(path).map_err(anyhow::Error::from).and_then(whole).with_context(|| name.clone())?;
         return Ok(vec![(name, bytes)]);
     }
     let mut entries = Vec::new();
@@ -207,7 +215,19 @@ pub(crate) fn sources(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, 
     Ok(found)
 }
 
+/// All that there is to read, if that is no more than a file of documents may have.
+fn whole(source: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(u64::try_from(bytes.len())? <= MAX_FILE_BYTES, "larger than {} MiB", MAX_FILE_BYTES >> 20);
+    Ok(bytes)
+}
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  meltemi version
+  meltemi version -o json")]
 pub struct Version {
     /// text or json
     #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]
@@ -216,14 +236,13 @@ pub struct Version {
 
 pub fn version(arguments: &Version) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
+    let mut out = std::io::stdout().lock();
     if arguments.output == "json" {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&json!({"clientVersion": {"version": version, "profile": profile}}))?
-        );
+        let document = json!({"clientVersion": {"version": version, "profile": profile}});
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
     } else {
-        println!("client version: {version}");
+        writeln!(out, "client version: {version}")?;
     }
     Ok(())
 }
@@ -235,9 +254,12 @@ Examples:
   meltemi completion zsh > \"${fpath[1]}/_meltemi\"
   meltemi completion fish > ~/.config/fish/completions/meltemi.fish")]
 pub struct Completion {
+    /// The shell that is to complete
     shell: Shell,
 }
 
-pub fn completion<C: CommandFactory>(arguments: &Completion) {
-    clap_complete::generate(arguments.shell, &mut C::command(), "meltemi", &mut std::io::stdout());
+pub fn completion<C: CommandFactory>(arguments: &Completion) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut C::command(), "meltemi", &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
 }

@@ -16,8 +16,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use meltemi_base::causes;
+use meltemi_config::{Document, Problem, Severity, Source as Place};
 use meltemi_install::chart::Contents;
-use meltemi_install::operator::{Notice, Operator, Request, Source};
+use meltemi_install::operator::{API_VERSION, Notice, Operator, Request, Source};
+use meltemi_install::render::render;
 use meltemi_kubernetes::apply::Cluster;
 
 /// sysexits' EX_DATAERR: the input is wrong.
@@ -111,6 +114,34 @@ fn source(path: &Path) -> anyhow::Result<Source> {
     let [(name, bytes)] = &files[..] else { anyhow::bail!("{}: is a folder, not a document", path.display()) };
     let text = String::from_utf8(bytes.clone()).with_context(|| name.clone())?;
     Ok(Source { name: name.clone(), text })
+}
+
+/// What is wrong with a document that describes an installation, and worth knowing of it. None of any other document.
+pub fn problems(document: &Document) -> Option<Vec<Problem>> {
+    let value = document.value().filter(|it| it["kind"] == "IstioOperator" && it["apiVersion"] == API_VERSION)?;
+    let file = Source { name: document.source.file.to_string(), text: value.to_string() };
+    let (severity, notices) = match judge(Request { documents: vec![file], ..Request::default() }) {
+        Ok(notices) => (Severity::Warning, notices),
+        Err(errors) => (Severity::Error, errors),
+    };
+    let problem = |notice: Notice| Problem {
+        severity,
+        source: Place { file: document.source.file.clone(), line: document.line_of(&notice.path) },
+        object: None,
+        path: notice.path,
+        message: notice.message,
+        suggestion: notice.suggestion,
+    };
+    Some(notices.into_iter().map(problem).collect())
+}
+
+/// What is worth knowing of an installation, or what it cannot come to be for.
+fn judge(mut request: Request) -> Result<Vec<Notice>, Vec<Notice>> {
+    let whole = |message| Notice { source: String::new(), path: String::new(), message, suggestion: None };
+    request.profile_file = profile_file(&request).map_err(|error| vec![whole(causes(error.as_ref()))])?;
+    let operator = Operator::resolve(&request)?;
+    let rendered = render(&operator, &contents()).map_err(|error| vec![whole(causes(&error))])?;
+    Ok([operator.notices, rendered.notices].concat())
 }
 
 /// What other crates have to say in charts.

@@ -5,6 +5,7 @@
 
 mod validation;
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use meltemi_base::causes;
 use meltemi_netfilter::{Backend, Bypass, Capture, Dns, Installation, Interception, List, Program};
 
 #[cfg(test)]
@@ -174,6 +176,8 @@ fn number(setting: &str, text: &str) -> anyhow::Result<u32> {
 
 /// What the rules are not in force for, by exit code, so that an operator's tools can tell it from any other failure.
 const NOT_IN_FORCE: u8 = 126;
+/// As for flags that are none.
+const WRONG_USAGE: u8 = 2;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.network_namespace {
@@ -183,10 +187,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run_here(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let installation = arguments.installation()?;
+    let installation = match arguments.installation() {
+        Ok(installation) => installation,
+        Err(error) => {
+            eprintln!("error: {}", causes(error.as_ref()));
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
+    };
     if arguments.dry_run.unwrap_or_default() {
         let cleanup = arguments.cleanup_only.unwrap_or_default();
-        print!("{}", if cleanup { installation.removal_text() } else { installation.text() });
+        let text = if cleanup { installation.removal_text() } else { installation.text() };
+        std::io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.cleanup_only.unwrap_or_default() {
@@ -206,7 +217,7 @@ fn run_here(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match probe.run() {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", causes(error.as_ref()));
             Ok(ExitCode::from(NOT_IN_FORCE))
         }
     }

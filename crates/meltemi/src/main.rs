@@ -26,11 +26,16 @@ mod up;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
+use meltemi_base::causes;
 use meltemi_telemetry::logging::{Format, Level, Levels, Logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Of options that every command has: after its own.
+const LAST: usize = 500;
 
 #[derive(Parser)]
 #[command(
@@ -56,11 +61,11 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What to log: trace, debug, info, warn, error or off; for parts of it, a list such as default:info,push:debug
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "MELTEMI_LOG_LEVEL")]
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "MELTEMI_LOG_LEVEL", display_order = LAST)]
     log_level: String,
     /// How to log: text or json
     // Checked by hand, since `proxy` takes Envoy's patterns as well.
-    #[arg(long, global = true, default_value = "text", value_name = "FORMAT", env = "MELTEMI_LOG_FORMAT")]
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT", env = "MELTEMI_LOG_FORMAT", display_order = LAST)]
     log_format: String,
 }
 
@@ -147,22 +152,30 @@ fn main() -> ExitCode {
         return cni::plugin();
     }
     let cli = Cli::parse();
-    if !LOG_FORMATS.contains(&&*cli.log_format) && !matches!(cli.command, Command::Proxy(_)) {
-        let reason = format!("--log-format {:?}: one of text, json\n", cli.log_format);
-        Cli::command().error(clap::error::ErrorKind::InvalidValue, reason).exit();
+    if let Err(wrong) = check_logging(&cli) {
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, format!("{wrong:#}")).exit();
     }
     if let Err(wrong) = compliance::begin() {
-        Cli::command().error(clap::error::ErrorKind::InvalidValue, format!("{wrong}\n")).exit();
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, wrong).exit();
     }
     match run(&cli) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What `proxy` is given may be Envoy's, and it looks itself.
+fn check_logging(cli: &Cli) -> anyhow::Result<()> {
+    if matches!(cli.command, Command::Proxy(_)) {
+        return Ok(());
+    }
+    anyhow::ensure!(LOG_FORMATS.contains(&&*cli.log_format), "--log-format {:?}: one of text, json", cli.log_format);
+    levels(&cli.log_level).context("--log-level").map(drop)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -233,12 +246,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             };
             return cni::run(arguments, logging);
         }
-        Command::X(Experimental::Support(arguments)) => support::run(arguments)?,
+        Command::X(Experimental::Support(arguments)) => return support::run(arguments),
         Command::X(Experimental::Crds(arguments)) => return crds::run(arguments),
         Command::X(Experimental::AuthzCase(arguments)) => return authz_case::run(arguments),
         Command::X(Experimental::GatewayCase(arguments)) => return gateway_case::run(arguments),
         Command::Version(arguments) => inspect::version(arguments)?,
-        Command::Completion(arguments) => inspect::completion::<Cli>(arguments),
+        Command::Completion(arguments) => inspect::completion::<Cli>(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,7 @@ Examples:
 Exit codes: 0 it is ready; 1 it is not, in time; 2 wrong usage")]
 pub struct Wait {
     /// What answers with 200 once the proxy is ready
-    #[arg(long, default_value = "http://localhost:15021/healthz/ready", value_name = "URL")]
+    #[arg(long, default_value = "http://localhost:15021/healthz/ready", value_name = "URL", value_parser = plain_http)]
     url: Uri,
     /// The longest to wait
     #[arg(long = "timeoutSeconds", default_value_t = 60, value_name = "SECONDS")]
@@ -47,12 +47,24 @@ pub struct Request {
     /// Port of this pod that is asked
     #[arg(long = "debug-port", default_value_t = 15000, value_name = "PORT")]
     debug_port: u16,
+    /// Method of the request, such as GET or POST
     #[arg(value_name = "METHOD")]
     method: http::Method,
+    /// Path that is asked for, with its query; it may begin with a slash
     #[arg(value_name = "PATH")]
     path: String,
-    #[arg(value_name = "BODY", default_value = "")]
+    /// Body of the request
+    #[arg(value_name = "BODY", default_value = "", hide_default_value = true)]
     body: String,
+}
+
+/// A URL that can be asked: with a host, and without TLS.
+fn plain_http(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http"), Some(_)) => Ok(url),
+        _ => Err("a URL such as http://localhost:15021/healthz/ready is expected; only http is asked".to_owned()),
+    }
 }
 
 pub fn wait(arguments: &Wait) -> Result<()> {
@@ -83,7 +95,6 @@ pub fn request(arguments: &Request) -> Result<()> {
 
 /// Status and body of what is answered.
 fn ask(method: &str, url: &Uri, body: &str, timeout: Duration) -> Result<(u16, Vec<u8>)> {
-    ensure!(url.scheme_str() == Some("http"), "{url}: only http is asked");
     let host = url.host().context("a URL without a host")?.trim_matches(['[', ']']);
     let addresses = (host, url.port_u16().unwrap_or(80)).to_socket_addrs().with_context(|| format!("{url}"))?;
     let mut stream = connect(addresses, timeout).with_context(|| format!("{url}"))?;

@@ -1,18 +1,24 @@
 //! `meltemi x support`: which field of which document takes effect, from the one table of each half.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use clap::Args;
 use meltemi_config::support::Status;
 use meltemi_plan::support::Class;
 use serde_json::json;
 
+/// sysexits' EX_USAGE: the command was used wrongly.
+const USAGE: u8 = 64;
+
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   meltemi x support                              # what is not enforced yet, of Istio's documents and of Envoy's
   meltemi x support --all VirtualService         # every field of a kind
-  meltemi x support -o json envoy.config.cluster.v3.Cluster")]
+  meltemi x support -o json envoy.config.cluster.v3.Cluster
+
+Exit codes: 0 printed; 64 no kind or message has such a name")]
 pub struct Arguments {
     /// Only kinds and messages whose name holds this
     #[arg(value_name = "NAME")]
@@ -60,12 +66,18 @@ fn plan_rows() -> impl Iterator<Item = Row> {
     })
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let wanted = |row: &Row| {
-        let named = arguments.name.as_ref().is_none_or(|name| row.of.to_lowercase().contains(&name.to_lowercase()));
-        named && (arguments.all || !matches!(row.status, "enforced" | "unused"))
-    };
-    let rows: Vec<Row> = config_rows().chain(plan_rows()).filter(wanted).collect();
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let named = |row: &Row| row.of.to_lowercase().contains(&name.to_lowercase());
+    let mut rows: Vec<Row> = config_rows().chain(plan_rows()).filter(named).collect();
+    if rows.is_empty() {
+        eprintln!("error: no kind and no message has {name:?} in its name");
+        return Ok(ExitCode::from(USAGE));
+    }
+    rows.retain(|row| arguments.all || !matches!(row.status, "enforced" | "unused"));
+    if rows.is_empty() {
+        eprintln!("every field of {name} that is used takes effect; --all lists them");
+    }
     let mut out = std::io::stdout().lock();
     if arguments.output == "json" {
         let rows: Vec<_> = rows
@@ -73,7 +85,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map(|row| json!({"of": row.of, "field": row.field, "status": row.status, "note": row.note}))
             .collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let width = |of: fn(&Row) -> &str| rows.iter().map(|row| of(row).len()).max().unwrap_or_default().min(64);
     let (first, second) = (width(|row| &row.of), width(|row| &row.field));
@@ -81,5 +93,5 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let line = format!("{:first$}  {:second$}  {:9}  {}", row.of, row.field, row.status, row.note);
         writeln!(out, "{}", line.trim_end())?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -101,6 +101,8 @@ fn profiles_are_listed_dumped_and_compared() {
 + components.ingressGateways: [{\"name\":\"istio-ingressgateway\",\"enabled\":false}]
 ";
     assert_eq!(diff.out, expected);
+    let wide = meltemi(&["profile", "diff", "default", "demo"], "").out;
+    assert!(wide.contains("+ values.pilot.traceSampling: 100\n") && !wide.contains("- values"), "{wide}");
     assert_eq!(meltemi(&["profile", "diff", "default", "default"], "").code, 0);
     assert_eq!(meltemi(&["profile", "diff", "default", "none"], "").code, 65);
 }
@@ -139,13 +141,41 @@ fn tags_are_generated_and_names_that_are_none_refused() {
 
 #[test]
 fn without_a_cluster_the_reason_is_said() {
-    let run = meltemi(&["install", "-y", "-c", "/nowhere/config"], "");
-    assert_eq!(run.code, 1);
-    assert!(
-        run.err.contains("error: no cluster is known here: ") && run.err.contains("/nowhere/config"),
-        "{}",
-        run.err
-    );
+    let expected = "error: no cluster is known here: there is no /nowhere/config; --kubeconfig names another file\n";
+    let named = meltemi(&["install", "-y", "-c", "/nowhere/config"], "");
+    assert_eq!((named.code, &*named.err), (1, expected));
+    let mut found = Command::new(env!("CARGO_BIN_EXE_meltemi"));
+    found.args(["tag", "list"]).env("KUBECONFIG", "/nowhere/config").env_remove("KUBERNETES_SERVICE_HOST");
+    let found = found.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stderr), expected);
+}
+
+#[test]
+fn what_a_broken_kubeconfig_holds_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config").display().to_string();
+    std::fs::write(&path, "users:\n- user: {token: s3cret}\n  user: {token: s3cret}\n").unwrap();
+    let run = meltemi(&["install", "-y", "-c", &path], "");
+    assert!(run.err.starts_with(&format!("error: no cluster is known here: {path}: ")), "{}", run.err);
+    assert!(!run.err.contains("s3cret") && run.err.lines().count() == 1, "{}", run.err);
+}
+
+#[test]
+fn validate_judges_an_installation_as_install_does() {
+    let validate = |spec: &str| {
+        let run = meltemi(&["validate", "-f", "-"], &document(spec));
+        (run.code, run.out)
+    };
+    let (code, said) = validate("components:\n  galley:\n    enabled: true\n");
+    assert_eq!(code, 0);
+    assert!(said.starts_with("stdin:5: warning: spec.components.galley: has no effect: "), "{said}");
+    assert!(said.ends_with("1 documents, 0 errors, 1 warnings\n"), "{said}");
+    let (code, said) = validate("components:\n  pilot:\n    enabled: 3\n");
+    assert_eq!(code, 65);
+    assert!(said.starts_with("stdin:6: error: spec.components.pilot.enabled: is a number, not a boolean\n"), "{said}");
+    let (code, said) = validate("profile: lavish\n");
+    assert_eq!(code, 65);
+    assert!(said.contains("error: spec.profile: \"lavish\": one of "), "{said}");
 }
 
 /// `helm`, where there is one.

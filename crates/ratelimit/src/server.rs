@@ -110,7 +110,7 @@ impl RateLimitServer {
             .timeout(REQUEST_TIMEOUT)
             .add_service(self.service.into_server())
             .serve_with_incoming_shutdown(connections::accept(self.grpc, MAX_CONNECTIONS), stopping());
-        let http = axum::serve(self.http, router(self.follower.stats.clone())).with_graceful_shutdown(stopping());
+        let http = meltemi_pages::serve(self.http, router(self.follower.stats.clone()), |_, peer| peer, stopping());
         let following = async {
             tokio::select! {
                 () = self.follower.run() => {}
@@ -121,10 +121,8 @@ impl RateLimitServer {
             shutdown.await;
             stop.send_replace(true);
         };
-        let (grpc, http, (), ()) = tokio::join!(grpc, http.into_future(), following, ending);
-        grpc?;
-        http?;
-        Ok(())
+        let (grpc, (), (), ()) = tokio::join!(grpc, http, following, ending);
+        Ok(grpc?)
     }
 }
 

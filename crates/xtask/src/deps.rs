@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("translate", &["config", "matchers", "model", "proto"]),
     ("push", &["model", "proto", "telemetry", "translate", "xds"]),
     ("ca", &["proto", "telemetry", "tls"]),
-    ("ratelimit", &["config", "model", "proto", "telemetry"]),
+    ("ratelimit", &["config", "model", "pages", "proto", "telemetry"]),
     (
         "discovery",
         &[
@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gateway-api",
             "kubernetes",
             "model",
+            "pages",
             "proto",
             "push",
             "registry",
@@ -43,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("kubernetes", &["ca", "config", "gateway-api", "model", "registry", "store", "telemetry", "tls"]),
     ("webhook", &["config", "model", "telemetry"]),
-    ("cni", &["kubernetes", "netfilter", "telemetry"]),
+    ("cni", &["kubernetes", "netfilter", "pages", "telemetry"]),
     ("install", &["config", "kubernetes", "webhook"]),
     ("plan", &["matchers", "proto", "tls"]),
     ("net", &["telemetry", "tls"]),
@@ -51,8 +52,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("upstream", &["http", "matchers", "net", "plan", "telemetry", "tls"]),
     ("filters", &["http", "matchers", "net", "plan", "proto", "telemetry", "tls"]),
     ("proxy", &["filters", "http", "matchers", "net", "plan", "proto", "telemetry", "tls", "upstream", "xds"]),
-    ("agent", &["plan", "proto", "telemetry", "tls", "xds"]),
+    ("agent", &["pages", "plan", "proto", "telemetry", "tls", "xds"]),
     ("netfilter", &[]),
+    ("pages", &[]),
     ("local", &["config", "netfilter", "store"]),
     // Both halves: it reads what one sends as the other takes it.
     ("explain", &["config", "filters", "http", "matchers", "model", "plan", "proto", "registry", "tls", "translate"]),

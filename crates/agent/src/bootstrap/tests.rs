@@ -57,3 +57,13 @@ fn a_proxy_that_is_to_know_its_own_workload_has_a_cluster_of_it() {
         assert_eq!(clusters[others].name, local);
     }
 }
+
+#[test]
+fn our_own_bootstrap_holds_nothing_without_effect() {
+    let text = own(&settings()).to_string();
+    // There is one version for us, and plan says so of whoever names it.
+    assert!(!text.contains("_api_version"), "{text}");
+    assert!(
+        envoy(&settings(), &Sockets::below(Path::new("x"))).to_string().contains("\"resource_api_version\":\"V3\"")
+    );
+}

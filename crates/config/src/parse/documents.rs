@@ -36,11 +36,11 @@ fn push<'a>(parts: &mut Vec<(u32, &'a str)>, line: u32, part: &'a str) {
 }
 
 /// Kinds that are not supported yet: skipped with a warning, since something was expected of them.
-static NOT_YET: &[(&str, &str)] = &[
-    ("install.istio.io", "IstioOperator"),
-    ("multicluster.x-k8s.io", "ServiceExport"),
-    ("multicluster.x-k8s.io", "ServiceImport"),
-];
+static NOT_YET: &[(&str, &str)] =
+    &[("multicluster.x-k8s.io", "ServiceExport"), ("multicluster.x-k8s.io", "ServiceImport")];
+
+/// Read by the commands of installations, and by nobody else.
+const INSTALLATION: (&str, &str) = ("install.istio.io", "IstioOperator");
 
 /// Kinds that Istio does not read either.
 static NO_EFFECT: &[(&str, &str)] =
@@ -93,6 +93,10 @@ fn misspelt<'a>(root: &'a Node, field: &str) -> Option<&'a str> {
 fn unknown_kind(group: &str, api_version: &str, name: &str) -> (Severity, String, Option<&'static str>) {
     if NOT_YET.contains(&(group, name)) {
         return (Severity::Warning, format!("{name} of {api_version} is not supported yet; skipped"), None);
+    }
+    if (group, name) == INSTALLATION {
+        let message = format!("{name} is for `meltemi install`, and means nothing to a mesh that runs; skipped");
+        return (Severity::Notice, message, None);
     }
     if NO_EFFECT.contains(&(group, name)) {
         return (Severity::Warning, format!("{name} of {api_version} has no effect, as in Istio; skipped"), None);

@@ -1,7 +1,7 @@
 //! Addresses that keys are never fetched from, whatever a policy's URL says: a URL is written by whoever may write a policy, and
 //! is followed with the control plane's own reach.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -21,8 +21,10 @@ impl ForbiddenAddresses {
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        // An IPv4 address may be written as one of IPv6.
-        let address = address.to_canonical();
+        self.has(address) || embedded(address).is_some_and(|within| self.has(within))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
         let link_local = match address {
             IpAddr::V4(v4) => v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast(),
@@ -30,6 +32,20 @@ impl ForbiddenAddresses {
         let metadata = || METADATA.iter().filter_map(|range| range.parse::<IpNet>().ok());
         link_local || metadata().any(|range| range.contains(&address)) || self.0.iter().any(|r| r.contains(&address))
     }
+}
+
+/// The IPv4 address that one of IPv6 leads to: the same in another spelling (RFC 4291, 2.5.5), by a translator's well-known prefix
+/// (RFC 6052, 2.1) or by 6to4 (RFC 3056, 2).
+fn embedded(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [a, b, c, d, e, f, high, low] = address.segments();
+    let (high, low) = match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Some(Ipv4Addr::new(a, b, c, d).into())
 }
 
 #[cfg(test)]
@@ -43,6 +59,9 @@ mod tests {
         for address in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
             "fe80::1",
             "100.100.100.200",
             "fd00:ec2::254",
@@ -52,7 +71,8 @@ mod tests {
         ] {
             assert!(contains(address), "{address}");
         }
-        for address in ["127.0.0.1", "192.168.0.1", "8.8.8.8", "::1", "fd00::1"] {
+        for address in ["127.0.0.1", "192.168.0.1", "8.8.8.8", "::1", "fd00::1", "64:ff9b::8.8.8.8", "2002:808:808::1"]
+        {
             assert!(!contains(address), "{address}");
         }
         assert!(ForbiddenAddresses::parse("10.0.0.0/99").unwrap_err().contains("10.0.0.0/99"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::pod::accepts;
 use crate::process::Life;
@@ -17,51 +18,74 @@ const WHILE_STARTING: Duration = Duration::from_millis(15);
 const WHILE_READY: Duration = Duration::from_secs(1);
 const SLOWEST_START: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A start that takes longer is told of.
+const LONG_START: Duration = Duration::from_secs(10);
 /// What has neither port nor probe serves once it has not ended at once.
 const UNCHECKED_RUN: Duration = Duration::from_millis(250);
 /// A proxy busy for a moment is not gone: so many misses in a row are.
 const MISSES: u32 = 3;
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
-/// Tells of every change until the caller stops waiting. `lives` are those of the containers, in order. `tell` says
-/// whether it was heard; if not it is told again.
-pub(crate) async fn watch(replica: &Replica, address: Ipv4Addr, lives: &[Life], tell: impl Fn(bool) -> bool) {
-    let (mut told, mut misses, mut pause) = (false, 0, WHILE_STARTING);
+/// Whether a replica serves; or what it lacks.
+pub(crate) type Served = Result<(), String>;
+
+/// Tells of every change until the caller stops waiting, and of a start that takes long. `tell` says whether it was heard; if not it is
+/// told again.
+pub(crate) async fn watch(serves: impl AsyncFn() -> Served, tell: impl Fn(Served) -> bool) {
+    let (mut told, mut misses, mut pause) = (None, 0, WHILE_STARTING);
+    let begun = Instant::now();
     loop {
-        if serves(replica, address, lives).await {
-            misses = 0;
-            told = told || tell(true);
-            pause = WHILE_READY;
-        } else {
-            misses += 1;
-            if told && misses >= MISSES {
-                told = !tell(false);
+        match serves().await {
+            Ok(()) => {
+                misses = 0;
+                if told != Some(true) && tell(Ok(())) {
+                    told = Some(true);
+                }
+                pause = WHILE_READY;
             }
-            pause = if pause == WHILE_READY { WHILE_STARTING } else { (pause * 5 / 4).min(SLOWEST_START) };
+            Err(lack) => {
+                misses += 1;
+                let is_news = match told {
+                    Some(served) => served && misses >= MISSES,
+                    None => begun.elapsed() >= LONG_START,
+                };
+                if is_news && tell(Err(lack)) {
+                    told = Some(false);
+                }
+                pause = if pause == WHILE_READY { WHILE_STARTING } else { (pause * 5 / 4).min(SLOWEST_START) };
+            }
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn serves(replica: &Replica, address: Ipv4Addr, lives: &[Life]) -> bool {
+/// `lives` are those of the containers, in order.
+pub(crate) async fn serves(replica: &Replica, address: Ipv4Addr, lives: &[Life]) -> Served {
     for (container, life) in replica.containers.iter().zip(lives) {
         let unchecked = matches!(&container.check, Check::Ports(ports) if ports.is_empty());
-        let serves = match &container.check {
-            _ if !life.is_steady(if unchecked { UNCHECKED_RUN } else { Duration::ZERO }) => false,
+        if !life.is_steady(if unchecked { UNCHECKED_RUN } else { Duration::ZERO }) {
+            return Err(format!("container {} does not run", container.name));
+        }
+        match &container.check {
             Check::Ports(ports) => {
-                let mut all = true;
                 for port in ports {
-                    all = all && accepts(SocketAddr::from((address, *port))).await;
+                    if !accepts(SocketAddr::from((address, *port))).await {
+                        return Err(format!("container {} does not listen on its port {port}", container.name));
+                    }
                 }
-                all
             }
-            Check::Http { port, path } => answers(SocketAddr::from((address, *port)), path).await,
-        };
-        if !serves {
-            return false;
+            Check::Http { port, path } => {
+                if !answers(SocketAddr::from((address, *port)), path).await {
+                    return Err(format!("container {} does not answer its probe :{port}{path}", container.name));
+                }
+            }
         }
     }
-    replica.role == Role::Plain || proxy_is_ready().await
+    if replica.role == Role::Plain || proxy_is_ready().await {
+        Ok(())
+    } else {
+        Err("its proxy is not ready".to_owned())
+    }
 }
 
 /// Whether the proxy in this network namespace says that it serves.
@@ -86,3 +110,6 @@ async fn answers(address: SocketAddr, path: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

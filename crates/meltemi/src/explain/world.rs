@@ -118,8 +118,8 @@ impl Address {
 
     /// Gets a page of JSON.
     pub fn page(&self, path: &str) -> Result<Value, String> {
-        let text = self.get(path).map_err(|error| format!("{}: {error:#}", self.0))?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: not JSON: {error}", self.0))
+        let text = self.get(path).map_err(|error| format!("http://{}: {error:#}", self.0))?;
+        serde_json::from_str(&text).map_err(|error| format!("http://{}: not JSON: {error}", self.0))
     }
 
     fn get(&self, path: &str) -> anyhow::Result<String> {

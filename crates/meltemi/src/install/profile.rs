@@ -1,5 +1,6 @@
 //! `meltemi profile`: what installations begin with.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 use meltemi_install::path::find;
 use meltemi_install::profile::{PROFILES, Profile as Named};
 use meltemi_install::yaml;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{DATA_ERROR, Inputs, output};
 
@@ -60,7 +61,11 @@ Examples:
 
 Exit codes: 0 they are the same; 1 they differ; 65 a name is none")]
 pub struct Diff {
+    /// A profile
+    #[arg(value_name = "FIRST")]
     first: String,
+    /// The profile that it is compared with
+    #[arg(value_name = "SECOND")]
     second: String,
 }
 
@@ -135,7 +140,7 @@ fn diff(arguments: &Diff) -> anyhow::Result<ExitCode> {
 
 /// `-` for what only the first says, `+` for what only the second does.
 fn differences(at: &str, first: &Value, second: &Value, lines: &mut Vec<String>) {
-    let (Value::Object(before), Value::Object(after)) = (first, second) else {
+    let (Some(before), Some(after)) = (members(first, second), members(second, first)) else {
         if first != second {
             for (sign, value) in [('-', first), ('+', second)].into_iter().filter(|(_, value)| !value.is_null()) {
                 lines.push(format!("{sign} {at}: {value}"));
@@ -148,7 +153,16 @@ fn differences(at: &str, first: &Value, second: &Value, lines: &mut Vec<String>)
     keys.dedup();
     for key in keys {
         let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-        let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-        differences(&at, &side(before), &side(after), lines);
+        let side = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+        differences(&at, &side(&before), &side(&after), lines);
+    }
+}
+
+/// The members of a map; of nothing, beside a map, there are none.
+fn members<'a>(value: &'a Value, other: &Value) -> Option<Cow<'a, Map<String, Value>>> {
+    match (value, other) {
+        (Value::Object(members), Value::Object(_) | Value::Null) => Some(Cow::Borrowed(members)),
+        (Value::Null, Value::Object(_)) => Some(Cow::default()),
+        _ => None,
     }
 }

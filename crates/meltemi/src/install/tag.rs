@@ -155,7 +155,8 @@ async fn set(arguments: &Set) -> anyhow::Result<ExitCode> {
     }
     let options = Options { dry_run: false, force: false, wait: None };
     apply_all(&cluster, &made, options, &mut |event| output::progress(&event)).await?;
-    println!("{name} stands for revision {revision}; namespaces get the label {REVISION_LABEL}={name}");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{name} stands for revision {revision}; namespaces get the label {REVISION_LABEL}={name}")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -196,6 +197,6 @@ async fn remove_tag(arguments: &Remove) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     remove::remove(&cluster, &removal, &mut |event| output::progress(&event)).await?;
-    println!("{name} is removed");
+    writeln!(std::io::stdout().lock(), "{name} is removed")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -64,8 +64,14 @@ fn waiting_ends_in_time_and_says_why() {
     let error = waited(&["--url", &url, "--timeoutSeconds", "0", "--requestTimeoutMillis", "30000"]).unwrap_err();
     assert_eq!(error.to_string(), format!("the proxy is not ready after 0 s: {url} answered with 503"));
     task.join().unwrap();
-    let error = waited(&["--url", "https://127.0.0.1/", "--timeoutSeconds", "0"]).unwrap_err().to_string();
-    assert!(error.ends_with("only http is asked"), "{error}");
+}
+
+#[test]
+fn a_url_that_can_never_answer_is_refused_at_once() {
+    for url in ["https://127.0.0.1/", "localhost:15021", "/healthz/ready", "http://"] {
+        let refused = Line::try_parse_from(["meltemi", "wait", "--url", url]).err().expect(url);
+        assert_eq!(refused.exit_code(), 2, "{url}");
+    }
 }
 
 #[test]

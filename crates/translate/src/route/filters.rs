@@ -1,5 +1,6 @@
 //! Fault injection and CORS as per-route filter configuration.
 
+use meltemi_config::GRPC_STATUSES;
 use meltemi_config::networking::{CorsPolicy, FaultAbort, HttpFaultInjection, Percent, UnmatchedPreflights};
 use meltemi_proto::envoy::config::core::v3::RuntimeFractionalPercent;
 use meltemi_proto::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay};
@@ -49,26 +50,7 @@ fn abort(abort: &FaultAbort) -> Option<AbortMessage> {
 }
 
 fn grpc_status(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let code = NAMES.iter().position(|known| *known == name)?;
+    let code = GRPC_STATUSES.iter().position(|known| *known == name)?;
     u32::try_from(code).ok()
 }
 
