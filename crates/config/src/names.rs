@@ -46,7 +46,7 @@ fn labels(domain: &str, text: &str) -> Checked {
         return Err(format!("domain name {domain:?}: the top level domain {last:?} cannot be all digits"));
     }
     while let Some(part) = parts.next() {
-        if part.is_empty() && parts.peek().is_none() && text.len() > 1 {
+        if part.is_empty() && parts.peek().is_none() {
             // `istio.io.`
             return Ok(());
         }
@@ -146,21 +146,30 @@ pub fn strict_header_name(name: &str) -> Checked {
     if ok { Ok(()) } else { Err(format!("header name {name:?} must be letters, digits, '-' and '_'")) }
 }
 
+/// The name of a header of a probe, as Kubernetes has it: letters, digits and `-` only.
+pub fn probe_header_name(name: &str) -> Checked {
+    let ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if ok { Ok(()) } else { Err(format!("header name {name:?} must be letters, digits and '-'")) }
+}
+
 /// A header to match on: a header name, a pseudo-header such as `:authority`, or `@request.auth.claims.<claim>`.
 pub fn match_header_name(name: &str) -> Checked {
     if is_jwt_claim(name) {
         return Ok(());
     }
-    match name.strip_prefix(':') {
-        Some(rest) => header_name(rest).map_err(|_| format!("header name {name:?} is not a pseudo-header")),
-        None => header_name(name),
+    match name {
+        ":method" | ":scheme" | ":authority" | ":path" | ":status" => Ok(()),
+        _ => header_name(name),
     }
 }
 
-/// The pseudo-header by which a VirtualService routes on a JWT claim.
+/// The pseudo-header by which a VirtualService routes on a JWT claim: `@request.auth.claims.a.b`, or `[a][b]` after it.
 pub fn is_jwt_claim(name: &str) -> bool {
-    let folded = name.to_ascii_lowercase();
-    ["@request.auth.claims.", "@request.auth.claims["].iter().any(|p| folded.len() > p.len() && folded.starts_with(p))
+    const START: &str = "@request.auth.claims";
+    let Some((start, claim)) = name.split_at_checked(START.len()) else { return false };
+    let dotted = claim.starts_with('.') && claim.len() > 1;
+    let bracketed = claim.starts_with('[') && claim.ends_with(']') && claim.len() > 2;
+    start.eq_ignore_ascii_case(START) && (dotted || bracketed)
 }
 
 fn is_token(byte: u8) -> bool {
@@ -169,6 +178,9 @@ fn is_token(byte: u8) -> bool {
 
 /// A header value: every `%` is doubled or opens one of Envoy's commands, `%NAME(ARGUMENTS):LENGTH%`.
 pub fn header_value(value: &str) -> Checked {
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(format!("header value {value:?} has a control character"));
+    }
     let mut rest = value;
     while let Some((_, tail)) = rest.split_once('%') {
         if let Some(after) = tail.strip_prefix('%') {
@@ -245,12 +257,8 @@ pub fn trust_domain(domain: &str) -> Checked {
     }
     let text = domain.strip_suffix('.').unwrap_or(domain);
     for part in text.split('.') {
-        let bytes = part.as_bytes();
-        let inner = bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_');
-        let ends =
-            bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
-        if !(inner && ends && bytes.len() <= 63) {
-            return Err(format!("domain name {domain:?} invalid (label {part:?} invalid)"));
+        if !is_dns_label(part) {
+            return Err(format!("trust domain name {domain:?} invalid (label {part:?} invalid)"));
         }
     }
     Ok(())
@@ -259,7 +267,7 @@ pub fn trust_domain(domain: &str) -> Checked {
 /// A Kubernetes label key: an optional DNS prefix and a name.
 pub fn label_key(key: &str) -> Checked {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-    if prefix.is_some_and(|p| p.is_empty() || p.len() > 253 || labels(p, p).is_err()) {
+    if prefix.is_some_and(|p| p.len() > 253 || !p.split('.').all(is_dns_label)) {
         return Err(format!("label key {key:?}: what is before the '/' is not a DNS name"));
     }
     if name.is_empty() || !is_label_text(name) {
@@ -290,20 +298,35 @@ pub fn provider_service(service: &str) -> Checked {
     if service.is_empty() {
         return Err("service must not be empty".into());
     }
-    let host = match service.split_once('/') {
+    match service.split_once('/') {
+        Some((_, "")) => Err(format!("{service:?} has no host after the namespace")),
+        Some(("*" | ".", host)) => listener_host(host),
         Some((namespace, host)) => {
-            dns_label(namespace)?;
-            host
+            dns_label(namespace).map_err(|error| format!("invalid namespace value: {error}"))?;
+            listener_host(host)
         }
-        None => service,
-    };
-    if ip(host).is_ok() { Ok(()) } else { wildcard_domain(host) }
+        None => ip(service).or_else(|_| fqdn(service)),
+    }
+}
+
+/// The host of a Gateway's server, a Sidecar's listener or a provider: `*`, or a domain name of two labels or more.
+pub fn listener_host(host: &str) -> Checked {
+    if host == "*" {
+        return Ok(());
+    }
+    if !host.contains('.') {
+        return Err(format!("{host:?}: short names (non FQDN) are not allowed"));
+    }
+    if host.contains('*') && !host.starts_with("*.") {
+        return Err(format!("partial wildcard {host:?} not allowed"));
+    }
+    wildcard_domain(host)
 }
 
 /// The protocols of a port, upper case. `None`: not a protocol.
 pub fn protocol(text: &str) -> Option<&'static str> {
     let upper = text.to_ascii_uppercase();
-    PROTOCOLS.into_iter().chain(["HBONE"]).find(|k| *k == upper)
+    PROTOCOLS.into_iter().find(|k| *k == upper)
 }
 
 /// What is wrong with a port's protocol, if it is none, and what was probably meant.
@@ -315,25 +338,12 @@ pub fn known_protocol(text: &str) -> Result<(), String> {
     }
 }
 
-const PROTOCOLS: [&str; 13] = [
-    "HTTP",
-    "HTTPS",
-    "HTTP2",
-    "GRPC",
-    "GRPC-WEB",
-    "GRPC-WEB-INSECURE",
-    "TLS",
-    "TCP",
-    "UDP",
-    "MONGO",
-    "MYSQL",
-    "REDIS",
-    "HTTP_PROXY",
-];
+const PROTOCOLS: [&str; 12] =
+    ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TLS", "TCP", "UDP", "MONGO", "MYSQL", "REDIS", "HTTP_PROXY"];
 
 /// HTTP without TLS, in any of its versions.
 pub fn is_plain_http(text: &str) -> bool {
-    matches!(protocol(text), Some("HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "GRPC-WEB-INSECURE" | "HTTP_PROXY"))
+    matches!(protocol(text), Some("HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY"))
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ impl Document {
     /// and what is not enforced yet. In file order.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = self.check_meaning();
+        if let Some(object) = &self.object {
+            problems.extend(self.found(validate::metadata(object)));
+        }
         problems.extend(self.judged(&problems));
         problems.sort_by_key(|p| p.source.line);
         problems

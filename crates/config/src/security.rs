@@ -97,7 +97,7 @@ message! {
         operation: Option<Operation>,
     }
 
-    /// `None` is absent; an empty list was written and is an error.
+    /// An empty list says no more than an absent one.
     struct Source {
         principals: Option<Vec<Str>>,
         not_principals: Option<Vec<Str>>,
@@ -115,7 +115,7 @@ message! {
         not_trust_domains: Option<Vec<Str>>,
     }
 
-    /// `None` is absent; an empty list was written and is an error.
+    /// An empty list says no more than an absent one.
     struct Operation {
         hosts: Option<Vec<Str>>,
         not_hosts: Option<Vec<Str>>,

@@ -127,7 +127,14 @@ pub fn validate(object: &Object) -> Validation {
         Spec::Pod(spec) => kube::pod(&spec.spec, at, v),
         Spec::Namespace(_) | Spec::Node(_) | Spec::ServiceAccount(_) | Spec::Secret(_) | Spec::ConfigMap(_) => {}
     }
-    kube::metadata(object, v);
+    kube::annotations(object, v);
+    out
+}
+
+/// What an API server demands of the metadata of any object.
+pub(crate) fn metadata(object: &Object) -> Validation {
+    let mut out = Validation::default();
+    kube::names_and_labels(object, &mut out);
     out
 }
 

@@ -1,11 +1,12 @@
 //! Cases of validation as files: a document, and whether it is to be accepted.
 //!
 //! The formats are those of Istio's own validation tests turned to YAML: a case with `doc` and `valid`; a list of small checks
-//! (`function`, `args`, `valid`); documents of which those with `_err` are to be refused. What is judged is what `validate` says.
+//! (`function`, `args`, `valid`); documents of which those with `_err` are to be refused. A case is judged by what a webhook says, a
+//! document as `validate` judges it, by its definition as well.
 
 use meltemi_config::{
-    Document, Problem, Severity, names, parse_documents, parse_mesh_config, parse_mesh_networks, split_documents,
-    support,
+    Document, Problem, Severity, names, parse_documents, parse_duration, parse_mesh_config, parse_mesh_networks,
+    split_documents, support,
 };
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ pub fn judge(file: &str, text: &str) -> Result<Vec<Judged>, String> {
 fn case(case: &Value) -> Judged {
     let text = case["doc"].to_string();
     let problems = match case["kind"].as_str() {
-        Some("MeshConfig") => parse_mesh_config("doc", &text).map_or_else(|problems| problems, |read| read.warnings),
+        Some("MeshConfig") => mesh_config(&text),
         Some("MeshNetworks") => {
             parse_mesh_networks("doc", &text).map_or_else(|problems| problems, |read| read.warnings)
         }
@@ -90,7 +91,7 @@ fn case(case: &Value) -> Judged {
 /// A document that is to be refused if it has `_err`.
 fn document(name: &str, mut value: Value) -> Judged {
     let wanted = value.as_object_mut().and_then(|fields| fields.shift_remove("_err"));
-    let problems: Vec<Problem> = parse_documents("doc", &value.to_string()).iter().flat_map(meant).collect();
+    let problems: Vec<Problem> = parse_documents("doc", &value.to_string()).iter().flat_map(Document::check).collect();
     let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
     let difference = match (&wanted, refused) {
         (Some(error), false) => Some(format!("it should be invalid (Istio says {error})")),
@@ -100,6 +101,18 @@ fn document(name: &str, mut value: Value) -> Judged {
     let own = value["metadata"]["name"].as_str().unwrap_or_default();
     let name = format!("{name} {own}").trim_end().to_owned();
     Judged { name, passed: difference.is_none(), is_known: true, result: verdict(&problems), difference }
+}
+
+/// What is wrong with a mesh configuration, without the notes on what is not enforced yet.
+fn mesh_config(text: &str) -> Vec<Problem> {
+    let read = match parse_mesh_config("doc", text) {
+        Ok(read) => read,
+        Err(problems) => return problems,
+    };
+    let unsupported = support::unsupported_mesh(&read.value);
+    let known =
+        |problem: &Problem| unsupported.iter().any(|own| own.path == problem.path && own.message == problem.message);
+    read.warnings.into_iter().filter(|problem| !known(problem)).collect()
 }
 
 /// What is wrong with a document, without the notes on what is not enforced yet.
@@ -145,9 +158,13 @@ fn check(check: &Value) -> Judged {
         "ValidateHTTPHeaderValue" => Some(names::header_value(first)),
         "ValidateProxyAddress" => Some(names::host_port(first)),
         "ValidateTrustDomain" => Some(names::trust_domain(first)),
+        "ValidateIPAddress" => Some(names::ip(first)),
         "ValidateIPSubnet" => Some(names::ip_or_cidr(first)),
+        "ValidateProbeHeaderName" => Some(names::probe_header_name(first)),
+        "ValidateCORSHTTPHeaderName" => Some(names::header_name(first)),
+        "ValidateUnixAddress" => Some(names::unix_address(&format!("unix://{first}"))),
         "validateExtensionProviderService" => Some(names::provider_service(first)),
-        _ => None,
+        _ => in_place(function, &check["args"]),
     };
     let name = format!("{function} {}", check["args"]);
     let Some(found) = found else {
@@ -160,6 +177,46 @@ fn check(check: &Value) -> Judged {
     let error = found.err();
     let result = json!({"valid": error.is_none(), "errors": error.iter().collect::<Vec<_>>(), "warnings": []});
     Judged { name, passed: difference.is_none(), is_known: true, result, difference }
+}
+
+/// A check of a value that is judged where a document has it.
+fn in_place(function: &str, args: &Value) -> Option<Result<(), String>> {
+    let first = &args[0];
+    let nanoseconds = || json!(format!("{}ns", first.as_i64().unwrap_or_default()));
+    let policy = |settings: Value| json!({"defaultTrafficPolicy": settings});
+    let document = match function {
+        "ValidateConnectTimeout" => json!({"connectTimeout": nanoseconds()}),
+        "ValidateProtocolDetectionTimeout" => json!({"protocolDetectionTimeout": nanoseconds()}),
+        "ValidateDrainDuration" => json!({"defaultConfig": {"drainDuration": nanoseconds()}}),
+        "ValidateDuration" => policy(json!({"connectionPool": {"tcp": {"connectTimeout": nanoseconds()}}})),
+        "ValidatePercent" => policy(json!({"outlierDetection": {"maxEjectionPercent": first}})),
+        "ValidateControlPlaneAuthPolicy" => json!({"defaultConfig": {"controlPlaneAuthPolicy": first}}),
+        "validateLocalities" => {
+            let places = first.as_array().into_iter().flatten();
+            let rules: Vec<_> = places.map(|from| json!({"from": from, "to": {"elsewhere": 100}})).collect();
+            json!({"localityLbSetting": {"distribute": rules}})
+        }
+        "ValidateMaxServerConnectionAge" | "IsNegativeDuration" => {
+            let text = format!("{}ns", first.as_i64().unwrap_or_default());
+            return Some(parse_duration(&text).map(drop).map_err(str::to_owned));
+        }
+        "validateHTTPStatus" => return Some(status(first)),
+        _ => return None,
+    };
+    let refused = parse_mesh_config("doc", &document.to_string()).err().into_iter().flatten();
+    let error = refused.into_iter().find(|problem| problem.severity == Severity::Error);
+    Some(error.map_or(Ok(()), |problem| Err(problem.message)))
+}
+
+/// Of a direct response.
+fn status(number: &Value) -> Result<(), String> {
+    let document = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "a"},
+        "spec": {"hosts": ["a.b"], "http": [{"directResponse": {"status": number}}]},
+    });
+    let problems = parse_documents("doc", &document.to_string()).into_iter().flat_map(|document| meant(&document));
+    let error = problems.into_iter().find(|problem| problem.severity == Severity::Error);
+    error.map_or(Ok(()), |problem| Err(problem.message))
 }
 
 #[cfg(test)]
@@ -201,5 +258,31 @@ doc:
             "- {function: ValidateFQDN, args: ['*.a'], valid: true}\n- {function: Other, args: [1], valid: true}\n";
         let judged = judge("scalars.yaml", checks).unwrap();
         assert!(!judged[0].passed && !judged[1].is_known);
+    }
+
+    #[test]
+    fn values_are_checked_where_a_document_has_them() {
+        let passes = |check: &str| {
+            let judged = judge("scalars.yaml", &format!("- {check}\n")).unwrap().remove(0);
+            assert!(judged.is_known, "{check}");
+            judged.passed
+        };
+        for right in [
+            "{function: ValidateConnectTimeout, args: [1000000], valid: true}",
+            "{function: ValidateConnectTimeout, args: [3600000000001], valid: false}",
+            "{function: ValidateDrainDuration, args: [1000000000], valid: true}",
+            "{function: ValidateDrainDuration, args: [1500000000], valid: false}",
+            "{function: ValidateControlPlaneAuthPolicy, args: [1], valid: true}",
+            "{function: ValidateControlPlaneAuthPolicy, args: [-1], valid: false}",
+            "{function: validateLocalities, args: [[a/b, a/b/c]], valid: false}",
+            "{function: validateLocalities, args: [[a/b, a/c]], valid: true}",
+            "{function: ValidatePercent, args: [101], valid: false}",
+            "{function: ValidateMaxServerConnectionAge, args: [-1], valid: false}",
+            "{function: validateHTTPStatus, args: [200], valid: true}",
+            "{function: validateHTTPStatus, args: [100], valid: false}",
+        ] {
+            assert!(passes(right), "{right}");
+        }
+        assert!(!passes("{function: ValidateDuration, args: [1], valid: true}"));
     }
 }

@@ -141,20 +141,6 @@ fn target_ref(target: &PolicyTargetReference, at: &Path<'_>, v: &mut Validation)
     }
 }
 
-/// The host of a Gateway's server or of a Sidecar's listener: `*`, or a domain name of two labels or more.
-pub(super) fn listener_host(host: &str) -> Result<(), String> {
-    if host == "*" {
-        return Ok(());
-    }
-    if !host.contains('.') {
-        return Err(format!("{host:?}: short names (non FQDN) are not allowed"));
-    }
-    if host.contains('*') && !host.starts_with("*.") {
-        return Err(format!("{host:?}: a partial wildcard is not allowed"));
-    }
-    names::wildcard_domain(host)
-}
-
 /// A percentage that Envoy can express, in units of a ten-thousandth.
 pub(super) fn fine_percent(value: f64, at: &Path<'_>, v: &mut Validation) {
     percent(value, at, v);

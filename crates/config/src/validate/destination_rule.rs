@@ -14,7 +14,7 @@ use crate::path::Path;
 pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     v.check(&at.field("host"), names::wildcard_domain(&spec.host));
     if let Some(policy) = &spec.traffic_policy {
-        traffic_policy(policy, &at.field("trafficPolicy"), v);
+        traffic_policy(policy, &meta.namespace, &at.field("trafficPolicy"), v);
     }
     let subsets = at.field("subsets");
     for (i, subset) in spec.subsets.iter().enumerate() {
@@ -22,7 +22,7 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
         v.check(&at.field("name"), names::dns_label(&subset.name));
         labels(&subset.labels, &at.field("labels"), v);
         if let Some(policy) = &subset.traffic_policy {
-            traffic_policy(policy, &at.field("trafficPolicy"), v);
+            traffic_policy(policy, &meta.namespace, &at.field("trafficPolicy"), v);
         }
         if spec.subsets[..i].iter().any(|s| s.name == subset.name) {
             v.error(&at.field("name"), format_args!("duplicate subset name {:?}", subset.name));
@@ -40,7 +40,8 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
     label_selector(spec.workload_selector.as_ref(), &at.field("workloadSelector"), v);
 }
 
-fn traffic_policy(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
+/// `namespace` is the rule's own.
+fn traffic_policy(policy: &TrafficPolicy, namespace: &str, at: &Path<'_>, v: &mut Validation) {
     if *policy == TrafficPolicy::default() {
         v.error(at, "traffic policy must have at least one field");
     }
@@ -58,7 +59,7 @@ fn traffic_policy(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
         outlier_detection(outlier, &at.field("outlierDetection"), v);
     }
     if let Some(tls) = &policy.tls {
-        client_tls(tls, &at.field("tls"), v);
+        client_tls(tls, namespace, &at.field("tls"), v);
     }
     if let Some(tunnel) = &policy.tunnel {
         tunnel_settings(tunnel, &at.field("tunnel"), v);
@@ -70,10 +71,10 @@ fn traffic_policy(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
         }
         duration_or_zero(budget.budget_interval, &at.field("budgetInterval"), v);
     }
-    port_policies(policy, at, v);
+    port_policies(policy, namespace, at, v);
 }
 
-fn port_policies(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
+fn port_policies(policy: &TrafficPolicy, namespace: &str, at: &Path<'_>, v: &mut Validation) {
     let ports = at.field("portLevelSettings");
     v.require(&ports, policy.port_level_settings.len() <= 4096, "at most 4096 ports");
     for (i, port) in policy.port_level_settings.iter().enumerate() {
@@ -103,7 +104,7 @@ fn port_policies(policy: &TrafficPolicy, at: &Path<'_>, v: &mut Validation) {
             outlier_detection(outlier, &at.field("outlierDetection"), v);
         }
         if let Some(tls) = &port.tls {
-            client_tls(tls, &at.field("tls"), v);
+            client_tls(tls, namespace, &at.field("tls"), v);
         }
     }
 }
@@ -185,8 +186,9 @@ pub(super) fn outlier_detection(outlier: &OutlierDetection, at: &Path<'_>, v: &m
     }
 }
 
-/// Of a DestinationRule or of a service that MeshConfig names.
-pub(super) fn client_tls(tls: &ClientTlsSettings, at: &Path<'_>, v: &mut Validation) {
+/// Of a DestinationRule, whose namespace is given, or of a service that MeshConfig names.
+pub(super) fn client_tls(tls: &ClientTlsSettings, namespace: &str, at: &Path<'_>, v: &mut Validation) {
+    v.check(&at.field("credentialName"), own_config_map(&tls.credential_name, namespace));
     let certificate = !tls.client_certificate.is_empty();
     let key = !tls.private_key.is_empty();
     let ca = !tls.ca_certificates.is_empty();
@@ -217,9 +219,24 @@ pub(super) fn client_tls(tls: &ClientTlsSettings, at: &Path<'_>, v: &mut Validat
         }
         ClientTlsMode::IstioMutual => {
             let own = certificate || key || ca || credential || !tls.ca_crl.is_empty();
-            v.require(at, !own, "certificates cannot be set with ISTIO_MUTUAL: the workload's own are used");
+            if own {
+                v.warn(at, "certificates have no effect with ISTIO_MUTUAL: the workload's own are used");
+            }
         }
         ClientTlsMode::Simple | ClientTlsMode::Disable => {}
+    }
+}
+
+/// Roots in a ConfigMap, `configmap://namespace/name`, are those of the rule's own namespace.
+fn own_config_map(credential: &str, own: &str) -> Result<(), String> {
+    let Some(rest) = credential.strip_prefix("configmap://") else { return Ok(()) };
+    let mut parts = rest.split('/');
+    match (parts.next(), parts.next()) {
+        (Some(namespace), Some(name)) if !namespace.is_empty() && !name.is_empty() && namespace == own => Ok(()),
+        (Some(namespace), Some(name)) if !namespace.is_empty() && !name.is_empty() => Err(format!(
+            "invalid configmap:// credentialName: namespace must match the configuration namespace {own:?}"
+        )),
+        _ => Err("invalid configmap:// credentialName: expected namespace and name".into()),
     }
 }
 

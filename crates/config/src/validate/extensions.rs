@@ -83,8 +83,10 @@ fn module_url(url: &str) -> Result<(), String> {
     let port = host.rsplit_once(':').map_or("", |(_, port)| port);
     let bare = host.matches(':').count() < 2 && port.bytes().all(|b| b.is_ascii_digit());
     let port = bare || (host.starts_with('[') && host.ends_with(']')) || host.contains("]:");
-    let readable =
-        !url.contains(char::is_control) && !authority.contains([' ', '<', '>', '"', '^', '`', '{', '|', '}']);
+    let brackets = host.starts_with('[') || !host.contains(['[', ']']);
+    let readable = brackets
+        && !url.contains(char::is_control)
+        && !authority.contains([' ', '<', '>', '"', '^', '`', '{', '|', '}', '\\']);
     if port && readable && escapes_are_whole(url) { Ok(()) } else { Err(failed()) }
 }
 

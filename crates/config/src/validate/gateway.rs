@@ -1,6 +1,6 @@
 //! Gateway and the server side TLS settings that Sidecar shares with it.
 
-use super::{Validation, common};
+use super::Validation;
 use crate::names;
 use crate::networking::{Gateway, Port, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::object::Meta;
@@ -84,7 +84,7 @@ fn server_host(host: &str, converted: bool) -> Result<(), String> {
     match names::ip(dns) {
         // An IPv6 address has no dot, and counts as a short name.
         Ok(()) if dns.contains('.') => Ok(()),
-        _ => common::listener_host(dns),
+        _ => names::listener_host(dns),
     }
 }
 
@@ -203,8 +203,9 @@ fn terminated(tls: &ServerTlsSettings, at: &Path<'_>, v: &mut Validation) {
 fn cipher_suites(suites: &[Str], at: &Path<'_>, v: &mut Validation) {
     for (i, suite) in suites.iter().enumerate() {
         let at = at.index(i);
-        let name = suite.strip_prefix(['-', '+', '!']).unwrap_or(suite);
-        if !super::mesh::is_cipher_suite(name) {
+        // What begins with an operator is left to the TLS library.
+        let whole = suite.starts_with(char::is_alphanumeric) && &**suite != "ALL";
+        if whole && !super::mesh::is_cipher_suite(suite) {
             v.warn(&at, format_args!("ignoring invalid cipher suite {suite:?}"));
         } else if suites[..i].contains(suite) {
             v.warn(&at, format_args!("ignoring duplicate cipher suite {suite:?}"));

@@ -17,7 +17,9 @@ const LARGE_BODY: usize = 100 << 10;
 /// The match of one HTTP route.
 pub(super) fn http_match(m: &HttpMatchRequest, scope: &Scope, at: &Path<'_>, v: &mut Validation) {
     for (field, value) in [("uri", &m.uri), ("scheme", &m.scheme), ("method", &m.method), ("authority", &m.authority)] {
-        if let Some(value) = value {
+        // Every path begins with an empty prefix.
+        let any = field == "uri" && value.as_ref().is_some_and(|m| m.prefix.as_deref() == Some(""));
+        if let Some(value) = value.as_ref().filter(|_| !any) {
             string_match(value, &at.field(field), v);
         }
     }
@@ -57,8 +59,8 @@ pub(super) fn string_match(m: &StringMatch, at: &Path<'_>, v: &mut Validation) {
         v.error(at, "only one of exact, prefix and regex can be set");
     }
     match m.kind() {
-        StringMatchType::Prefix(text) if text.is_empty() => v.error(at, "prefix match should not be empty"),
-        StringMatchType::Regex(text) if text.is_empty() => v.error(at, "regex match should not be empty"),
+        StringMatchType::Prefix(text) if text.is_empty() => v.error(at, "prefix string match should not be empty"),
+        StringMatchType::Regex(text) if text.is_empty() => v.error(at, "regex string match should not be empty"),
         StringMatchType::Regex(text) => regex(text, &at.field("regex"), v),
         _ => {}
     }
@@ -260,11 +262,8 @@ const RETRY_CONDITIONS: [&str; 16] = [
 /// A retry policy of a route or of the mesh.
 pub(super) fn http_retry(retry: &HttpRetry, at: &Path<'_>, v: &mut Validation) {
     v.require(&at.field("attempts"), retry.attempts >= 0, "attempts cannot be negative");
-    let configured = retry.per_try_timeout.is_some()
-        || !retry.retry_on.is_empty()
-        || retry.retry_remote_localities.is_some()
-        || retry.retry_ignore_previous_hosts.is_some()
-        || retry.backoff.is_some();
+    let configured =
+        retry.per_try_timeout.is_some() || !retry.retry_on.is_empty() || retry.retry_remote_localities.is_some();
     if retry.attempts == 0 && configured {
         v.error(at, "http retry policy configured when attempts are set to 0 (disabled)");
     }

@@ -21,8 +21,8 @@ const DRY_RUN: &str = "istio.io/dry-run";
 /// As Go reads them.
 const BOOLEANS: [&str; 12] = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"];
 
-/// Names and labels of any object.
-pub(super) fn metadata(object: &Object, v: &mut Validation) {
+/// Names and labels of any object: an API server's business.
+pub(super) fn names_and_labels(object: &Object, v: &mut Validation) {
     let at = &Path::root("metadata");
     let name = &*object.meta.name;
     let label_only = matches!(object.spec, Spec::Service(_) | Spec::Namespace(_));
@@ -41,6 +41,11 @@ pub(super) fn metadata(object: &Object, v: &mut Validation) {
         v.check(&at.field("namespace"), names::dns_label(&object.meta.namespace));
     }
     common::labels(&object.meta.labels, &at.field("labels"), v);
+}
+
+/// Annotations that mean something to a mesh.
+pub(super) fn annotations(object: &Object, v: &mut Validation) {
+    let at = &Path::root("metadata");
     for internal in [PARENTS, PARENT_NAMESPACE].into_iter().filter(|name| object.meta.annotations.contains_key(*name)) {
         // What carries these is trusted with more than users are.
         v.error(&at.field("annotations").field(internal), "this may not be set by users");

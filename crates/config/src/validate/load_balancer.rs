@@ -7,10 +7,6 @@ use crate::networking::{
 };
 use crate::path::Path;
 
-const REGION: &str = "topology.kubernetes.io/region";
-const ZONE: &str = "topology.kubernetes.io/zone";
-const SUBZONE: &str = "topology.istio.io/subzone";
-
 /// Envoy's largest Maglev table.
 const MAX_MAGLEV: u64 = 5_000_011;
 
@@ -106,8 +102,8 @@ pub(super) fn locality_lb(
     v: &mut Validation,
 ) {
     let fails_over = !locality.failover.is_empty() || !locality.failover_priority.is_empty();
-    if !locality.distribute.is_empty() && fails_over {
-        v.error(at, "can not simultaneously specify distribute and failover or failoverPriority");
+    if !locality.distribute.is_empty() && !locality.failover.is_empty() {
+        v.error(at, "can not simultaneously specify 'distribute' and 'failover'");
     }
     if outlier.is_none() && fails_over {
         v.warn(at, "outlier detection policy must be provided for failover");
@@ -127,9 +123,13 @@ pub(super) fn locality_lb(
     }
     v.check(&distribute, localities(origins.into_iter()));
     failover(&locality.failover, &at.field("failover"), v);
-    let region = locality.failover_priority.iter().any(|p| p.split('=').next() == Some(REGION));
-    if region && !locality.failover.is_empty() {
-        v.error(at, "can not simultaneously set failover and the region in failoverPriority");
+    if let Some(label) = locality.failover_priority.iter().find(|label| is_topology(label))
+        && !locality.failover.is_empty()
+    {
+        v.error(
+            at,
+            format_args!("can not simultaneously set 'failover' and topology label '{label}' in 'failover_priority'"),
+        );
     }
 }
 
@@ -146,14 +146,23 @@ pub(super) fn zone_aware_lb(
     failover(&zone.failover, &at.field("failover"), v);
     let priorities = at.field("failoverPriority");
     for (i, priority) in zone.failover_priority.iter().enumerate() {
-        let label = priority.split('=').next().unwrap_or_default();
-        let at = priorities.index(i);
-        let topology = [REGION, ZONE, SUBZONE].contains(&label);
-        v.require(&at, !topology, "regions and zones are ordered by zone awareness itself");
+        v.require(
+            &priorities.index(i),
+            !is_topology(priority),
+            format_args!(
+                "'failover_priority' for zone aware lb must not use topology label '{priority}': \
+                 regions and zones are ordered by zone awareness itself"
+            ),
+        );
     }
     if let Some(size) = zone.min_cluster_size {
         v.require(&at.field("minClusterSize"), size >= 1, "must be at least 1");
     }
+}
+
+/// A label that says where a workload is.
+fn is_topology(label: &str) -> bool {
+    matches!(label, "topology.kubernetes.io/region" | "topology.kubernetes.io/zone" | "topology.istio.io/subzone")
 }
 
 fn failover(rules: &[LocalityFailover], at: &Path<'_>, v: &mut Validation) {

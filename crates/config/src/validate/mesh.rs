@@ -1,5 +1,7 @@
 //! MeshConfig and MeshNetworks.
 
+use std::time::Duration;
+
 use super::common::{duration, duration_or_zero};
 use super::destination_rule::{client_tls, connection_pool, outlier_detection, tcp_keepalive};
 use super::http::http_retry;
@@ -12,32 +14,31 @@ use crate::names;
 use crate::networking::HttpRetry;
 use crate::path::Path;
 
-const CIPHER_SUITES: [&str; 19] = [
+/// Without those of pre-shared keys, which a mesh has none of.
+const CIPHER_SUITES: [&str; 15] = [
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
     "ECDHE-ECDSA-AES256-GCM-SHA384",
     "ECDHE-RSA-AES256-GCM-SHA384",
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-PSK-CHACHA20-POLY1305",
     "ECDHE-ECDSA-AES128-SHA",
     "ECDHE-RSA-AES128-SHA",
-    "ECDHE-PSK-AES128-CBC-SHA",
     "ECDHE-ECDSA-AES256-SHA",
     "ECDHE-RSA-AES256-SHA",
-    "ECDHE-PSK-AES256-CBC-SHA",
     "AES128-GCM-SHA256",
     "AES256-GCM-SHA384",
     "AES128-SHA",
     "AES256-SHA",
-    "PSK-AES128-CBC-SHA",
-    "PSK-AES256-CBC-SHA",
+    "DES-CBC3-SHA",
 ];
 
 /// Whether OpenSSL, in the names of which Envoy takes them, has such a suite.
 pub fn is_cipher_suite(name: &str) -> bool {
-    CIPHER_SUITES.contains(&name) || name == "DES-CBC3-SHA"
+    CIPHER_SUITES.contains(&name)
 }
+
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Validates a MeshConfig.
 pub fn mesh_config(c: &MeshConfig) -> Validation {
@@ -49,7 +50,9 @@ pub fn mesh_config(c: &MeshConfig) -> Validation {
     {
         v.check(&at.field(field), names::port(port));
     }
-    duration(Some(c.connect_timeout), &at.field("connectTimeout"), v);
+    let timeout = at.field("connectTimeout");
+    duration(Some(c.connect_timeout), &timeout, v);
+    v.require(&timeout, c.connect_timeout <= MAX_CONNECT_TIMEOUT, "must be at most an hour");
     duration_or_zero(Some(c.protocol_detection_timeout), &at.field("protocolDetectionTimeout"), v);
     duration_or_zero(c.hbone_idle_timeout, &at.field("hboneIdleTimeout"), v);
     duration(Some(c.dns_refresh_rate), &at.field("dnsRefreshRate"), v);
@@ -94,7 +97,7 @@ fn trust(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
         v.check(&at.field("address"), names::host_port(&ca.address));
         duration(ca.request_timeout, &at.field("requestTimeout"), v);
         if let Some(tls) = &ca.tls_settings {
-            client_tls(tls, &at.field("tlsSettings"), v);
+            client_tls(tls, "", &at.field("tlsSettings"), v);
         }
     }
 }
@@ -109,7 +112,7 @@ fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
     if let Some(tls) = &c.outbound_traffic_policy.tls {
         let policy = at.field("outboundTrafficPolicy");
         let at = policy.field("tls");
-        client_tls(tls, &at, v);
+        client_tls(tls, "", &at, v);
         if c.outbound_traffic_policy.mode != MeshOutboundTrafficPolicyMode::AllowAnyDynamicDns {
             v.warn(&at, "has an effect in mode ALLOW_ANY_DYNAMIC_DNS only");
         }
@@ -165,13 +168,22 @@ fn traffic(c: &MeshConfig, at: &Path<'_>, v: &mut Validation) {
 
 fn inbound_retry(retry: &HttpRetry, at: &Path<'_>, v: &mut Validation) {
     http_retry(retry, at, v);
-    if retry.per_try_timeout.is_some() {
-        v.warn(&at.field("perTryTimeout"), "perTryTimeout is ignored by the default inbound http retry policy");
+    let off = retry.attempts == 0 && retry.backoff.is_some();
+    v.require(&at.field("backoff"), !off, "backoff configured when attempts are set to 0 (disabled)");
+    for (field, set) in [
+        ("perTryTimeout", retry.per_try_timeout.is_some()),
+        ("retryRemoteLocalities", retry.retry_remote_localities.is_some()),
+        ("retryIgnorePreviousHosts", retry.retry_ignore_previous_hosts.is_some()),
+    ] {
+        if set {
+            v.warn(&at.field(field), format_args!("{field} is ignored by the default inbound http retry policy"));
+        }
     }
 }
 
 fn tls_config(tls: &TlsConfig, at: &Path<'_>, v: &mut Validation) {
-    const CURVES: [&str; 6] = ["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768", "X25519Kyber768Draft00"];
+    const CURVES: [&str; 8] =
+        ["", "P-224", "P-256", "P-384", "P-521", "X25519", "X25519MLKEM768", "X25519Kyber768Draft00"];
     let curves = at.field("ecdhCurves");
     for (i, curve) in tls.ecdh_curves.iter().enumerate() {
         let at = curves.index(i);

@@ -8,6 +8,9 @@ use crate::names;
 use crate::networking::ProxyConfigResource;
 use crate::path::Path;
 
+/// Asked for addresses of services without one, long ago.
+const AUTO_ALLOCATE: &str = "ISTIO_META_DNS_AUTO_ALLOCATE";
+
 /// The kind.
 pub(super) fn resource(spec: &ProxyConfigResource, at: &Path<'_>, v: &mut Validation) {
     common::label_selector(spec.selector.as_ref(), &at.field("selector"), v);
@@ -42,10 +45,20 @@ pub(super) fn proxy(c: &ProxyConfig, at: &Path<'_>, v: &mut Validation) {
     v.require(&at.field("drainDuration"), c.drain_duration.subsec_nanos() == 0, "drain duration must be whole seconds");
     duration_or_zero(Some(c.termination_drain_duration), &at.field("terminationDrainDuration"), v);
     v.check(&at.field("discoveryAddress"), names::host_port(&c.discovery_address));
-    for (field, address) in [("statsdUdpAddress", &c.statsd_udp_address), ("zipkinAddress", &c.zipkin_address)] {
+    for (field, address) in [
+        ("statsdUdpAddress", &c.statsd_udp_address),
+        ("zipkinAddress", &c.zipkin_address),
+        ("envoyMetricsServiceAddress", &c.envoy_metrics_service_address),
+    ] {
         if !address.is_empty() {
             v.check(&at.field(field), names::host_port(address));
         }
+    }
+    if c.proxy_metadata.contains_key(AUTO_ALLOCATE) {
+        let metadata = at.field("proxyMetadata");
+        let instead =
+            "services get addresses of their own; `networking.istio.io/enable-autoallocate-ip: \"false\"` opts out";
+        v.warn(&metadata.field(AUTO_ALLOCATE), format_args!("'{AUTO_ALLOCATE}' is deprecated: {instead}"));
     }
     v.check(&at.field("proxyAdminPort"), names::port(c.proxy_admin_port));
     v.check(&at.field("statusPort"), names::port(c.status_port));
@@ -75,6 +88,15 @@ pub(super) fn proxy(c: &ProxyConfig, at: &Path<'_>, v: &mut Validation) {
 }
 
 fn tracer(tracing: &ProxyTracing, at: &Path<'_>, v: &mut Validation) {
+    let set = [
+        tracing.zipkin.is_some(),
+        tracing.lightstep.is_some(),
+        tracing.datadog.is_some(),
+        tracing.stackdriver.is_some(),
+        tracing.open_census_agent.is_some(),
+    ];
+    let alone = set.iter().filter(|one| **one).count() <= 1;
+    v.require(at, alone, "only one of zipkin, lightstep, datadog, stackdriver and openCensusAgent can be set");
     if let Some(lightstep) = &tracing.lightstep {
         let at = at.field("lightstep");
         v.check(&at.field("address"), names::host_port(&lightstep.address));
@@ -92,21 +114,21 @@ fn tracer(tracing: &ProxyTracing, at: &Path<'_>, v: &mut Validation) {
     for (name, tag) in &tracing.custom_tags {
         let at = tags.field(name);
         let set = [tag.literal.is_some(), tag.environment.is_some(), tag.header.is_some()];
-        v.require(
-            &at,
-            set.iter().filter(|s| **s).count() == 1,
-            "exactly one of literal, environment and header must be set",
-        );
+        match set.iter().filter(|s| **s).count() {
+            0 => v.warn(&at, "has no value: set one of literal, environment and header"),
+            1 => {}
+            _ => v.error(&at, "only one of literal, environment and header can be set"),
+        }
     }
     if let Some(tls) = &tracing.tls_settings {
-        client_tls(tls, &at.field("tlsSettings"), v);
+        client_tls(tls, "", &at.field("tlsSettings"), v);
     }
 }
 
 fn remote_service(service: &RemoteService, at: &Path<'_>, v: &mut Validation) {
     v.check(&at.field("address"), names::host_port(&service.address));
     if let Some(tls) = &service.tls_settings {
-        client_tls(tls, &at.field("tlsSettings"), v);
+        client_tls(tls, "", &at.field("tlsSettings"), v);
     }
     if let Some(keepalive) = &service.tcp_keepalive {
         tcp_keepalive(keepalive, &at.field("tcpKeepalive"), v);

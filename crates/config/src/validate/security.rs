@@ -139,15 +139,22 @@ pub(super) fn authorization_policy(spec: &AuthorizationPolicy, at: &Path<'_>, v:
     let provider = spec.provider.as_ref().map(|p| &*p.name);
     match (spec.action, provider) {
         (AuthorizationAction::Custom, None | Some("")) => {
-            v.error(&at.field("provider"), "action CUSTOM needs provider.name");
+            v.error(&at.field("provider"), "`provider.name` must not be empty");
         }
         (AuthorizationAction::Custom, _) => {}
-        (_, Some(_)) => v.error(&at.field("provider"), "provider is only for action CUSTOM"),
+        (_, Some(_)) => v.error(
+            &at.field("provider"),
+            format_args!("`provider` must not be with non CUSTOM action, found {}", spec.action),
+        ),
         (_, None) => {}
     }
     let needs_rules = matches!(spec.action, AuthorizationAction::Deny | AuthorizationAction::Custom);
     if needs_rules && spec.rules.is_empty() {
-        v.error(&at.field("rules"), format_args!("action {} without rules matches nothing", spec.action));
+        v.error(&at.field("rules"), format_args!(
+                "{} action without `rules` is meaningless as it will never be triggered, add an empty rule `{{}}` if you want it \
+                 be triggered for every request",
+                spec.action
+            ));
     }
     let rules = at.field("rules");
     v.require(&rules, spec.rules.len() <= 512, "at most 512 rules");
@@ -157,37 +164,51 @@ pub(super) fn authorization_policy(spec: &AuthorizationPolicy, at: &Path<'_>, v:
 }
 
 fn authorization_rule(rule: &AuthorizationRule, action: AuthorizationAction, at: &Path<'_>, v: &mut Validation) {
-    let mut l7 = false;
-    let mut ports = false;
+    let from_at = at.field("from");
     if let Some(list) = &rule.from {
-        let at = at.field("from");
-        v.require(&at, !list.is_empty(), "`from` cannot be empty");
+        v.require(&from_at, !list.is_empty(), "`from` must not be empty");
         for (i, from) in list.iter().enumerate() {
-            let at = at.index(i);
-            source(from.source.as_ref(), &at.field("source"), &mut l7, v);
+            source(from.source.as_ref(), &from_at.index(i).field("source"), v);
         }
     }
+    let to_at = at.field("to");
     if let Some(list) = &rule.to {
-        let at = at.field("to");
-        v.require(&at, !list.is_empty(), "`to` cannot be empty");
+        v.require(&to_at, !list.is_empty(), "`to` must not be empty");
         for (i, to) in list.iter().enumerate() {
-            let at = at.index(i);
-            operation(to.operation.as_ref(), &at.field("operation"), &mut l7, v);
-            ports |= to.operation.as_ref().is_some_and(|o| o.ports.is_some() || o.not_ports.is_some());
+            operation(to.operation.as_ref(), &to_at.index(i).field("operation"), v);
         }
     }
     let when = at.field("when");
     for (i, condition) in rule.when.iter().flatten().enumerate() {
-        l7 |= condition.key.starts_with("request.");
-        ports |= &*condition.key == "destination.port";
         one_condition(condition, &when.index(i), v);
     }
     if action == AuthorizationAction::Custom {
         custom_rule(rule, at, v);
     }
-    if l7 && !ports && action == AuthorizationAction::Deny {
-        v.warn(at, "a DENY rule with HTTP attributes and without ports denies all TCP traffic as well");
+    if action == AuthorizationAction::Deny && is_about_http_alone(rule) {
+        v.warn(
+            at,
+            "configured AuthorizationPolicy will deny all traffic to TCP ports under its scope due to the use of only HTTP \
+             attributes in a DENY rule; it is recommended to explicitly specify the port",
+        );
     }
+}
+
+/// True if nothing is left of the rule for a connection, which then is denied whatever it is.
+fn is_about_http_alone(rule: &AuthorizationRule) -> bool {
+    let mut sources = rule.from.iter().flatten().filter_map(|from| from.source.as_ref()).peekable();
+    let mut operations = rule.to.iter().flatten().filter_map(|to| to.operation.as_ref()).peekable();
+    let conditions = rule.when.as_deref().unwrap_or_default();
+    if conditions.iter().any(|condition| &*condition.key == "destination.port") {
+        return false;
+    }
+    if operations.peek().is_some() {
+        return !operations.any(|o| o.ports.is_some() || o.not_ports.is_some());
+    }
+    if sources.peek().is_some() {
+        return !sources.any(|s| source_lists(s)[REQUEST_LISTS..].iter().any(|(_, list)| list.is_some()));
+    }
+    !conditions.is_empty() && conditions.iter().all(|condition| condition.key.starts_with("request."))
 }
 
 /// An external provider is asked before the peer's identity is checked: rules about it cannot choose the requests.
@@ -195,19 +216,13 @@ fn custom_rule(rule: &AuthorizationRule, at: &Path<'_>, v: &mut Validation) {
     let from = at.field("from");
     for (i, source) in rule.from.iter().flatten().enumerate().filter_map(|(i, f)| Some((i, f.source.as_ref()?))) {
         let at = from.index(i);
-        for (field, set) in [
-            ("principals", source.principals.is_some()),
-            ("notPrincipals", source.not_principals.is_some()),
-            ("requestPrincipals", source.request_principals.is_some()),
-            ("notRequestPrincipals", source.not_request_principals.is_some()),
-            ("namespaces", source.namespaces.is_some()),
-            ("notNamespaces", source.not_namespaces.is_some()),
-            ("serviceAccounts", source.service_accounts.is_some()),
-            ("notServiceAccounts", source.not_service_accounts.is_some()),
-            ("trustDomains", source.trust_domains.is_some()),
-            ("notTrustDomains", source.not_trust_domains.is_some()),
-        ] {
-            v.require(&at.field("source").field(field), !set, "not supported with action CUSTOM");
+        for (field, list) in &source_lists(source)[..IDENTITY_LISTS] {
+            let set = list.as_ref().is_some_and(|list| !list.is_empty());
+            v.require(
+                &at.field("source").field(field),
+                !set,
+                format_args!("From.{field} is currently not supported with CUSTOM action"),
+            );
         }
     }
     let when = at.field("when");
@@ -216,72 +231,84 @@ fn custom_rule(rule: &AuthorizationRule, at: &Path<'_>, v: &mut Validation) {
         let identity =
             matches!(key, "source.namespace" | "source.serviceAccount" | "source.trustDomain" | "source.principal");
         let refused = identity || key.starts_with("request.auth.");
-        v.require(&when.index(i).field("key"), !refused, "not supported with action CUSTOM");
+        let message = format_args!("{key} is currently not supported with CUSTOM action");
+        v.require(&when.index(i).field("key"), !refused, message);
     }
 }
 
-/// A list of a source or operation: its name, its content, whether it is about HTTP.
-type Attribute<'a> = (&'static str, &'a Option<Vec<Str>>, bool);
+/// A list of a source or operation: its name and its content.
+type Attribute<'a> = (&'static str, &'a Option<Vec<Str>>);
 
-/// Checks the lists; true if at least one was written.
-fn attributes(lists: &[Attribute<'_>], l7: &mut bool, at: &Path<'_>, v: &mut Validation) -> bool {
-    for (field, list, http) in lists {
-        let Some(list) = list else { continue };
-        let at = at.field(field);
-        v.require(&at, !list.is_empty(), "the list cannot be empty");
-        not_empty(list, &at, v);
-        *l7 |= http;
-    }
-    lists.iter().any(|(_, list, _)| list.is_some())
+/// How many of a source's lists, from the first, are about requests alone, and how many are about who asks.
+const REQUEST_LISTS: usize = 2;
+const IDENTITY_LISTS: usize = 10;
+
+fn source_lists(s: &Source) -> [Attribute<'_>; 14] {
+    [
+        ("requestPrincipals", &s.request_principals),
+        ("notRequestPrincipals", &s.not_request_principals),
+        ("principals", &s.principals),
+        ("notPrincipals", &s.not_principals),
+        ("namespaces", &s.namespaces),
+        ("notNamespaces", &s.not_namespaces),
+        ("serviceAccounts", &s.service_accounts),
+        ("notServiceAccounts", &s.not_service_accounts),
+        ("trustDomains", &s.trust_domains),
+        ("notTrustDomains", &s.not_trust_domains),
+        ("ipBlocks", &s.ip_blocks),
+        ("notIpBlocks", &s.not_ip_blocks),
+        ("remoteIpBlocks", &s.remote_ip_blocks),
+        ("notRemoteIpBlocks", &s.not_remote_ip_blocks),
+    ]
 }
 
-fn source(source: Option<&Source>, at: &Path<'_>, l7: &mut bool, v: &mut Validation) {
+/// Checks that some list says something, and each value of each.
+fn attributes(lists: &[Attribute<'_>], what: &str, at: &Path<'_>, v: &mut Validation) {
+    let said = lists.iter().any(|(_, list)| list.as_ref().is_some_and(|list| !list.is_empty()));
+    v.require(at, said, format_args!("`{what}` must not be empty"));
+    for (field, list) in lists {
+        for (i, value) in list.iter().flatten().enumerate() {
+            let at = at.field(field);
+            v.check(&at.index(i), attribute_value(field, value));
+        }
+    }
+}
+
+fn attribute_value(field: &str, value: &str) -> Result<(), String> {
+    match field {
+        _ if value.is_empty() => Err("empty value not allowed".into()),
+        "ipBlocks" | "notIpBlocks" | "remoteIpBlocks" | "notRemoteIpBlocks" => names::ip_or_cidr(value),
+        "serviceAccounts" | "notServiceAccounts" => service_account(value),
+        "trustDomains" | "notTrustDomains" if value.contains('/') => {
+            Err(format!("trust domain must not contain '/': {value:?}"))
+        }
+        "trustDomains" | "notTrustDomains" => wildcard(value),
+        "ports" | "notPorts" => port(value),
+        "paths" | "notPaths" => path_template(value),
+        _ => Ok(()),
+    }
+}
+
+fn source(source: Option<&Source>, at: &Path<'_>, v: &mut Validation) {
     let Some(s) = source else {
-        v.error(at, "source is required");
+        v.error(at, "`from.source` must not be nil");
         return;
     };
-    let lists = [
-        ("principals", &s.principals, false),
-        ("notPrincipals", &s.not_principals, false),
-        ("requestPrincipals", &s.request_principals, true),
-        ("notRequestPrincipals", &s.not_request_principals, true),
-        ("namespaces", &s.namespaces, false),
-        ("notNamespaces", &s.not_namespaces, false),
-        ("serviceAccounts", &s.service_accounts, false),
-        ("notServiceAccounts", &s.not_service_accounts, false),
-        ("ipBlocks", &s.ip_blocks, false),
-        ("notIpBlocks", &s.not_ip_blocks, false),
-        ("remoteIpBlocks", &s.remote_ip_blocks, false),
-        ("notRemoteIpBlocks", &s.not_remote_ip_blocks, false),
-        ("trustDomains", &s.trust_domains, false),
-        ("notTrustDomains", &s.not_trust_domains, false),
-    ];
-    let written = attributes(&lists, l7, at, v);
-    v.require(at, written, "source cannot be empty");
-    for (field, list, _) in &lists[8..12] {
-        let at = at.field(field);
-        for (i, block) in list.iter().flatten().enumerate() {
-            v.check(&at.index(i), names::ip_or_cidr(block));
-        }
-    }
-    let accounts = s.service_accounts.is_some() || s.not_service_accounts.is_some();
-    let others =
-        s.principals.is_some() || s.not_principals.is_some() || s.namespaces.is_some() || s.not_namespaces.is_some();
+    attributes(&source_lists(s), "from.source", at, v);
+    let set = |list: &Option<Vec<Str>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let accounts = set(&s.service_accounts) || set(&s.not_service_accounts);
+    let others = [&s.principals, &s.not_principals, &s.namespaces, &s.not_namespaces].into_iter().any(set);
     v.require(at, !(accounts && others), "cannot set serviceAccounts with namespaces or principals");
-    for (field, list, _) in &lists[6..8] {
-        let at = at.field(field);
-        v.require(&at, list.as_ref().is_none_or(|l| l.len() <= 16), "at most 16 service accounts");
-        for (i, account) in list.iter().flatten().enumerate() {
-            v.check(&at.index(i), service_account(account));
-        }
+    for (field, list) in [("serviceAccounts", &s.service_accounts), ("notServiceAccounts", &s.not_service_accounts)] {
+        let few = list.as_ref().is_none_or(|list| list.len() <= 16);
+        v.require(&at.field(field), few, "may not have more than 16 values");
     }
-    for (field, list, _) in &lists[12..] {
-        let at = at.field(field);
-        for (i, domain) in list.iter().flatten().enumerate() {
-            v.check(&at.index(i), wildcard(domain));
-            v.require(&at.index(i), !domain.contains('/'), format_args!("{domain:?}: a trust domain has no slash"));
-        }
-    }
+}
+
+/// A decimal number.
+fn port(text: &str) -> Result<(), String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && text.parse::<u16>().is_ok() { Ok(()) } else { Err(format!("bad port ({text})")) }
 }
 
 /// `name` or `namespace/name`.
@@ -301,36 +328,22 @@ fn wildcard(text: &str) -> Result<(), String> {
     }
 }
 
-fn operation(operation: Option<&Operation>, at: &Path<'_>, l7: &mut bool, v: &mut Validation) {
+fn operation(operation: Option<&Operation>, at: &Path<'_>, v: &mut Validation) {
     let Some(o) = operation else {
-        v.error(at, "operation is required");
+        v.error(at, "`to.operation` must not be nil");
         return;
     };
     let lists = [
-        ("hosts", &o.hosts, true),
-        ("notHosts", &o.not_hosts, true),
-        ("methods", &o.methods, true),
-        ("notMethods", &o.not_methods, true),
-        ("paths", &o.paths, true),
-        ("notPaths", &o.not_paths, true),
-        ("ports", &o.ports, false),
-        ("notPorts", &o.not_ports, false),
+        ("hosts", &o.hosts),
+        ("notHosts", &o.not_hosts),
+        ("methods", &o.methods),
+        ("notMethods", &o.not_methods),
+        ("paths", &o.paths),
+        ("notPaths", &o.not_paths),
+        ("ports", &o.ports),
+        ("notPorts", &o.not_ports),
     ];
-    let written = attributes(&lists, l7, at, v);
-    v.require(at, written, "operation cannot be empty");
-    for (field, list, _) in &lists[6..] {
-        let at = at.field(field);
-        for (i, port) in list.iter().flatten().enumerate() {
-            let number = port.parse::<u16>().is_ok_and(|p| p > 0);
-            v.require(&at.index(i), number, format_args!("{port:?} is not a port"));
-        }
-    }
-    for (field, list, _) in &lists[4..6] {
-        let at = at.field(field);
-        for (i, path) in list.iter().flatten().enumerate() {
-            v.check(&at.index(i), path_template(path));
-        }
-    }
+    attributes(&lists, "to.operation", at, v);
 }
 
 /// A path may have `{*}` for one segment and `{**}` for the rest; then no other wildcard, and only what a path of RFC 3986 has.
@@ -338,20 +351,22 @@ fn path_template(path: &str) -> Result<(), String> {
     if !path.contains(['{', '}']) {
         return Ok(());
     }
-    let wrong = |why: &str| Err(format!("invalid path template {path:?}: {why}"));
+    let wrong = |why: &str| Err(format!("invalid or unsupported path {path}: {why}"));
     let mut rest_taken = false;
     let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
     for segment in path.trim_matches('/').split('/') {
         if rest_taken && matches!(segment, "{*}" | "{**}") {
-            return wrong("{**} must be the last template");
+            return wrong("{**} is not the last operator");
         }
         match segment {
             "{*}" => {}
             "{**}" => rest_taken = true,
-            s if s.contains(['{', '}']) => return wrong("{*} and {**} must be whole segments"),
-            s if s.contains('*') => return wrong("* cannot be combined with {*} or {**}"),
-            "" => return wrong("a segment is empty"),
-            s if !s.bytes().all(is_literal) => return wrong("a segment has a character that no path can have"),
+            s if s.contains(['{', '}']) => return wrong("Contains '{' or '}' beyond a supported path template"),
+            s if s.contains('*') => {
+                return wrong("Contains a segment with invalid string literal: * beside {*} or {**}");
+            }
+            "" => return wrong("Contains an empty segment, an invalid string literal"),
+            s if !s.bytes().all(is_literal) => return wrong("Contains a segment with invalid string literal"),
             _ => {}
         }
     }
@@ -360,23 +375,20 @@ fn path_template(path: &str) -> Result<(), String> {
 
 fn one_condition(condition: &Condition, at: &Path<'_>, v: &mut Validation) {
     let key = &*condition.key;
-    v.require(&at.field("key"), !key.is_empty(), "key cannot be empty");
+    v.require(&at.field("key"), !key.is_empty(), "`key` must not be empty");
     v.require(&at.field("key"), is_condition_key(key), format_args!("unknown attribute {key:?}"));
-    let written = condition.values.is_some() || condition.not_values.is_some();
-    v.require(at, written, "at least one of values and notValues must be set");
+    let written = [&condition.values, &condition.not_values].into_iter().flatten().any(|list| !list.is_empty());
+    v.require(at, written, format_args!("at least one of `values` or `notValues` must be set for key {key}"));
     for (field, list) in [("values", &condition.values), ("notValues", &condition.not_values)] {
         let at = at.field(field);
         for (i, value) in list.iter().flatten().enumerate() {
             let at = at.index(i);
-            v.require(&at, !value.is_empty(), "must not be empty");
+            v.require(&at, !value.is_empty(), "empty value not allowed");
             match key {
                 "source.ip" | "remote.ip" | "destination.ip" => v.check(&at, names::ip_or_cidr(value)),
                 "source.serviceAccount" => v.check(&at, service_account(value)),
                 "source.trustDomain" => v.check(&at, wildcard(value)),
-                "destination.port" => {
-                    let number = value.parse::<u16>().is_ok_and(|p| p > 0);
-                    v.require(&at, number, format_args!("{value:?} is not a port"));
-                }
+                "destination.port" => v.check(&at, port(value)),
                 _ => {}
             }
         }

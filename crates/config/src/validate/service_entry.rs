@@ -35,8 +35,9 @@ fn hosts(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
             v.error(&at, "hostname cannot be wildcard: invalid host *");
         } else {
             v.check(&at, names::wildcard_domain(host));
-            if host.starts_with('*') && !host.starts_with("*.") {
-                v.warn(&at, "only whole labels can be wildcards: *.example.com, not *example.com");
+            let partial = host.starts_with('*') && !host.starts_with("*.");
+            if partial && spec.resolution != Resolution::DynamicDns {
+                v.warn(&at, format_args!("partial wildcard {host:?} not allowed: only whole labels can be wildcards"));
             }
         }
     }
@@ -119,6 +120,11 @@ fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v:
         }
         Resolution::Dns | Resolution::DnsRoundRobin => {
             v.require(&address, !unix, "resolution DNS cannot have a unix socket");
+            v.require(
+                &address,
+                !endpoint.address.is_empty(),
+                "endpoint address \"\" is not a valid FQDN or an IP address",
+            );
         }
         Resolution::None | Resolution::DynamicDns => {}
     }
@@ -126,14 +132,20 @@ fn one_endpoint(spec: &ServiceEntry, endpoint: &WorkloadEntry, at: &Path<'_>, v:
 
 fn resolution(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     let at = at.field("resolution");
-    let wildcard = spec.hosts.iter().any(|h| h.starts_with('*'));
+    let unnamed = spec.hosts.iter().find_map(|host| names::fqdn(host).err());
     match spec.resolution {
         Resolution::None => v.require(&at, spec.endpoints.is_empty(), "NONE mode cannot set endpoints"),
         // Without endpoints and selector the service is there and answers nothing.
         Resolution::Static => {}
         Resolution::Dns | Resolution::DnsRoundRobin => {
-            if spec.endpoints.is_empty() {
-                v.require(&at, !wildcard, "wildcard hosts need endpoints, or resolution NONE or DYNAMIC_DNS");
+            if let Some(error) = unnamed.filter(|_| spec.endpoints.is_empty()) {
+                v.error(
+                    &at,
+                    format_args!(
+                        "hosts must be FQDN if no endpoints are provided for resolution mode {}: {error}",
+                        spec.resolution
+                    ),
+                );
             }
             if spec.resolution == Resolution::DnsRoundRobin {
                 v.require(&at, spec.endpoints.len() <= 1, "DNS_ROUND_ROBIN mode cannot have multiple endpoints");
@@ -273,7 +285,7 @@ pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Val
         v.require(&at.field("scheme"), scheme, "scheme must be one of [HTTP, HTTPS]");
         let headers = at.field("httpHeaders");
         for (i, header) in http.http_headers.iter().enumerate() {
-            v.check(&headers.index(i).field("name"), names::strict_header_name(&header.name));
+            v.check(&headers.index(i).field("name"), names::probe_header_name(&header.name));
         }
     }
     if let Some(tcp) = &probe.tcp_socket {

@@ -168,7 +168,7 @@ fn egress_host(host: &str) -> Result<(), String> {
     if !matches!(owner, "" | "*" | ".") {
         names::dns_label(owner)?;
     }
-    common::listener_host(dns)
+    names::listener_host(dns)
 }
 
 fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {

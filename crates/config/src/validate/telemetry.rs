@@ -28,7 +28,7 @@ pub(super) fn telemetry(spec: &Telemetry, at: &Path<'_>, v: &mut Validation) {
 fn providers(list: &[ProviderRef], at: &Path<'_>, v: &mut Validation) {
     let at = at.field("providers");
     for (i, provider) in list.iter().enumerate() {
-        v.require(&at.index(i).field("name"), !provider.name.is_empty(), "provider name cannot be empty");
+        v.require(&at.index(i).field("name"), !provider.name.is_empty(), "providers.name may not be empty");
     }
 }
 
@@ -78,10 +78,15 @@ fn metrics(metrics: &Metrics, at: &Path<'_>, v: &mut Validation) {
         let tags = at.field("tagOverrides");
         for (name, tag) in &item.tag_overrides {
             let at = tags.field(name);
+            if name.is_empty() {
+                v.warn(&at, "tagOverrides.name may not be empty");
+            }
             match (tag.operation, tag.value.as_deref()) {
-                (TagOperation::Upsert, None | Some("")) => v.error(&at, "value must be set when operation is UPSERT"),
+                (TagOperation::Upsert, None | Some("")) => {
+                    v.error(&at, "tagOverrides.value must be set when operation is UPSERT")
+                }
                 (TagOperation::Remove, Some(text)) if !text.is_empty() => {
-                    v.error(&at, "value must not be set when operation is REMOVE");
+                    v.error(&at, "tagOverrides.value may only be set when operation is UPSERT");
                 }
                 _ => {}
             }

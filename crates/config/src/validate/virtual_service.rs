@@ -17,18 +17,24 @@ pub(super) struct Scope {
     pub delegate: bool,
     /// Bound to gateways and not to the mesh.
     pub only_gateways: bool,
+    /// Some TLS route asks for a server name.
+    server_names: bool,
+}
+
+fn server_names(spec: &VirtualService) -> bool {
+    spec.tls.iter().flat_map(|route| &route.matches).any(|m| !m.sni_hosts.is_empty())
 }
 
 pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>, v: &mut Validation) {
     let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|g| &**g == "mesh");
-    let scope = Scope { delegate: spec.hosts.is_empty(), only_gateways: !mesh };
+    let scope = Scope { delegate: spec.hosts.is_empty(), only_gateways: !mesh, server_names: server_names(spec) };
     if scope.delegate {
         v.require(&at.field("gateways"), spec.gateways.is_empty(), "a delegate virtual service must have no gateways");
         v.require(&at.field("tcp"), spec.tcp.is_empty(), "a delegate virtual service must have no TCP routes");
         v.require(&at.field("tls"), spec.tls.is_empty(), "a delegate virtual service must have no TLS routes");
     }
     gateway_names(&spec.gateways, at, v);
-    hosts(spec, mesh, at, v);
+    hosts(spec, &scope, at, v);
     if spec.http.is_empty() && spec.tcp.is_empty() && spec.tls.is_empty() {
         v.error(at, "http, tcp or tls must be provided in virtual service");
     }
@@ -48,15 +54,18 @@ pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>,
     common::export_to(&spec.export_to, &meta.namespace, false, at, v);
 }
 
-fn hosts(spec: &VirtualService, mesh: bool, at: &Path<'_>, v: &mut Validation) {
+fn hosts(spec: &VirtualService, scope: &Scope, at: &Path<'_>, v: &mut Validation) {
     let at = at.field("hosts");
-    let sni = !spec.tls.is_empty();
     for (i, host) in spec.hosts.iter().enumerate() {
         let at = at.index(i);
-        if mesh && &**host == "*" {
+        if !scope.only_gateways && &**host == "*" {
             v.error(&at, "wildcard host * is not allowed for virtual services bound to the mesh gateway");
         }
-        let valid = if mesh { names::wildcard_domain(host) } else { names::gateway_domain(host, sni) };
+        let valid = if scope.only_gateways {
+            names::gateway_domain(host, scope.server_names)
+        } else {
+            names::wildcard_domain(host)
+        };
         if names::ip(host).is_err() {
             v.check(&at, valid);
         }
@@ -79,9 +88,7 @@ pub(super) fn gateway_names(list: &[Str], at: &Path<'_>, v: &mut Validation) {
                 }
             }
             Some((namespace, name)) => {
-                if namespace != "." {
-                    v.check(&at, names::dns_label(namespace));
-                }
+                v.check(&at, names::dns_label(namespace));
                 v.check(&at, names::dns_label(name));
             }
         }
@@ -105,6 +112,7 @@ fn http_route(route: &HttpRoute, scope: &Scope, at: &Path<'_>, v: &mut Validatio
         }
         None => destinations_or_answer(route, at, v),
     }
+    destinations(route, &at.field("route"), v);
     actions(route, at, v);
     authority_twice(route, at, v);
     prefix_redirect(route, at, v);
@@ -117,10 +125,16 @@ fn destinations_or_answer(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) 
         1 => {}
         _ => v.error(at, "HTTP route can contain only one of route, redirect and directResponse"),
     }
-    if route.redirect.is_some() {
-        v.require(at, route.rewrite.is_none(), "HTTP route cannot contain both rewrite and redirect");
-    }
-    let at = at.field("route");
+    let answer = match (&route.redirect, &route.direct_response) {
+        (Some(_), _) => "redirect",
+        (None, Some(_)) => "direct_response",
+        (None, None) => return,
+    };
+    v.require(at, route.fault.is_none(), format_args!("HTTP route cannot contain both fault and {answer}"));
+    v.require(at, route.rewrite.is_none(), format_args!("HTTP route rule cannot contain both rewrite and {answer}"));
+}
+
+fn destinations(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
     for (i, to) in route.route.iter().enumerate() {
         let at = at.index(i);
         destination(&to.destination, &at.field("destination"), v);
@@ -128,19 +142,16 @@ fn destinations_or_answer(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) 
             header_rules(headers, &at.field("headers"), v);
         }
     }
-    weights(route.route.iter().map(|r| r.weight), &at, v);
+    weights(route.route.iter().map(|r| r.weight), at, v);
 }
 
 fn authority_twice(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
-    let is_authority = |name: &Str| &**name == ":authority" || name.eq_ignore_ascii_case("host");
-    let sets = |headers: &Option<Headers>| {
-        let request = headers.as_ref().and_then(|h| h.request.as_ref());
-        request.is_some_and(|r| r.set.keys().any(is_authority))
-    };
-    let rewritten = route.rewrite.as_ref().is_some_and(|r| !r.authority.is_empty());
-    if rewritten && (sets(&route.headers) || route.route.iter().any(|r| sets(&r.headers))) {
-        v.error(at, "authority is set both in rewrite and in headers");
-    }
+    let is_authority = |name: &Str| name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host");
+    let rewritten = route.rewrite.iter().map(|rewrite| &rewrite.authority);
+    let request = route.headers.iter().flat_map(|headers| &headers.request);
+    let written = request.flat_map(|r| r.set.iter().chain(&r.add)).filter(|(name, _)| is_authority(name));
+    let values = rewritten.chain(written.map(|(_, value)| value)).filter(|value| !value.is_empty());
+    v.require(at, values.count() <= 1, "authority header cannot be set multiple times");
 }
 
 fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
@@ -217,6 +228,7 @@ fn plain_header(name: &str) -> Result<(), String> {
 }
 
 fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &Path<'_>, v: &mut Validation) {
+    let mesh = spec.gateways.iter().any(|gateway| &**gateway == "mesh");
     v.require(at, !route.matches.is_empty(), "TLS route must have at least one match");
     let matches = at.field("match");
     for (i, m) in route.matches.iter().enumerate() {
@@ -238,7 +250,7 @@ fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &Path<'_>, v: &mut Val
                 v.warn(&at, "an IP address is no server name: most clients do not send it");
                 continue;
             }
-            v.check(&at, names::gateway_domain(sni, true));
+            v.check(&at, if mesh { names::wildcard_domain(sni) } else { names::gateway_domain(sni, true) });
             if !spec.hosts.iter().any(|h| names::host_within(sni, h)) {
                 v.error(&at, format_args!("SNI host {sni:?} is not a compatible subset of any of the hosts"));
             }

@@ -84,7 +84,22 @@ fn types(fields: &Map<String, Value>, at: &Path<'_>, v: &mut Validation) {
             v.error(at, format_args!("{UNKNOWN_TYPE} {url:?}"));
         }
     }
-    fields.iter().for_each(|(name, inner)| inner_types(inner, &at.field(name), v));
+    for (name, inner) in fields {
+        let at = at.field(name);
+        match name.as_str() {
+            "typed_config" | "typedConfig" => typed(inner, &at, v),
+            "typed_per_filter_config" | "typedPerFilterConfig" => {
+                inner.as_object().into_iter().flatten().for_each(|(name, inner)| typed(inner, &at.field(name), v));
+            }
+            _ => {}
+        }
+        inner_types(inner, &at, v);
+    }
+}
+
+/// Refuses what should be a message of any type and says of none which.
+fn typed(value: &Value, at: &Path<'_>, v: &mut Validation) {
+    v.require(at, !value.as_object().is_some_and(Map::is_empty), "Any JSON doesn't have '@type'");
 }
 
 fn inner_types(value: &Value, at: &Path<'_>, v: &mut Validation) {
