@@ -20,6 +20,7 @@ pub mod proxies;
 pub mod report;
 pub mod request;
 pub mod sent;
+pub mod trial;
 pub mod validation;
 pub mod walk;
 

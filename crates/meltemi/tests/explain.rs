@@ -394,6 +394,26 @@ fn a_case_of_policies_passes_or_tells_the_difference() {
     let run = case("filter_kind: http\naction_set: local\nexpected: []\n");
     assert_eq!(run.code, 1, "{}", run.err);
     assert!(run.out.starts_with("fail ") && run.out.contains("expected 0 filters, got 1"), "{}", run.out);
+    let expected = "name: envoy.filters.network.rbac
+typedConfig:
+  '@type': type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC
+  rules: {action: DENY, policies: {'ns[foo]-policy[p]-rule[0]': {permissions: [{destinationPort: 81}], principals: [{any: true}]}}}
+  shadowRulesStatPrefix: istio_dry_run_allow_
+  statPrefix: tcp.
+";
+    file(&dir, "expected.yaml", expected);
+    file(&dir, "input.yaml", &policy.replace("AUDIT", "DENY, rules: [{to: [{operation: {ports: ['80']}}]}]"));
+    file(&dir, "case.yaml", "filter_kind: tcp\naction_set: local\nexpected: [expected.yaml]\n");
+    let folder = dir.path().display().to_string();
+    let run = meltemi(&["x", "authz-case", "-o", "json", &folder]);
+    let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &told["pass"], &told["case"]), (1, &false.into(), &folder.as_str().into()), "{}", run.err);
+    let disagreement = &told["trial"]["disagreement"];
+    assert_eq!(disagreement["request"]["destination"], "203.0.113.80:81", "{told}");
+    assert_eq!(disagreement["expected"][0]["policy"], "ns[foo]-policy[p]-rule[0]");
+    assert_eq!(disagreement["found"][0]["rules"], "allowed");
+    let run = meltemi(&["x", "authz-case", "--seed", "9", &folder]);
+    assert!(run.out.contains("the first request that is decided otherwise:\n    request: {"), "{}", run.out);
     let run = case("filter_kind: udp\n");
     assert_eq!((run.code, run.err.contains("\"udp\" is not one of http, tcp")), (1, true), "{}", run.err);
 }

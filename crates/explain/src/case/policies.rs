@@ -1,7 +1,8 @@
 //! Cases of policies: a folder with documents of one policy kind, and the filters or the ambient policy that come of them.
 //!
 //! The format is that of Istio's tests of its authorization builders turned to files (`case.yaml`, `input.yaml`, `expected*.yaml`).
-//! Results are compared as messages, so that neither the order of fields nor that of a map counts.
+//! Results are compared as messages, so that neither the order of fields nor that of a map counts, and then tried: what we make
+//! of the input must decide generated requests as an evaluation of what is expected does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use meltemi_translate::authorization::{Authorization, Authorizer};
 use serde_json::{Value, json};
 
 use super::read::{CaseError, text_of};
+use crate::trial::{self, Disagreement, Engine, Filters, Report, of_policies};
 
 /// The one service of every case.
 const SERVICE: (&str, &str) = ("foo", "my-custom-ext-authz.foo.svc.cluster.local");
@@ -31,12 +33,43 @@ const LABELS: [(&str, &str); 2] = [("app", "httpbin"), ("version", "v1")];
 /// How far a difference of two messages is told.
 const MAX_DIFFERENCES: usize = 20;
 
-/// Plays the case in `folder`: how what comes of its policies differs from what is expected, one difference a line; none if it
-/// passed.
-pub fn play_policies(folder: &Path) -> Result<Vec<String>, CaseError> {
+/// What became of a case.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judgement {
+    /// How what comes of the policies differs from what is expected, one difference a line.
+    pub problems: Vec<String>,
+    /// What generated requests showed; nothing where there is nothing to evaluate.
+    pub trial: Option<Report>,
+}
+
+impl Judgement {
+    fn failed(problem: impl Into<String>) -> Self {
+        Self { problems: vec![problem.into()], trial: None }
+    }
+
+    pub fn passed(&self) -> bool {
+        self.problems.is_empty() && self.disagreement().is_none()
+    }
+
+    pub fn disagreement(&self) -> Option<&Disagreement> {
+        self.trial.as_ref()?.disagreement.as_ref()
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "pass": self.passed(),
+            "problems": self.problems,
+            "trial": self.trial.as_ref().map(Report::json),
+        })
+    }
+}
+
+/// Plays the case in `folder`. Requests of chance follow from `seed`.
+pub fn play_policies(folder: &Path, seed: u64) -> Result<Judgement, CaseError> {
     let case = PolicyCase::read(folder)?;
     match case.document["filter_kind"].as_str() {
         Some("http") => case.filters(
+            seed,
             |authorization, custom| {
                 let list = if custom { authorization.external_http() } else { authorization.local_http() };
                 list.iter().map(json_of).collect()
@@ -44,6 +77,7 @@ pub fn play_policies(folder: &Path) -> Result<Vec<String>, CaseError> {
             json_as::<HttpFilter>,
         ),
         Some("tcp") => case.filters(
+            seed,
             |authorization, custom| {
                 let list = if custom { authorization.external_tcp() } else { authorization.local_tcp() };
                 list.iter().map(json_of).collect()
@@ -51,7 +85,7 @@ pub fn play_policies(folder: &Path) -> Result<Vec<String>, CaseError> {
             json_as::<Filter>,
         ),
         Some(other) => Err(case.wrong(format!("filter_kind: {other:?} is not one of http, tcp"))),
-        None => case.ambient(),
+        None => case.ambient(seed),
     }
 }
 
@@ -89,28 +123,45 @@ impl<'a> PolicyCase<'a> {
 
     fn filters(
         &self,
+        seed: u64,
         made: impl Fn(&Authorization, bool) -> Vec<Value>,
         read: impl Fn(&str) -> Result<Value, String>,
-    ) -> Result<Vec<String>, CaseError> {
+    ) -> Result<Judgement, CaseError> {
         let custom = match self.document["action_set"].as_str() {
             Some("custom") => true,
             Some("local") => false,
             other => return Err(self.wrong(format!("action_set: {other:?} is not one of custom, local"))),
         };
-        let found = made(&self.authorization()?, custom);
+        let authorization = self.authorization()?;
+        let found = made(&authorization, custom);
         let mut expected = Vec::new();
         for file in self.document["expected"].as_array().into_iter().flatten().map(text_of) {
             expected.push(read(&self.text(&file)?).map_err(|error| self.wrong(format!("{file}: {error}")))?);
         }
         if expected.len() != found.len() {
-            return Ok(vec![format!("expected {} filters, got {}", expected.len(), found.len())]);
+            return Ok(Judgement::failed(format!("expected {} filters, got {}", expected.len(), found.len())));
         }
-        let mut problems: Vec<String> =
-            refusal(&expected, self.document["filter_kind"] == "http").into_iter().collect();
+        let is_http = self.document["filter_kind"] == "http";
+        // A matcher that our proxy does not know must not pass for one that it evaluates.
+        let mut problems: Vec<String> = Engine::of(&expected, is_http).err().into_iter().collect();
         for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
             compare(&format!("filters[{index}]"), expected, found, &mut problems);
         }
-        Ok(problems)
+        let filters = Filters {
+            expected: &expected,
+            found: &found,
+            is_http,
+            mentions: of_policies(&authorization.policies),
+            trust_domains: authorization.trust_domains.iter().map(ToString::to_string).collect(),
+        };
+        Ok(match (expected.is_empty(), filters.tried(seed)) {
+            (true, _) => Judgement { problems, trial: None },
+            (_, Ok(report)) => Judgement { problems, trial: Some(report) },
+            (_, Err(reason)) => {
+                problems.push(format!("no request was tried: {reason}"));
+                Judgement { problems, trial: None }
+            }
+        })
     }
 
     /// The policies that select the case's workload, and all that they need.
@@ -150,12 +201,12 @@ impl<'a> PolicyCase<'a> {
         self.objects.iter().filter_map(policy).collect()
     }
 
-    fn ambient(&self) -> Result<Vec<String>, CaseError> {
+    fn ambient(&self, seed: u64) -> Result<Judgement, CaseError> {
         let root = self.document["root_namespace"].as_str().unwrap_or("istio-system");
+        let policies: Vec<_> = self.policies().into_iter().filter_map(|(_, policy)| policy).take(1).collect();
         let found = match self.document["kind"].as_str() {
             Some("AuthorizationPolicy") => {
-                let first = self.policies().into_iter().find_map(|(_, policy)| policy);
-                first.and_then(|policy| ambient::of_authorization_policy(&policy, root))
+                policies.first().and_then(|policy| ambient::of_authorization_policy(policy, root))
             }
             Some("PeerAuthentication") => self.peer_authentication(root),
             other => {
@@ -166,16 +217,17 @@ impl<'a> PolicyCase<'a> {
         };
         let nothing = self.document["expect_none"] == true;
         let Some(found) = found else {
-            return Ok(if nothing { Vec::new() } else { vec!["expected a policy, got none".into()] });
+            return Ok(if nothing { Judgement::default() } else { Judgement::failed("expected a policy, got none") });
         };
         if nothing {
-            return Ok(vec![format!("expected no policy, got {}", json_of(&found))]);
+            return Ok(Judgement::failed(format!("expected no policy, got {}", json_of(&found))));
         }
         let file = self.document["expected"].as_str().unwrap_or("expected.yaml");
-        let expected = json_as::<WorkloadAuthorization>(&self.text(file)?).map_err(|error| self.wrong(error))?;
+        let expected = proto_json::from_text::<WorkloadAuthorization>(&self.text(file)?);
+        let expected = expected.map_err(|error| self.wrong(error))?;
         let mut problems = Vec::new();
-        compare("policy", &expected, &json_of(&found), &mut problems);
-        Ok(problems)
+        compare("policy", &json_of(&expected), &json_of(&found), &mut problems);
+        Ok(Judgement { problems, trial: Some(trial::ambient(&expected, &found, of_policies(&policies), seed)) })
     }
 
     /// Of several, the oldest of the mesh, the oldest of the namespace, and the workload's; alone, it is the workload's.
@@ -221,29 +273,6 @@ fn json_of<M: Message + Name>(message: &M) -> Value {
 
 fn json_as<M: Message + Name + Default>(text: &str) -> Result<Value, String> {
     proto_json::from_text::<M>(text).map(|message| json_of(&message)).map_err(|error| error.to_string())
-}
-
-/// Why our proxy would not take these filters: a matcher that it does not know must not pass for one that it evaluates.
-fn refusal(filters: &[Value], http: bool) -> Option<String> {
-    const KIND: &str = "type.googleapis.com/envoy.extensions.filters";
-    let typed = |kind: &str, mut config: Value| {
-        config["@type"] = format!("{KIND}.{kind}").into();
-        json!({"name": kind, "typed_config": config})
-    };
-    let ended = |last: Value| Value::from([filters, &[last]].concat());
-    let chain = if http {
-        let filters = ended(typed("http.router.v3.Router", json!({})));
-        let manager = json!({"stat_prefix": "s", "route_config": {"name": "r"}, "http_filters": filters});
-        json!([typed("network.http_connection_manager.v3.HttpConnectionManager", manager)])
-    } else {
-        ended(typed("network.tcp_proxy.v3.TcpProxy", json!({"stat_prefix": "s", "cluster": "c"})))
-    };
-    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": 1}});
-    let listener = json!({"name": "l", "address": address, "filter_chains": [{"filters": chain}]});
-    match proto_json::from_value(&listener) {
-        Ok(listener) => meltemi_plan::listener(&listener).err().map(|error| format!("our proxy refuses it: {error}")),
-        Err(error) => Some(format!("it is no listener: {error}")),
-    }
 }
 
 /// Where two messages differ, by path.

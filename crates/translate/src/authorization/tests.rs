@@ -1,6 +1,3 @@
-mod meaning;
-mod rbac;
-
 use meltemi_proto::json::{self, Secrets};
 use serde_json::{Value, json};
 

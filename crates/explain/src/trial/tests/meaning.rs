@@ -1,5 +1,5 @@
-//! What policies mean, said as plainly as Istio's documentation does, against what Envoy makes of the filters that we generate,
-//! for policies and requests at random.
+//! What policies mean, said as plainly as Istio's documentation does, against what Envoy and our engine make of the filters that
+//! we generate, for policies and requests at random.
 
 use std::net::IpAddr;
 
@@ -10,40 +10,47 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::*;
+use meltemi_config::Str;
+use meltemi_config::security::{AuthorizationAction, AuthorizationPolicy};
+use meltemi_proto::json::{self as proto_json, Secrets};
+use meltemi_translate::authorization::Authorization;
+use serde_json::{Value, json};
+
+use super::super::messages::Evaluator;
+use super::super::{Call, Certificate, Engine, Step};
 
 /// The mesh's own, and its alias.
 const DOMAINS: [&str; 2] = ["new", "old"];
 
 #[derive(Debug, Clone)]
-pub struct Identity {
+struct Identity {
     domain: &'static str,
     namespace: &'static str,
     account: &'static str,
 }
 
 impl Identity {
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         format!("{}/ns/{}/sa/{}", self.domain, self.namespace, self.account)
     }
 }
 
 #[derive(Debug, Clone)]
-pub struct Request {
+struct Request {
     /// Otherwise it is a connection, of which nothing about HTTP is known.
-    pub http: bool,
-    pub identity: Option<Identity>,
-    pub peer: IpAddr,
-    pub remote: IpAddr,
-    pub sni: &'static str,
-    pub port: u16,
-    pub method: &'static str,
-    pub host: &'static str,
-    pub path: &'static str,
+    http: bool,
+    identity: Option<Identity>,
+    peer: IpAddr,
+    remote: IpAddr,
+    sni: &'static str,
+    port: u16,
+    method: &'static str,
+    host: &'static str,
+    path: &'static str,
     /// `x-a`
-    pub header: Option<&'static str>,
+    header: Option<&'static str>,
     /// The claims of a verified token; null without one.
-    pub token: Value,
+    token: Value,
 }
 
 fn is(pattern: &str, found: &str) -> bool {
@@ -330,16 +337,43 @@ fn authorization(policies: &[AuthorizationPolicy]) -> Authorization {
     }
 }
 
+/// The same request, as it is evaluated.
+fn call(request: &Request) -> Call {
+    let uri = |identity: &Identity| Certificate::of_uri(format!("spiffe://{}", identity.name()));
+    let mut call = Call {
+        certificate: request.identity.as_ref().map(uri),
+        source: request.peer,
+        remote: request.remote,
+        server_name: request.sni.into(),
+        method: request.method.into(),
+        host: request.host.into(),
+        path: request.path.into(),
+        headers: request.header.iter().map(|value| ("x-a".to_owned(), (*value).to_owned())).collect(),
+        ..Call::plain(request.http)
+    };
+    call.destination.set_port(request.port);
+    for (claim, value) in request.token.as_object().into_iter().flatten() {
+        call.claim(std::slice::from_ref(claim), Some(value.clone()));
+    }
+    call
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn filters_allow_what_policies_mean(policies in policies(), requests in vec(requests(), 8)) {
         let authorization = authorization(&policies);
-        let (http_filters, tcp_filters) = (http(&authorization.local_http()), tcp(&authorization.local_tcp()));
+        let http: Vec<_> = authorization.local_http().iter().map(|one| proto_json::to_value(one, Secrets::Shown)).collect();
+        let tcp: Vec<_> = authorization.local_tcp().iter().map(|one| proto_json::to_value(one, Secrets::Shown)).collect();
+        let evaluator = Evaluator::default();
+        let engines = [Engine::of(&tcp, false).unwrap(), Engine::of(&http, true).unwrap()];
         for request in &requests {
-            let filters = if request.http { &http_filters } else { &tcp_filters };
-            prop_assert_eq!(rbac::allows(filters, request), is_allowed(&policies, request), "{:?}", request);
+            let filters = if request.http { &http } else { &tcp };
+            let call = call(request);
+            let steps = evaluator.decide(filters, &call).unwrap();
+            prop_assert_eq!(!steps.iter().any(Step::is_denial), is_allowed(&policies, request), "{:?}", request);
+            prop_assert_eq!(engines[usize::from(request.http)].decide(&call), steps, "{:?}", request);
         }
     }
 }

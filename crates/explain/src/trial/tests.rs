@@ -1,0 +1,4 @@
+mod ambient;
+mod differences;
+mod evaluator;
+mod meaning;
