@@ -58,6 +58,8 @@ class Istioctl:
         document.write_text(json.dumps(operator))
         flags = ["--set", "profile=empty", "--set", "components.pilot.enabled=true", "--force"]
         text = self.run(["manifest", "generate", "-f", str(document), *flags])
+        # Warnings come first, in the same stream.
+        text = text[text.index("apiVersion:"):]
         maps = {}
         for manifest in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if manifest and manifest["kind"] == "ConfigMap":
