@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::State;
+use crate::options::WebhookOptions;
 use crate::secure::{SecureListener, SecureStream};
 pub(crate) use source::Source;
 
@@ -246,7 +247,8 @@ impl Webhooks {
     }
 
     fn make(&self, source: Source, mesh: SharedMesh<MeshConfig>, before: Option<Arc<Injector>>) -> Current {
-        let made = self.settings(&source, &mesh).and_then(|it| Injector::new(it).map_err(|error| error.to_string()));
+        let made = settings(&self.state.options.webhook, &source, &mesh)
+            .and_then(|it| Injector::new(it).map_err(|error| error.to_string()));
         match made {
             Ok(injector) => Current { source, mesh, injector: Some(Arc::new(injector)), problem: None },
             Err(problem) => {
@@ -260,21 +262,20 @@ impl Webhooks {
             }
         }
     }
+}
 
-    /// Of the source; where that says nothing, the defaults.
-    fn settings(&self, source: &Source, mesh: &MeshConfig) -> Result<Settings, String> {
-        let options = &self.state.options.webhook;
-        let config =
-            source.text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("config: {error}")));
-        Ok(Settings {
-            config: config.transpose()?.unwrap_or_default(),
-            values: installed_values(source)?,
-            mesh: mesh.clone(),
-            revision: options.revision.clone(),
-            environment: options.environment.clone(),
-            compliance_policy: options.compliance_policy.clone(),
-        })
-    }
+/// What an injector is made of, of the source; where that says nothing, the defaults.
+pub(crate) fn settings(options: &WebhookOptions, source: &Source, mesh: &MeshConfig) -> Result<Settings, String> {
+    let config =
+        source.text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("config: {error}")));
+    Ok(Settings {
+        config: config.transpose()?.unwrap_or_default(),
+        values: installed_values(source)?,
+        mesh: mesh.clone(),
+        revision: options.revision.clone(),
+        environment: options.environment.clone(),
+        compliance_policy: options.compliance_policy.clone(),
+    })
 }
 
 /// The installation's values, which stand beside the injector's configuration; where they do not, the defaults.

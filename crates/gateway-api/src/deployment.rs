@@ -46,8 +46,12 @@ pub struct Deployed {
     pub objects: Result<Vec<Value>, Problem>,
 }
 
+/// Makes the objects of a Gateway in place of ours: of its `metadata` and `spec`, the `names` of Deployment and account, the `ports` and
+/// the `type` of the Service, the `labels` and `annotations` of all, the `cluster`, the proxy's `user` and `group`.
+pub type Template<'a> = &'a dyn Fn(&Value) -> Result<Vec<Value>, String>;
+
 /// What is deployed for every Gateway of ours, in the order of namespaces and names.
-pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues) -> Vec<Deployed> {
+pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues, template: Option<Template<'_>>) -> Vec<Deployed> {
     let of_one = |(meta, spec): (&Meta, &KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         // A waypoint is a proxy of another kind; a remote Gateway's is in another cluster.
@@ -60,7 +64,7 @@ pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues) -> Vec<Depl
             gateway,
             uid: meta.uid.clone(),
             claim,
-            objects: objects(catalogue, values, (meta, spec, controller)),
+            objects: objects(catalogue, (values, template), (meta, spec, controller)),
         })
     };
     catalogue.all::<KubernetesGateway>().filter_map(of_one).collect()
@@ -86,25 +90,67 @@ fn claim(meta: &Meta) -> Option<Option<Value>> {
 
 fn objects(
     catalogue: &Catalogue,
-    values: &DeploymentValues,
+    (values, template): (&DeploymentValues, Option<Template<'_>>),
     (meta, spec, controller): (&Meta, &KubernetesGateway, Controller),
 ) -> Result<Vec<Value>, Problem> {
     let overlays = overlays(catalogue, values, meta, spec)?;
     let named = Named::of(meta, spec, controller, values);
-    let all = [
-        (named.service_account(), overlay::Need::Always),
-        (pod::deployment(&named, values), overlay::Need::Always),
-        (ports::service(catalogue, &named), overlay::Need::Always),
-        (named.autoscaler(), overlay::Need::Asked),
-        (named.disruption_budget(), overlay::Need::Asked),
-    ];
-    let laid = all.into_iter().map(|(object, need)| overlay::laid_over(object, &overlays, need));
+    let all = match template {
+        Some(template) => templated(template, &input(catalogue, values, &named), meta)?,
+        None => vec![
+            named.service_account(),
+            pod::deployment(&named, values),
+            ports::service(catalogue, &named),
+            named.autoscaler(),
+            named.disruption_budget(),
+        ],
+    };
+    let laid = all.into_iter().map(|object| {
+        let need = overlay::Need::of(&object);
+        overlay::laid_over(object, &overlays, need)
+    });
     let managed_by = GATEWAY_CONTROLLER.replace('/', "-");
     let mark = |mut object: Value| {
         object["metadata"]["labels"][MANAGED] = managed_by.clone().into();
         object
     };
     laid.filter_map(Result::transpose).map(|object| object.map(mark)).collect()
+}
+
+/// What a template is told.
+fn input(catalogue: &Catalogue, values: &DeploymentValues, named: &Named<'_>) -> Value {
+    let service = ports::service(catalogue, named);
+    let meta = named.meta;
+    json!({
+        "metadata": {
+            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "labels": meta.labels, "annotations": meta.annotations,
+        },
+        "spec": named.spec,
+        "names": {"deployment": named.name, "account": named.account},
+        "ports": service["spec"]["ports"],
+        "type": service["spec"]["type"],
+        "labels": named.labels,
+        "annotations": named.annotations,
+        "cluster": values.cluster_id,
+        "user": values.user,
+        "group": values.group,
+    })
+}
+
+/// Of the kinds that are deployed, and in the Gateway's namespace: what a template makes has the rights of the control plane.
+fn templated(template: Template<'_>, input: &Value, meta: &Meta) -> Result<Vec<Value>, Problem> {
+    let wrong = |reason: String| Problem::new("InvalidParameters", format!("template kube-gateway: {reason}"));
+    let objects = template(input).map_err(wrong)?;
+    for object in &objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if !overlay::is_deployed(kind) {
+            return Err(wrong(format!("it makes a {kind}, which is not deployed for Gateways")));
+        }
+        if object["metadata"]["namespace"] != *meta.namespace {
+            return Err(wrong(format!("its {kind} is not in the Gateway's namespace")));
+        }
+    }
+    Ok(objects)
 }
 
 /// The ConfigMaps that are laid over what is deployed: the class's, then the Gateway's own.

@@ -34,7 +34,7 @@ mod written;
 
 pub use catalogue::Catalogue;
 pub use class::missing as missing_classes;
-pub use deployment::{Deployed, DeploymentValues, MANAGED, deployments, over};
+pub use deployment::{Deployed, DeploymentValues, MANAGED, Template as DeploymentTemplate, deployments, over};
 pub use error::Problem;
 pub use ingress::IngressSettings;
 pub use instances::{GatewayService, Services};

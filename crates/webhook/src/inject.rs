@@ -6,6 +6,7 @@
 mod annotations;
 pub mod case;
 pub mod config;
+mod deployment;
 mod document;
 pub mod manifest;
 mod merge;
@@ -35,6 +36,7 @@ use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig, ProxyConfig};
 use serde_json::{Value, json};
 
 pub use config::InjectorConfig;
+pub use deployment::GatewayTemplate;
 pub use mesh::{MeshError, mesh_config, patched as patched_mesh, told as told_proxy_config};
 pub use native::{NativeSidecars, Node};
 pub use openshift::ProxyIds;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::{Key, Kind, Object};
-use meltemi_gateway_api::{Deployed, DeploymentValues, MANAGED, deployments, missing_classes, over};
+use meltemi_gateway_api::{
+    Deployed, DeploymentTemplate, DeploymentValues, MANAGED, deployments, missing_classes, over,
+};
 use meltemi_kubernetes::apply::{Apply, Cluster, ClusterError, Labelled, Place, Resource, follow_labelled};
 use meltemi_kubernetes::{Client, KubernetesStore};
 use meltemi_model::{ObjectKey, Shared};
-use meltemi_webhook::inject::told_proxy_config;
+use meltemi_webhook::inject::{GatewayTemplate, told_proxy_config};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -54,6 +56,8 @@ struct Kept {
     followed: Followed,
     source: Option<Source>,
     values: Option<DeploymentValues>,
+    /// The installation's own, in place of what we make.
+    template: Option<GatewayTemplate>,
     wanted: Vec<Deployed>,
     done: BTreeMap<ObjectKey, Done>,
     /// Until when a Gateway rests.
@@ -119,8 +123,13 @@ impl Kept {
         let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
         let source = (self.followed.set.get(&key).cloned(), state.pusher.snapshot().mesh.clone());
         if self.source.as_ref() != Some(&source) {
-            // Values that are wrong are told of by the injector; those in force stay.
-            if let Ok(values) = installed_values(&webhook::Source::Map(source.0.clone())) {
+            // Values and templates that are wrong are told of by the injector; those in force stay.
+            let origin = webhook::Source::Map(source.0.clone());
+            let settings = webhook::settings(&options.webhook, &origin, &source.1);
+            if let Some(Ok(template)) = settings.ok().map(GatewayTemplate::of) {
+                self.template = template;
+            }
+            if let Ok(values) = installed_values(&origin) {
                 let proxy_config = told_proxy_config(&source.1.default_config);
                 self.values = Some(DeploymentValues { proxy_config, ..DeploymentValues::of(&values, &source.1) });
             }
@@ -128,7 +137,10 @@ impl Kept {
             differs = true;
         }
         if let Some(values) = self.values.as_ref().filter(|_| differs) {
-            self.wanted = deployments(&self.followed.catalogue, values);
+            let own = self.template.as_ref();
+            let make = own.map(|template| |gateway: &Value| template.objects(gateway));
+            let template = make.as_ref().map(|make| make as DeploymentTemplate<'_>);
+            self.wanted = deployments(&self.followed.catalogue, values, template);
             let known: BTreeSet<&ObjectKey> = self.wanted.iter().map(|deployed| &deployed.gateway).collect();
             self.done.retain(|gateway, _| known.contains(gateway));
             self.failed.retain(|gateway, _| known.contains(gateway));

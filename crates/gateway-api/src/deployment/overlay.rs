@@ -36,6 +36,21 @@ pub enum Need {
     Asked,
 }
 
+impl Need {
+    /// What scales and protects a gateway is there where somebody asks for it.
+    pub fn of(object: &Value) -> Self {
+        match object["kind"].as_str() {
+            Some("HorizontalPodAutoscaler" | "PodDisruptionBudget") => Self::Asked,
+            _ => Self::Always,
+        }
+    }
+}
+
+/// Whether objects of a kind are deployed for Gateways.
+pub fn is_deployed(kind: &str) -> bool {
+    OVERLAYS.iter().any(|(_, own)| *own == kind)
+}
+
 /// The object with what the maps lay over it, one after another; `None` where none asks for it.
 pub fn laid_over(object: Value, maps: &[&ConfigMap], need: Need) -> Result<Option<Value>, Problem> {
     let kind = object["kind"].as_str().unwrap_or_default();

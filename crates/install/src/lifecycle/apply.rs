@@ -13,6 +13,9 @@ use crate::object::{COMPONENT_LABEL, OWNER_LABEL, Object, ObjectKey, REVISION_LA
 use crate::operator::Operator;
 use crate::render::Rendered;
 
+/// The label of a component that Istio has and we have not.
+const ZTUNNEL: &str = "Ztunnel";
+
 /// Makes the objects, waits for them, then removes what the same installation made before and makes no more.
 pub async fn install(
     cluster: &Cluster,
@@ -113,10 +116,7 @@ pub fn carried_over(wanted: &Value, live: Option<&Value>) -> Value {
 
 /// What the same installation made before, and makes no more.
 async fn stale(cluster: &Cluster, operator: &Operator, rendered: &Rendered) -> Result<Vec<ObjectKey>, LifecycleError> {
-    let owner = operator.values["ownerName"].as_str().unwrap_or(&operator.name);
-    let revision = operator.revision.as_deref().unwrap_or("default");
-    let components = Component::ALL.map(Component::label).join(",");
-    let labels = format!("{COMPONENT_LABEL} in ({components}),{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}");
+    let labels = labels_of_made(operator);
     let kept: BTreeSet<_> = rendered.objects().iter().map(Object::key).collect();
     let mut stale = Vec::new();
     for resource in RESOURCES.iter().filter(|resource| is_pruned(resource.kind)) {
@@ -125,6 +125,19 @@ async fn stale(cluster: &Cluster, operator: &Operator, rendered: &Rendered) -> R
         stale.extend(made.map(|object| object.key()).filter(|key| !kept.contains(key)));
     }
     Ok(stale)
+}
+
+/// What selects the objects that an installation may have made. A running Istio's ztunnel is among them, unless the mesh is still
+/// to be an ambient one, whose pods would be cut off without it.
+fn labels_of_made(operator: &Operator) -> String {
+    let owner = operator.values["ownerName"].as_str().unwrap_or(&operator.name);
+    let revision = operator.revision.as_deref().unwrap_or("default");
+    let ambient = &operator.values["pilot"]["env"]["PILOT_ENABLE_AMBIENT"];
+    let is_ambient = *ambient == true || *ambient == "true";
+    let of_istio = Some(ZTUNNEL).filter(|_| !is_ambient);
+    let components: Vec<&str> = Component::ALL.map(Component::label).into_iter().chain(of_istio).collect();
+    let components = components.join(",");
+    format!("{COMPONENT_LABEL} in ({components}),{OWNER_LABEL}={owner},{REVISION_LABEL}={revision}")
 }
 
 /// Kinds hold users' documents, namespaces everybody's.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use meltemi_config::parse_proxy_config;
+use meltemi_config::{Severity, parse_proxy_config};
 use serde_json::{Map, Value};
 
 use super::names;
@@ -16,9 +16,7 @@ type Check = fn(&str) -> Result<(), String>;
 /// Istio's `AnnotationValidation`.
 const CHECKS: &[(&str, Check)] = &[
     (names::INTERCEPTION_MODE, interception_mode),
-    ("status.sidecar.istio.io/port", |value| {
-        port(value).map_err(|error| format!("excludeInboundPorts invalid: {error}"))
-    }),
+    (names::STATUS_PORT, |value| port(value).map_err(|error| format!("excludeInboundPorts invalid: {error}"))),
     ("readiness.status.sidecar.istio.io/initialDelaySeconds", unsigned),
     ("readiness.status.sidecar.istio.io/periodSeconds", unsigned),
     ("readiness.status.sidecar.istio.io/failureThreshold", unsigned),
@@ -129,9 +127,9 @@ fn interfaces(list: &str) -> Result<(), String> {
 
 fn proxy_config(text: &str) -> Result<(), String> {
     let Err(problems) = parse_proxy_config(names::PROXY_CONFIG, text) else { return Ok(()) };
-    let problems: Vec<String> =
-        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-    Err(format!("failed to apply proxy config: {}", problems.join("; ")))
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let errors: Vec<String> = errors.map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+    Err(format!("failed to apply proxy config: {}", errors.join("; ")))
 }
 
 fn quantity(value: &str) -> Result<(), String> {

@@ -1,13 +1,13 @@
 //! A case of injection, in the format of `peer/inject`: documents in, documents expected, by the command and by the webhook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use meltemi_config::mesh::MeshConfig;
 use meltemi_config::split_documents;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::manifest::{Nodes, is_injectable};
 use super::values::{Installation, lay_over};
@@ -119,10 +119,12 @@ impl Case {
         expected: Option<&str>,
         nodes: &Nodes,
     ) -> Result<Vec<String>, String> {
-        let injected = match self.injector(operator, "")?.inject_documents(input, nodes) {
+        let injector = self.injector(operator, "");
+        let injected =
+            injector.and_then(|injector| injector.inject_documents(input, nodes).map_err(|error| error.to_string()));
+        let injected = match injected {
             Ok(injected) => injected,
             Err(error) => {
-                let error = error.to_string();
                 let is_expected = |wanted: &String| error.to_lowercase().contains(&wanted.to_lowercase());
                 let as_expected = self.expected_error.as_ref().is_some_and(is_expected);
                 return Ok(if as_expected { Vec::new() } else { vec![format!("kube-inject: {error}")] });
@@ -343,9 +345,22 @@ fn compare(path: &str, ours: &Value, theirs: &Value, differences: &mut Vec<Strin
                 compare(&format!("{path}[{position}]"), value, other, differences);
             }
         }
+        (Value::Array(ours), Value::Array(theirs)) if are_named(ours) && are_named(theirs) => {
+            compare(path, &by_name(ours), &by_name(theirs), differences);
+        }
         _ if ours == theirs => {}
         _ => differences.push(format!("{path}: {ours}, where {theirs} is expected")),
     }
+}
+
+/// Whether every item has a name, and no two the same.
+fn are_named(items: &[Value]) -> bool {
+    let names: BTreeSet<&str> = items.iter().filter_map(|item| item["name"].as_str()).collect();
+    names.len() == items.len()
+}
+
+fn by_name(items: &[Value]) -> Value {
+    items.iter().map(|item| (super::pod::name_of(item).to_owned(), item.clone())).collect::<Map<_, _>>().into()
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! only what differs from the default.
 
 use meltemi_config::mesh::{MeshConfig, ProxyConfig};
-use meltemi_config::{Problem, parse_mesh_config, parse_proxy_config};
-use serde_json::{Map, Value, json};
+use meltemi_config::{Problem, Severity, parse_mesh_config, parse_proxy_config};
+use serde_json::{Map, Number, Value, json};
 
 use super::document;
 use super::values::merge_patch;
@@ -22,8 +22,8 @@ pub struct MeshError {
 
 impl MeshError {
     fn new(what: &'static str, problems: &[Problem]) -> Self {
-        let lines: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let lines: Vec<String> = errors.map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
         Self { what, problems: lines.join("; ") }
     }
 }
@@ -112,7 +112,47 @@ pub fn told(config: &ProxyConfig) -> Value {
     let default = json!(ProxyConfig::default());
     let Value::Object(fields) = json!(config) else { return json!({}) };
     let is_told = |name: &String, value: &Value| !value.is_null() && *value != default[name] && !is_zero(name, value);
-    Value::Object(fields.into_iter().filter(|(name, value)| is_told(name, value)).collect())
+    let told = fields.into_iter().filter(|(name, value)| is_told(name, value));
+    Value::Object(told.map(|(name, value)| (name.clone(), as_protojson(&name, value))).collect())
+}
+
+/// Fields of ProxyConfig, at any depth, that hold a `google.protobuf.Duration`.
+const DURATIONS: [&str; 7] = [
+    "drainDuration",
+    "fileFlushInterval",
+    "interval",
+    "parentShutdownDuration",
+    "pollDelay",
+    "terminationDrainDuration",
+    "time",
+];
+
+/// Up to here every whole number is a binary one, too (2⁵³).
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// With the fractions of seconds in three, six or nine digits, and whole numbers without a point.
+fn as_protojson(name: &str, value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(name, value)| (name.clone(), as_protojson(&name, value))).collect())
+        }
+        Value::Array(items) => items.into_iter().map(|item| as_protojson(name, item)).collect(),
+        Value::Number(number) => Value::Number(without_point(number)),
+        Value::String(text) if DURATIONS.contains(&name) => json!(padded(&text)),
+        other => other,
+    }
+}
+
+fn without_point(number: Number) -> Number {
+    let whole = number.as_f64().filter(|value| number.is_f64() && value.fract() == 0.0 && value.abs() <= MAX_WHOLE);
+    whole.and_then(|value| format!("{value:.0}").parse::<i64>().ok()).map_or(number, Number::from)
+}
+
+fn padded(duration: &str) -> String {
+    match duration.strip_suffix('s').and_then(|number| number.split_once('.')) {
+        Some((whole, fraction)) => format!("{whole}.{fraction:0<width$}s", width = fraction.len().next_multiple_of(3)),
+        None => duration.to_owned(),
+    }
 }
 
 /// Protojson leaves out what is zero, unless zero is something other than nothing.

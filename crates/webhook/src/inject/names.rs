@@ -16,6 +16,7 @@ pub const PROXY_IMAGE_TYPE: &str = "sidecar.istio.io/proxyImageType";
 pub const REWRITE_PROBERS: &str = "sidecar.istio.io/rewriteAppHTTPProbers";
 pub const SECURE_PORT: &str = "prometheus.istio.io/secure-port";
 pub const STATUS: &str = "sidecar.istio.io/status";
+pub const STATUS_PORT: &str = "status.sidecar.istio.io/port";
 pub const TEMPLATES: &str = "inject.istio.io/templates";
 
 pub const CLUSTER_VARIABLE: &str = "ISTIO_META_CLUSTER_ID";

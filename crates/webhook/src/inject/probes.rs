@@ -28,7 +28,10 @@ pub fn rewrite(pod: &mut Value, by_default: bool, status_port: i32) {
         let is_again = pod::annotation(pod, names::STATUS).is_some();
         tell(pod, probers, is_again);
     }
-    each_probe(pod, |_, path, probe| ask_agent(probe, path, status_port));
+    // The annotation moves what the kubelet asks, not what is known to ask the agent already.
+    let said = pod::annotation(pod, names::STATUS_PORT).and_then(|port| port.trim().parse().ok());
+    let asked = said.unwrap_or(status_port);
+    each_probe(pod, |_, path, probe| ask_agent(probe, path, asked));
 }
 
 /// Calls `visit` with the container's ports, the path at the agent and the probe.

@@ -204,7 +204,8 @@ fn mesh_of(charts: &Value) -> Value {
 fn tracing(global: &Value, namespace: &str) -> Option<Value> {
     let tracer = global["proxy"]["tracer"].as_str()?;
     let of = &global["tracer"][tracer];
-    let or = |key: &str, default: Value| of.get(key).filter(|value| !value.is_null()).cloned().unwrap_or(default);
+    let says = |value: &&Value| !value.is_null() && **value != json!("");
+    let or = |key: &str, default: Value| of.get(key).filter(says).cloned().unwrap_or(default);
     let settings = match tracer {
         "lightstep" => json!({ "address": or("address", json!("")), "accessToken": or("accessToken", json!("")) }),
         "zipkin" => json!({ "address": or("address", json!(format!("zipkin.{namespace}:9411"))) }),

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::operator::Request;
 
 #[test]
 fn objects_of_a_mesh_are_known_by_their_labels() {
@@ -30,5 +31,19 @@ fn what_holds_users_documents_is_not_pruned() {
     assert!(is_pruned("Deployment"));
     for kind in ["CustomResourceDefinition", "Namespace", "Secret"] {
         assert!(!is_pruned(kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_running_ztunnel_goes_unless_the_mesh_stays_ambient() {
+    let labels = |settings: &[&str]| {
+        let settings = settings.iter().map(|text| (*text).to_owned()).collect();
+        labels_of_made(&Operator::resolve(&Request { settings, ..Request::default() }).unwrap())
+    };
+    let selector = labels(&[]);
+    assert!(selector.contains(",Ztunnel)"), "{selector}");
+    assert!(selector.ends_with("istio.io/rev=default"), "{selector}");
+    for stays in ["profile=ambient", "values.pilot.env.PILOT_ENABLE_AMBIENT=true"] {
+        assert!(!labels(&[stays]).contains("Ztunnel"), "{stays}");
     }
 }

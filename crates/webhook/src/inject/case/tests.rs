@@ -26,3 +26,15 @@ fn every_case_beside_the_project_passes() {
     }
     assert!(failed.is_empty(), "{} of {} failed\n{}", failed.len(), folders.len(), failed.join("\n"));
 }
+
+#[test]
+fn lists_of_different_lengths_are_compared_by_name() {
+    let ours = json!({ "env": [{ "name": "A", "value": "1" }, { "name": "B" }] });
+    let theirs = json!({ "env": [{ "name": "A", "value": "2" }] });
+    assert_eq!(
+        differences(&ours, &theirs),
+        [".env.A.value: \"1\", where \"2\" is expected", ".env.B: {\"name\":\"B\"}, where nothing is expected"]
+    );
+    let unnamed = json!({ "env": [{ "name": "A", "value": "1" }, {}] });
+    assert_eq!(differences(&unnamed, &theirs).len(), 1);
+}

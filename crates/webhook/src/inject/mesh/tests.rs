@@ -28,6 +28,24 @@ fn an_overlay_joins_metadata_and_replaces_the_rest() {
 }
 
 #[test]
+fn fractions_of_seconds_are_told_in_groups_of_three_digits() {
+    let config = overlaid(
+        &ProxyConfig::default(),
+        "{terminationDrainDuration: 0.5s, privateKeyProvider: {qat: {pollDelay: 0.0125s}}}",
+    );
+    let told = told(&config.unwrap());
+    assert_eq!(told["terminationDrainDuration"], "0.500s");
+    assert_eq!(told["privateKeyProvider"]["qat"]["pollDelay"], "0.012500s");
+}
+
+#[test]
+fn numbers_are_told_without_a_point_where_they_are_whole() {
+    let told = |text: &str| told(&overlaid(&ProxyConfig::default(), text).unwrap())["tracing"].to_string();
+    assert_eq!(told("tracing: {sampling: 10}"), r#"{"sampling":10}"#);
+    assert_eq!(told("tracing: {sampling: 0.5}"), r#"{"sampling":0.5}"#);
+}
+
+#[test]
 fn headers_that_an_overlay_does_not_name_stay() {
     let base = overlaid(&ProxyConfig::default(), "proxyHeaders: {server: {disabled: true}}").unwrap();
     let merged = overlaid(&base, "proxyHeaders: {requestId: {disabled: true}}").unwrap();

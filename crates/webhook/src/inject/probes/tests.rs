@@ -13,6 +13,15 @@ fn told(pod: &Value) -> Value {
 }
 
 #[test]
+fn the_port_of_the_annotation_is_where_the_agent_is_asked() {
+    let mut pod = pod(json!({ "name": "app", "livenessProbe": { "tcpSocket": { "port": 90 } } }));
+    pod["metadata"]["annotations"][names::STATUS_PORT] = json!("15099");
+    rewrite(&mut pod, true, 15020);
+    let asked = &pod["spec"]["containers"][0]["livenessProbe"]["httpGet"];
+    assert_eq!(*asked, json!({ "path": "/app-health/app/livez", "port": 15099 }));
+}
+
+#[test]
 fn every_kind_of_probe_goes_to_the_agent() {
     let mut pod = pod(json!({
         "name": "app",

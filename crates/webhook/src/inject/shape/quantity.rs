@@ -19,11 +19,14 @@ enum Format {
     Exponent,
 }
 
-/// The canonical text of a quantity: `2000m` is `2`, `1024Mi` is `1Gi`, `0.5` is `500m`.
+/// The canonical text of a quantity: `2000m` is `2`, `1024Mi` is `1Gi`, `0.5` is `500m`. No digits are zero.
 ///
 /// # Errors
 /// When it is no quantity, or beyond what Kubernetes holds exactly.
 pub fn canonical_quantity(text: &str) -> Result<String, ParseQuantityError> {
+    if text.is_empty() {
+        return Err(ParseQuantityError);
+    }
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -55,7 +58,7 @@ fn scale_of(suffix: &str) -> Option<(Scale, Format)> {
 /// Billionths, rounded up as Kubernetes does.
 fn nanos(number: &str, scale: Scale) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+    if fraction.contains('.') {
         return None;
     }
     let digits: u128 = format!("0{whole}{fraction}").parse().ok()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gotmpl::{FuncMap, Result, TemplateError, Value, ValueFunc};
 use meltemi_config::{format_duration, parse_duration};
@@ -77,9 +78,21 @@ pub fn number(args: &[Value], position: usize) -> Result<i64> {
     let value = arg(args, position)?;
     match value {
         Value::Bool(value) => Ok(i64::from(*value)),
-        Value::String(text) => Ok(text.trim().parse().unwrap_or_default()),
+        Value::String(text) => Ok(number_of(text)),
         _ => Ok(value.as_int().or_else(|| whole(value.as_float()?)).unwrap_or_default()),
     }
+}
+
+/// As the library that sprig uses reads texts: in Go's notations, and without a fraction.
+fn number_of(text: &str) -> i64 {
+    let text = text.trim();
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let lower = digits.to_ascii_lowercase();
+    let in_base = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, base)| {
+        lower.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base).unwrap_or_default())
+    });
+    let whole = || digits.split_once('.').map_or(digits, |(whole, _)| whole).parse::<i64>().unwrap_or_default();
+    sign * in_base.unwrap_or_else(whole)
 }
 
 fn whole(number: f64) -> Option<i64> {
@@ -130,33 +143,38 @@ fn directory(args: &[Value]) -> Result<Value> {
     Ok(path.rfind('/').map_or("", |slash| &path[..=slash]).into())
 }
 
-/// Go's `time.Duration.String`: `45s`, `1m30s`, `250ms`.
 fn duration(args: &[Value]) -> Result<Value> {
     let given = text(args, 0)?;
-    let Ok(duration) = parse_duration(&given) else { return refuse(format!("{given:?} is no duration")) };
+    parse_duration(&given)
+        .map_or_else(|_| refuse(format!("{given:?} is no duration")), |duration| Ok(go_duration(duration).into()))
+}
+
+/// Go's `time.Duration.String`: `45s`, `1m30s`, `250ms`.
+pub fn go_duration(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     if seconds == 0 && nanos > 0 {
-        let (unit, size) = if nanos >= 1_000_000 {
-            ("ms", 6)
-        } else if nanos >= 1000 {
-            ("µs", 3)
-        } else {
-            ("ns", 0)
-        };
-        let digits = format!("{nanos:0width$}", width = size + 1);
-        let (whole, fraction) = digits.split_at(digits.len() - size);
-        let fraction = fraction.trim_end_matches('0');
-        let point = if fraction.is_empty() { "" } else { "." };
-        return Ok(format!("{whole}{point}{fraction}{unit}").into());
+        return below_a_second(nanos);
     }
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    let rest = format_duration(std::time::Duration::new(seconds % 60, nanos));
-    Ok(match (hours, minutes) {
+    let rest = format_duration(Duration::new(seconds % 60, nanos));
+    match (hours, minutes) {
         (0, 0) => rest,
         (0, _) => format!("{minutes}m{rest}"),
         _ => format!("{hours}h{minutes}m{rest}"),
     }
-    .into())
+}
+
+fn below_a_second(nanos: u32) -> String {
+    let (unit, size) = match nanos {
+        1_000_000.. => ("ms", 6),
+        1000.. => ("µs", 3),
+        _ => ("ns", 0),
+    };
+    let digits = format!("{nanos:0width$}", width = size + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - size);
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{whole}{point}{fraction}{unit}")
 }
 
 fn exclude_inbound_port(args: &[Value]) -> Result<Value> {

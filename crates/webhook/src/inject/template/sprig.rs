@@ -2,7 +2,11 @@
 //! or read files are not among them.
 
 mod collections;
+mod decimals;
 mod digests;
+mod durations;
+mod letters;
+mod lines;
 mod numbers;
 mod paths;
 mod patterns;
@@ -21,7 +25,11 @@ pub fn functions() -> FuncMap {
     all.extend(as_map(strings::FUNCTIONS));
     all.extend(as_map(numbers::FUNCTIONS));
     all.extend(as_map(collections::FUNCTIONS));
+    all.extend(as_map(decimals::FUNCTIONS));
     all.extend(as_map(digests::FUNCTIONS));
+    all.extend(as_map(durations::FUNCTIONS));
+    all.extend(as_map(letters::FUNCTIONS));
+    all.extend(as_map(lines::FUNCTIONS));
     all.extend(as_map(paths::FUNCTIONS));
     all.extend(as_map(patterns::FUNCTIONS));
     all.extend(as_map(versions::FUNCTIONS));
@@ -32,7 +40,7 @@ pub fn functions() -> FuncMap {
     all
 }
 
-/// Names of functions that end the rendering where their namesakes do, too.
+/// Other names of functions: what ends the rendering does so under both.
 const STRICT: &[(&str, &str)] = &[
     ("mustAppend", "append"),
     ("mustChunk", "chunk"),
@@ -54,6 +62,11 @@ const STRICT: &[(&str, &str)] = &[
     ("mustToRawJson", "toRawJson"),
     ("mustUniq", "uniq"),
     ("mustWithout", "without"),
+    ("osBase", "base"),
+    ("osClean", "clean"),
+    ("osDir", "dir"),
+    ("osExt", "ext"),
+    ("osIsAbs", "isAbs"),
     ("push", "append"),
     ("trimall", "trimAll"),
 ];
@@ -69,6 +82,7 @@ const VALUES: &[(&str, super::functions::Function)] = &[
     ("deepEqual", |args| bool_of(arg(args, 0)? == arg(args, 1)?)),
     ("empty", |args| Ok(Value::Bool(!arg(args, 0)?.is_truthy()))),
     ("fail", |args| refuse(text(args, 0)?)),
+    ("hello", |_| Ok("Hello!".into())),
     ("kindIs", |args| Ok(Value::Bool(kind(arg(args, 1)?) == text(args, 0)?))),
     ("kindOf", |args| Ok(kind(arg(args, 0)?).into())),
     ("required", |args| match arg(args, 1)? {
@@ -77,13 +91,22 @@ const VALUES: &[(&str, super::functions::Function)] = &[
         value => Ok(value.clone()),
     }),
     ("ternary", |args| Ok(arg(args, if arg(args, 2)?.is_truthy() { 0 } else { 1 })?.clone())),
-    ("typeIs", |args| Ok(Value::Bool(arg(args, 1)?.type_name() == text(args, 0)?))),
+    ("typeIs", |args| bool_of(type_of(arg(args, 1)?) == text(args, 0)?)),
     ("typeIsLike", |args| {
-        let (wanted, is) = (text(args, 0)?, arg(args, 1)?.type_name());
+        let (wanted, is) = (text(args, 0)?, type_of(arg(args, 1)?));
         bool_of(wanted == is || wanted.strip_prefix('*') == Some(is))
     }),
-    ("typeOf", |args| Ok(arg(args, 0)?.type_name().into())),
+    ("typeOf", |args| Ok(type_of(arg(args, 0)?).into())),
 ];
+
+/// Go's name of a type.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) => "map[string]interface {}",
+        other => other.type_name(),
+    }
+}
 
 /// Go's `reflect.Kind`.
 fn kind(value: &Value) -> &'static str {

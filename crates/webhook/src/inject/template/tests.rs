@@ -185,6 +185,61 @@ fn sprigs_functions_of_texts_lists_and_numbers() {
 }
 
 #[test]
+fn sprigs_functions_of_letters_and_lines() {
+    for (text, expected) in [
+        ("{{ swapcase `This Is A.Test` }}", "tHIS iS a.tEST"),
+        ("{{ snakecase `FirstName` }} {{ snakecase `HTTPServer` }}", "first_name http_server"),
+        ("{{ snakecase `some-Mixed_case 12Value` }} {{ snakecase `aB1C2d` }}", "some_mixed_case_12_value a_b1_c_2d"),
+        ("{{ kebabcase `HTTPServer2Go` }} {{ kebabcase `a_b c.d` }}", "http-server2-go a-b-c.d"),
+        ("{{ camelcase `http_server` }} {{ camelcase `no-dashes here` }}", "HttpServer NoDashesHere"),
+        ("{{ camelcase `_camel__case_` }} {{ camelcase `Already` }}", "_Camel_Case_ Already"),
+        (
+            "{{ title `hello wORLD of-things` }} {{ untitle `Hello World Of-Things` }}",
+            "Hello WORLD Of-Things hello world of-Things",
+        ),
+        ("{{ wrap 10 `the quick brown fox jumps over it` }}", "the quick\nbrown fox\njumps over\nit"),
+        ("{{ wrap 3 `abcdef gh` }}|{{ wrap 0 `ab c` }}", "abcdef\ngh|ab\nc"),
+        ("{{ wrapWith 5 `|` `Hello World and all` }}", "Hello|World|and|all"),
+        ("{{ wrapWith 5 `|` `HelloWorld again` }}", "Hello|World|again"),
+        ("{{ abbrevboth 5 10 `1234 5678 9123` }} {{ abbrevboth 0 10 `1234 5678 9123` }}", "...5678... 1234 56..."),
+        ("{{ abbrevboth 5 3 `1234` }}", "1234"),
+        (
+            "{{ b32enc `hello` }} {{ b32dec `NBSWY3DP` }} {{ b32enc `a` }} {{ b32dec `ME======` }}",
+            "NBSWY3DP hello ME====== a",
+        ),
+        ("{{ b32dec `!` }}", "illegal base32 data at input byte 0"),
+    ] {
+        check(text, expected);
+    }
+    assert!(render("{{ wrap 1 (repeat 20002 `x `) }}", &Value::Nil).unwrap_err().contains("10000 lines"));
+}
+
+#[test]
+fn sprigs_functions_of_decimals_and_durations() {
+    for (text, expected) in [
+        ("{{ addf 1.5 2 2.25 }} {{ subf 7.5 2 3 }} {{ mulf 1.5 2 2 }} {{ divf 10 4 2 }}", "5.75 2.5 6 1.25"),
+        (
+            "{{ addf 0.1 0.2 }} {{ mulf 1.1 1.1 }} {{ divf 1 3 }} {{ divf -2 3 }}",
+            "0.3 1.21 0.3333333333333333 -0.6666666666666667",
+        ),
+        ("{{ add1f 1.5 }} {{ toDecimal `777` }} {{ toDecimal 755 }} {{ toDecimal `9` }}", "2.5 511 493 0"),
+        (
+            "{{ round 123.5555 3 }} {{ round -1.25 1 }} {{ round 3.7 0 }} {{ round 123.15 1 0.6 }}",
+            "123.556 -1.3 4 123.1",
+        ),
+        ("{{ int64 `0x1f` }} {{ int `1.9` }} {{ int `-12` }} {{ atoi `x` }}", "31 1 -12 0"),
+        ("{{ duration `3661` }} {{ duration `x` }}", "1h1m1s 0s"),
+        ("{{ durationRound `2h10m5s` }} {{ durationRound `2400h10m5s` }} {{ durationRound `30s` }}", "2h 3mo 30s"),
+        ("{{ typeOf (list 1) }} {{ typeOf (dict) }} {{ hello }}", "[]interface {} map[string]interface {} Hello!"),
+        ("{{ osBase `/a/b.c` }} {{ osDir `/a/b.c` }} {{ osIsAbs `a` }}", "b.c /a false"),
+    ] {
+        check(text, expected);
+    }
+    assert!(render("{{ divf 1 0 }}", &Value::Nil).is_err());
+    assert!(render("{{ mulf 1e30 1e30 }}", &Value::Nil).is_err(), "beyond what is held exactly");
+}
+
+#[test]
 fn sprigs_functions_of_expressions_and_sums() {
     for (text, expected) in [
         ("{{ regexMatch `^a.c$` `abc` }} {{ mustRegexMatch `x` `abc` }}", "true false"),
@@ -264,7 +319,10 @@ fn structs_have_gos_names_and_give_their_own_json_back() {
             "{{ range .Spec.Containers }}{{ .Name }}{{ range .Ports }}{{ structToJSON . }}{{ end }}{{ end }}",
             r#"web{"containerPort":80,"protocol":"TCP"}"#,
         ),
-        ("{{ .Metadata.Labels.app }} {{ eq .Spec.ServiceAccountName `` }}", "web true"),
+        (
+            "{{ .Metadata.Labels.app }} {{ eq .Spec.ServiceAccountName `` }} {{ eq .Spec.HostNetwork false }}",
+            "web true true",
+        ),
         ("{{ includeInboundPorts .Spec.Containers }}", "80"),
         ("{{ toYaml (index .Spec.Containers 0).Ports }}", "- containerPort: 80\n  protocol: TCP\n"),
     ] {

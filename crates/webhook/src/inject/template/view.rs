@@ -54,9 +54,23 @@ fn of_field(value: &Json, field: &Field) -> Value {
     }
 }
 
+/// Fields of pods that are neither texts nor pointers.
+const BOOLEANS: [&str; 8] = ["hostIPC", "hostNetwork", "hostPID", "optional", "readOnly", "stdin", "stdinOnce", "tty"];
+const NUMBERS: [&str; 7] = [
+    "containerPort",
+    "failureThreshold",
+    "hostPort",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "successThreshold",
+    "timeoutSeconds",
+];
+
 /// What a field holds that was not given.
 fn zero(field: &Field) -> Value {
     match field.kind {
+        Type::Plain if !field.pointer && BOOLEANS.contains(&field.name) => Value::Bool(false),
+        Type::Plain if !field.pointer && NUMBERS.contains(&field.name) => Value::Int(0),
         Type::List { .. } => Value::from(Vec::new()),
         Type::Map | Type::Quantities => map_of(std::iter::empty()),
         Type::Plain | Type::Quantity if !field.pointer => Value::from(""),

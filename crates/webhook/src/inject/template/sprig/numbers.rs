@@ -24,7 +24,6 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("min", |args| fold(args, |a, b| Some(a.min(b)))),
     ("mod", |args| fold(args, i64::checked_rem)),
     ("mul", |args| fold(args, i64::checked_mul)),
-    ("round", |args| rounded(args, f64::round)),
     ("seq", sequence),
     ("sub", |args| fold(args, i64::checked_sub)),
     ("until", |args| count(0, number(args, 0)?, 1)),
@@ -64,7 +63,7 @@ fn checked(result: Option<i64>) -> Result<Value> {
     result.map_or_else(|| refuse("no such number"), |result| Ok(Value::Int(result)))
 }
 
-fn decimal(value: &Value) -> f64 {
+pub fn decimal(value: &Value) -> f64 {
     value.to_string().parse().unwrap_or_default()
 }
 

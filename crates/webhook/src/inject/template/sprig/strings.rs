@@ -16,6 +16,8 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
             .map_or_else(|| whole.clone(), |width| format!("{}...", &whole[..whole.floor_char_boundary(width - 3)]))
             .into())
     }),
+    ("b32dec", |args| Ok(base32_decoded(&text(args, 0)?).into())),
+    ("b32enc", |args| Ok(base32(text(args, 0)?.as_bytes()).into())),
     ("b64dec", |args| match STANDARD.decode(text(args, 0)?) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned().into()),
         Err(error) => Ok(error.to_string().into()),
@@ -70,7 +72,6 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("squote", |args| Ok(each(args, |value| format!("'{value}'")).into())),
     ("substr", substring),
-    ("title", |args| Ok(cased(&text(args, 0)?, |letter| letter.to_uppercase().collect()).into())),
     ("toJson", |args| Ok(view::json_text(arg(args, 0)?).into())),
     ("toPrettyJson", |args| {
         let json = view::to_json(arg(args, 0)?);
@@ -89,9 +90,44 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         Ok(whole.strip_suffix(&suffix).unwrap_or(&whole).into())
     }),
     ("trunc", truncated),
-    ("untitle", |args| Ok(cased(&text(args, 0)?, |letter| letter.to_lowercase().collect()).into())),
+    ("untitle", |args| Ok(untitled(&text(args, 0)?).into())),
     ("upper", |args| Ok(text(args, 0)?.to_uppercase().into())),
 ];
+
+/// RFC 4648, section 6.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn base32(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(5) * 8);
+    for chunk in bytes.chunks(5) {
+        let bits = (0..5).fold(0u64, |bits, at| bits << 8 | u64::from(chunk.get(at).copied().unwrap_or_default()));
+        let letters = (chunk.len() * 8).div_ceil(5);
+        for at in 0..8 {
+            let index = usize::try_from(bits >> (35 - 5 * at) & 31).unwrap_or_default();
+            out.push(if at < letters { char::from(BASE32[index]) } else { '=' });
+        }
+    }
+    out
+}
+
+/// What is wrong is said in place of the text, as sprig does.
+fn base32_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
+    let (mut bits, mut count) = (0u32, 0);
+    for (at, byte) in text.trim_end_matches('=').bytes().enumerate() {
+        let Some(value) = BASE32.iter().position(|letter| *letter == byte).and_then(|value| u32::try_from(value).ok())
+        else {
+            return format!("illegal base32 data at input byte {at}");
+        };
+        bits = (bits << 5 | value) & 0xfff;
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes.extend(u8::try_from(bits >> count & 0xff));
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
 
 fn each(args: &[Value], write: impl Fn(&Value) -> String) -> String {
     args.iter().filter(|value| !matches!(value, Value::Nil)).map(write).collect::<Vec<_>>().join(" ")
@@ -149,13 +185,13 @@ fn substring(args: &[Value]) -> Result<Value> {
     whole.get(start..end).map_or_else(|| refuse("substr: not at the borders of letters"), |part| Ok(part.into()))
 }
 
-/// The first letter of each word changed.
-fn cased(text: &str, change: impl Fn(char) -> String) -> String {
+/// The first letter of each word made a small one.
+fn untitled(text: &str) -> String {
     let mut is_start = true;
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_start {
-            out.push_str(&change(letter));
+            out.extend(letter.to_lowercase());
         } else {
             out.push(letter);
         }
