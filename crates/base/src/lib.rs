@@ -1,11 +1,14 @@
-//! Small things that both halves need: backoff, drain, sharing of equal values, names of policies. No sockets, no configuration.
+//! Small things that both halves need: backoff, drain, files that others write, sharing of equal values, names of policies. No
+//! sockets, no configuration.
 
 mod backoff;
 mod compliance;
 mod drain;
+mod files;
 pub mod intern;
 
 pub use backoff::Backoff;
 pub use compliance::{Compliance, UnknownCompliance};
 pub use drain::{Drain, DrainGuard, DrainWatch};
+pub use files::{FileLooks, FollowedFiles, Look};
 pub use intern::intern;

@@ -206,7 +206,7 @@ impl Webhooks {
     /// The injector in force. Two small files are looked at for each pod, and no more as long as they do not change.
     fn injector(&self) -> Result<Arc<Injector>, InjectError> {
         let mesh = self.state.pusher.snapshot().mesh.clone();
-        let source = self.source();
+        let source = source_of(&self.state);
         let mut current = self.current.lock();
         let source = match source {
             Ok(source) => source,
@@ -222,15 +222,6 @@ impl Webhooks {
             let problem = current.and_then(|current| current.problem.clone());
             InjectError::NoInjector(problem.unwrap_or_default())
         })
-    }
-
-    fn source(&self) -> Result<Source, String> {
-        let options = &self.state.options;
-        if let Some(folder) = Source::folder(&options.webhook.folder)? {
-            return Ok(folder);
-        }
-        let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
-        Ok(Source::Map(self.state.config.load().get(&key).cloned()))
     }
 
     /// What is in force goes on, where there is something.
@@ -259,10 +250,8 @@ impl Webhooks {
     /// Of the source; where that says nothing, the defaults.
     fn settings(&self, source: &Source, mesh: &MeshConfig) -> Result<Settings, String> {
         let options = &self.state.options.webhook;
-        let config =
-            source.text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("config: {error}")));
         Ok(Settings {
-            config: config.transpose()?.unwrap_or_default(),
+            config: config_of(source)?,
             values: installed_values(source)?,
             mesh: mesh.clone(),
             revision: options.revision.clone(),
@@ -272,6 +261,25 @@ impl Webhooks {
     }
 }
 
+fn source_of(state: &State) -> Result<Source, String> {
+    let options = &state.options;
+    if let Some(folder) = Source::folder(&options.webhook.folder)? {
+        return Ok(folder);
+    }
+    let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
+    Ok(Source::Map(state.config.load().get(&key).cloned()))
+}
+
+fn config_of(source: &Source) -> Result<InjectorConfig, String> {
+    let parsed = source.text("config").map(|text| InjectorConfig::parse(&text));
+    Ok(parsed.transpose().map_err(|error| format!("config: {error}"))?.unwrap_or_default())
+}
+
+/// The templates of injection by name, as they are configured now.
+pub(crate) fn templates(state: &State) -> Result<BTreeMap<String, String>, String> {
+    Ok(config_of(&source_of(state)?)?.templates)
+}
+
 /// The installation's values, which stand beside the injector's configuration; where they do not, the defaults.
 pub(crate) fn installed_values(source: &Source) -> Result<Value, String> {
     let values = source.text("values").map(|text| values::parse(&text).map_err(|error| format!("values: {error}")));
@@ -279,7 +287,7 @@ pub(crate) fn installed_values(source: &Source) -> Result<Value, String> {
 }
 
 /// What is known of the cluster by its objects.
-struct Known(Arc<ConfigSet>);
+pub(crate) struct Known(pub Arc<ConfigSet>);
 
 impl Cluster for Known {
     fn nodes(&self) -> Vec<Node> {

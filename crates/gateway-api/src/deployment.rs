@@ -46,8 +46,8 @@ pub struct Deployed {
     pub objects: Result<Vec<Value>, Problem>,
 }
 
-/// What is deployed for every Gateway of ours, in the order of namespaces and names.
-pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues) -> Vec<Deployed> {
+/// What is deployed for every Gateway of ours, in the order of namespaces and names, by the values that are for it.
+pub fn deployments(catalogue: &Catalogue, values: impl Fn(&Meta) -> DeploymentValues) -> Vec<Deployed> {
     let of_one = |(meta, spec): (&Meta, &KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         // A waypoint is a proxy of another kind; a remote Gateway's is in another cluster.
@@ -60,7 +60,7 @@ pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues) -> Vec<Depl
             gateway,
             uid: meta.uid.clone(),
             claim,
-            objects: objects(catalogue, values, (meta, spec, controller)),
+            objects: objects(catalogue, &values(meta), (meta, spec, controller)),
         })
     };
     catalogue.all::<KubernetesGateway>().filter_map(of_one).collect()

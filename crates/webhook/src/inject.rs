@@ -35,7 +35,9 @@ use meltemi_config::mesh::{InboundTrafficPolicyMode, MeshConfig, ProxyConfig};
 use serde_json::{Value, json};
 
 pub use config::InjectorConfig;
-pub use mesh::{MeshError, mesh_config, patched as patched_mesh, told as told_proxy_config};
+pub use mesh::{
+    MeshError, mesh_config, overlaid as overlaid_proxy_config, patched as patched_mesh, told as told_proxy_config,
+};
 pub use native::{NativeSidecars, Node};
 pub use openshift::ProxyIds;
 pub use owner::Workload;
