@@ -164,14 +164,16 @@ impl Cluster {
                     keep_roots(
                         (self.client.clone(), &options.roots_map),
                         || store.namespaces(),
-                        || authority.root_pem(),
+                        || options.given.vouching_to_proxies(authority.root_pem()),
                     ),
                     self.keep_revocations(options),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
                     deployments::keep(state, store, &self.client),
                     store.sweeper(self.entries.clone(), options.workload_entry_grace).run(),
-                    keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || options.vouching()),
+                    keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || {
+                        options.given.vouching(authority.root_pem())
+                    }),
                 )
             };
             tokio::select! {

@@ -27,12 +27,16 @@ const MOUNTED: [&str; 2] = ["./var/run/secrets/istiod/tls/tls.crt", "./var/run/s
 /// With roots beside it in one of these, or it is not used.
 const MOUNTED_ROOTS: [&str; 2] = ["./var/run/secrets/istiod/ca/root-cert.pem", "./var/run/secrets/istiod/tls/ca.crt"];
 
+const END: &str = "-----END CERTIFICATE-----";
+
 /// PEM files; without a certificate our own authority issues one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GivenFiles {
     /// Chain and key.
     pub certificate: Option<(PathBuf, PathBuf)>,
     pub roots: Option<PathBuf>,
+    /// They are where istiod looks without being told: whoever mounts them there tells proxies of the roots, too.
+    pub is_mounted: bool,
 }
 
 impl GivenFiles {
@@ -41,7 +45,7 @@ impl GivenFiles {
         let [chain, key] = MOUNTED.map(|path| base.join(path));
         let roots = MOUNTED_ROOTS.iter().map(|path| base.join(path)).find(|path| path.exists());
         if self == Self::default() && roots.is_some() && chain.exists() && key.exists() {
-            return Self { certificate: Some((chain, key)), roots };
+            return Self { certificate: Some((chain, key)), roots, is_mounted: true };
         }
         self
     }
@@ -83,9 +87,15 @@ impl Given {
         self.roots.load_full()
     }
 
-    /// By what clients of ours who know nothing else verify the certificate of the TLS ports, beside the authority's roots.
-    pub fn vouching(&self) -> Arc<String> {
-        if self.files.certificate.is_some() { self.roots() } else { Arc::default() }
+    /// By what the API server verifies the certificate of the TLS ports, in PEM: the authority's roots and, where the certificate is
+    /// given, those beside it.
+    pub fn vouching(&self, authority: Arc<str>) -> Arc<str> {
+        if self.files.certificate.is_some() { union(&authority, &self.roots()) } else { authority }
+    }
+
+    /// The same for proxies, as far as it is ours to tell them.
+    pub fn vouching_to_proxies(&self, authority: Arc<str>) -> Arc<str> {
+        if self.files.is_mounted { authority } else { self.vouching(authority) }
     }
 
     /// Tells when the roots are others.
@@ -123,6 +133,17 @@ impl Given {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// The certificates of both PEM texts, each once.
+fn union(first: &str, second: &str) -> Arc<str> {
+    let mut blocks: Vec<&str> = Vec::new();
+    for block in first.split_inclusive(END).chain(second.split_inclusive(END)).map(str::trim) {
+        if block.ends_with(END) && !blocks.contains(&block) {
+            blocks.push(block);
+        }
+    }
+    blocks.iter().flat_map(|block| [*block, "\n"]).collect::<String>().into()
 }
 
 fn tell(look: Look, what: &str) {

@@ -359,12 +359,6 @@ impl Options {
         info.to_string()
     }
 
-    /// The roots, in PEM, by which the API server knows our webhooks.
-    pub(crate) fn vouching(&self) -> Arc<str> {
-        let (own, given) = (self.authority.root_pem(), self.given.vouching());
-        if given.is_empty() { own } else { format!("{own}\n{given}").into() }
-    }
-
     /// The trust domain in force: that of the flag, else the mesh's.
     pub(crate) fn trust_domain_in(&self, mesh: &MeshConfig) -> Result<TrustDomain> {
         match &self.trust_domain {
@@ -478,7 +472,11 @@ impl Args {
         let tokens = self.tokens()?;
         let mesh_config = mesh::file(self.mesh_config);
         let authority = Arc::new(authority);
-        let files = GivenFiles { certificate: self.tls_cert_file.zip(self.tls_key_file), roots: self.ca_cert_file };
+        let files = GivenFiles {
+            certificate: self.tls_cert_file.zip(self.tls_key_file),
+            roots: self.ca_cert_file,
+            is_mounted: false,
+        };
         let files = files.or_mounted(Path::new(""));
         if files.certificate.is_none() {
             self.authority.check_control_plane()?;

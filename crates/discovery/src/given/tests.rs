@@ -14,7 +14,7 @@ fn write(folder: &Path, (chain, key): &(String, String), roots: &str) -> GivenFi
     std::fs::write(&chain_file, chain).unwrap();
     std::fs::write(&key_file, key).unwrap();
     std::fs::write(&roots_file, roots).unwrap();
-    GivenFiles { certificate: Some((chain_file, key_file)), roots: Some(roots_file) }
+    GivenFiles { certificate: Some((chain_file, key_file)), roots: Some(roots_file), is_mounted: false }
 }
 
 fn subject(given: &Given) -> String {
@@ -50,7 +50,6 @@ async fn what_can_be_used_is_in_force_and_stays_when_files_are_wrong() {
         write(folder.path(), &two, &two.0);
         changes.changed().await.unwrap();
         assert_eq!((subject(&given).as_str(), given.roots().as_str()), ("CN=two", two.0.as_str()));
-        assert_eq!(given.vouching(), given.roots());
     };
     tokio::select! {
         () = given.follow() => {}
@@ -72,8 +71,24 @@ fn what_is_mounted_is_used_where_no_flag_names_anything_and_roots_are_beside_it(
     assert_eq!(found(), GivenFiles::default());
     for roots in [MOUNTED_ROOTS[1], MOUNTED_ROOTS[0]] {
         let roots = put(roots);
-        assert_eq!(found(), GivenFiles { certificate: Some((chain.clone(), key.clone())), roots: Some(roots) });
+        let certificate = Some((chain.clone(), key.clone()));
+        assert_eq!(found(), GivenFiles { certificate, roots: Some(roots), is_mounted: true });
     }
     let named = GivenFiles { roots: Some("/roots.pem".into()), ..GivenFiles::default() };
     assert_eq!(named.clone().or_mounted(base.path()), named);
+}
+
+#[test]
+fn who_asks_discovery_is_told_of_the_roots_beside_a_given_certificate() {
+    let (folder, one, two) = (tempfile::tempdir().unwrap(), pair("one"), pair("two"));
+    let files = write(folder.path(), &one, &format!("{}{}", two.0, one.0));
+    let roots = |given: &Given| {
+        let authority: Arc<str> = two.0.as_str().into();
+        [given.vouching(authority.clone()), given.vouching_to_proxies(authority)]
+            .map(|roots| roots.matches("BEGIN CERTIFICATE").count())
+    };
+    let given = |files: GivenFiles| Given::read(files).unwrap();
+    assert_eq!(roots(&given(files.clone())), [2, 2], "each once");
+    assert_eq!(roots(&given(GivenFiles { is_mounted: true, ..files.clone() })), [2, 1]);
+    assert_eq!(roots(&given(GivenFiles { certificate: None, ..files })), [1, 1], "roots of clients are no servers'");
 }

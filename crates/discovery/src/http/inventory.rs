@@ -23,15 +23,18 @@ use crate::{State, webhook};
 /// Of a scope without a Sidecar, as istiod has it.
 const DEFAULT_SCOPE: &str = "default-sidecar";
 
+/// Why there is no such page.
+type Refusal = (StatusCode, &'static str);
+
 /// The proxy of `proxyID`, where the caller may see it.
-fn proxy(state: &State, clearance: &Clearance, query: &HashMap<String, String>) -> Result<Arc<Node>, Response> {
+fn proxy(state: &State, clearance: &Clearance, query: &HashMap<String, String>) -> Result<Arc<Node>, Refusal> {
     let Some(wanted) = query.get("proxyID") else {
-        return Err((StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string\n").into_response());
+        return Err((StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string\n"));
     };
     let clients = state.pusher.clients();
     let is_meant = |node: &&Arc<Node>| (*node.id == **wanted || *node.name == **wanted) && clearance.covers(node);
     let found = clients.iter().filter(|client| client.is_proxy()).map(|client| &client.peer.node).find(is_meant);
-    found.cloned().ok_or_else(|| (StatusCode::NOT_FOUND, NO_SUCH_PROXY).into_response())
+    found.cloned().ok_or((StatusCode::NOT_FOUND, NO_SUCH_PROXY))
 }
 
 /// Telemetry resources by namespace, the oldest first. They are of the whole mesh: which of them a proxy would follow is not said.
@@ -105,7 +108,7 @@ pub(super) async fn sidecarz(
 ) -> Response {
     let node = match proxy(&state, &clearance, &query) {
         Ok(node) => node,
-        Err(refused) => return refused,
+        Err(refusal) => return refusal.into_response(),
     };
     let snapshot = state.pusher.snapshot();
     let scope = snapshot.scope(&node);

@@ -228,7 +228,8 @@ fn give(folder: &Path, root: &CertifiedIssuer<'static, KeyPair>) -> crate::given
     for (file, text) in [(&chain_file, chain), (&key_file, key.serialize_pem()), (&roots_file, root.pem())] {
         std::fs::write(file, text).unwrap();
     }
-    crate::given::GivenFiles { certificate: Some((chain_file, key_file)), roots: Some(roots_file) }
+    let certificate = Some((chain_file, key_file));
+    crate::given::GivenFiles { certificate, roots: Some(roots_file), is_mounted: false }
 }
 
 /// A channel of a client that trusts this root, and whose certificate is under it.
