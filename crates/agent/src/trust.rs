@@ -1,6 +1,10 @@
 //! The mesh's roots as discovery pushes them, so that a new one is trusted here before anything is signed under it. The
 //! answer tells discovery how far it has got.
 //!
+//! Only discovery of ours has such a secret. Istio's counts a request for it as an error of a credential, and its own agent never makes
+//! one: the roots of the authority's answer are all there are then. Ours answers a stream when it opens, Istio's with its first
+//! response, so who has not answered is not asked.
+//!
 //! Where other trust domains have roots of their own, the secret says so as Envoy has it: by the validator for SPIFFE. Envoy then reads
 //! roots and revocation lists from each domain's bundle, and nothing beside.
 
@@ -26,9 +30,15 @@ pub async fn follow(mut options: Options, keeper: Arc<IdentityKeeper>) {
     }
     options.node = agent_stream(options.node);
     let (client, mut events) = Client::spawn(options);
-    client.subscribe(SECRET, [ROOT_CA]);
     while let Some(event) = events.next().await {
-        let Event::Update(update) = event else { continue };
+        let update = match event {
+            Event::Connected => {
+                client.subscribe(SECRET, [ROOT_CA]);
+                continue;
+            }
+            Event::Disconnected(_) => continue,
+            Event::Update(update) => update,
+        };
         let mut bundles = update.resources.iter().map(|resource| match resource.body.unpack::<Secret>() {
             Ok(secret) => bundle(secret),
             Err(error) => Err(error.to_string()),

@@ -15,7 +15,7 @@ use crate::status::Status;
 use arc_swap::ArcSwap;
 use meltemi_tls::{CertError, Identity, SpiffeId, TrustAnchors, TrustDomain};
 use rcgen::{CertificateSigningRequestParams, KeyPair, PublicKeyData as _, SanType, SubjectPublicKeyInfo};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +83,8 @@ pub struct AuthorityOptions {
     pub pace: Pace,
     /// Roots that a plugged folder no longer holds are kept in a file of ours in it; false: somebody else remembers them.
     pub keeps_former_roots: bool,
+    /// Revocation lists beside a signing certificate are in force with it (`PILOT_ENABLE_CA_CRL`); false: they are not looked at.
+    pub takes_revocations: bool,
 }
 
 impl AuthorityOptions {
@@ -98,6 +100,7 @@ impl AuthorityOptions {
             root_check_delay: Duration::ZERO,
             pace: Pace::default(),
             keeps_former_roots: true,
+            takes_revocations: true,
         }
     }
 }
@@ -438,13 +441,9 @@ impl Authority {
         signer.svid_key()?.sign(id, audiences, (SystemTime::now(), signer.not_after()))
     }
 
-    /// What tokens are verified by, those of former signers and of the next one, too: a set of JSON Web Keys.
-    pub fn token_keys(&self) -> Result<Value, AuthorityError> {
-        let mut keys = Vec::new();
-        for signer in self.token_signers() {
-            keys.push(signer.svid_key()?.jwk().clone());
-        }
-        Ok(json!({ "keys": keys }))
+    /// What tokens are verified by, those of former signers and of the next one, too: JSON Web Keys.
+    pub fn token_keys(&self) -> Result<Vec<Value>, AuthorityError> {
+        self.token_signers().iter().map(|signer| Ok(signer.svid_key()?.jwk().clone())).collect()
     }
 
     /// The claims of a token for this audience; none where no key of ours signed it, or it has ended.
@@ -573,10 +572,11 @@ fn held(
     let roots = CaCertificate::all("roots", &material.roots)?;
     // Roots that have ended verify nothing and only lengthen the bundle.
     let roots: Vec<CaCertificate> = roots.into_iter().filter(|root| root.not_after > now).collect();
-    let revocations = Revocations::from_pem(&material.crl, now)?;
+    let crl = if options.takes_revocations { material.crl.as_str() } else { "" };
+    let revocations = Revocations::from_pem(crl, now)?;
     revocations.cover(&signer)?;
     // As verifiers will read both.
-    TrustAnchors::from_pem(bundle(&roots).as_bytes(), material.crl.as_bytes())?;
+    TrustAnchors::from_pem(bundle(&roots).as_bytes(), crl.as_bytes())?;
     Ok(Held { signer: Arc::new(signer), roots, revocations })
 }
 

@@ -10,10 +10,11 @@ use crate::authority::AuthorityError;
 use crate::certificate::MAX_FILE_BYTES;
 use crate::former::FormerRoot;
 use crate::signer::Material;
+use meltemi_base::FileLooks;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -79,21 +80,18 @@ impl Material {
     }
 }
 
-/// How a file looked: inode, length and modification time, or that it is not there.
-type Look = Option<(u64, u64, i64, i64)>;
-
 /// A folder with an authority that somebody else writes.
 pub(crate) struct Plugged {
     dir: PathBuf,
     /// As it was when it was last read.
-    known: Vec<Look>,
+    known: Option<FileLooks>,
     /// As it was at the last look, if it differs: files that are being written are left alone until they rest.
-    changing: Option<Vec<Look>>,
+    changing: Option<FileLooks>,
 }
 
 impl Plugged {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), known: Vec::new(), changing: None }
+        Self { dir: dir.to_owned(), known: None, changing: None }
     }
 
     /// Whether the folder holds an authority of this form.
@@ -105,18 +103,14 @@ impl Plugged {
         if self.dir.join(TLS_CERTIFICATE).exists() { KUBERNETES_TLS } else { ISTIO }
     }
 
-    fn looks(&self) -> Vec<Look> {
+    fn looks(&self) -> FileLooks {
         let names = [SIGNING_CERTIFICATE, KEY, ROOTS, CHAIN, CRL, TLS_CERTIFICATE, TLS_KEY, TLS_ROOTS];
-        let look = |name| {
-            let meta = fs::metadata(self.dir.join(name)).ok()?;
-            Some((meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
-        };
-        names.into_iter().map(look).collect()
+        FileLooks::of(names.map(|name| self.dir.join(name)))
     }
 
     /// What is in the files, whether they changed or not.
     pub fn read(&mut self) -> Result<Material, AuthorityError> {
-        self.known = self.looks();
+        self.known = Some(self.looks());
         self.changing = None;
         let names = self.names();
         let roots = read(&self.dir.join(names.roots))?;
@@ -147,7 +141,7 @@ impl Plugged {
     /// What is in the files, once they differ from what was read last and have rested since the last look.
     pub fn look(&mut self) -> Option<Result<Material, AuthorityError>> {
         let now = self.looks();
-        if now == self.known {
+        if self.known.as_ref() == Some(&now) {
             self.changing = None;
             return None;
         }

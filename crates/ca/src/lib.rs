@@ -9,6 +9,7 @@ mod authenticate;
 mod authority;
 mod certificate;
 mod external;
+mod federated;
 mod files;
 mod former;
 mod review;
@@ -30,6 +31,7 @@ pub use authenticate::{AuthError, Authenticator, Caller, ServiceAccount, TokenAu
 pub use authority::{Authority, AuthorityError, AuthorityOptions, Issued, ReloadCounters, TrustBundle};
 pub use certificate::CaCertificate;
 pub use external::{AskedSigner, ExternalAuthority, ExternalRequest, external_server_identity};
+pub use federated::{BundleKeys, FederatedKeys};
 pub use files::{Files, NEXT_CERTIFICATE};
 pub use former::FormerRoot;
 pub use review::{Reviews, TokenReviewer};

@@ -96,15 +96,16 @@ impl TokenIssuer {
     }
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A public key of an issuer, and what it may have signed with.
-struct Key {
+pub(crate) struct Key {
     id: Option<String>,
-    key: DecodingKey,
-    algorithms: Vec<Algorithm>,
+    pub key: DecodingKey,
+    pub algorithms: Vec<Algorithm>,
 }
 
 const RSA: [Algorithm; 6] =
@@ -112,7 +113,7 @@ const RSA: [Algorithm; 6] =
 
 impl Key {
     /// None for a key that does not sign tokens, such as one for encryption or a shared secret.
-    fn of(jwk: &Jwk) -> Option<Self> {
+    pub fn of(jwk: &Jwk) -> Option<Self> {
         if jwk.common.public_key_use.as_ref().is_some_and(|purpose| *purpose != PublicKeyUse::Signature) {
             return None;
         }

@@ -1,11 +1,16 @@
 //! Tokens of workloads (SPIFFE JWT-SVID), for the agents that serve the Workload API: the messages are that API's own, and whoever
-//! asks proves who it is as for a certificate. The token names the caller and nobody else.
+//! asks proves who it is as for a certificate. The token names the caller and nobody else. Tokens of other trust domains are verified by
+//! the keys of their bundles, which callers get beside our own, in the form of section 4 of SPIFFE's Trust Domain and Bundle.
+//!
+//! Where others sign for the mesh there is no key for tokens: none is given out (`Unimplemented`, as servers say that do not have this
+//! profile), and keys are those of other trust domains alone, if there are any.
 
 #[cfg(test)]
 mod tests;
 
 use crate::authenticate::Authenticator;
 use crate::authority::{Authority, AuthorityError};
+use crate::federated::{BundleKeys, FederatedKeys};
 use crate::service::PeerCertificate;
 use meltemi_proto::json::struct_from_value;
 use meltemi_proto::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
@@ -13,7 +18,8 @@ use meltemi_proto::{
     JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
-use meltemi_tls::SpiffeId;
+use meltemi_tls::{SpiffeId, TrustDomain};
+use serde_json::{Map, Value, json};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,13 +38,19 @@ type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct WorkloadTokens {
     authority: Arc<Authority>,
     authenticator: Arc<Authenticator>,
+    federated: Arc<FederatedKeys>,
     /// Bundles end with the server.
     stopped: watch::Receiver<bool>,
 }
 
 impl WorkloadTokens {
     pub fn new(authority: Arc<Authority>, authenticator: Arc<Authenticator>, stopped: watch::Receiver<bool>) -> Self {
-        Self { authority, authenticator, stopped }
+        Self { authority, authenticator, federated: Arc::default(), stopped }
+    }
+
+    /// With keys of other trust domains.
+    pub fn with_federated(self, federated: Arc<FederatedKeys>) -> Self {
+        Self { federated, ..self }
     }
 
     /// The gRPC service, with its message size bounded.
@@ -51,10 +63,31 @@ impl WorkloadTokens {
         Ok(self.authenticator.authenticate(request.metadata(), peer).await?.id)
     }
 
+    /// Key sets by trust domain.
     fn bundles(&self) -> Result<JwtBundlesResponse, Status> {
-        let keys = self.authority.token_keys().map_err(refusal)?;
-        let domain = format!("spiffe://{}", self.authority.trust_domain());
-        Ok(JwtBundlesResponse { bundles: [(domain, keys.to_string().into_bytes().into())].into() })
+        let federated = self.federated.current();
+        let mut own = match self.authority.token_keys() {
+            Ok(keys) => keys,
+            Err(AuthorityError::Keyless) if !federated.is_empty() => Vec::new(),
+            Err(error) => return Err(refusal(error)),
+        };
+        let trust_domain = self.authority.trust_domain();
+        own.extend(federated.get(trust_domain).map(BundleKeys::jwks).unwrap_or_default().iter().cloned());
+        let others = federated.iter().filter(|(domain, _)| *domain != trust_domain);
+        let others = others.map(|(domain, keys)| (domain, keys.jwks().to_vec()));
+        let set = |(domain, keys): (&TrustDomain, Vec<Value>)| {
+            (format!("spiffe://{}", domain.as_str()), json!({ "keys": keys }).to_string().into_bytes().into())
+        };
+        Ok(JwtBundlesResponse { bundles: others.chain([(trust_domain, own)]).map(set).collect() })
+    }
+
+    /// The claims of a token for this audience, of our own trust domain or of another.
+    fn verify(&self, svid: &str, audience: &str) -> Result<Option<Map<String, Value>>, AuthorityError> {
+        let own = match self.authority.verify_token(svid, audience) {
+            Err(AuthorityError::Keyless) if !self.federated.current().is_empty() => None,
+            verified => verified?,
+        };
+        Ok(own.or_else(|| self.federated.verify(svid, audience)))
     }
 }
 
@@ -108,7 +141,14 @@ impl SpiffeWorkloadApi for WorkloadTokens {
         self.caller(&request).await?;
         self.bundles()?;
         let own = self.clone();
-        let changes = WatchStream::new(self.authority.subscribe()).map(move |_| own.bundles());
+        let authority = WatchStream::new(self.authority.subscribe()).map(drop);
+        let federated = WatchStream::from_changes(self.federated.subscribe()).map(drop);
+        let mut told = None;
+        let changes = authority.merge(federated).map(move |()| own.bundles()).filter_map(move |bundles| {
+            let known = told.replace(bundles.as_ref().ok().cloned());
+            let is_new = bundles.is_err() || known.flatten().as_ref() != bundles.as_ref().ok();
+            is_new.then_some(bundles)
+        });
         let stopped = WatchStream::new(self.stopped.clone()).filter(|stopped| *stopped);
         // The end of the server is the end of the stream.
         let ending = changes.map(Some).merge(stopped.map(|_| None)).take_while(Option::is_some);
@@ -124,7 +164,7 @@ impl SpiffeWorkloadApi for WorkloadTokens {
         if audience.is_empty() {
             return Err(Status::invalid_argument("audience: missing"));
         }
-        let claims = self.authority.verify_token(&svid, &audience).map_err(refusal)?;
+        let claims = self.verify(&svid, &audience).map_err(refusal)?;
         let claims = claims.ok_or_else(|| Status::invalid_argument("svid: not valid for this audience"))?;
         let spiffe_id = claims.get("sub").and_then(|sub| sub.as_str()).unwrap_or_default().to_owned();
         Ok(Response::new(ValidateJwtsvidResponse { spiffe_id, claims: struct_from_value(&claims.into()) }))

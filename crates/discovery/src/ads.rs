@@ -298,7 +298,8 @@ pub(crate) async fn serve_plaintext(
 
 /// Signs tokens of workloads for those who ask for certificates.
 fn tokens(state: &State, stopped: &watch::Receiver<bool>) -> WorkloadTokens {
-    WorkloadTokens::new(state.options.authority.clone(), state.authenticator.clone(), stopped.clone())
+    let (authority, authenticator) = (state.options.authority.clone(), state.authenticator.clone());
+    WorkloadTokens::new(authority, authenticator, stopped.clone()).with_federated(state.federated.clone())
 }
 
 /// What services outside of the transport's module know the client by.

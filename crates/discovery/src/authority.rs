@@ -175,9 +175,9 @@ fn by_trust_domain(authority: &str, mesh: &MeshConfig) -> BTreeMap<Arc<str>, Str
 
 /// What verifies clients of the TLS port: for the mesh's own trust domain the authority's roots with `extra` ones and those
 /// of the mesh configuration, for every other that it names its own alone.
-pub(crate) fn anchors(bundle: &TrustBundle, extra: &[u8], mesh: &MeshConfig) -> Result<TrustAnchors, CertError> {
+pub(crate) fn anchors(bundle: &TrustBundle, extra: &str, mesh: &MeshConfig) -> Result<TrustAnchors, CertError> {
     let of = |roots: &[u8]| TrustAnchors::from_pem(roots, bundle.crl.as_bytes());
-    let authority = format!("{}\n{}\n", bundle.roots, String::from_utf8_lossy(extra));
+    let authority = format!("{}\n{extra}\n", bundle.roots);
     let mut domains = by_trust_domain(&authority, mesh);
     let own = domains.remove(&mesh.trust_domain).unwrap_or(authority);
     for domain in mesh.ca_certificates.iter().flat_map(|data| &data.trust_domains) {

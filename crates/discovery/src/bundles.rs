@@ -2,7 +2,8 @@
 //!
 //! Owns when a bundle is asked for: at once when the mesh configuration first names it, then as often as it says itself within bounds,
 //! and soon again after a failure; the last good roots stay meanwhile. What is found takes the place of `pem` in the mesh
-//! configuration, so that nobody else knows of URLs. Costs one entry a URL.
+//! configuration, so that nobody else knows of URLs; keys for tokens (SPIFFE JWT-SVID) go to those who verify them. Costs one entry a
+//! URL.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,10 +14,11 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use meltemi_base::Backoff;
-use meltemi_ca::CaCertificate;
+use meltemi_ca::{BundleKeys, CaCertificate, FederatedKeys};
 use meltemi_config::Str;
-use meltemi_config::mesh::MeshConfig;
+use meltemi_config::mesh::{CertificateData, MeshConfig};
 use meltemi_model::Shared;
+use meltemi_tls::TrustDomain;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,10 +43,11 @@ pub(crate) trait Fetch: Send + Sync + 'static {
     fn fetch(&self, url: &str) -> impl Future<Output = Result<Bundle>> + Send;
 }
 
-/// Roots in PEM, and when to ask again.
+/// Roots in PEM, keys for tokens, and when to ask again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bundle {
     roots: Str,
+    keys: BundleKeys,
     refresh: Duration,
 }
 
@@ -57,7 +60,7 @@ impl Fetch for Documents {
     }
 }
 
-/// A JWK set in which each key for `x509-svid` is one certificate (SPIFFE X.509-SVID, section 6.2).
+/// A JWK set in which each key for `x509-svid` is one certificate (SPIFFE X.509-SVID, section 6.2), beside keys for tokens.
 fn bundle(answer: &Value) -> Result<Bundle> {
     let keys = answer["keys"].as_array().context("the answer is no bundle: it has no list of keys")?;
     let mut pem = String::new();
@@ -74,15 +77,62 @@ fn bundle(answer: &Value) -> Result<Bundle> {
     let hint = answer["spiffe_refresh_hint"].as_u64().map_or(DEFAULT_REFRESH, Duration::from_secs);
     Ok(Bundle {
         roots: roots.iter().map(|root| &**root.pem()).collect::<String>().into(),
+        keys: BundleKeys::of_bundle(answer),
         refresh: hint.clamp(SHORTEST_REFRESH, LONGEST_REFRESH),
     })
 }
 
+/// Bundles by their URLs, as they were found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(BTreeMap<Str, Bundle>);
+
+impl Known {
+    /// Asks for those that `wanted` entries of the mesh configuration name, each until it answers, but no longer than `patience` all
+    /// together; whatever did not answer is not among them.
+    pub(crate) async fn ask<F: Fetch>(
+        fetch: F,
+        mesh: &MeshConfig,
+        wanted: impl Fn(&CertificateData) -> bool,
+        patience: Duration,
+    ) -> Self {
+        let ca_certificates = mesh.ca_certificates.iter().filter(|data| wanted(data)).cloned().collect();
+        let asked = MeshConfig { ca_certificates, ..MeshConfig::default() };
+        let mut bundles = Bundles::new(fetch, Shared::new(asked), (Arc::default(), &Self::default()));
+        let asking = async {
+            while bundles.entries.values().any(|entry| entry.found.is_none()) {
+                bundles.changed().await;
+            }
+        };
+        // What is there by then is what there is.
+        let _ = tokio::time::timeout(patience, asking).await;
+        let found = bundles.entries.into_iter().filter_map(|(url, entry)| Some((url, entry.found?)));
+        Self(found.collect())
+    }
+
+    /// The mesh configuration with roots in place of the URLs that are known.
+    pub(crate) fn resolve(&self, mut mesh: MeshConfig) -> MeshConfig {
+        for data in &mut mesh.ca_certificates {
+            if let Some(bundle) = data.spiffe_bundle_url.as_ref().and_then(|url| self.0.get(url)) {
+                data.pem = Some(bundle.roots.clone());
+            }
+        }
+        mesh
+    }
+}
+
 struct Entry {
-    roots: Option<Str>,
+    /// The last good one.
+    found: Option<Bundle>,
     /// `None` while a fetch runs.
     due: Option<Instant>,
     backoff: Backoff,
+}
+
+impl Entry {
+    /// Asked for at once.
+    fn new(found: Option<Bundle>) -> Self {
+        Self { found, due: Some(Instant::now()), backoff: Backoff::new(FIRST_RETRY, DEFAULT_REFRESH) }
+    }
 }
 
 /// The mesh configuration with what its URLs stand for.
@@ -91,12 +141,15 @@ pub(crate) struct Bundles<F> {
     mesh: Shared<MeshConfig>,
     entries: BTreeMap<Str, Entry>,
     running: JoinSet<(Str, Result<Bundle>)>,
+    keys: Arc<FederatedKeys>,
 }
 
 impl<F: Fetch> Bundles<F> {
-    pub(crate) fn new(fetch: F, mesh: Shared<MeshConfig>) -> Self {
-        let (fetch, entries, running) = (Arc::new(fetch), BTreeMap::new(), JoinSet::new());
-        let mut bundles = Self { fetch, mesh: mesh.clone(), entries, running };
+    /// Begins with what is `known` already; `keys` are kept as they are found.
+    pub(crate) fn new(fetch: F, mesh: Shared<MeshConfig>, (keys, known): (Arc<FederatedKeys>, &Known)) -> Self {
+        let entry = |(url, found): (&Str, &Bundle)| (url.clone(), Entry::new(Some(found.clone())));
+        let (fetch, entries, running) = (Arc::new(fetch), known.0.iter().map(entry).collect(), JoinSet::new());
+        let mut bundles = Self { fetch, mesh: mesh.clone(), entries, running, keys };
         bundles.resolve(mesh);
         bundles
     }
@@ -112,22 +165,41 @@ impl<F: Fetch> Bundles<F> {
                 );
                 continue;
             }
-            let backoff = Backoff::new(FIRST_RETRY, DEFAULT_REFRESH);
-            self.entries.entry(url).or_insert(Entry { roots: None, due: Some(Instant::now()), backoff });
+            self.entries.entry(url).or_insert_with(|| Entry::new(None));
         }
         self.mesh = mesh;
         self.resolved()
     }
 
+    /// What the entry of the mesh configuration stands for.
+    fn found(&self, data: &CertificateData) -> Option<&Bundle> {
+        self.entries.get(data.spiffe_bundle_url.as_ref()?)?.found.as_ref()
+    }
+
+    /// The keys of each trust domain, to which the roots beside them belong.
+    fn publish(&self) {
+        let mut keys: BTreeMap<TrustDomain, BundleKeys> = BTreeMap::new();
+        for data in self.mesh.ca_certificates.iter().filter(|data| data.cert_signers.is_empty()) {
+            let Some(bundle) = self.found(data) else { continue };
+            let own = std::iter::once(&self.mesh.trust_domain).chain(&self.mesh.trust_domain_aliases);
+            let own = own.filter(|_| data.trust_domains.is_empty());
+            // Validation has refused what is none.
+            for domain in data.trust_domains.iter().chain(own).filter_map(|domain| domain.parse().ok()) {
+                keys.entry(domain).or_default().join(&bundle.keys);
+            }
+        }
+        self.keys.set(keys);
+    }
+
     fn resolved(&self) -> Shared<MeshConfig> {
-        if self.entries.values().all(|entry| entry.roots.is_none()) {
+        self.publish();
+        if self.entries.values().all(|entry| entry.found.is_none()) {
             return self.mesh.clone();
         }
         let mut mesh = MeshConfig::clone(&self.mesh);
         for data in &mut mesh.ca_certificates {
-            let entry = data.spiffe_bundle_url.as_ref().and_then(|url| self.entries.get(url));
-            if let Some(roots) = entry.and_then(|entry| entry.roots.as_ref()) {
-                data.pem = Some(roots.clone());
+            if let Some(bundle) = self.found(data) {
+                data.pem = Some(bundle.roots.clone());
             }
         }
         Shared::new(mesh)
@@ -173,17 +245,17 @@ impl<F: Fetch> Bundles<F> {
         }
     }
 
-    /// Whether the roots are others than before.
+    /// Whether roots or keys are others than before.
     fn take(&mut self, url: &Str, fetched: Result<Bundle>) -> bool {
         let Some(entry) = self.entries.get_mut(url) else { return false };
         match fetched {
             Ok(bundle) => {
                 entry.backoff.reset();
                 entry.due = Some(Instant::now() + bundle.refresh);
-                let changed = entry.roots.as_ref() != Some(&bundle.roots);
+                let known = entry.found.replace(bundle.clone());
+                let changed = known.is_none_or(|known| (&known.roots, &known.keys) != (&bundle.roots, &bundle.keys));
                 if changed {
-                    tracing::info!("new roots from {url}");
-                    entry.roots = Some(bundle.roots);
+                    tracing::info!("new roots or keys from {url}");
                 }
                 changed
             }

@@ -27,6 +27,7 @@ use meltemi_tls::SpiffeId;
 use tokio::sync::watch;
 
 use crate::State;
+use crate::options::Options;
 use crate::registration::Entries;
 
 pub(crate) use self::external::ClusterSigners;
@@ -140,6 +141,14 @@ impl Cluster {
         tokio::join!(electing, working);
     }
 
+    /// Where they are not turned off, as long as it is awaited.
+    async fn keep_revocations(&self, options: &Options) {
+        if let Some(map) = &options.revocations_map {
+            let lists = || options.authority.bundle().crl.clone();
+            keep_revocations((self.client.clone(), map), || self.store.namespaces(), lists).await;
+        }
+    }
+
     /// Writes while this replica leads. Never resolves.
     async fn lead(&self, state: &Arc<State>, mut leads: watch::Receiver<bool>) {
         loop {
@@ -152,17 +161,19 @@ impl Cluster {
             let authority = &options.authority;
             let writing = async {
                 tokio::join!(
-                    keep_roots(self.client.clone(), || store.namespaces(), || authority.root_pem()),
-                    keep_revocations(
-                        (self.client.clone(), &options.revocations_map),
+                    keep_roots(
+                        (self.client.clone(), &options.roots_map),
                         || store.namespaces(),
-                        || authority.bundle().crl.clone(),
+                        || options.given.vouching_to_proxies(authority.root_pem()),
                     ),
+                    self.keep_revocations(options),
                     statuses::keep(state, &writer),
                     verdicts::keep(store, &writer),
                     deployments::keep(state, store, &self.client),
                     store.sweeper(self.entries.clone(), options.workload_entry_grace).run(),
-                    keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || authority.root_pem()),
+                    keep_webhooks(self.client.clone(), &options.revision, &options.namespace, || {
+                        options.given.vouching(authority.root_pem())
+                    }),
                 )
             };
             tokio::select! {

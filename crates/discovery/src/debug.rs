@@ -176,7 +176,12 @@ fn client_config(client: &ClientStatus, cluster: &str) -> ClientConfig {
     let configs = client.types.iter().map(|(type_url, status)| GenericXdsConfig {
         type_url: type_url.to_string(),
         config_status: config_status(status).into(),
-        error_state: status.rejection.clone().map(|details| UpdateFailureState { details, ..Default::default() }),
+        last_updated: status.sent_at.map(Into::into),
+        error_state: status.rejection.clone().map(|details| UpdateFailureState {
+            last_update_attempt: status.sent_at.map(Into::into),
+            details,
+            ..Default::default()
+        }),
         ..Default::default()
     });
     ClientConfig {

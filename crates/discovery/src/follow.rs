@@ -77,6 +77,7 @@ impl Follower {
             quic_listeners: options.quic_listeners,
             key_fetch: options.keys.fetch,
             several_external_authorizers: options.several_external_authorizers,
+            headless_filter_chains: options.headless_filter_chains,
             compliance: meltemi_tls::compliance(),
         };
         let mut registry = Registry::new(registry_options);
@@ -117,7 +118,9 @@ pub(crate) async fn run(
     let settings = &state.options.keys;
     let fetch = HttpFetch::new(settings.forbidden.clone(), settings.extra_roots.clone());
     let documents = Documents::new(settings.forbidden.clone(), Roots::SystemAnd(settings.extra_roots.clone()));
-    let sources = Sources { mesh, bundles: Bundles::new(documents, state.pusher.snapshot().mesh.clone()) };
+    let known = (state.federated.clone(), &state.options.bundles);
+    let bundles = Bundles::new(documents, state.pusher.snapshot().mesh.clone(), known);
+    let sources = Sources { mesh, bundles };
     let resolving = Resolver::new(fetch, settings.interval, state.stats.keys.clone(), found).run(wanted);
     let (begun, beginning) = watch::channel(0);
     let (due, steps) = mpsc::channel(1);

@@ -5,6 +5,7 @@
 
 mod debug;
 mod dump;
+mod inventory;
 mod metrics;
 mod registry;
 

@@ -12,6 +12,7 @@ mod cluster;
 mod debug;
 mod documents;
 mod follow;
+mod given;
 mod http;
 mod keys;
 mod mesh;
@@ -36,10 +37,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use meltemi_ca::{Authenticator, CertificateCounters, CertificateService, ExternalAuthority, TokenVerifier};
+use meltemi_ca::{
+    Authenticator, CertificateCounters, CertificateService, ExternalAuthority, FederatedKeys, TokenVerifier,
+};
+use meltemi_config::{Key, Kind};
+use meltemi_gateway_api::{Settings, node_addresses};
 use meltemi_push::{Pusher, PusherOptions, Source};
 use meltemi_store::{ConfigSet, ConfigStore, OverlayStore};
 use meltemi_tls::{SpiffeId, TrustDomain};
+use meltemi_translate::Cache;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -67,6 +73,10 @@ pub(crate) struct State {
     pub authenticator: Arc<Authenticator>,
     /// Checks tokens by keys that may change, if any are taken.
     pub tokens: Option<Arc<TokenVerifier>>,
+    /// Built resources, as the pusher's source shares them.
+    pub cache: Arc<Cache>,
+    /// By what tokens of other trust domains are verified.
+    pub federated: Arc<FederatedKeys>,
     pub registrations: Arc<Registrations>,
     /// The generation of the authority whose roots have been given to every connection.
     pub roots_pushed: AtomicU64,
@@ -85,6 +95,16 @@ impl State {
         let snapshot = self.pusher.snapshot();
         let (own, root) = (&*self.options.namespace, snapshot.root_namespace());
         identity.map(|id| Clearance::of(id, &Privileged { own, root, named: &debug.namespaces }))
+    }
+}
+
+impl State {
+    /// What conversions of the Gateway API and of Ingresses depend on, beside their objects.
+    pub fn gateway_settings(&self, set: &ConfigSet) -> Settings {
+        let mut settings = Settings::new(&self.options.domain, &self.pusher.snapshot().mesh);
+        let node = |name: &str| set.get(&Key::new(Kind::Node, "", name));
+        settings.ingress.nodes = node_addresses(&settings.ingress, set.of_kind(Kind::Pod), node);
+        settings
     }
 }
 
@@ -117,13 +137,15 @@ impl Discovery {
         let stats = Stats::new();
         let store = Arc::new(OverlayStore::new(store));
         let set = store.snapshot();
-        let mesh = mesh::initial(options.mesh_config.as_deref(), &set)?;
+        let mesh = options.bundles.resolve(mesh::initial(options.mesh_config.as_deref(), &set)?);
         let trust_domain = options.trust_domain_in(&mesh)?;
         let watch = mesh::Watch::new(&options, trust_domain.clone());
         let (follower, snapshot) = Follower::new(&options, mesh, watch, &set);
         stats.describe(&snapshot, &set);
         stats.passed(set.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
+        let cache = Arc::new(Cache::default());
         let source: Arc<dyn Source> = Arc::new(source::Translator::new(
+            cache.clone(),
             options.authority.clone(),
             options.cluster.as_ref().map(|cluster| cluster.access.clone()),
         ));
@@ -160,6 +182,8 @@ impl Discovery {
             certificates: counters,
             authenticator,
             tokens,
+            cache,
+            federated: Arc::default(),
             registrations,
             roots_pushed: AtomicU64::new(*options.authority.subscribe().borrow()),
             trust_domain,
@@ -204,8 +228,15 @@ impl Discovery {
         tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let keeping = authority::run(state.clone(), stopped.clone());
         let keys = tokens::follow(state.clone(), stopped.clone());
+        let (given, mut ended) = (state.options.given.clone(), stopped.clone());
+        let files = async move {
+            tokio::select! {
+                () = given.follow() => {}
+                _ = ended.wait_for(|stopped| *stopped) => {}
+            }
+        };
         tasks.spawn(async move {
-            tokio::join!(keeping, keys);
+            tokio::join!(keeping, keys, files);
             Ok(())
         });
         let ads = ads::AdsService::new(state.clone(), stopped.clone());

@@ -12,7 +12,7 @@ use meltemi_config::mesh::MeshConfig;
 use meltemi_model::KeyFetch;
 use meltemi_push::debounce::Debounce;
 use meltemi_store::ConfigStore as _;
-use meltemi_tls::{Identity, TrustAnchors, TrustDomain};
+use meltemi_tls::{TrustAnchors, TrustDomain};
 use tokio::sync::Semaphore;
 
 use self::authority::AuthorityArgs;
@@ -21,8 +21,10 @@ use self::gateways::GatewayArgs;
 pub use self::tokens::{TokenKeys, Tokens};
 use self::unused::Unused;
 use self::webhook::WebhookArgs;
+use crate::bundles::Known;
 use crate::cluster::{Cluster, ClusterSigners, Membership};
 use crate::documents::{Documents, Roots};
+use crate::given::{Given, GivenFiles};
 use crate::keys::{self, ForbiddenAddresses};
 use crate::mesh;
 
@@ -40,6 +42,7 @@ pub use self::webhook::WebhookOptions;
 const DEFAULT_KEY_ROOTS: &str = "/cacerts/extra.pem";
 /// Keys are fetched anew at most this often.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+const DEFAULT_ROOTS_MAP: &str = "istio-ca-root-cert";
 const DEFAULT_REVOCATIONS_MAP: &str = "istio-ca-crl";
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
@@ -99,13 +102,14 @@ pub struct Args {
     /// Name of this instance
     #[arg(long = "podName", env = "POD_NAME", default_value = "istiod")]
     pub pod_name: String,
-    /// File with the roots that verify clients of the TLS port, besides our own
+    /// File with the roots that verify clients of the TLS port, besides our own; it is followed
     #[arg(long = "caCertFile")]
     pub ca_cert_file: Option<PathBuf>,
-    /// File with the certificate of the TLS port; by default our own authority issues one
+    /// File with the certificate of the TLS port; it is followed [default: that which is mounted in ./var/run/secrets/istiod/tls,
+    /// or our own authority issues one]
     #[arg(long = "tlsCertFile", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
-    /// File with the private key of the TLS port
+    /// File with the private key of the TLS port; it is followed
     #[arg(long = "tlsKeyFile", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
     #[command(flatten)]
@@ -197,6 +201,10 @@ pub struct Args {
     #[arg(long = "multipleCustomAuthzProviders", env = "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", num_args = 0..=1,
         default_value = "false", default_missing_value = "true")]
     pub multiple_custom_authz_providers: bool,
+    /// Give instances of a headless TCP service one listener with a chain for each, in place of a listener for each
+    #[arg(long = "headlessFilterChains", env = "PILOT_ENABLE_HEADLESS_FILTER_CHAIN_LISTENER", num_args = 0..=1,
+        default_value = "false", default_missing_value = "true")]
+    pub headless_filter_chains: bool,
     /// Levels of log output, such as default:info,ads:debug
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub log_output_level: String,
@@ -225,6 +233,8 @@ pub struct Options {
     pub revision: String,
     /// Who signs for workloads in place of the authority.
     pub(crate) external: Option<Arc<ClusterSigners>>,
+    /// Roots that the mesh configuration names by URL and that were needed at the start.
+    pub(crate) bundles: Known,
     /// Need not be there yet. Absent: the ConfigMap `istio` among the documents, or Istio's defaults.
     pub mesh_config: Option<PathBuf>,
     pub grpc: Option<SocketAddr>,
@@ -247,10 +257,8 @@ pub struct Options {
     pub token_audiences: Vec<String>,
     /// Proxies may not say that they are of another namespace or service account than their credential.
     pub identity_check: bool,
-    /// PEM roots of clients, besides the authority's.
-    pub extra_roots: Vec<u8>,
-    /// PEM chain and key of the TLS port in place of an issued one.
-    pub certificate: Option<(Vec<u8>, Vec<u8>)>,
+    /// Roots of clients besides the authority's, and a certificate of the TLS ports in place of an issued one.
+    pub(crate) given: Arc<Given>,
     pub debounce: Debounce,
     /// How long the entry of a workload that registered itself stays after its proxy is gone.
     pub workload_entry_grace: Duration,
@@ -266,8 +274,12 @@ pub struct Options {
     pub keys: KeyOptions,
     /// A workload may have CUSTOM policies with different providers.
     pub several_external_authorizers: bool,
-    /// The ConfigMap in which pods find revocation lists (`PILOT_CRL_CONFIGMAP`).
-    pub revocations_map: String,
+    /// Instances of a headless TCP service share a listener.
+    pub headless_filter_chains: bool,
+    /// The ConfigMap in which pods find the roots (`PILOT_CA_CERT_CONFIGMAP`).
+    pub roots_map: String,
+    /// The ConfigMap in which pods find revocation lists (`PILOT_CRL_CONFIGMAP`); absent: there are none (`PILOT_ENABLE_CA_CRL`).
+    pub revocations_map: Option<String>,
 }
 
 /// How keys for tokens are got.
@@ -302,6 +314,7 @@ impl Options {
             cluster: None,
             revision: "default".to_owned(),
             external: None,
+            bundles: Known::default(),
             mesh_config: None,
             grpc: None,
             secure: None,
@@ -319,8 +332,7 @@ impl Options {
             tokens: None,
             token_audiences: vec![meltemi_ca::TOKEN_AUDIENCE.to_owned()],
             identity_check: true,
-            extra_roots: Vec::new(),
-            certificate: None,
+            given: Arc::default(),
             debounce: Debounce::default(),
             workload_entry_grace: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(30),
@@ -331,7 +343,9 @@ impl Options {
             quic_listeners: false,
             keys: KeyOptions::default(),
             several_external_authorizers: false,
-            revocations_map: DEFAULT_REVOCATIONS_MAP.to_owned(),
+            headless_filter_chains: false,
+            roots_map: DEFAULT_ROOTS_MAP.to_owned(),
+            revocations_map: Some(DEFAULT_REVOCATIONS_MAP.to_owned()),
         }
     }
 
@@ -391,9 +405,23 @@ impl Args {
         let mesh = mesh::initial(mesh::file(self.mesh_config.clone()).as_deref(), &cluster.store.snapshot())?;
         cluster.store.select(&mesh.discovery_selectors);
         let owner = self.trust_domain()?.map_or_else(|| mesh.trust_domain.parse(), Ok)?;
-        let authority = self.authority.open_in((&cluster, &mesh), owner).await?;
+        let external = self.authority.signers(Some(&cluster))?;
+        let bundles = match &external {
+            Some(signers) => signers.bundles(self.documents()?, &mesh).await,
+            None => Known::default(),
+        };
+        let mesh = bundles.resolve(mesh);
+        let authority =
+            self.authority.open_in(&cluster, external.as_ref().map(|signers| (signers, &mesh)), owner).await?;
         cluster.recall(&authority).await?;
-        self.options(authority, Some(Arc::new(cluster)))
+        let (cluster, external) = (Some(Arc::new(cluster)), external.map(Arc::new));
+        Ok(Options { cluster, external, bundles, ..self.options(authority)? })
+    }
+
+    /// What gets roots that the mesh configuration names by URL.
+    fn documents(&self) -> Result<Documents> {
+        let roots = key_roots(self.jwks_ca_file.as_deref())?;
+        Ok(Documents::new(self.blocked_jwks_cidrs.clone(), Roots::SystemAnd(roots)))
     }
 
     /// As [`Self::prepare`], for a control plane without a cluster.
@@ -405,8 +433,9 @@ impl Args {
                 mesh::trust_domain_of(file.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN.parse()?)
             }
         };
+        self.authority.signers(None)?;
         let authority = self.authority.open(owner)?;
-        self.options(authority, None)
+        self.options(authority)
     }
 
     fn trust_domain(&self) -> Result<Option<TrustDomain>> {
@@ -437,26 +466,26 @@ impl Args {
         Ok(Some(tokens))
     }
 
-    fn options(self, authority: Authority, cluster: Option<Arc<Cluster>>) -> Result<Options> {
+    fn options(self, authority: Authority) -> Result<Options> {
         self.unused.warn();
         let trust_domain = self.trust_domain()?;
         let tokens = self.tokens()?;
         let mesh_config = mesh::file(self.mesh_config);
         let authority = Arc::new(authority);
-        let external = self.authority.signers(cluster.as_deref())?.map(Arc::new);
-        if self.tls_cert_file.is_none() {
+        let files = GivenFiles {
+            certificate: self.tls_cert_file.zip(self.tls_key_file),
+            roots: self.ca_cert_file,
+            is_mounted: false,
+        };
+        let files = files.or_mounted(Path::new(""));
+        if files.certificate.is_none() {
             self.authority.check_control_plane()?;
         }
-        let certificate = self.tls_cert_file.zip(self.tls_key_file).map(|(chain, key)| certificate(&chain, &key));
-        let extra_roots =
-            self.ca_cert_file.as_deref().map(|file| roots("--caCertFile", file)).transpose()?.unwrap_or_default();
         let webhook = self.webhook.options(&self.revision)?;
         Ok(Options {
             gateways: self.gateways,
             config_dir: self.config_dir,
-            cluster,
             revision: self.revision,
-            external,
             mesh_config,
             grpc: address(&self.grpc_addr).context("--grpcAddr")?,
             secure: address(&self.secure_grpc_addr).context("--secureGRPCAddr")?,
@@ -472,8 +501,7 @@ impl Args {
             tokens,
             token_audiences: self.token_audiences,
             identity_check: self.xds_identity_check,
-            extra_roots,
-            certificate: certificate.transpose()?,
+            given: Arc::new(Given::read(files)?),
             debounce: Debounce { quiet: self.debounce_after, longest: self.debounce_max },
             workload_entry_grace: self.workload_entry_grace,
             keepalive_interval: self.keepalive_interval,
@@ -493,7 +521,9 @@ impl Args {
                 extra_roots: key_roots(self.jwks_ca_file.as_deref())?,
             },
             several_external_authorizers: self.multiple_custom_authz_providers,
-            revocations_map: self.authority.revocations_map.clone(),
+            headless_filter_chains: self.headless_filter_chains,
+            roots_map: self.authority.roots_map.clone(),
+            revocations_map: self.authority.revocations.then(|| self.authority.revocations_map.clone()),
             max_connection_age: Some(self.keepalive_max_server_connection_age).filter(|age| !age.is_zero()),
             ..Options::new(authority)
         })
@@ -502,14 +532,6 @@ impl Args {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
-}
-
-/// Chain and key of the TLS port, once it is certain that they are such.
-fn certificate(chain: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
-    let read = (read(chain)?, read(key)?);
-    Identity::from_pem(&read.0, &read.1)
-        .with_context(|| format!("--tlsCertFile {} with --tlsKeyFile {}", chain.display(), key.display()))?;
-    Ok(read)
 }
 
 /// A key, once it is certain that tokens can be verified by it.

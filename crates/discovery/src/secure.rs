@@ -13,7 +13,7 @@ use anyhow::Result;
 use futures_util::Stream;
 use meltemi_ca::PeerCertificate;
 use meltemi_config::mesh::MeshConfig;
-use meltemi_tls::{CertSlot, Identity, PeerInfo, ServerOptions, ServerTls, TrustAnchors, TrustSlot, Validation};
+use meltemi_tls::{CertSlot, PeerInfo, ServerOptions, ServerTls, TrustAnchors, TrustSlot, Validation};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -43,7 +43,9 @@ struct Renewal {
     /// The certificate is not ours to renew.
     is_given: bool,
     anchors: Arc<TrustSlot>,
+    /// Of the authority, and of the roots that are given.
     changes: watch::Receiver<u64>,
+    given: watch::Receiver<u64>,
     state: Arc<State>,
 }
 
@@ -61,10 +63,9 @@ impl SecureListener {
     fn speaking(protocol: &[u8], listener: TcpListener, state: Arc<State>) -> Result<Self> {
         let options = &state.options;
         let changes = options.authority.subscribe();
-        let slot = match &options.certificate {
-            Some((chain, key)) => CertSlot::new(Identity::from_pem(chain, key)?),
-            None => CertSlot::empty(),
-        };
+        let given = options.given.certificate();
+        let is_given = given.is_some();
+        let slot = given.unwrap_or_else(CertSlot::empty);
         let anchors = TrustSlot::new(anchors(options, &state.pusher.snapshot().mesh)?);
         let tls = ServerTls::new(ServerOptions {
             certificates: vec![slot.clone()],
@@ -74,8 +75,8 @@ impl SecureListener {
             alpn: vec![protocol.to_vec()],
             ..ServerOptions::default()
         })?;
-        let is_given = options.certificate.is_some();
-        let renewal = Renewal { slot, is_given, anchors, changes, state };
+        let given = options.given.subscribe();
+        let renewal = Renewal { slot, is_given, anchors, changes, given, state };
         Ok(Self { listener, acceptor: TlsAcceptor::from(tls.config()), renewal })
     }
 
@@ -156,13 +157,14 @@ impl Renewal {
     async fn run(mut self) {
         let (mut mesh, mut life) = (self.state.pusher.snapshot().mesh.clone(), self.life());
         loop {
-            let changed = tokio::select! {
-                // The sender is in the authority that we hold.
-                _ = self.changes.changed() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+            let (changed, others) = tokio::select! {
+                // Both senders are in the options that we hold.
+                _ = self.changes.changed() => (true, false),
+                _ = self.given.changed() => (false, true),
+                () = tokio::time::sleep(LOOK_EVERY) => (false, false),
             };
             let current = self.state.pusher.snapshot().mesh.clone();
-            if changed || current != mesh {
+            if changed || others || current != mesh {
                 mesh = current;
                 match anchors(&self.state.options, &mesh) {
                     Ok(current) => self.anchors.set(current),
@@ -178,7 +180,7 @@ impl Renewal {
 
 /// What clients are verified by.
 fn anchors(options: &Options, mesh: &MeshConfig) -> Result<TrustAnchors> {
-    Ok(authority::anchors(&options.authority.bundle(), &options.extra_roots, mesh)?)
+    Ok(authority::anchors(&options.authority.bundle(), &options.given.roots(), mesh)?)
 }
 
 /// A connection and whom its certificate names.

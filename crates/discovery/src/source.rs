@@ -16,15 +16,15 @@ use crate::cluster;
 
 /// All generators with the cache that they share, and the secret with the roots of the mesh.
 pub(crate) struct Translator {
-    cache: Cache,
+    cache: Arc<Cache>,
     roots: RootSecret,
     /// In a cluster, who may have Secrets of it.
     access: Option<SecretAccess>,
 }
 
 impl Translator {
-    pub(crate) fn new(authority: Arc<Authority>, access: Option<SecretAccess>) -> Self {
-        Self { cache: Cache::default(), roots: RootSecret::new(authority), access }
+    pub(crate) fn new(cache: Arc<Cache>, authority: Arc<Authority>, access: Option<SecretAccess>) -> Self {
+        Self { cache, roots: RootSecret::new(authority), access }
     }
 }
 

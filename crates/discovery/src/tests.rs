@@ -124,7 +124,12 @@ impl Mesh {
     }
 
     async fn try_channel(&self, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
-        let anchors = TrustSlot::new(TrustAnchors::from_pem(self.authority.root_pem().as_bytes(), &[]).unwrap());
+        self.channel_by(&self.authority.root_pem(), identity).await
+    }
+
+    /// Of a client that trusts these roots.
+    async fn channel_by(&self, roots: &str, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
+        let anchors = TrustSlot::new(TrustAnchors::from_pem(roots.as_bytes(), &[]).unwrap());
         let tls = ClientTls::new(ClientOptions {
             certificate: identity.map(CertSlot::new),
             validation: Some(Validation { anchors, ..Validation::default() }),

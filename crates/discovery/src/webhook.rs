@@ -212,7 +212,7 @@ impl Webhooks {
     /// The injector in force. Two small files are looked at for each pod, and no more as long as they do not change.
     fn injector(&self) -> Result<Arc<Injector>, InjectError> {
         let mesh = self.state.pusher.snapshot().mesh.clone();
-        let source = self.source();
+        let source = source_of(&self.state);
         let mut current = self.current.lock();
         let source = match source {
             Ok(source) => source,
@@ -228,15 +228,6 @@ impl Webhooks {
             let problem = current.and_then(|current| current.problem.clone());
             InjectError::NoInjector(problem.unwrap_or_default())
         })
-    }
-
-    fn source(&self) -> Result<Source, String> {
-        let options = &self.state.options;
-        if let Some(folder) = Source::folder(&options.webhook.folder)? {
-            return Ok(folder);
-        }
-        let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
-        Ok(Source::Map(self.state.config.load().get(&key).cloned()))
     }
 
     /// What is in force goes on, where there is something.
@@ -266,16 +257,33 @@ impl Webhooks {
 
 /// What an injector is made of, of the source; where that says nothing, the defaults.
 pub(crate) fn settings(options: &WebhookOptions, source: &Source, mesh: &MeshConfig) -> Result<Settings, String> {
-    let config =
-        source.text("config").map(|text| InjectorConfig::parse(&text).map_err(|error| format!("config: {error}")));
     Ok(Settings {
-        config: config.transpose()?.unwrap_or_default(),
+        config: config_of(source)?,
         values: installed_values(source)?,
         mesh: mesh.clone(),
         revision: options.revision.clone(),
         environment: options.environment.clone(),
         compliance_policy: options.compliance_policy.clone(),
     })
+}
+
+fn source_of(state: &State) -> Result<Source, String> {
+    let options = &state.options;
+    if let Some(folder) = Source::folder(&options.webhook.folder)? {
+        return Ok(folder);
+    }
+    let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
+    Ok(Source::Map(state.config.load().get(&key).cloned()))
+}
+
+fn config_of(source: &Source) -> Result<InjectorConfig, String> {
+    let parsed = source.text("config").map(|text| InjectorConfig::parse(&text));
+    Ok(parsed.transpose().map_err(|error| format!("config: {error}"))?.unwrap_or_default())
+}
+
+/// The templates of injection by name, as they are configured now.
+pub(crate) fn templates(state: &State) -> Result<BTreeMap<String, String>, String> {
+    Ok(config_of(&source_of(state)?)?.templates)
 }
 
 /// The installation's values, which stand beside the injector's configuration; where they do not, the defaults.
@@ -285,7 +293,7 @@ pub(crate) fn installed_values(source: &Source) -> Result<Value, String> {
 }
 
 /// What is known of the cluster by its objects.
-struct Known(Arc<ConfigSet>);
+pub(crate) struct Known(pub Arc<ConfigSet>);
 
 impl Cluster for Known {
     fn nodes(&self) -> Vec<Node> {

@@ -50,8 +50,12 @@ pub struct Deployed {
 /// the `type` of the Service, the `labels` and `annotations` of all, the `cluster`, the proxy's `user` and `group`.
 pub type Template<'a> = &'a dyn Fn(&Value) -> Result<Vec<Value>, String>;
 
-/// What is deployed for every Gateway of ours, in the order of namespaces and names.
-pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues, template: Option<Template<'_>>) -> Vec<Deployed> {
+/// What is deployed for every Gateway of ours, in the order of namespaces and names, by the values that are for it.
+pub fn deployments(
+    catalogue: &Catalogue,
+    values: impl Fn(&Meta) -> DeploymentValues,
+    template: Option<Template<'_>>,
+) -> Vec<Deployed> {
     let of_one = |(meta, spec): (&Meta, &KubernetesGateway)| {
         let controller = Controller::of_class(catalogue, &spec.gateway_class_name)?;
         // A waypoint is a proxy of another kind; a remote Gateway's is in another cluster.
@@ -64,7 +68,7 @@ pub fn deployments(catalogue: &Catalogue, values: &DeploymentValues, template: O
             gateway,
             uid: meta.uid.clone(),
             claim,
-            objects: objects(catalogue, (values, template), (meta, spec, controller)),
+            objects: objects(catalogue, (&values(meta), template), (meta, spec, controller)),
         })
     };
     catalogue.all::<KubernetesGateway>().filter_map(of_one).collect()

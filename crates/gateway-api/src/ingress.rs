@@ -4,9 +4,11 @@
 //! the host even where an older one's rules come first.
 
 mod class;
+mod node;
 mod rule;
 
 pub use class::IngressSettings;
+pub use node::node_addresses;
 
 use crate::catalogue::Catalogue;
 use crate::status::{IngressStatus, LoadBalancerAddress, LoadBalancerAddresses, Status};
@@ -129,7 +131,7 @@ pub fn statuses(catalogue: &Catalogue, settings: &IngressSettings) -> BTreeMap<K
     ours(catalogue, settings).map(|(meta, _)| (key(meta), status())).collect()
 }
 
-/// The addresses of `ingressService`, in one order.
+/// The addresses of `ingressService`, or of nodes without one, in one order.
 fn addresses(catalogue: &Catalogue, settings: &IngressSettings) -> Vec<LoadBalancerAddress> {
     let service = catalogue.service(&settings.namespace, &settings.service).map(|(_, service)| service);
     let all = service.map(|service| match service.spec.service_type {
@@ -140,7 +142,8 @@ fn addresses(catalogue: &Catalogue, settings: &IngressSettings) -> Vec<LoadBalan
         Ok(_) => LoadBalancerAddress { hostname: "".into(), ip: address },
         Err(_) => LoadBalancerAddress { hostname: address, ip: "".into() },
     };
-    let mut all: Vec<_> = all.unwrap_or_default().into_iter().map(one).collect();
+    let of_nodes = || if settings.service.is_empty() { settings.nodes.clone() } else { Vec::new() };
+    let mut all: Vec<_> = all.unwrap_or_else(of_nodes).into_iter().map(one).collect();
     all.sort();
     all
 }

@@ -36,7 +36,7 @@ pub use catalogue::Catalogue;
 pub use class::missing as missing_classes;
 pub use deployment::{Deployed, DeploymentValues, MANAGED, Template as DeploymentTemplate, deployments, over};
 pub use error::Problem;
-pub use ingress::IngressSettings;
+pub use ingress::{IngressSettings, node_addresses};
 pub use instances::{GatewayService, Services};
 pub use report::statuses;
 pub use status::Status;

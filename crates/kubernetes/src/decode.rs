@@ -27,8 +27,8 @@ pub struct Reader {
 pub(crate) enum Decoded {
     /// In order, perhaps with warnings.
     Taken(Box<Object>, Vec<Problem>),
-    /// Wrong: what was in force under its key stays.
-    Refused(Key, Vec<Problem>),
+    /// Wrong: what was in force under its key stays. With its uid.
+    Refused((Key, Str), Vec<Problem>),
     /// For another revision.
     Foreign(Key),
 }
@@ -37,7 +37,7 @@ impl Decoded {
     pub fn key(&self) -> Key {
         match self {
             Self::Taken(object, _) => object.key(),
-            Self::Refused(key, _) | Self::Foreign(key) => key.clone(),
+            Self::Refused((key, _), _) | Self::Foreign(key) => key.clone(),
         }
     }
 }
@@ -81,26 +81,30 @@ impl Reader {
         object.metadata.name = Some(key.name.to_string());
         object.metadata.namespace = Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty());
         object.metadata.managed_fields = None;
+        let uid: Str = object.metadata.uid.as_deref().unwrap_or_default().into();
         let metadata = match serde_json::to_value(&object.metadata) {
             Ok(metadata) => metadata,
-            Err(error) => return Some(Decoded::Refused(key.clone(), vec![problem(&key, error.to_string())])),
+            Err(error) => {
+                let problems = vec![problem(&key, error.to_string())];
+                return Some(Decoded::Refused((key, uid), problems));
+            }
         };
         let document = trimmed(kind, version, metadata, object.data);
-        Some(read(key, document))
+        Some(read((key, uid), document))
     }
 }
 
-fn read(key: Key, document: Value) -> Decoded {
+fn read(named: (Key, Str), document: Value) -> Decoded {
     let Some(document) = parse_value(SOURCE, document).into_iter().next() else {
-        let problems = vec![problem(&key, "nothing in it".to_owned())];
-        return Decoded::Refused(key, problems);
+        let problems = vec![problem(&named.0, "nothing in it".to_owned())];
+        return Decoded::Refused(named, problems);
     };
     let problems = document.check_stored();
     match document.object {
         Some(object) if problems.iter().all(|problem| problem.severity < Severity::Error) => {
             Decoded::Taken(Box::new(object), problems)
         }
-        _ => Decoded::Refused(key, problems),
+        _ => Decoded::Refused(named, problems),
     }
 }
 

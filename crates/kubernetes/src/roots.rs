@@ -1,5 +1,5 @@
-//! The roots of the mesh and their revocation lists where pods find them: a ConfigMap each in every namespace (Istio's
-//! `istio-ca-root-cert` and `istio-ca-crl`).
+//! The roots of the mesh and their revocation lists where pods find them: a ConfigMap each in every namespace (by Istio's names
+//! `istio-ca-root-cert` and `istio-ca-crl`, where they have no others).
 //!
 //! Owns those ConfigMaps: what others make of them is put right. For the leader alone.
 
@@ -25,7 +25,7 @@ struct Map<'a> {
     key: &'static str,
 }
 
-const ROOTS: Map<'_> = Map { name: "istio-ca-root-cert", key: "root-cert.pem" };
+const ROOTS: &str = "root-cert.pem";
 const LISTS: &str = "ca-crl.pem";
 
 /// How soon a new root or a new namespace is seen.
@@ -45,13 +45,13 @@ fn lacking<'a>(namespaces: &'a BTreeSet<Str>, present: &Present, text: &str) -> 
     wanted.filter(|name| present.get(*name).map_or(!text.is_empty(), |own| own != text)).collect()
 }
 
-/// Keeps the roots in all `namespaces` for as long as it is awaited.
+/// Keeps the roots in a ConfigMap of this name in all `namespaces` for as long as it is awaited.
 pub async fn keep_roots(
-    client: Client,
+    (client, name): (Client, &str),
     namespaces: impl Fn() -> BTreeSet<Str> + Send,
     roots: impl Fn() -> Arc<str> + Send,
 ) {
-    keep(&ROOTS, client, namespaces, roots).await;
+    keep(&Map { name, key: ROOTS }, client, namespaces, roots).await;
 }
 
 /// Keeps the revocation lists in a ConfigMap of this name in all `namespaces` for as long as it is awaited; without any there is

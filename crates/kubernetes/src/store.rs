@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube::Client;
 use meltemi_config::mesh::MeshLabelSelector;
-use meltemi_config::{Kind, Problem, Str};
+use meltemi_config::{Key, Kind, Problem, Str};
 use meltemi_store::{Changes, ConfigSet, ConfigStore, MemoryStore};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -122,6 +122,11 @@ impl KubernetesStore {
     /// Follows what is wrong with objects.
     pub fn watch_problems(&self) -> watch::Receiver<Arc<[Problem]>> {
         self.world().problems()
+    }
+
+    /// Of an object with which something is wrong, as it was last seen.
+    pub fn uid_of_wrong(&self, key: &Key) -> Option<Str> {
+        self.world().uid_of_wrong(key)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

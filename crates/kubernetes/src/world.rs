@@ -29,7 +29,8 @@ pub(crate) enum Event {
 pub(crate) struct World {
     all: ConfigSet,
     view: Arc<MemoryStore>,
-    problems: BTreeMap<Key, Vec<Problem>>,
+    /// What is wrong, with the uid of the object with which it is.
+    problems: BTreeMap<Key, (Str, Vec<Problem>)>,
     told: watch::Sender<Arc<[Problem]>>,
     /// They differ from what was told.
     untold: bool,
@@ -60,6 +61,11 @@ impl World {
 
     pub fn problems(&self) -> watch::Receiver<Arc<[Problem]>> {
         self.told.subscribe()
+    }
+
+    /// Of an object with which something is wrong: one that was made again under the same name is another.
+    pub fn uid_of_wrong(&self, key: &Key) -> Option<Str> {
+        self.problems.get(key).map(|(uid, _)| uid.clone())
     }
 
     /// What has not been listed yet.
@@ -112,39 +118,39 @@ impl World {
         match decoded {
             Decoded::Taken(object, problems) => {
                 let key = object.key();
-                self.note(&key, problems);
+                self.note(&key, (object.meta.uid.clone(), problems));
                 // Versions and heartbeats are no change.
                 if self.all.get(&key) != Some(&*object) {
                     self.all.insert(*object);
                     changed.insert(key);
                 }
             }
-            Decoded::Refused(key, problems) => self.note(&key, problems),
+            Decoded::Refused((key, uid), problems) => self.note(&key, (uid, problems)),
             Decoded::Foreign(key) => self.drop(&key, changed),
         }
     }
 
     fn drop(&mut self, key: &Key, changed: &mut BTreeSet<Key>) {
-        self.note(key, Vec::new());
+        self.note(key, Default::default());
         if self.all.remove(key).is_some() {
             changed.insert(key.clone());
         }
     }
 
-    fn note(&mut self, key: &Key, problems: Vec<Problem>) {
-        if problems.is_empty() {
+    fn note(&mut self, key: &Key, wrong: (Str, Vec<Problem>)) {
+        if wrong.1.is_empty() {
             self.untold |= self.problems.remove(key).is_some();
-        } else if self.problems.get(key) != Some(&problems)
+        } else if self.problems.get(key) != Some(&wrong)
             && (self.problems.len() < MAX_PROBLEMS || self.problems.contains_key(key))
         {
-            self.problems.insert(key.clone(), problems);
+            self.problems.insert(key.clone(), wrong);
             self.untold = true;
         }
     }
 
     fn publish(&mut self, kind: Kind, changed: &BTreeSet<Key>) {
         if std::mem::take(&mut self.untold) {
-            self.told.send_replace(self.problems.values().flatten().cloned().collect());
+            self.told.send_replace(self.problems.values().flat_map(|(_, problems)| problems).cloned().collect());
         }
         if changed.is_empty() {
             return;

@@ -58,6 +58,9 @@ pub struct Options {
     /// A workload may have AuthorizationPolicies with different external providers (istiod's
     /// `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`).
     pub several_external_authorizers: bool,
+    /// Instances of a headless TCP service share a listener, in which each has a chain (istiod's
+    /// `PILOT_ENABLE_HEADLESS_FILTER_CHAIN_LISTENER`).
+    pub headless_filter_chains: bool,
     /// Over all settings of TLS (`COMPLIANCE_POLICY`).
     pub compliance: Option<Compliance>,
 }
@@ -71,6 +74,7 @@ impl Default for Options {
             quic_listeners: false,
             key_fetch: KeyFetch::default(),
             several_external_authorizers: false,
+            headless_filter_chains: false,
             compliance: None,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use meltemi_model::{Change, Node, Snapshot};
 use meltemi_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -74,6 +75,8 @@ pub struct TypeStatus {
     pub acked_nonce: String,
     /// The rejection that no acceptance has followed.
     pub rejection: Option<String>,
+    /// When the last response was made.
+    pub sent_at: Option<SystemTime>,
     /// Resources held.
     pub resources: usize,
     pub outstanding: bool,
@@ -104,6 +107,8 @@ pub(crate) struct Connection {
     /// Clusters that the proxy was told to rebuild. Envoy warms a changed cluster until its endpoints come again, and does not
     /// ask for them.
     rebuilt: Mutex<BTreeSet<Arc<str>>>,
+    /// When each type's last response was made; a handful of types.
+    sent: Mutex<Vec<(Arc<str>, SystemTime)>>,
     /// The snapshot that the last push was made of, for what is to be kept a little longer.
     last: Mutex<Option<Arc<Snapshot>>>,
 }
@@ -120,6 +125,7 @@ impl Connection {
             woken: Notify::new(),
             withdrawing: Mutex::default(),
             rebuilt: Mutex::default(),
+            sent: Mutex::default(),
             last: Mutex::default(),
         }
     }
@@ -214,10 +220,21 @@ impl Connection {
             ENDPOINT => drop(self.renew_endpoints()),
             _ => {}
         }
-        match names {
-            None => self.session.lock().push(type_url, &current, Scope::Everything),
-            Some(names) => self.session.lock().push(type_url, &current, Scope::Names(&names)),
+        let scope = names.as_ref().map_or(Scope::Everything, Scope::Names);
+        let response = self.session.lock().push(type_url, &current, scope);
+        self.timed(response)
+    }
+
+    /// Remembers when a response was made.
+    fn timed(&self, response: Option<Response>) -> Option<Response> {
+        let type_url = &response.as_ref()?.type_url;
+        let (now, mut sent) = (SystemTime::now(), self.sent.lock());
+        match sent.iter_mut().find(|(known, _)| known == type_url) {
+            Some((_, time)) => *time = now,
+            None => sent.push((type_url.clone(), now)),
         }
+        drop(sent);
+        response
     }
 
     /// What to generate (`None`: all of a wildcard) and within which names to push (`None`: everything).
@@ -325,17 +342,18 @@ impl Connection {
         let mut session = self.session.lock();
         if gone.is_empty() {
             let scope = names.as_ref().map_or(Scope::Everything, Scope::Names);
-            return session.push(CLUSTER, &current, scope);
+            return self.timed(session.push(CLUSTER, &current, scope));
         }
         self.withdrawing.lock().extend(gone.iter().cloned());
         if session.needs_full_set(CLUSTER) {
             drop(session);
             let before = self.last.lock().clone();
             current.extend(before.iter().flat_map(|before| self.generate(source, before, CLUSTER, Some(&gone))));
-            return self.session.lock().push(CLUSTER, &current, Scope::Everything);
+            let response = self.session.lock().push(CLUSTER, &current, Scope::Everything);
+            return self.timed(response);
         }
         let present = current.iter().map(|resource| resource.name.clone()).collect();
-        session.push(CLUSTER, &current, Scope::Names(&present))
+        self.timed(session.push(CLUSTER, &current, Scope::Names(&present)))
     }
 
     /// Clusters held that are not among the current ones.
@@ -410,9 +428,11 @@ impl Connection {
     }
 
     pub(crate) fn status(&self) -> ClientStatus {
+        let sent = self.sent.lock().clone();
         let session = self.session.lock();
         let types = session.watches().map(|(type_url, watch)| {
             let status = TypeStatus {
+                sent_at: sent.iter().find(|(known, _)| known == type_url).map(|(_, time)| *time),
                 sent_nonce: watch.sent_nonce().unwrap_or_default().to_owned(),
                 acked_nonce: watch.acked_nonce().unwrap_or_default().to_owned(),
                 rejection: watch.rejection().map(|rejection| rejection.message.clone()),

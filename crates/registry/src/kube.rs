@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::workload::{of_pod, of_selected_entry, service_of, target_port};
 use crate::world::Held;
-use meltemi_config::kube::{EndpointPort, EndpointSlice, Endpoints, KubeService, ObjectReference, ServiceType};
+use meltemi_config::kube::{EndpointPort, EndpointSlice, Endpoints, KubeService, ObjectReference, Pod, ServiceType};
 use meltemi_config::{IntOrString, Str};
 use meltemi_model::config::creation;
 use meltemi_model::{
@@ -120,26 +120,38 @@ fn endpoints(context: &Context<'_>, own: &ObjectKey, held: &Held<KubeService>, s
     found
 }
 
+/// One for each address of a pod that EndpointSlices of the Service would have.
 fn of_pods(context: &Context<'_>, held: &Held<KubeService>, service: &Service) -> Vec<Endpoint> {
     let pods = context.world.pods_selected(&service.namespace, &service.selector);
-    pods.filter_map(|pod| {
-        let address = pod.spec.ips().next()?;
+    let of_one = |pod: &Held<Pod>| {
         let ports = held.spec.spec.ports.iter();
         let ports = ports.filter_map(|port| {
             Some((port.name.clone(), target_port(Some(&pod.spec), port.port, port.target_port.as_ref())?))
         });
         let mut endpoint = of_pod(context, pod);
         endpoint.ports = ports.collect();
-        endpoint.address = Address::Host(address.clone());
         if pod.spec.spec.subdomain != service.name {
             endpoint.hostname = None;
         }
         if service.publish_not_ready {
             endpoint.health = Health::Healthy;
         }
-        Some(endpoint)
-    })
-    .collect()
+        let addresses = addresses(&held.spec, &pod.spec).into_iter();
+        addresses.map(|address| Endpoint { address: Address::Host(address), ..endpoint.clone() }).collect::<Vec<_>>()
+    };
+    pods.flat_map(of_one).collect()
+}
+
+/// The addresses of a pod in the families of a Service: where it names none, all if it is to have two, else the first.
+fn addresses(service: &KubeService, pod: &Pod) -> Vec<Str> {
+    let families = &service.spec.ip_families;
+    let is_dual = matches!(&*service.spec.ip_family_policy, "PreferDualStack" | "RequireDualStack");
+    let family = |address: &Str| if address.contains(':') { "IPv6" } else { "IPv4" };
+    match (families.is_empty(), is_dual) {
+        (true, true) => pod.ips().cloned().collect(),
+        (true, false) => pod.ips().next().cloned().into_iter().collect(),
+        (false, _) => pod.ips().filter(|own| families.iter().any(|named| **named == *family(own))).cloned().collect(),
+    }
 }
 
 /// The endpoint at an address, with what its pod says where the pod is known.

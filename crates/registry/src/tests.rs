@@ -78,6 +78,27 @@ fn without_slices_pods_that_a_service_selects_are_its_endpoints() {
 }
 
 #[test]
+fn without_slices_a_service_has_the_addresses_of_its_families() {
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: h-1, namespace: shop, labels: {app: h}}\n\
+               spec: {containers: [{name: c, image: x}]}\n\
+               status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: '2001:db8::1'}]}\n";
+    for (families, expected) in [
+        ("", &["10.0.0.1:80"][..]),
+        (", ipFamilyPolicy: SingleStack", &["10.0.0.1:80"]),
+        (", ipFamilyPolicy: PreferDualStack", &["10.0.0.1:80", "2001:db8::1:80"]),
+        (", ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6]", &["10.0.0.1:80", "2001:db8::1:80"]),
+        (", ipFamilies: [IPv6]", &["2001:db8::1:80"]),
+    ] {
+        let service = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: h, namespace: shop}}\n\
+             spec: {{clusterIP: None, selector: {{app: h}}, ports: [{{name: tcp, port: 80}}]{families}}}\n"
+        );
+        let (_, snapshot) = load(&(service + pod));
+        assert_eq!(endpoints(&snapshot, &key("shop", "h.shop.svc.cluster.local"), "tcp"), expected, "{families}");
+    }
+}
+
+#[test]
 fn slices_decide_over_pods_and_pods_describe_their_endpoints() {
     let yaml = format!(
         "{WEB}---

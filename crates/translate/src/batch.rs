@@ -172,6 +172,11 @@ struct Kept {
 }
 
 impl Batches {
+    /// Forgets all answers.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The labels that selectors of this mesh read.
     pub fn selected_labels(&self, snapshot: &Snapshot) -> Arc<BTreeSet<Str>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

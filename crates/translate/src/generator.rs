@@ -132,6 +132,19 @@ impl<I: Hash + Eq> Built<I> {
         }
     }
 
+    /// The resources held.
+    pub fn held(&self) -> Vec<Resource> {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.values().chain(generations.old.values()).cloned().collect()
+    }
+
+    /// Forgets them.
+    pub fn clear(&self) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.clear();
+        generations.old.clear();
+    }
+
     /// Entries held, look-ups that found one, look-ups that did not.
     pub fn statistics(&self) -> (usize, u64, u64) {
         let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);

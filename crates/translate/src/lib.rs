@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use batch::{Batches, Facets, LabelUse, Question};
-use meltemi_model::{Node, Snapshot};
+use meltemi_model::{Node, Resolution, ServiceKey, Snapshot};
 
 mod affected;
 pub mod ambient;
@@ -90,6 +90,31 @@ impl Cache {
             batches: Batches::default(),
         }
     }
+
+    /// The resources held, by type URL.
+    pub fn held(&self) -> [(&'static str, Vec<Resource>); 7] {
+        [
+            (type_urls::CLUSTER, self.clusters.held()),
+            (type_urls::ENDPOINT, self.endpoints.held()),
+            (type_urls::LISTENER, self.listeners.held()),
+            (type_urls::NAME_TABLE, self.name_tables.held()),
+            (type_urls::SECRET, self.secrets.held()),
+            (type_urls::ROUTE, self.routes.held()),
+            (type_urls::VIRTUAL_HOST, self.virtual_hosts.held()),
+        ]
+    }
+
+    /// Forgets them all; what is needed is built again.
+    pub fn clear(&self) {
+        self.clusters.clear();
+        self.endpoints.clear();
+        self.listeners.clear();
+        self.name_tables.clear();
+        self.secrets.clear();
+        self.routes.clear();
+        self.virtual_hosts.clear();
+        self.batches.clear();
+    }
 }
 
 impl Default for Cache {
@@ -121,8 +146,8 @@ pub fn generate(
 fn listeners(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache: &Cache) -> Vec<Resource> {
     let selected = cache.batches.selected_labels(snapshot);
     let facets = match names {
-        None => Facets::of(node, LabelUse::All, &selected),
-        Some(_) => None,
+        None if !is_chain_of_its_own(snapshot, node) => Facets::of(node, LabelUse::All, &selected),
+        _ => None,
     };
     let Some(facets) = facets else { return run::<Listeners>(snapshot, node, names, &cache.listeners) };
     let question = Question { type_url: type_urls::LISTENER, names: None, facets };
@@ -130,10 +155,19 @@ fn listeners(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache
         .batches
         .get_or_make(snapshot, question, |node| run::<listener::Outbound>(snapshot, node, None, &cache.listeners));
     // A headless service's listener for the workload itself is not the workload's: it would call itself through the proxy.
-    let own = node.ip_addresses.first().map(|address| format!("{address}_"));
-    let foreign = outbound.iter().filter(|resource| own.as_ref().is_none_or(|own| !resource.name.starts_with(own)));
+    let own: Vec<String> = node.ip_addresses.iter().map(|address| format!("{address}_")).collect();
+    let foreign = outbound.iter().filter(|resource| !own.iter().any(|own| resource.name.starts_with(own)));
     let inbound = run::<listener::Inbound>(snapshot, node, None, &cache.listeners);
     foreign.cloned().chain(inbound).collect()
+}
+
+/// Whether others have the node as one of the chains of a listener, which it has, too, but for that chain.
+fn is_chain_of_its_own(snapshot: &Snapshot, node: &Node) -> bool {
+    let is_headless = |key: &ServiceKey| {
+        snapshot.services.get(key).is_some_and(|service| service.resolution == Resolution::Passthrough)
+    };
+    let served = || node.ip_addresses.iter().flat_map(|address| snapshot.services_at(address));
+    snapshot.options.headless_filter_chains && served().any(|key| is_headless(&key))
 }
 
 fn routes(snapshot: &Snapshot, node: &Node, names: Option<&[Arc<str>]>, cache: &Cache) -> Vec<Resource> {

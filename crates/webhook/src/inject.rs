@@ -37,7 +37,9 @@ use serde_json::{Value, json};
 
 pub use config::InjectorConfig;
 pub use deployment::GatewayTemplate;
-pub use mesh::{MeshError, mesh_config, patched as patched_mesh, told as told_proxy_config};
+pub use mesh::{
+    MeshError, mesh_config, overlaid as overlaid_proxy_config, patched as patched_mesh, told as told_proxy_config,
+};
 pub use native::{NativeSidecars, Node};
 pub use openshift::ProxyIds;
 pub use owner::Workload;

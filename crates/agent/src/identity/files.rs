@@ -2,9 +2,10 @@
 
 use super::{IdentityError, IdentityKeeper, TrustBundle};
 use crate::environment::CertificateFiles;
+use meltemi_base::{FollowedFiles, Look};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Those who rotate files do so long before a certificate ends.
@@ -13,27 +14,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
 const MAX_BYTES: u64 = 1 << 20;
 
-type Look = [Option<(u64, SystemTime)>; 3];
-
 /// Follows the files until dropped. Files that cannot be used leave in force what was.
 pub(super) async fn follow(files: &CertificateFiles, keeper: &IdentityKeeper) {
-    let mut known: Option<Look> = None;
-    let (mut installed, mut told) = (false, String::new());
+    let (mut followed, mut installed) = (FollowedFiles::default(), false);
     loop {
-        let now = look(files);
-        // What failed while it was being written is tried again until it can be used.
-        if known != Some(now) || !told.is_empty() {
-            known = Some(now);
-            match take(files, keeper) {
-                Ok(()) => (installed, told) = (true, String::new()),
-                Err(error) => {
-                    let error = error.to_string();
-                    if error != told {
-                        tracing::warn!(error, "the certificate in files is not taken");
-                    }
-                    told = error;
-                }
-            }
+        match followed.look([&files.chain, &files.key, &files.roots], || take(files, keeper)) {
+            Look::Same => {}
+            Look::Taken => installed = true,
+            Look::Refused(error) => tracing::warn!(error, "the certificate in files is not taken"),
         }
         tokio::time::sleep(if installed { LOOK_EVERY } else { FIRST_LOOK_EVERY }).await;
     }
@@ -43,13 +31,6 @@ fn take(files: &CertificateFiles, keeper: &IdentityKeeper) -> Result<(), Identit
     let (chain, key) = (read(&files.chain)?, Zeroizing::new(read(&files.key)?));
     keeper.install(chain, key, TrustBundle { roots_pem: read(&files.roots)?, ..TrustBundle::default() })?;
     Ok(())
-}
-
-fn look(files: &CertificateFiles) -> Look {
-    [&files.chain, &files.key, &files.roots].map(|path| {
-        let meta = fs::metadata(path).ok()?;
-        Some((meta.len(), meta.modified().ok()?))
-    })
 }
 
 fn read(path: &Path) -> Result<String, IdentityError> {

@@ -1,5 +1,6 @@
 //! Tokens of the workload (SPIFFE JWT-SVID): whoever gives its certificate gives these, too, and is asked each time by the messages of
-//! the Workload API. Nothing is kept here. Of certificates in files there are none.
+//! the Workload API. Nothing is kept here. Beside certificates in files there are neither tokens nor keys: whoever wrote them does not
+//! sign tokens, and the answer is `Unimplemented`, by which SPIFFE's clients know that a server does not have this profile.
 
 use super::external::connect;
 use super::workload::HEADER;
@@ -17,8 +18,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-/// A token, or the keys of some trust domains.
-const MAX_RESPONSE_BYTES: usize = 1 << 20;
+/// A token, or the keys of as many trust domains as discovery gives.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who is asked.

@@ -515,3 +515,18 @@ fn a_restart_knows_roots_that_plugged_files_no_longer_hold_until_their_certifica
     let error = Authority::plugged(dir.path(), options).err().unwrap().to_string();
     assert!(error.contains("former roots"), "{error}");
 }
+
+#[test]
+fn revocation_lists_that_are_not_taken_are_not_looked_at() {
+    let root = Ca::root("root");
+    let dir = tempfile::tempdir().unwrap();
+    write_plugged(dir.path(), &root, "", &root.pem());
+    fs::write(dir.path().join("ca-crl.pem"), "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n").unwrap();
+    let taking =
+        |takes_revocations| Authority::plugged(dir.path(), AuthorityOptions { takes_revocations, ..options() });
+    assert!(taking(true).is_err());
+    taking(false).unwrap();
+    fs::write(dir.path().join("ca-crl.pem"), crate::testing::revocations(&root, SystemTime::now() + HOUR)).unwrap();
+    assert!(!taking(true).unwrap().bundle().crl.is_empty());
+    assert_eq!(&*taking(false).unwrap().bundle().crl, "");
+}

@@ -100,3 +100,58 @@ async fn where_others_sign_there_are_no_tokens() {
     let bundles = setup.tokens.fetch_jwt_bundles(setup.asking(JwtBundlesRequest {})).await;
     assert_eq!(bundles.err().unwrap().code(), Code::Unimplemented);
 }
+
+/// The key sets of an answer by trust domain.
+async fn told(bundles: &mut Updates<JwtBundlesResponse>) -> std::collections::BTreeMap<String, Value> {
+    let answer = tokio::time::timeout(HOUR / 100, bundles.next()).await.unwrap().unwrap().unwrap();
+    answer.bundles.into_iter().map(|(domain, set)| (domain, serde_json::from_slice(&set).unwrap())).collect()
+}
+
+fn federated(domain: &str, authority: &Authority) -> (TrustDomain, BundleKeys) {
+    let bundle = json!({ "keys": authority.token_keys().unwrap() });
+    (domain.parse().unwrap(), BundleKeys::of_bundle(&bundle))
+}
+
+#[tokio::test]
+async fn bundles_of_other_trust_domains_come_and_go_and_verify_their_tokens() {
+    let others = crate::AuthorityOptions::new("other.example".parse().unwrap());
+    let other = Authority::self_signed(others).unwrap();
+    let id = "spiffe://other.example/ns/a/sa/b".parse().unwrap();
+    let token = other.sign_token(&id, &["bank".to_owned()]).unwrap();
+    let keys = Arc::new(FederatedKeys::default());
+    let mut setup = setup(Authority::self_signed(options()).unwrap());
+    setup.tokens = setup.tokens.with_federated(keys.clone());
+    let mut bundles = setup.tokens.fetch_jwt_bundles(setup.asking(JwtBundlesRequest {})).await.unwrap().into_inner();
+    assert_eq!(told(&mut bundles).await.keys().collect::<Vec<_>>(), ["spiffe://cluster.local"]);
+    assert!(setup.validated(&token, "bank").await.is_err());
+
+    keys.set([federated("other.example", &other)].into());
+    let both = told(&mut bundles).await;
+    assert_eq!(both["spiffe://other.example"], json!({ "keys": other.token_keys().unwrap() }));
+    assert_eq!(both["spiffe://cluster.local"]["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(setup.validated(&token, "bank").await.unwrap().spiffe_id, id.to_string());
+    assert!(setup.validated(&token, "shop").await.is_err());
+
+    keys.set([federated("cluster.local", &other)].into());
+    let own = told(&mut bundles).await;
+    assert_eq!(own.len(), 1);
+    assert_eq!(own["spiffe://cluster.local"]["keys"].as_array().unwrap().len(), 2, "another authority of our own");
+    assert!(setup.validated(&token, "bank").await.is_err(), "no longer federated");
+}
+
+#[tokio::test]
+async fn where_others_sign_the_keys_of_other_trust_domains_are_there_alone() {
+    let theirs = Authority::supplied(&Material::of_others(&Ca::root("theirs").pem()), options()).unwrap();
+    let mut setup = setup(theirs);
+    let other = Authority::self_signed(options()).unwrap();
+    let keys = FederatedKeys::default();
+    keys.set([federated("other.example", &other)].into());
+    setup.tokens = setup.tokens.with_federated(Arc::new(keys));
+    let mut bundles = setup.tokens.fetch_jwt_bundles(setup.asking(JwtBundlesRequest {})).await.unwrap().into_inner();
+    let sets = told(&mut bundles).await;
+    assert_eq!(sets["spiffe://cluster.local"], json!({ "keys": [] }));
+    assert!(sets.contains_key("spiffe://other.example"));
+    let refused = setup.tokens.fetch_jwtsvid(setup.wanted(&["bank"], "")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert_eq!(setup.validated("nonsense", "bank").await.unwrap_err().code(), Code::InvalidArgument);
+}

@@ -47,8 +47,10 @@ message! {
         external_traffic_policy: Ignored,
         /// `PreferClose`, `PreferSameZone`, `PreferSameNode` or empty.
         traffic_distribution: Str,
-        ip_families: Ignored,
-        ip_family_policy: Ignored,
+        /// `IPv4`, `IPv6`; empty: as the policy has it.
+        ip_families: Vec<Str>,
+        /// `SingleStack` (also when empty), `PreferDualStack` or `RequireDualStack`.
+        ip_family_policy: Str,
         #[serde(rename = "loadBalancerIP")]
         load_balancer_ip: Ignored,
         load_balancer_class: Ignored,

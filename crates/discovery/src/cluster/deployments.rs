@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meltemi_config::mesh::MeshConfig;
-use meltemi_config::{Key, Kind, Object};
+use meltemi_config::{Key, Kind, Meta, Object};
 use meltemi_gateway_api::{
     Deployed, DeploymentTemplate, DeploymentValues, MANAGED, deployments, missing_classes, over,
 };
 use meltemi_kubernetes::apply::{Apply, Cluster, ClusterError, Labelled, Place, Resource, follow_labelled};
 use meltemi_kubernetes::{Client, KubernetesStore};
 use meltemi_model::{ObjectKey, Shared};
-use meltemi_webhook::inject::{GatewayTemplate, told_proxy_config};
+use meltemi_webhook::inject::{Cluster as InjectionCluster, GatewayTemplate, overlaid_proxy_config, told_proxy_config};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -35,6 +35,10 @@ const CLASS: Resource = Resource {
     plural: "gatewayclasses",
     namespaced: false,
 };
+/// On what is deployed for a Gateway, and by what ProxyConfigs select its proxies.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// On a Gateway: the variant of its proxies' image.
+const IMAGE_TYPE: &str = "sidecar.istio.io/proxyImageType";
 /// How soon a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// With what others made of an object meanwhile.
@@ -48,14 +52,15 @@ struct Done {
     owned: Labelled,
 }
 
-/// From what the values of deployments are made.
-type Source = (Option<Object>, Shared<MeshConfig>);
+/// From what the values of deployments are made: the injector's ConfigMap, the mesh configuration, and ProxyConfigs.
+type Source = (Option<Object>, Shared<MeshConfig>, Vec<Object>);
 
 #[derive(Default)]
 struct Kept {
     followed: Followed,
     source: Option<Source>,
-    values: Option<DeploymentValues>,
+    /// The installation's; absent until they have once been in order.
+    values: Option<Value>,
     /// The installation's own, in place of what we make.
     template: Option<GatewayTemplate>,
     wanted: Vec<Deployed>,
@@ -121,7 +126,9 @@ impl Kept {
         let mut differs = self.followed.follow(state);
         let options = &state.options;
         let key = Key::new(Kind::ConfigMap, &options.namespace, &options.webhook.config_map());
-        let source = (self.followed.set.get(&key).cloned(), state.pusher.snapshot().mesh.clone());
+        let set = &self.followed.set;
+        let proxy_configs = set.of_kind(Kind::ProxyConfig).cloned().collect();
+        let source = (set.get(&key).cloned(), state.pusher.snapshot().mesh.clone(), proxy_configs);
         if self.source.as_ref() != Some(&source) {
             // Values and templates that are wrong are told of by the injector; those in force stay.
             let origin = webhook::Source::Map(source.0.clone());
@@ -130,16 +137,18 @@ impl Kept {
                 self.template = template;
             }
             if let Ok(values) = installed_values(&origin) {
-                let proxy_config = told_proxy_config(&source.1.default_config);
-                self.values = Some(DeploymentValues { proxy_config, ..DeploymentValues::of(&values, &source.1) });
+                self.values = Some(values);
             }
             self.source = Some(source);
             differs = true;
         }
-        if let Some(values) = self.values.as_ref().filter(|_| differs) {
+        let (values, source) = (self.values.as_ref(), self.source.as_ref());
+        if let Some((values, (_, mesh, _))) = values.zip(source).filter(|_| differs) {
+            let known = webhook::Known(self.followed.set.clone());
             let own = self.template.as_ref();
             let make = own.map(|template| |gateway: &Value| template.objects(gateway));
             let template = make.as_ref().map(|make| make as DeploymentTemplate<'_>);
+            let values = |gateway: &Meta| values_for(gateway, values, (mesh, &known));
             self.wanted = deployments(&self.followed.catalogue, values, template);
             let known: BTreeSet<&ObjectKey> = self.wanted.iter().map(|deployed| &deployed.gateway).collect();
             self.done.retain(|gateway, _| known.contains(gateway));
@@ -167,6 +176,28 @@ impl Kept {
                 }
             }
         }
+    }
+}
+
+/// The installation's values with what ProxyConfigs, and an annotation, say of a Gateway's proxies.
+fn values_for(gateway: &Meta, values: &Value, (mesh, known): (&MeshConfig, &dyn InjectionCluster)) -> DeploymentValues {
+    let labels = [(GATEWAY_NAME.to_owned(), gateway.name.to_string())].into();
+    let mut config = mesh.default_config.clone();
+    for text in known.proxy_configs(&mesh.root_namespace, &gateway.namespace, &labels) {
+        match overlaid_proxy_config(&config, &text) {
+            Ok(laid) => config = laid,
+            Err(error) => tracing::warn!(gateway = %gateway.name, "a ProxyConfig is left out: {error}"),
+        }
+    }
+    let mut values = values.clone();
+    let of_config = config.image.as_ref().map(|image| &image.image_type).filter(|name| !name.is_empty());
+    if let Some(image) = gateway.annotations.get(IMAGE_TYPE).or(of_config) {
+        values["global"]["variant"] = image.to_string().into();
+    }
+    DeploymentValues {
+        proxy_config: told_proxy_config(&config),
+        proxy_metadata: config.proxy_metadata.clone(),
+        ..DeploymentValues::of(&values, mesh)
     }
 }
 

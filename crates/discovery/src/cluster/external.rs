@@ -1,5 +1,5 @@
 //! An external authority behind the cluster's API: which signer a request goes to, how long what it signs may live, and by which
-//! root its certificates are verified (`caCertificates` of the mesh configuration whose `certSigners` name it).
+//! root its certificates are verified (`caCertificates` of the mesh configuration whose `certSigners` name it, by `pem` or by URL).
 //!
 //! Owns which roots the mesh has then: those of its signers and no other. No root of our own is made.
 
@@ -16,6 +16,11 @@ use meltemi_config::Str;
 use meltemi_config::mesh::MeshConfig;
 use meltemi_kubernetes::{Client, RequestSigner};
 use meltemi_model::Shared;
+
+use crate::bundles::{Fetch, Known};
+
+/// How long the start waits for roots by URL; what has not answered by then is asked on, and the start fails without any root.
+const ROOTS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose signers sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +65,10 @@ impl Signers {
         let found = roots_where(mesh, |signers| self.include(signers))?;
         if found.is_empty() {
             let named = if self.default.is_empty() { format!("{}/…", self.domain) } else { self.default.clone() };
-            let reason = format!("caCertificates of the mesh configuration has no pem whose certSigners name {named}");
+            let reason = format!(
+                "caCertificates of the mesh configuration has no root whose certSigners name {named}: neither pem, nor a \
+                 spiffeBundleUrl that has answered"
+            );
             return Err(AuthorityError::External(reason));
         }
         Ok(Material::of_others(&found))
@@ -100,6 +108,11 @@ impl ClusterSigners {
     pub fn new(client: Client, signers: Signers) -> Self {
         let mesh = ArcSwap::from_pointee(Shared::new(MeshConfig::default()));
         Self { signer: RequestSigner::new(client), signers, mesh }
+    }
+
+    /// What is found at the URLs of the signers' roots: without roots nobody could be served, so that it is waited for.
+    pub async fn bundles(&self, fetch: impl Fetch, mesh: &MeshConfig) -> Known {
+        Known::ask(fetch, mesh, |data| self.signers.include(&data.cert_signers), ROOTS_PATIENCE).await
     }
 
     /// What distributes the signers' roots.

@@ -22,6 +22,7 @@ const AGAIN: u32 = 600;
 struct Said {
     followed: Followed,
     version: Option<u64>,
+    settings: Option<Settings>,
     /// Of objects by their uid: one that was made again has no status yet.
     statuses: BTreeMap<Key, (Str, Status)>,
 }
@@ -30,15 +31,18 @@ impl Said {
     /// Takes over what has changed; true where statuses may differ.
     fn follow(&mut self, state: &State) -> bool {
         let version = state.pusher.snapshot().version;
-        let differs = self.followed.follow(state);
+        let mut differs = self.followed.follow(state);
+        // Nodes and pods of gateways are not among what versions count.
+        let settings = Some(state.gateway_settings(&self.followed.set));
+        differs |= std::mem::replace(&mut self.settings, settings.clone()) != settings;
         self.version.replace(version) != Some(version) || differs
     }
 
     /// Every status that differs from what has been written.
     fn due(&self, state: &State) -> Vec<(Key, (Str, Status))> {
         let snapshot = state.pusher.snapshot();
-        let settings = Settings::new(&state.options.domain, &snapshot.mesh);
-        let now = statuses(&self.followed.catalogue, &settings, &*snapshot);
+        let Some(settings) = &self.settings else { return Vec::new() };
+        let now = statuses(&self.followed.catalogue, settings, &*snapshot);
         let uid = |key: &Key| self.followed.set.get(key).map(|object| object.meta.uid.clone());
         let statuses = now.into_iter().filter_map(|(key, status)| {
             let status = (uid(&key)?, status);

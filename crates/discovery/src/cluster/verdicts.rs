@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meltemi_config::{Key, Kind, Problem, Severity};
+use meltemi_config::{Key, Kind, Problem, Severity, Str};
 use meltemi_gateway_api::carry_on;
 use meltemi_kubernetes::{KubernetesStore, StatusWriter};
 use serde_json::{Value, json};
@@ -16,24 +16,56 @@ const RETRY: Duration = Duration::from_secs(10);
 const MOST_MESSAGES: usize = 20;
 const CONDITION: &str = "PassedAnalysis";
 
+/// What is to be said of objects, or has been.
 type Verdicts = BTreeMap<Key, Value>;
+
+/// What has been said, and of which object by its uid: one that is made again says nothing yet.
+#[derive(Default)]
+struct Written(BTreeMap<Key, (Option<Str>, Value)>);
+
+impl Written {
+    /// Whoever wrote before us may have gone before the object was repaired.
+    fn found(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            self.0.entry(key).or_default();
+        }
+    }
+
+    /// Every verdict that is still to be written; where nothing is wrong any more, that nothing is.
+    fn due(&self, mut wanted: Verdicts, uid: impl Fn(&Key) -> Option<Str>) -> Vec<(Key, (Option<Str>, Value))> {
+        for key in self.0.keys() {
+            wanted.entry(key.clone()).or_insert_with(|| verdict(&[]));
+        }
+        let all = wanted.into_iter().map(|(key, status)| {
+            let verdict = (uid(&key), status);
+            (key, verdict)
+        });
+        all.filter(|(key, verdict)| self.0.get(key) != Some(verdict)).collect()
+    }
+
+    fn took(&mut self, key: Key, verdict: (Option<Str>, Value)) {
+        self.0.insert(key, verdict);
+    }
+
+    /// What is in order is not ours to follow.
+    fn forget_repaired(&mut self) {
+        self.0.retain(|_, (_, status)| *status != verdict(&[]));
+    }
+}
 
 /// Keeps verdicts in the objects' statuses for as long as it is awaited.
 pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
     let mut problems = store.watch_problems();
     let mut names = store.watch_names();
     names.mark_unchanged();
-    let mut written = Verdicts::new();
+    let mut written = Written::default();
     let mut is_found = false;
     loop {
         let mut failed = false;
-        // Whoever wrote before us may have gone before the object was repaired.
         if !is_found {
             match others(writer).await {
                 Ok(keys) => {
-                    for key in keys {
-                        written.entry(key).or_insert(Value::Null);
-                    }
+                    written.found(keys);
                     is_found = true;
                 }
                 Err(reason) => {
@@ -43,27 +75,20 @@ pub(super) async fn keep(store: &Arc<KubernetesStore>, writer: &StatusWriter) {
             }
         }
         let current = problems.borrow_and_update().clone();
-        let mut wanted = verdicts(&current);
-        for key in written.keys() {
-            wanted.entry(key.clone()).or_insert_with(|| verdict(&[]));
-        }
-        for (key, status) in wanted {
-            if written.get(&key) == Some(&status) {
-                continue;
-            }
-            match writer.write(&key, |before, now| judged(before, &status, now)).await {
-                Ok(_) => drop(written.insert(key, status)),
+        for (key, verdict) in written.due(verdicts(&current), |key| store.uid_of_wrong(key)) {
+            match writer.write(&key, |before, now| judged(before, &verdict.1, now)).await {
+                Ok(_) => written.took(key, verdict),
                 Err(reason) => {
                     tracing::warn!(object = %key, "status not written: {reason}");
                     failed = true;
                 }
             }
         }
-        written.retain(|_, status| *status != verdict(&[]));
+        written.forget_repaired();
         tokio::select! {
             changed = problems.changed() => if changed.is_err() { std::future::pending().await },
             // Other objects are ours to judge.
-            Ok(()) = names.changed() => (written, is_found) = (Verdicts::new(), false),
+            Ok(()) = names.changed() => (written, is_found) = (Written::default(), false),
             () = tokio::time::sleep(RETRY), if failed => {}
         }
     }
@@ -170,6 +195,25 @@ mod tests {
         );
         assert_eq!(verdict(&[])["conditions"][0]["message"], "No errors found");
         assert!(is_judged(wrong) && is_judged(warned) && !is_judged(&verdict(&[])) && !is_judged(&json!({})));
+    }
+
+    #[test]
+    fn an_object_that_is_made_again_is_judged_again() {
+        let (key, mut written) = (Key::new(Kind::VirtualService, "shop", "x"), Written::default());
+        let wanted = || verdicts(&[problem(Kind::VirtualService, Severity::Error, "spec.htp")]);
+        let uid = |uid: &'static str| move |_: &Key| Some(Str::from(uid));
+        for (seen, due) in [("one", 1), ("one", 0), ("two", 1), ("two", 0)] {
+            let found = written.due(wanted(), uid(seen));
+            assert_eq!(found.len(), due, "{seen}");
+            found.into_iter().for_each(|(key, verdict)| written.took(key, verdict));
+        }
+        let repaired = written.due(Verdicts::new(), |_| None);
+        assert_eq!(repaired, [(key.clone(), (None, verdict(&[])))]);
+        written.took(key.clone(), (None, verdict(&[])));
+        written.forget_repaired();
+        assert!(written.due(Verdicts::new(), |_| None).is_empty());
+        written.found(vec![key.clone()]);
+        assert_eq!(written.due(Verdicts::new(), |_| None).len(), 1, "whoever wrote it before");
     }
 
     #[test]

@@ -13,43 +13,57 @@ use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json, Router};
 use meltemi_ca::CaCertificate;
 use meltemi_config::{Key, Kind, Object, OwnerReference, gateway_api};
+use meltemi_gateway_api::Catalogue;
 use meltemi_gateway_api::status::Status;
-use meltemi_gateway_api::{Catalogue, Settings};
+use meltemi_model::Snapshot;
 use meltemi_push::{ClientStatus, TypeStatus};
 use meltemi_store::ConfigSet;
 use meltemi_xds::Variant;
 use meltemi_xds::types::{self, CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, NAME_TABLE, ROUTE, SECRET};
 use serde_json::{Value, json};
 
-use super::{dump, registry};
+use super::{dump, inventory, registry};
 use crate::State;
 use crate::clearance::Clearance;
 
 /// What istioctl looks for to tell its user which pages there are.
 pub(super) const NO_SUCH_PAGE: &str = "404 page not found\n";
-const NO_SUCH_PROXY: &str = "Proxy not connected to this Pilot instance. It may be connected to another instance.\n";
+pub(super) const NO_SUCH_PROXY: &str =
+    "Proxy not connected to this Pilot instance. It may be connected to another instance.\n";
 
-type Parameters = Query<HashMap<String, String>>;
+pub(super) type Parameters = Query<HashMap<String, String>>;
 
 /// The pages: name, what it shows, who makes it.
-fn pages() -> [(&'static str, &'static str, MethodRouter<Arc<State>>); 16] {
+fn pages() -> [(&'static str, &'static str, MethodRouter<Arc<State>>); 24] {
     [
         ("adsz", "Connections and what they subscribe to", get(adsz)),
         ("authorityz", "The certificate authority and its roots", get(authority)),
         ("authorizationz", "Authorization policies", get(authorizationz)),
+        (
+            "cachez",
+            "Resources that are remembered, by type; sizes=true for their bytes, clear=true to forget them",
+            get(inventory::cachez),
+        ),
         ("clusterz", "The cluster whose endpoints are read", get(clusterz)),
         ("config_dump", "What the proxy of proxyID would be sent, as Envoy's config dump", get(config_dump)),
         ("configz", "Configuration objects in force; kinds=all for those of Kubernetes too", get(configz)),
-        ("connections", "Connections", get(adsz)),
+        ("connections", "Connections", get(connections)),
         ("ecdsz", "Extensions of the proxy of proxyID", get(ecdsz)),
         ("edsz", "Endpoints of the proxy of proxyID", get(edsz)),
         ("endpointShardz", "Endpoints by service", get(endpoint_shardz)),
         ("endpointz", "Obsolete, use endpointShardz", get(endpoint_shardz)),
+        ("inject", "Templates of injection in force", get(inventory::inject)),
+        ("instancesz", "Services that each proxy serves", get(inventory::instancesz)),
         ("mesh", "The mesh configuration in force", get(mesh)),
         ("ndsz", "The name table of the proxy of proxyID", get(ndsz)),
+        ("networkz", "Gateways between networks", get(inventory::networkz)),
         ("push_status", "The snapshot that proxies are brought to, and who lags", get(push_status)),
+        ("pushcontext", "Policies and gateways between networks of the current snapshot", get(inventory::pushcontext)),
         ("registryz", "Services", get(registryz)),
+        ("resourcesz", "Kinds that are read", get(inventory::resourcesz)),
+        ("sidecarz", "What the proxy of proxyID imports", get(inventory::sidecarz)),
         ("syncz", "What every proxy has been sent and has accepted", get(syncz)),
+        ("telemetryz", "Telemetry resources", get(inventory::telemetryz)),
     ]
 }
 
@@ -114,7 +128,7 @@ fn sync_status(client: &ClientStatus, state: &State) -> Value {
         "istio_version": node.text("ISTIO_VERSION").unwrap_or_default(),
         "istiod": format!("{}.{}", state.options.pod_name, state.options.namespace),
     });
-    let mut errors = serde_json::Map::new();
+    let (mut errors, mut resources) = (serde_json::Map::new(), serde_json::Map::new());
     for (name, type_url) in [
         ("cluster", CLUSTER),
         ("listener", LISTENER),
@@ -128,43 +142,68 @@ fn sync_status(client: &ClientStatus, state: &State) -> Value {
         status[format!("{name}_acked")] = found.acked_nonce.as_str().into();
     }
     for (type_url, found) in &client.types {
+        resources.insert(type_url.to_string(), resource_status(found));
         if let Some(rejection) = &found.rejection {
             errors.insert(types::short_name(type_url).to_owned(), rejection.as_str().into());
         }
     }
+    status["resources"] = Value::Object(resources);
     if !errors.is_empty() {
         status["errors"] = Value::Object(errors);
     }
     status
 }
 
+fn resource_status(status: &TypeStatus) -> Value {
+    let mut value = json!({ "sent": status.sent_nonce, "acked": status.acked_nonce });
+    if let Some(sent) = status.sent_at {
+        value["sentTime"] = time(sent);
+    }
+    if let Some(rejection) = &status.rejection {
+        value["lastError"] = rejection.as_str().into();
+    }
+    value
+}
+
 /// Connections and their subscriptions.
 async fn adsz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let clients = sorted_clients(&state);
-    let entries: Vec<Value> = clients
-        .iter()
-        .map(|client| {
-            let watches = client.types.iter().map(|(type_url, status)| {
-                let watch = json!({
-                    "resources": status.resources,
-                    "nonceSent": status.sent_nonce,
-                    "nonceAcked": status.acked_nonce,
-                    "outstanding": status.outstanding,
-                    "error": status.rejection,
-                });
-                (type_url.to_string(), watch)
+    let entry = |client: &ClientStatus| {
+        let watches = client.types.iter().map(|(type_url, status)| {
+            let watch = json!({
+                "resources": status.resources,
+                "nonceSent": status.sent_nonce,
+                "nonceAcked": status.acked_nonce,
+                "sentTime": status.sent_at.map(time),
+                "outstanding": status.outstanding,
+                "error": status.rejection,
             });
-            json!({
-                "connectionId": &*client.peer.node.id,
-                "connectedForSeconds": client.connected_for.as_secs(),
-                "address": client.peer.address,
-                "identity": client.peer.identity,
-                "variant": variant(client.peer.variant),
-                "watches": watches.collect::<serde_json::Map<_, _>>(),
-            })
-        })
-        .collect();
-    Json(json!({ "totalClients": entries.len(), "clients": entries }))
+            (type_url.to_string(), watch)
+        });
+        let node = &client.peer.node;
+        let mut entry = connection(client);
+        entry["connectedForSeconds"] = client.connected_for.as_secs().into();
+        entry["identity"] = json!(client.peer.identity);
+        entry["variant"] = variant(client.peer.variant).into();
+        entry["labels"] = json!(node.labels.iter().map(|(key, value)| (&**key, &**value)).collect::<BTreeMap<_, _>>());
+        entry["metadata"] = json!(node.metadata);
+        entry["watches"] = Value::Object(watches.collect());
+        entry
+    };
+    Json(json!({ "totalClients": clients.len(), "clients": clients.iter().map(entry).collect::<Vec<_>>() }))
+}
+
+async fn connections(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    let clients = sorted_clients(&state);
+    Json(json!({ "totalClients": clients.len(), "clients": clients.iter().map(connection).collect::<Vec<_>>() }))
+}
+
+fn connection(client: &ClientStatus) -> Value {
+    json!({
+        "connectionId": &*client.peer.node.id,
+        "connectedAt": time(SystemTime::now() - client.connected_for),
+        "address": client.peer.address,
+    })
 }
 
 fn variant(variant: Variant) -> &'static str {
@@ -260,9 +299,7 @@ fn statuses(state: &State, set: &ConfigSet) -> BTreeMap<Key, Status> {
     for object in set.iter() {
         catalogue.take(&object.key(), Some(object));
     }
-    let snapshot = state.pusher.snapshot();
-    let settings = Settings::new(&state.options.domain, &snapshot.mesh);
-    meltemi_gateway_api::statuses(&catalogue, &settings, &*snapshot)
+    meltemi_gateway_api::statuses(&catalogue, &state.gateway_settings(set), &*state.pusher.snapshot())
 }
 
 fn config_object(object: &Object, whole: bool) -> Value {
@@ -297,9 +334,12 @@ fn config_object(object: &Object, whole: bool) -> Value {
     value
 }
 
-/// AuthorizationPolicies by namespace, the oldest first.
 async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    let snapshot = state.pusher.snapshot();
+    Json(json!({"authorization_policies": authorization_policies(&state.pusher.snapshot())}))
+}
+
+/// AuthorizationPolicies by namespace, the oldest first.
+pub(super) fn authorization_policies(snapshot: &Snapshot) -> Value {
     let mut namespaces: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for policy in snapshot.authorization.iter() {
         let entry = json!({
@@ -310,8 +350,7 @@ async fn authorizationz(Shared(state): Shared<Arc<State>>) -> Json<Value> {
         });
         namespaces.entry(&policy.namespace).or_default().push(entry);
     }
-    let policies = json!({"namespace_to_policies": namespaces, "root_namespace": snapshot.root_namespace()});
-    Json(json!({"authorization_policies": policies}))
+    json!({"namespace_to_policies": namespaces, "root_namespace": snapshot.root_namespace()})
 }
 
 /// The MeshConfig in force.

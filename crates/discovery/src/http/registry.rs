@@ -14,11 +14,14 @@ const NO_ADDRESS: &str = "0.0.0.0";
 
 /// All services; those of Kubernetes are of `cluster`.
 pub(super) fn services(snapshot: &Snapshot, cluster: &str) -> Value {
-    snapshot.services.ordered().iter().map(|service| service_value(service, cluster)).collect()
+    snapshot.services.ordered().iter().map(|own| service(own, cluster)).collect()
 }
 
-fn service_value(service: &Service, cluster: &str) -> Value {
-    let port = |port: &Port| json!({ "name": &*port.name, "port": port.number, "protocol": port.protocol.name() });
+pub(super) fn port(port: &Port) -> Value {
+    json!({ "name": &*port.name, "port": port.number, "protocol": port.protocol.name() })
+}
+
+pub(super) fn service(service: &Service, cluster: &str) -> Value {
     let addresses: Vec<&str> = service.addresses.iter().map(|address| &**address).collect();
     let default_address = addresses.first().copied().unwrap_or(NO_ADDRESS);
     let vips = if addresses.is_empty() { Value::Null } else { json!({ cluster: addresses }) };
@@ -70,7 +73,7 @@ fn set<'a>(values: impl Iterator<Item = &'a str>) -> Map<String, Value> {
     values.map(|value| (value.to_owned(), json!({}))).collect()
 }
 
-fn visibility(export_to: &Visibility) -> Map<String, Value> {
+pub(super) fn visibility(export_to: &Visibility) -> Map<String, Value> {
     match export_to {
         Visibility::Public => set(["*"].into_iter()),
         Visibility::None => set(["~"].into_iter()),

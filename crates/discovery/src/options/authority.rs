@@ -74,6 +74,13 @@ pub struct AuthorityArgs {
     #[arg(long = "signerMaxCertTTL", env = "SIGNER_MAX_CERT_TTL", value_name = "SIGNER=DURATION", value_delimiter = ',',
         value_parser = limit)]
     pub signer_max_ttl: Vec<(String, Duration)>,
+    /// ConfigMap in every namespace of a cluster that has the roots of the mesh (root-cert.pem)
+    #[arg(long = "caCertConfigMap", env = "PILOT_CA_CERT_CONFIGMAP", default_value = super::DEFAULT_ROOTS_MAP)]
+    pub roots_map: String,
+    /// Take revocation lists (ca-crl.pem) that are beside the signing certificate, and give them to proxies and namespaces
+    #[arg(long = "caRevocations", env = "PILOT_ENABLE_CA_CRL", num_args = 0..=1, default_value = "true",
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub revocations: bool,
     /// ConfigMap in every namespace of a cluster that has the revocation lists of the authority (ca-crl.pem), if there are any
     #[arg(long = "crlConfigMap", env = "PILOT_CRL_CONFIGMAP", default_value = super::DEFAULT_REVOCATIONS_MAP)]
     pub revocations_map: String,
@@ -154,14 +161,15 @@ impl AuthorityArgs {
         }
     }
 
-    /// Whatever signs in place of our own; else that of a folder where one was named or is plugged in, else that which the cluster
-    /// keeps.
+    /// That of whoever signs in place of our own; else that of a folder where one was named or is plugged in, else that which the
+    /// cluster keeps.
     pub(super) async fn open_in(
         &self,
-        (cluster, mesh): (&Cluster, &MeshConfig),
+        cluster: &Cluster,
+        external: Option<(&ClusterSigners, &MeshConfig)>,
         trust_domain: TrustDomain,
     ) -> Result<Authority> {
-        if let Some(signers) = self.signers(Some(cluster))? {
+        if let Some((signers, mesh)) = external {
             return signers.authority(mesh, self.options(trust_domain)?).context("--externalCA");
         }
         if self.ca_dir.is_some() || Authority::is_plugged(Path::new(DEFAULT_DIR)) {
@@ -212,6 +220,7 @@ impl AuthorityArgs {
             root_check_interval: self.root_check_interval,
             root_grace_percent: self.root_grace_percent,
             root_check_delay: if self.root_check_jitter { jitter(self.root_check_interval) } else { Duration::ZERO },
+            takes_revocations: self.revocations,
             pace: Pace { staged: self.staged, least: self.distribution_min, longest: self.distribution_max },
             ..AuthorityOptions::new(trust_domain)
         })

@@ -170,3 +170,85 @@ async fn pages_can_be_kept_off_http() {
     assert!(asker.page("mesh").await.unwrap().contains("rootNamespace"));
     mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_what_is_held_are_in_istiods_shapes() {
+    let mesh = Mesh::start_over(
+        |dir| {
+            let documents = "\
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: later, namespace: default, creationTimestamp: '2026-01-02T00:00:00Z'}
+spec: {}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: earlier, namespace: default, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {accessLogging: [{disabled: true}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: echo, namespace: default}
+spec: {host: echo.default.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: narrow, namespace: default}
+spec: {egress: [{hosts: ['./echo.default.svc.cluster.local']}], outboundTrafficPolicy: {mode: ALLOW_ANY}}
+";
+            std::fs::write(dir.join("more.yaml"), documents).unwrap();
+        },
+        |_| {},
+    )
+    .await;
+    let _proxy = connected(&mesh).await;
+    let telemetries = mesh.json("/debug/telemetryz").await["telemetries"].clone();
+    let listed = &telemetries["namespace_to_telemetries"]["default"];
+    assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("earlier"), &json!("later")));
+    assert_eq!(listed[0]["spec"]["accessLogging"][0]["disabled"], true);
+    assert_eq!(telemetries["root_namespace"], "istio-system");
+
+    let scope = mesh.json("/debug/sidecarz?proxyID=client.default").await;
+    assert_eq!((&scope["name"], &scope["namespace"]), (&json!("narrow"), &json!("default")));
+    assert_eq!(scope["outboundTrafficPolicy"]["mode"], "ALLOW_ANY");
+    let hosts: Vec<_> = scope["servicesByHostname"].as_object().unwrap().keys().collect();
+    assert_eq!(hosts, ["echo.default.svc.cluster.local"]);
+    assert_eq!(scope["egressListenerServices"][0][0]["hostname"], "echo.default.svc.cluster.local");
+    let rule = &scope["destinationRules"]["echo.default.svc.cluster.local"][0];
+    assert_eq!((&rule["from"][0]["Name"], &rule["rule"]["Spec"]["subsets"][0]["name"]), (&json!("echo"), &json!("v1")));
+
+    assert!(mesh.json("/debug/inject").await["sidecar"].as_str().unwrap().contains("istio-proxy"));
+    assert_eq!(mesh.json("/debug/networkz").await, json!([]));
+    assert_eq!(mesh.json("/debug/pushcontext").await["AuthorizationPolicies"]["root_namespace"], "istio-system");
+    assert_eq!(mesh.json("/debug/instancesz").await, json!({ "client.default": [] }));
+    let kinds = mesh.json("/debug/resourcesz").await;
+    let gateway = json!({ "group": "networking.istio.io", "version": "v1", "kind": "Gateway" });
+    assert!(kinds.as_array().unwrap().contains(&gateway), "{kinds}");
+    let connections = mesh.json("/debug/connections").await;
+    assert_eq!(connections["totalClients"], 1);
+    let fields: Vec<_> = connections["clients"][0].as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["connectionId", "connectedAt", "address"]);
+
+    let names = mesh.json("/debug/cachez").await;
+    assert!(names[CLUSTER].as_array().unwrap().contains(&json!(ECHO)), "{names}");
+    let sizes = mesh.json("/debug/cachez?sizes=true").await;
+    assert!(sizes["total"].as_str().unwrap().ends_with('B') && sizes[CLUSTER].is_string(), "{sizes}");
+    assert_eq!(mesh.get(mesh.addresses.http, "/debug/cachez?clear=true").await, "Cache cleared\n");
+    assert_eq!(mesh.json("/debug/cachez").await, json!({}));
+    let dump = mesh.get(mesh.addresses.http, "/debug/config_dump?proxyID=client.default").await;
+    assert!(dump.contains(ECHO), "what is needed is built again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_long_ago_a_type_was_sent_is_told() {
+    let begun = std::time::SystemTime::now();
+    let mesh = Mesh::start().await;
+    let _proxy = connected(&mesh).await;
+    let asker = Asker::from(&mesh, "istio-system", Variant::StateOfTheWorld).await;
+    let proxies = asker.proxies().await;
+    let updated = proxies[0].generic_xds_configs[0].last_updated.expect("a time");
+    let updated = std::time::SystemTime::try_from(updated).unwrap();
+    assert!(begun <= updated && updated <= std::time::SystemTime::now());
+    let resources = mesh.json("/debug/syncz").await[0]["resources"].clone();
+    assert!(resources[CLUSTER]["sentTime"].is_string() && resources[CLUSTER]["lastError"].is_null(), "{resources}");
+}

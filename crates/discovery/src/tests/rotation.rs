@@ -217,3 +217,83 @@ async fn a_workload_of_the_trust_domain_before_comes_over_with_its_old_certifica
     assert!(renews(&mesh, identity(&mesh).await).await, "our own as ever");
     mesh.stop().await;
 }
+
+/// Writes a pair of the secure port, signed by this root, and the root for clients.
+fn give(folder: &Path, root: &CertifiedIssuer<'static, KeyPair>) -> crate::given::GivenFiles {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["istiod.istio-system.svc".to_owned()]).unwrap();
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let chain = params.signed_by(&key, root).unwrap().pem();
+    let [chain_file, key_file, roots_file] = ["c.pem", "k.pem", "r.pem"].map(|name| folder.join(name));
+    for (file, text) in [(&chain_file, chain), (&key_file, key.serialize_pem()), (&roots_file, root.pem())] {
+        std::fs::write(file, text).unwrap();
+    }
+    let certificate = Some((chain_file, key_file));
+    crate::given::GivenFiles { certificate, roots: Some(roots_file), is_mounted: false }
+}
+
+/// A channel of a client that trusts this root, and whose certificate is under it.
+async fn trusting(mesh: &Mesh, root: &CertifiedIssuer<'static, KeyPair>) -> Result<Channel, tonic::transport::Error> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    let id = "spiffe://cluster.local/ns/default/sa/client";
+    params.subject_alt_names = vec![rcgen::SanType::URI(id.try_into().unwrap())];
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let chain = params.signed_by(&key, root).unwrap().pem();
+    let identity = Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    mesh.channel_by(&root.pem(), Some(identity)).await
+}
+
+async fn is_served(mesh: &Mesh, root: &CertifiedIssuer<'static, KeyPair>) -> bool {
+    let Ok(channel) = trusting(mesh, root).await else { return false };
+    let key = KeyPair::generate().unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let mut client = IstioCertificateServiceClient::new(channel);
+    client.create_certificate(IstioCertificateRequest { csr, ..Default::default() }).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_given_certificate_and_given_roots_are_replaced_under_load_and_nobody_is_refused() {
+    let (old, new, folder) = (root("old"), root("new"), tempfile::tempdir().unwrap());
+    let files = give(folder.path(), &old);
+    let mesh =
+        Arc::new(Mesh::start_with(|options| options.given = Arc::new(crate::given::Given::read(files).unwrap())).await);
+    assert!(is_served(&mesh, &old).await && !is_served(&mesh, &new).await);
+
+    // Clients that trust both connect all the while, by token.
+    let both = format!("{}{}", old.pem(), new.pem());
+    let (ending, ended) = tokio::sync::watch::channel(false);
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (mesh, both, ended) = (mesh.clone(), both.clone(), ended.clone());
+            tokio::spawn(async move {
+                let mut served = 0;
+                while !*ended.borrow() {
+                    let channel = mesh.channel_by(&both, None).await.expect("a handshake");
+                    let key = KeyPair::generate().unwrap();
+                    let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+                    let mut request = tonic::Request::new(IstioCertificateRequest { csr, ..Default::default() });
+                    let token = mesh.tokens.issue("default", "client", Duration::from_secs(60)).unwrap();
+                    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+                    let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
+                    answer.expect("a certificate");
+                    served += 1;
+                }
+                served
+            })
+        })
+        .collect();
+    // Half of a change is none.
+    std::fs::write(folder.path().join("k.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    give(folder.path(), &new);
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !is_served(&mesh, &new).await {
+        assert!(tokio::time::Instant::now() < end, "the new files are not in force");
+    }
+    assert!(!is_served(&mesh, &old).await, "the old root is neither presented nor taken");
+    ending.send_replace(true);
+    for task in load {
+        assert!(task.await.unwrap() > 0);
+    }
+    Arc::into_inner(mesh).unwrap().stop().await;
+}

@@ -187,8 +187,9 @@ fn environment(named: &Named<'_>, values: &DeploymentValues) -> Vec<Value> {
     all
 }
 
+/// Whether the roots of the mesh are in a ConfigMap of each namespace.
 fn has_own_roots(values: &DeploymentValues) -> bool {
-    &*values.cert_provider == "istiod"
+    &*values.cert_provider == "istiod" || values.cert_provider.starts_with("k8s.io/")
 }
 
 fn mounts(values: &DeploymentValues) -> Vec<Value> {

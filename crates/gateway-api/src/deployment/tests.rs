@@ -22,7 +22,7 @@ fn gateway(metadata: &str, spec: &str) -> String {
 
 fn deployed(text: &str) -> Vec<Value> {
     let values = values(json!({"global": {"hub": "test", "tag": "v1"}}));
-    let mut found = deployments(&catalogue(text), &values, None);
+    let mut found = deployments(&catalogue(text), |_| values.clone(), None);
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0).objects.unwrap_or_else(|problem| panic!("{problem:?}"))
 }
@@ -144,11 +144,11 @@ fn what_an_overlay_may_not_do_is_refused() {
         ("  deployment: |\n    spec: {$setElementOrder: x}", "not supported"),
     ] {
         let catalogue = catalogue(&(gateway("", REFERENCE) + &map(data)));
-        let found = deployments(&catalogue, &values(json!({})), None).remove(0).objects.unwrap_err();
+        let found = deployments(&catalogue, |_| values(json!({})), None).remove(0).objects.unwrap_err();
         assert!(found.message.contains(words), "{data}: {found:?}");
     }
     let found =
-        deployments(&catalogue(&gateway("", REFERENCE)), &values(json!({})), None).remove(0).objects.unwrap_err();
+        deployments(&catalogue(&gateway("", REFERENCE)), |_| values(json!({})), None).remove(0).objects.unwrap_err();
     assert!(found.message.contains("does not exist"), "{found:?}");
 }
 
@@ -162,13 +162,14 @@ data: {deployment: '{spec: {replicas: 3}}'}
 ";
     let objects = deployed(&(gateway("", REFERENCE) + defaults + &map("  deployment: '{spec: {paused: true}}'")));
     assert_eq!((&objects[1]["spec"]["replicas"], &objects[1]["spec"]["paused"]), (&json!(3), &json!(true)));
-    let none = |text: &str| assert_eq!(deployments(&catalogue(text), &values(json!({})), None), []);
+    let none = |text: &str| assert_eq!(deployments(&catalogue(text), |_| values(json!({})), None), []);
     none(&gateway("", ", addresses: [{type: Hostname, value: gw}]"));
     none(&gateway(", annotations: {gateway.istio.io/controller-version: '6'}", ""));
     none(&gateway("", "").replace("gatewayClassName: istio", "gatewayClassName: istio-remote"));
     none(&gateway("", "").replace("gatewayClassName: istio", "gatewayClassName: nobodys"));
-    let claims =
-        |metadata: &str| deployments(&catalogue(&gateway(metadata, "")), &values(json!({})), None)[0].claim.is_some();
+    let claims = |metadata: &str| {
+        deployments(&catalogue(&gateway(metadata, "")), |_| values(json!({})), None)[0].claim.is_some()
+    };
     assert!(claims(""));
     assert!(!claims(", annotations: {gateway.istio.io/controller-version: '5'}"));
 }
@@ -189,7 +190,7 @@ metadata: {name: more, namespace: ns}
 spec: {parentRef: {name: edge}, listeners: [{name: extra, port: 90, protocol: TCP}]}
 ";
     let quic = DeploymentValues { quic: true, ..values(json!({})) };
-    let objects = deployments(&catalogue(&(text + set)), &quic, None).remove(0).objects.unwrap();
+    let objects = deployments(&catalogue(&(text + set)), |_| quic.clone(), None).remove(0).objects.unwrap();
     let ports = objects[2]["spec"]["ports"].as_array().unwrap();
     let shown: Vec<_> = ports
         .iter()
@@ -220,7 +221,7 @@ fn what_is_not_ours_is_left_alone_and_an_old_selector_stays() {
 fn low_ports_take_no_privilege_unless_the_installation_says_otherwise() {
     let security = |gateways: Value| {
         let values = values(json!({"global": {"hub": "h", "tag": "t"}, "gateways": gateways}));
-        let found = deployments(&catalogue(&gateway("", "")), &values, None).remove(0).objects.unwrap();
+        let found = deployments(&catalogue(&gateway("", "")), |_| values.clone(), None).remove(0).objects.unwrap();
         found[1]["spec"]["template"]["spec"]["securityContext"].clone()
     };
     let low_ports = json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
@@ -247,7 +248,22 @@ fn built_in_classes_are_made_where_they_are_not_there() {
 #[test]
 fn a_gateway_that_is_being_removed_gets_nothing_anew() {
     let leaving = gateway(", deletionTimestamp: \"2026-01-01T00:00:00Z\"", "");
-    assert_eq!(deployments(&catalogue(&leaving), &values(json!({})), None), []);
+    assert_eq!(deployments(&catalogue(&leaving), |_| values(json!({})), None), []);
+}
+
+#[test]
+fn the_roots_of_the_mesh_are_mounted_where_discovery_is_known_by_them() {
+    let mounted = |provider: &str| {
+        let global = json!({"hub": "test", "tag": "v1", "pilotCertProvider": provider});
+        let found = deployments(&catalogue(&gateway("", "")), |_| values(json!({ "global": global })), None);
+        let deployment = &found[0].objects.as_ref().unwrap()[1];
+        deployment["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|own| own["name"] == "istiod-ca-cert")
+    };
+    assert!(mounted("istiod") && mounted("k8s.io/a.io/own") && !mounted("custom") && !mounted("none"));
 }
 
 #[test]
@@ -258,7 +274,7 @@ fn a_template_makes_the_objects_and_overlays_are_laid_over_them() {
     };
     let text = gateway("", REFERENCE) + &map("  serviceAccount: '{metadata: {annotations: {laid: over}}}'");
     let made = |template: Template<'_>| {
-        deployments(&catalogue(&text), &values(json!({})), Some(template))
+        deployments(&catalogue(&text), |_| values(json!({})), Some(template))
             .remove(0)
             .objects
             .map_err(|problem| problem.message)

@@ -27,6 +27,8 @@ pub struct IngressSettings {
     pub gateway: Str,
     /// The root namespace, in which gateways are.
     pub namespace: Str,
+    /// Where gateways are reached without a Service; others find it out ([`super::node_addresses`]).
+    pub nodes: Vec<Str>,
 }
 
 impl Default for IngressSettings {
@@ -43,6 +45,7 @@ impl IngressSettings {
             service: mesh.ingress_service.clone(),
             gateway: mesh.ingress_selector.clone(),
             namespace: mesh.root_namespace.clone(),
+            nodes: Vec::new(),
         }
     }
 

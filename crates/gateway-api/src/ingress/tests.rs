@@ -134,6 +134,41 @@ status: {loadBalancer: {ingress: [{hostname: lb.example.com}, {ip: 1.2.3.4}]}}
 }
 
 #[test]
+fn without_an_ingress_service_the_status_tells_the_node_of_a_running_gateway() {
+    let pod = |name: &str, label: &str, node: &str, phase: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: istio-system, labels: {{istio: {label}}}}}\n\
+             spec: {{nodeName: {node}, containers: [{{name: a}}]}}\nstatus: {{phase: {phase}}}\n"
+        )
+    };
+    let node = |name: &str, addresses: &str| {
+        format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\nstatus: {{addresses: [{addresses}]}}\n")
+    };
+    let text = pod("a", "ingressgateway", "one", "Pending")
+        + &pod("b", "egressgateway", "one", "Running")
+        + &pod("c", "ingressgateway", "unknown", "Running")
+        + &pod("d", "ingressgateway", "two", "Running")
+        + &node("one", "{type: ExternalIP, address: 1.1.1.1}")
+        + &node(
+            "two",
+            "{type: InternalIP, address: 10.0.0.2}, {type: ExternalIP, address: 2.2.2.2}, \
+                        {type: ExternalIP, address: 2.2.2.2}, {type: ExternalIP, address: ''}",
+        );
+    let objects = meltemi_config::objects("test.yaml", &text).unwrap();
+    let named = |kind: Kind| objects.iter().filter(move |object| object.kind() == kind);
+    let told = |service: &str| {
+        let mesh = MeshConfig { ingress_service: service.into(), ..MeshConfig::default() };
+        let mut settings = IngressSettings { mode: IngressControllerMode::Default, ..IngressSettings::of(&mesh) };
+        let node = |name: &str| named(Kind::Node).find(|object| *object.meta.name == *name);
+        settings.nodes = node_addresses(&settings, named(Kind::Pod), node);
+        let ingress = ingress("a", "defaultBackend: {service: {name: s, port: {number: 80}}}");
+        statuses(&catalogue(&ingress), &settings).values().next().map(|status| json!(status)).unwrap()
+    };
+    assert_eq!(told(""), json!({"loadBalancer": {"ingress": [{"ip": "2.2.2.2"}]}}));
+    assert_eq!(told("gone"), json!({"loadBalancer": {}}));
+}
+
+#[test]
 fn a_path_that_is_not_typed_is_read_as_of_old() {
     let paths = ["/regex1.*", "/regex2*", "/*", "/plain"]
         .map(|text| path(&format!("path: {text}, pathType: ImplementationSpecific"), "s"));

@@ -241,6 +241,31 @@ fn rights_are_these_and_no_more() {
 }
 
 #[test]
+fn who_may_sign_is_approved_and_nobody_else() {
+    let signing = |values: &Value| {
+        let all = rules(Chart::Istiod, values);
+        all.into_iter().filter(|rule| rule.ends_with("in certificates.k8s.io")).collect::<Vec<_>>()
+    };
+    assert_eq!(signing(&json!({})), [""; 0]);
+    let requests = "ClusterRole istiod-clusterrole-istio-system: create get watch update patch delete of \
+                    certificatesigningrequests certificatesigningrequests/approval in certificates.k8s.io";
+    let approve = |names: &str| {
+        format!("ClusterRole istiod-clusterrole-istio-system: approve of signers named {names} in certificates.k8s.io")
+    };
+    let own = json!({"global": {"pilotCertProvider": "k8s.io/a.io/own"}});
+    assert_eq!(signing(&own), [requests, &approve("a.io/own")]);
+    let env =
+        json!({"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": "a.io/all", "CERT_SIGNER_DOMAIN": "b.io"});
+    let all = json!({
+        "global": {"pilotCertProvider": "k8s.io/a.io/own", "certSigners": ["a.io/all", "c.io/x"]},
+        "pilot": {"env": env},
+    });
+    assert_eq!(signing(&all), [requests, &approve("a.io/all c.io/x a.io/own b.io/*")]);
+    let nobody = json!({"pilot": {"env": {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API"}}});
+    assert_eq!(signing(&nobody), [requests], "not every signer there is");
+}
+
+#[test]
 fn every_right_has_its_reason_above_it() {
     for chart in Chart::ALL {
         for (name, text) in

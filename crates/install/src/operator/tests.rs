@@ -200,3 +200,18 @@ fn settings_have_helms_forms() {
     assert_eq!(find(&operator.values, "pilot.env.PILOT_LIST"), Some(&json!("x,y")));
     assert_eq!(find(&operator.values, "pilot.traceSampling"), Some(&json!(5)));
 }
+
+#[test]
+fn a_signer_of_kubernetes_may_sign_for_discovery_where_others_sign_at_all() {
+    let with = |settings: &[&str]| {
+        let provider = "values.global.pilotCertProvider=k8s.io/a.io/own";
+        with_settings(&[&[provider], settings].concat()).unwrap()
+    };
+    let about = |operator: &Operator| operator.notices.iter().any(|notice| notice.path.ends_with("pilotCertProvider"));
+    assert!(about(&with(&[])));
+    assert!(!about(&with(&["values.pilot.env.EXTERNAL_CA=ISTIOD_RA_KUBERNETES_API"])));
+    for wrong in ["kubernetes", "k8s.io/"] {
+        let error = with_settings(&[&format!("values.global.pilotCertProvider={wrong}")]).unwrap_err();
+        assert!(error[0].contains("one of istiod, custom, none, k8s.io/SIGNER"), "{error:?}");
+    }
+}

@@ -51,9 +51,17 @@ pub fn into_values(spec: &mut Value, adopted: &Adopted, findings: &mut Findings)
 fn unsupported(spec: &Value, findings: &mut Findings) {
     let text = |at: &str| path::find(spec, at).and_then(Value::as_str);
     let provider = text("values.global.pilotCertProvider").unwrap_or("istiod");
-    if !["istiod", "custom", "none", ""].contains(&provider) {
-        let message = format!("{provider:?}: one of istiod, custom, none; for a signer of Kubernetes set EXTERNAL_CA");
-        findings.refuse("spec.values.global.pilotCertProvider", message);
+    let at = "spec.values.global.pilotCertProvider";
+    match provider.strip_prefix("k8s.io/") {
+        Some(signer) if !signer.is_empty() => {
+            if text("values.pilot.env.EXTERNAL_CA").is_none() {
+                let message =
+                    "discovery takes a signer of Kubernetes with EXTERNAL_CA alone, which pilot's env does not set";
+                findings.notice(Notice::new(at, message.to_owned()));
+            }
+        }
+        None if ["istiod", "custom", "none", ""].contains(&provider) => {}
+        _ => findings.refuse(at, format!("{provider:?}: one of istiod, custom, none, k8s.io/SIGNER")),
     }
     let scope = text("values.global.resourceScope").unwrap_or("all");
     if !["all", "cluster", "namespace"].contains(&scope) {

@@ -43,7 +43,7 @@ fn an_object_is_read_with_its_metadata() {
 #[test]
 fn what_is_wrong_is_said_with_object_and_path() {
     let spec = json!({ "hosts": ["a"], "http": [{ "rout": [] }] });
-    let Some(Decoded::Refused(key, problems)) = decode(&reader(""), Kind::VirtualService, route(json!({}), spec))
+    let Some(Decoded::Refused((key, _), problems)) = decode(&reader(""), Kind::VirtualService, route(json!({}), spec))
     else {
         panic!("taken")
     };

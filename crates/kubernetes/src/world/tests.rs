@@ -25,11 +25,15 @@ fn taken(object: Object) -> Decoded {
 }
 
 fn refused(key: &Key) -> Decoded {
+    refused_as(key, "u1")
+}
+
+fn refused_as(key: &Key, uid: &str) -> Decoded {
     let source = Source { file: "cluster".into(), line: 1 };
     let (path, message) = (String::new(), "wrong".to_owned());
     let object = Some(key.clone());
     let problem = Problem { severity: Severity::Error, source, object, path, message, suggestion: None };
-    Decoded::Refused(key.clone(), vec![problem])
+    Decoded::Refused((key.clone(), uid.into()), vec![problem])
 }
 
 fn world() -> (World, Arc<MemoryStore>) {
@@ -108,4 +112,22 @@ fn only_selected_namespaces_are_in_force_whichever_comes_first() {
     assert_eq!(names(&view), ["ConfigMap b/x", "ConfigMap b/y", "ConfigMap istio-system/istio"]);
     world.select(&[]);
     assert_eq!(names(&view).len(), 5);
+}
+
+#[test]
+fn an_object_that_is_made_again_as_wrong_as_before_is_another() {
+    let (mut world, _) = world();
+    let key = Key::new(Kind::ConfigMap, "a", "x");
+    let mut told = world.problems();
+    world.apply(Kind::ConfigMap, [Event::Said(refused_as(&key, "u1"))]);
+    assert_eq!(world.uid_of_wrong(&key).as_deref(), Some("u1"));
+    told.mark_unchanged();
+    world.apply(Kind::ConfigMap, [Event::Deleted(key.clone()), Event::Said(refused_as(&key, "u2"))]);
+    assert!(told.has_changed().unwrap());
+    assert_eq!(world.uid_of_wrong(&key).as_deref(), Some("u2"));
+    told.mark_unchanged();
+    world.apply(Kind::ConfigMap, [Event::Said(refused_as(&key, "u2"))]);
+    assert!(!told.has_changed().unwrap());
+    world.apply(Kind::ConfigMap, [Event::Deleted(key.clone())]);
+    assert_eq!(world.uid_of_wrong(&key), None);
 }

@@ -5,7 +5,7 @@
 //! for each address, and where the two meet on one address the protocol is sniffed. The services come in the order in which
 //! conflicts are settled, the oldest first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use meltemi_config::networking::{CaptureMode, VirtualService};
@@ -79,6 +79,8 @@ struct Offer<'a> {
     binds: Vec<String>,
     bind_to_port: bool,
     cidrs: Vec<String>,
+    /// Of a headless service, where they share a listener and are told apart by chains.
+    instances: BTreeSet<String>,
     rules: &'a [ConfigRef<VirtualService>],
     /// A port that speaks HTTP whatever comes: nothing is sniffed.
     http_proxy: bool,
@@ -107,6 +109,7 @@ impl<'a> Table<'a> {
             binds: binds.clone(),
             bind_to_port,
             cidrs: Vec::new(),
+            instances: BTreeSet::new(),
             rules: &egress.virtual_services,
             http_proxy: egress.is_http_proxy(),
         };
@@ -143,19 +146,27 @@ impl<'a> Table<'a> {
         if instances.is_empty() && declared_open {
             return self.add(offer);
         }
+        // Where the protocol is sniffed, a chain's range would come before what was sniffed.
+        if self.view.snapshot.options.headless_filter_chains && matches!(kind, Some(Kind::Tcp(_))) {
+            if !instances.is_empty() {
+                let binds = self.view.profile.addresses.wildcards().iter().map(ToString::to_string).collect();
+                self.add(Offer { binds, instances: instances.into_iter().collect(), ..offer });
+            }
+            return;
+        }
         for address in instances {
             self.add(Offer { binds: vec![address], cidrs: Vec::new(), ..offer.clone_shape() });
         }
     }
 
     fn instance_addresses(&self, offer: &Offer<'_>) -> Vec<String> {
-        let own = self.view.node.ip_addresses.first();
+        let own = &self.view.node.ip_addresses;
         let port = offer.service.port(offer.port).map(|port| port.name.clone()).unwrap_or_default();
         let endpoints = self.view.snapshot.endpoints.of(&offer.service.key()).iter();
         endpoints
             .filter(|endpoint| endpoint.port(&port).is_some())
             .filter_map(|endpoint| endpoint.address.host())
-            .filter(|address| address.parse::<std::net::IpAddr>().is_ok() && Some(*address) != own)
+            .filter(|address| address.parse::<std::net::IpAddr>().is_ok() && !own.contains(address))
             .map(ToString::to_string)
             .collect()
     }
@@ -273,14 +284,19 @@ impl<'a> Table<'a> {
     }
 
     fn tcp_chains(&self, offer: &Offer<'_>) -> Vec<Chain> {
-        let port = tcp::Port {
+        let port = |cidrs, per_instance| tcp::Port {
             service: offer.service,
             number: offer.port,
             protocol: offer.protocol,
             bind: offer.binds.first().map_or("", |bind| bind),
-            cidrs: &offer.cidrs,
+            cidrs,
+            per_instance,
         };
-        tcp::chains(self.view, &port, offer.rules)
+        if offer.instances.is_empty() {
+            return tcp::chains(self.view, &port(&offer.cidrs, false), offer.rules);
+        }
+        let instances = offer.instances.iter();
+        instances.flat_map(|own| tcp::chains(self.view, &port(std::slice::from_ref(own), true), offer.rules)).collect()
     }
 
     fn into_listeners(self) -> Vec<Listener> {
@@ -299,6 +315,7 @@ impl<'a> Offer<'a> {
             binds: Vec::new(),
             bind_to_port: self.bind_to_port,
             cidrs: Vec::new(),
+            instances: BTreeSet::new(),
             rules: self.rules,
             http_proxy: self.http_proxy,
         }
@@ -317,28 +334,21 @@ fn clash(current: Kind, new: Kind) -> bool {
 
 /// Adds the chains that no chain already there would shadow.
 fn merge(chains: &mut Vec<Chain>, new: Vec<Chain>) {
+    let mut known: HashSet<_> = chains.iter().map(|chain| identity(&chain.matches)).collect();
     for chain in new {
-        if !chains.iter().any(|own| same_match(&own.matches, &chain.matches)) {
+        if known.insert(identity(&chain.matches)) {
             chains.push(chain);
         }
     }
 }
 
-fn same_match(a: &Match, b: &Match) -> bool {
-    let names = |m: &Match| {
-        let mut names: Vec<_> = m.server_names.iter().filter(|name| *name != "*").cloned().collect();
-        names.sort();
-        names
-    };
-    let ranges = |m: &Match| {
-        let mut ranges: Vec<_> = m.prefixes.iter().filter_map(|text| normalized(text)).collect();
-        ranges.sort();
-        ranges
-    };
-    a.transport == b.transport
-        && a.application_protocols == b.application_protocols
-        && names(a) == names(b)
-        && ranges(a) == ranges(b)
+/// What two chains of a listener may not have in common.
+fn identity(matches: &Match) -> (Option<Transport>, Vec<&'static str>, Vec<String>, Vec<ipnet::IpNet>) {
+    let mut names: Vec<_> = matches.server_names.iter().filter(|name| *name != "*").cloned().collect();
+    names.sort();
+    let mut ranges: Vec<_> = matches.prefixes.iter().filter_map(|text| normalized(text)).collect();
+    ranges.sort();
+    (matches.transport, matches.application_protocols.clone(), names, ranges)
 }
 
 /// A range by its network; the whole address space is no restriction.

@@ -20,6 +20,8 @@ pub struct Port<'a> {
     pub bind: &'a str,
     /// Ranges that stand for the service, where it has no single address.
     pub cidrs: &'a [String],
+    /// The ranges are instances of a headless service, which nothing else tells apart.
+    pub per_instance: bool,
 }
 
 /// Of the sidecar's outbound listener on `port`.
@@ -64,6 +66,9 @@ fn tls_chains(view: &View<'_>, port: &Port<'_>, rules: &[&ConfigRef<VirtualServi
 
 /// A TLS service without an address of its own is told apart by name.
 fn service_sni(view: &View<'_>, port: &Port<'_>) -> Vec<String> {
+    if port.per_instance {
+        return Vec::new();
+    }
     let addresses = view.addresses(port.service);
     let wildcard = view.profile.addresses.wildcards()[0];
     let by_address = addresses.iter().any(|address| !address.contains('/'));

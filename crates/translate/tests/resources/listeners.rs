@@ -1,3 +1,4 @@
+use meltemi_model::{Node, NodeDescription, Options};
 use meltemi_translate::type_urls;
 use serde_json::{Value, json};
 
@@ -240,6 +241,65 @@ fn a_headless_service_has_a_listener_for_each_other_instance() {
     let outbound: Vec<_> =
         mesh.names(&sidecar(), type_urls::LISTENER).into_iter().filter(|name| !name.starts_with("virtual")).collect();
     assert_eq!(outbound, ["10.0.0.2_5000", "10.0.0.3_5000"], "10.0.0.1 is the client itself");
+}
+
+/// A headless service of one port, with these instances in each family.
+fn headless(port: &str, families: &[(&str, &[&str])]) -> String {
+    let mut documents = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: h, namespace: default}}\n\
+         spec: {{clusterIP: None, ports: [{{name: {port}, port: 5000}}], selector: {{app: h}}}}\n"
+    );
+    for (family, addresses) in families {
+        let endpoints: Vec<_> = addresses.iter().map(|address| format!("{{addresses: ['{address}']}}")).collect();
+        documents += &format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: {family}\n\
+             metadata: {{name: h-{}, namespace: default, labels: {{kubernetes.io/service-name: h}}}}\n\
+             ports: [{{name: {port}, port: 5000}}]\nendpoints: [{}]\n",
+            family.to_lowercase(),
+            endpoints.join(", ")
+        );
+    }
+    documents
+}
+
+fn dual_stack() -> Node {
+    let id = "sidecar~10.0.0.1~client.default~default.svc.cluster.local".to_owned();
+    let metadata = json!({"DIALECT": "istio-proxy", "NAMESPACE": "default", "INSTANCE_IPS": "10.0.0.1,2001:db8::1"});
+    let metadata = metadata.as_object().cloned().unwrap();
+    Node::new(NodeDescription { id, metadata, ..NodeDescription::default() }).unwrap()
+}
+
+#[test]
+fn a_dual_stack_client_has_listeners_for_all_addresses_of_others_and_none_of_its_own() {
+    let families = [("IPv4", &["10.0.0.1", "10.0.0.2"][..]), ("IPv6", &["2001:db8::1", "2001:db8::2"])];
+    let mesh = Mesh::new(&headless("tcp", &families));
+    let names = mesh.names(&dual_stack(), type_urls::LISTENER);
+    let outbound: Vec<_> = names.iter().filter(|name| name.ends_with("_5000")).collect();
+    assert_eq!(outbound, ["10.0.0.2_5000", "2001:db8::2_5000"]);
+}
+
+#[test]
+fn instances_of_a_headless_service_may_share_a_listener_with_a_chain_for_each() {
+    let options = || Options { headless_filter_chains: true, ..Options::default() };
+    let families = [("IPv4", &["10.0.0.1", "10.0.0.2", "10.0.0.3"][..])];
+    for port in ["tcp", "tls"] {
+        let mesh = Mesh::with_options(options(), "{}", &headless(port, &families));
+        let names = mesh.names(&sidecar(), type_urls::LISTENER);
+        assert!(names.iter().all(|name| name == "0.0.0.0_5000" || name.starts_with("virtual")), "{names:?}");
+        let listener = mesh.listener(&sidecar(), "0.0.0.0_5000");
+        let chains = listener["filter_chains"].as_array().unwrap();
+        let matches: Vec<_> = chains.iter().map(|chain| chain["filter_chain_match"].clone()).collect();
+        let range = |address: &str| json!({"prefix_ranges": [{"address_prefix": address, "prefix_len": 32}]});
+        assert_eq!(matches, [range("10.0.0.2"), range("10.0.0.3")], "{port}: 10.0.0.1 is the client itself");
+        assert_eq!(at(&listener, "default_filter_chain.name"), "PassthroughFilterChain");
+        let all = mesh.all(&sidecar(), type_urls::LISTENER, "0.0.0.0_5000");
+        assert_eq!(all, listener, "of a wildcard subscription, too");
+    }
+    let sniffed = Mesh::with_options(options(), "{}", &headless("some", &families));
+    let names = sniffed.names(&sidecar(), type_urls::LISTENER);
+    assert!(names.contains(&"10.0.0.2_5000".to_owned()), "what is sniffed is told apart as before: {names:?}");
+    let nobody = Mesh::with_options(options(), "{}", &headless("tcp", &[("IPv4", &[])]));
+    assert_eq!(nobody.find(&sidecar(), type_urls::LISTENER, "0.0.0.0_5000"), None);
 }
 
 #[test]

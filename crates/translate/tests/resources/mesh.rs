@@ -50,6 +50,13 @@ impl Mesh {
         found.first().map(|resource| json::any_to_value(&resource.body, json::Secrets::Shown))
     }
 
+    /// As a wildcard subscription gets it.
+    pub fn all(&self, node: &Node, type_url: &str, name: &str) -> Value {
+        let all = generate(&self.snapshot, node, type_url, None, &self.cache);
+        let found = all.iter().find(|resource| *resource.name == *name).unwrap_or_else(|| panic!("no {name}"));
+        json::any_to_value(&found.body, json::Secrets::Shown)
+    }
+
     pub fn names(&self, node: &Node, type_url: &str) -> Vec<String> {
         let all = generate(&self.snapshot, node, type_url, None, &self.cache);
         all.iter().map(|resource| resource.name.to_string()).collect()
