@@ -11,7 +11,7 @@ fn meltemi(arguments: &[&str]) -> Command {
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = meltemi(arguments).output().unwrap();
+    let output = meltemi(arguments).output().expect("it runs");
     (output.status.code(), said(&output))
 }
 
@@ -104,9 +104,9 @@ fn folders_without_cases_are_no_success() {
 
 /// Every command and its own, as `--help` lists them.
 fn commands(of: &[&str], found: &mut Vec<String>) {
-    let output = meltemi(&[of, &["--help"]].concat()).output().unwrap();
+    let output = meltemi(&[of, &["--help"]].concat()).output().expect("it runs");
     assert!(output.status.success(), "{of:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).expect("text");
     let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let own = listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
     let names: Vec<&str> = own.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();

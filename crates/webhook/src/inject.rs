@@ -203,7 +203,8 @@ impl Injector {
         let settings = &self.settings;
         let image_type = context.proxy_config.image.as_ref().map(|image| &*image.image_type).unwrap_or_default();
         let annotation = pod::annotation(pod, names::PROXY_IMAGE_TYPE);
-        let image = |key: &str, kind: &str| image(&settings.values["global"], key, annotation.unwrap_or(kind));
+        let global = &settings.values["global"];
+        let image = |key: &str, kind: &str| image(global, key, annotation.unwrap_or(or_variant(global, kind)));
         let workload = &context.workload;
         let proxy_config = json!(context.proxy_config);
         let told = shape::go_text(&mesh::told(&context.proxy_config));
@@ -291,6 +292,11 @@ fn set_variables(pod: &mut Value, variables: &BTreeMap<String, String>) {
     }
 }
 
+/// The kind of image that ProxyConfig names, or that of all images. An annotation that is empty is neither.
+fn or_variant<'a>(global: &'a Value, kind: &'a str) -> &'a str {
+    if kind.is_empty() { global["variant"].as_str().unwrap_or_default() } else { kind }
+}
+
 /// Kinds of images, which may be part of the tag.
 const IMAGE_TYPES: [&str; 2] = ["distroless", "debug"];
 
@@ -301,10 +307,9 @@ fn image(global: &Value, key: &str, kind: &str) -> String {
     let name = given(&global[key]["image"]).unwrap_or_else(|| values::IMAGE.to_owned());
     let hub = given(&global["hub"]).unwrap_or_default();
     let tag = given(&global["tag"]).unwrap_or_default();
-    let kind = if kind.is_empty() { given(&global["variant"]).unwrap_or_default() } else { kind.to_owned() };
     let known =
         |tag: &str| IMAGE_TYPES.iter().find_map(|known| tag.strip_suffix(known)?.strip_suffix('-').map(str::to_owned));
-    let tag = match kind.as_str() {
+    let tag = match kind {
         "" => tag,
         "default" => known(&tag).unwrap_or(tag),
         kind => format!("{}-{kind}", known(&tag).unwrap_or(tag)),

@@ -116,6 +116,11 @@ fn hello_never_and_proxy_init_image_name() {
     let image = |annotations: Value| container(&setup.pod(annotations, hello()), "istio-proxy")["image"].clone();
     assert_eq!(image(json!({ "sidecar.istio.io/proxyImage": "other/proxy:2" })), "other/proxy:2");
     assert_eq!(image(json!({ "sidecar.istio.io/proxyImageType": "debug" })), "hub/meltemi:1-debug");
+    let of_variant =
+        Setup::flags(&["values.global.variant=distroless", "values.global.hub=hub", "values.global.tag=1"]);
+    let image = |annotations: Value| container(&of_variant.pod(annotations, hello()), "istio-proxy")["image"].clone();
+    assert_eq!(image(json!({})), "hub/meltemi:1-distroless");
+    assert_eq!(image(json!({ "sidecar.istio.io/proxyImageType": "" })), "hub/meltemi:1", "said, if with no word");
 }
 
 #[test]

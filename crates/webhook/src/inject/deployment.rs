@@ -66,7 +66,8 @@ impl GatewayTemplate {
         let proxy_config = &settings.mesh.default_config;
         let annotation = metadata["annotations"][names::PROXY_IMAGE_TYPE].as_str();
         let image_type = proxy_config.image.as_ref().map(|image| &*image.image_type).unwrap_or_default();
-        let image = super::image(&settings.values["global"], "proxy", annotation.unwrap_or(image_type));
+        let global = &settings.values["global"];
+        let image = super::image(global, "proxy", annotation.unwrap_or(super::or_variant(global, image_type)));
         let told = shape::go_text(&mesh::told(proxy_config));
         let mesh = json!(settings.mesh);
         let fields: BTreeMap<String, gotmpl::Value> = [

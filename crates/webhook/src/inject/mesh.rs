@@ -127,6 +127,9 @@ const DURATIONS: [&str; 7] = [
     "time",
 ];
 
+/// Fields that hold a `google.protobuf.Int64Value`, which protojson writes as text.
+const LONG_NUMBERS: [&str; 3] = ["maxNumberOfAnnotations", "maxNumberOfAttributes", "maxNumberOfMessageEvents"];
+
 /// Up to here every whole number is a binary one, too (2⁵³).
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -137,6 +140,7 @@ fn as_protojson(name: &str, value: Value) -> Value {
             Value::Object(map.into_iter().map(|(name, value)| (name.clone(), as_protojson(&name, value))).collect())
         }
         Value::Array(items) => items.into_iter().map(|item| as_protojson(name, item)).collect(),
+        Value::Number(number) if LONG_NUMBERS.contains(&name) => json!(number.to_string()),
         Value::Number(number) => Value::Number(without_point(number)),
         Value::String(text) if DURATIONS.contains(&name) => json!(padded(&text)),
         other => other,

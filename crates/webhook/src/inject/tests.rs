@@ -78,7 +78,7 @@ fn annotations_of_the_configuration_are_put_on_every_pod() {
 
 #[test]
 fn images_are_named_by_hub_name_tag_and_kind() {
-    let named = |global: Value, kind: &str| image(&global, "proxy", kind);
+    let named = |global: Value, kind: &str| image(&global, "proxy", or_variant(&global, kind));
     let global = json!({ "hub": "hub", "tag": "1.2-debug", "proxy": { "image": "p" } });
     assert_eq!(named(global.clone(), ""), "hub/p:1.2-debug");
     assert_eq!(named(global.clone(), "distroless"), "hub/p:1.2-distroless");

@@ -43,6 +43,8 @@ fn numbers_are_told_without_a_point_where_they_are_whole() {
     let told = |text: &str| told(&overlaid(&ProxyConfig::default(), text).unwrap())["tracing"].to_string();
     assert_eq!(told("tracing: {sampling: 10}"), r#"{"sampling":10}"#);
     assert_eq!(told("tracing: {sampling: 0.5}"), r#"{"sampling":0.5}"#);
+    let long = told("tracing: {stackdriver: {maxNumberOfAttributes: 200}}");
+    assert_eq!(long, r#"{"stackdriver":{"maxNumberOfAttributes":"200"}}"#);
 }
 
 #[test]
