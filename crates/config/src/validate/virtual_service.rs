@@ -166,7 +166,10 @@ fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
     let matches = at.field("match");
     for (i, m) in route.matches.iter().enumerate() {
         if m.uri.as_ref().is_some_and(|uri| !matches!(uri.kind(), StringMatchType::Prefix(_))) {
-            v.error(&matches.index(i).field("uri"), "a redirect with prefixRewrite needs a prefix match");
+            v.error(
+                &matches.index(i).field("uri"),
+                "redirect prefix_rewrite requires all URI matches to use prefix match type",
+            );
         }
     }
 }

@@ -110,6 +110,7 @@ pub const KNOWN: &[Known] = &[
         ],
         "nothing is unbounded",
     ),
+    stricter(&["invalid namespace value: \"~"], "no provider is in what is left out"),
     laxer(
         &["json: cannot unmarshal object into Go value of type string"],
         "YAML 1.2 reads an address that ends in colons as a key",
