@@ -106,6 +106,12 @@ fn outline(text: &str) -> String {
     out.chars().take(130).collect()
 }
 
+/// Side, kind, and what is said without what differs from document to document.
+type Sort = (Side, String, String);
+
+/// Differences of one sort: how many, and the shortest document with what is said of it.
+type Found = (usize, String, Vec<String>);
+
 /// What came out of all documents.
 #[derive(Default)]
 struct Outcome {
@@ -114,8 +120,7 @@ struct Outcome {
     meant: BTreeMap<&'static str, usize>,
     /// Refused by the definition of the kind, whatever Istio's webhook says.
     by_definition: usize,
-    /// Differences of one sort: how many, and the shortest document with what is said of it.
-    found: BTreeMap<(Side, String, String), (usize, String, Vec<String>)>,
+    found: BTreeMap<Sort, Found>,
 }
 
 impl Outcome {
@@ -143,10 +148,9 @@ impl Outcome {
     }
 
     fn told(&self) -> String {
-        let line =
-            |((side, kind, _), (count, document, said)): (&(Side, String, String), &(usize, String, Vec<String>))| {
-                format!("{side:?} {kind} ×{count}: {}\n    {document}\n", said.join(" | "))
-            };
+        let line = |((side, kind, _), (count, document, said)): (&Sort, &Found)| {
+            format!("{side:?} {kind} ×{count}: {}\n    {document}\n", said.join(" | "))
+        };
         self.found.iter().map(line).collect()
     }
 }
