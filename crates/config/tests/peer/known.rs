@@ -110,6 +110,11 @@ pub const KNOWN: &[Known] = &[
         ],
         "nothing is unbounded",
     ),
+    stricter(&["defaultInboundHttpRetryPolicy"], "a field that is newer than the release that is asked"),
+    louder(
+        &["ignored by the default inbound http retry policy"],
+        "a field that is newer than the release that is asked",
+    ),
     stricter(&["invalid namespace value: \"~"], "no provider is in what is left out"),
     laxer(
         &["json: cannot unmarshal object into Go value of type string"],
