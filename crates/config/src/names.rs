@@ -43,7 +43,7 @@ fn labels(domain: &str, text: &str) -> Checked {
     let mut parts = text.split('.').peekable();
     let last = text.rsplit('.').next().unwrap_or_default();
     if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("domain name {domain:?}: the top level domain {last:?} cannot be all digits"));
+        return Err(format!("domain name {domain:?} invalid (top level domain {last:?} cannot be all-numeric)"));
     }
     while let Some(part) = parts.next() {
         if part.is_empty() && parts.peek().is_none() {
@@ -51,7 +51,7 @@ fn labels(domain: &str, text: &str) -> Checked {
             return Ok(());
         }
         if !is_dns_label(part) {
-            return Err(format!("domain name {domain:?}: {part:?} is not a DNS label"));
+            return Err(format!("domain name {domain:?} invalid (label {part:?} invalid)"));
         }
     }
     Ok(())
@@ -59,7 +59,7 @@ fn labels(domain: &str, text: &str) -> Checked {
 
 fn length(domain: &str) -> Checked {
     match domain.len() {
-        0 => Err("a domain name must not be empty".into()),
+        0 => Err("empty domain name not allowed".into()),
         1..=255 => Ok(()),
         _ => {
             Err(format!("domain name {:?}… is longer than 255 characters", domain.chars().take(32).collect::<String>()))
@@ -78,7 +78,7 @@ pub fn wildcard_domain(domain: &str) -> Checked {
     length(domain)?;
     let (first, rest) = domain.split_once('.').map_or((domain, None), |(f, r)| (f, Some(r)));
     if !is_wildcard_dns_label(first) {
-        return Err(format!("domain name {domain:?}: {first:?} is not a DNS label or a wildcard"));
+        return Err(format!("domain name {domain:?} invalid (label {first:?} invalid)"));
     }
     rest.map_or(Ok(()), |rest| labels(domain, rest))
 }
@@ -134,22 +134,26 @@ pub fn port(number: impl Into<i64>) -> Checked {
 /// The name of an HTTP header: RFC 9110 token.
 pub fn header_name(name: &str) -> Checked {
     match name {
-        "" => Err("header name must not be empty".into()),
+        "" => Err("header name cannot be empty".into()),
         _ if name.bytes().all(is_token) => Ok(()),
-        _ => Err(format!("header name {name:?} has a character that no header name can have")),
+        _ => Err(format!("header name {name:?} is not a valid header name")),
     }
 }
 
 /// Letters, digits, `-` and `_` only.
 pub fn strict_header_name(name: &str) -> Checked {
     let ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if ok { Ok(()) } else { Err(format!("header name {name:?} must be letters, digits, '-' and '_'")) }
+    if ok {
+        Ok(())
+    } else {
+        Err(format!("header name {name:?} is not a valid header name: letters, digits, '-' and '_'"))
+    }
 }
 
 /// The name of a header of a probe, as Kubernetes has it: letters, digits and `-` only.
 pub fn probe_header_name(name: &str) -> Checked {
     let ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if ok { Ok(()) } else { Err(format!("header name {name:?} must be letters, digits and '-'")) }
+    if ok { Ok(()) } else { Err(format!("header name {name:?} is not a valid header name: letters, digits and '-'")) }
 }
 
 /// A header to match on: a header name, a pseudo-header such as `:authority`, or `@request.auth.claims.<claim>`.
@@ -216,13 +220,13 @@ fn command(text: &str) -> Option<&str> {
 
 /// An IPv4 or IPv6 address.
 pub fn ip(text: &str) -> Checked {
-    text.parse::<IpAddr>().map(drop).map_err(|_| format!("{text:?} is not an IP address"))
+    text.parse::<IpAddr>().map(drop).map_err(|_| format!("{text:?} is not a valid IP address"))
 }
 
 /// An address, or a subnet such as `10.0.0.0/8`.
 pub fn ip_or_cidr(text: &str) -> Checked {
     if text.contains('/') {
-        return text.parse::<ipnet::IpNet>().map(drop).map_err(|_| format!("{text:?} is not a CIDR block"));
+        return text.parse::<ipnet::IpNet>().map(drop).map_err(|_| format!("{text:?} is not a valid CIDR block"));
     }
     ip(text)
 }
@@ -241,7 +245,9 @@ pub fn unix_address(text: &str) -> Checked {
 
 /// `host:port`, the host a domain name or an IP address (IPv6 in brackets).
 pub fn host_port(text: &str) -> Checked {
-    let (host, number) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port; write host:port"))?;
+    let (host, number) = text
+        .rsplit_once(':')
+        .ok_or_else(|| format!("unable to split {text:?}: missing port in address, write host:port"))?;
     port(number.parse::<u16>().map_err(|_| format!("{text:?}: {number:?} is not a port"))?)?;
     match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(v6) => ip(v6),

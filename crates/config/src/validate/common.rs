@@ -82,12 +82,13 @@ pub(super) fn export_to(list: &[Str], namespace: &str, nobody: bool, at: &Path<'
             }
             "." => {}
             other => {
-                v.check(&here, names::dns_label(other));
+                let allowed = "only .,*, or a valid DNS 1123 label is allowed as exportTo entry";
+                v.require(&here, names::is_dns_label(other), format_args!("{allowed}, not {other:?}"));
                 let own = other == namespace && list.iter().any(|o| &**o == ".");
                 v.require(&here, !own, "\".\" is the same namespace; remove one of them");
             }
         }
-        v.require(&here, !list[..i].contains(item), format_args!("duplicate entry {item:?}"));
+        v.require(&here, !list[..i].contains(item), format_args!("duplicate entries in exportTo for entry {item}"));
     }
 }
 
@@ -101,7 +102,7 @@ pub(super) fn target_refs(
 ) {
     let ways = [selector, one.is_some(), !many.is_empty()];
     if ways.iter().filter(|w| **w).count() > 1 {
-        v.error(at, "only one of targetRefs or selector can be set");
+        v.error(at, "only one of targetRefs or workloadSelector can be set");
     }
     v.require(&at.field("targetRefs"), many.len() <= 16, "at most 16 targets");
     if let Some(target) = one {
@@ -127,14 +128,14 @@ fn target_ref(target: &PolicyTargetReference, at: &Path<'_>, v: &mut Validation)
     v.require(
         &at.field("namespace"),
         target.namespace.is_empty(),
-        "cross namespace referencing is not currently supported",
+        "targetRef namespace must not be set; cross namespace referencing is not supported",
     );
     if !target.kind.is_empty() && !ALLOWED.contains(&(&*target.group, &*target.kind)) {
         v.error(
             &at.field("kind"),
             format_args!(
-                "{}/{} is not a kind that a policy can be for: Gateway and GatewayClass of gateway.networking.k8s.io, \
-                 Service, ServiceEntry of networking.istio.io",
+                "targetRef must be to one of [core/v1/Service networking.istio.io/v1/ServiceEntry \
+                 gateway.networking.k8s.io/v1/Gateway gateway.networking.k8s.io/v1/GatewayClass] but was {}/{}",
                 target.group, target.kind
             ),
         );

@@ -19,13 +19,20 @@ pub(super) fn destination_rule(spec: &DestinationRule, meta: &Meta, at: &Path<'_
     let subsets = at.field("subsets");
     for (i, subset) in spec.subsets.iter().enumerate() {
         let at = subsets.index(i);
-        v.check(&at.field("name"), names::dns_label(&subset.name));
+        let name = names::dns_label(&subset.name);
+        v.check(
+            &at.field("name"),
+            name.map_err(|error| match &*subset.name {
+                "" => "subset name cannot be empty".to_owned(),
+                _ => format!("subset name is invalid: {error}"),
+            }),
+        );
         labels(&subset.labels, &at.field("labels"), v);
         if let Some(policy) = &subset.traffic_policy {
             traffic_policy(policy, &meta.namespace, &at.field("trafficPolicy"), v);
         }
         if spec.subsets[..i].iter().any(|s| s.name == subset.name) {
-            v.error(&at.field("name"), format_args!("duplicate subset name {:?}", subset.name));
+            v.error(&at.field("name"), format_args!("duplicate subset names: {}", subset.name));
         }
     }
     export_to(&spec.export_to, &meta.namespace, false, at, v);
@@ -84,7 +91,7 @@ fn port_policies(policy: &TrafficPolicy, namespace: &str, at: &Path<'_>, v: &mut
                 v.warn(&at.field("port").field("number"), "no service has such a port: this has no effect");
             }
             Some(_) => {}
-            None => v.error(&at, "portLevelSettings must have a port"),
+            None => v.error(&at, "portTrafficPolicy must have valid port"),
         }
         let settings = [
             port.load_balancer.is_some(),
@@ -112,7 +119,7 @@ fn port_policies(policy: &TrafficPolicy, namespace: &str, at: &Path<'_>, v: &mut
 /// Of a DestinationRule, a Sidecar, or MeshConfig.
 pub(super) fn connection_pool(pool: &ConnectionPoolSettings, at: &Path<'_>, v: &mut Validation) {
     if pool.tcp.is_none() && pool.http.is_none() {
-        v.error(at, "connection pool must have at least one of tcp and http");
+        v.error(at, "connection pool must have at least one field");
     }
     if let Some(tcp) = &pool.tcp {
         tcp_settings(tcp, &at.field("tcp"), v);
@@ -207,7 +214,7 @@ pub(super) fn client_tls(tls: &ClientTlsSettings, namespace: &str, at: &Path<'_>
     }
     if matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual) && credential {
         if certificate || key || ca || !tls.ca_crl.is_empty() {
-            v.error(at, "cannot specify client certificates, CA certificates or a CRL if credentialName is set");
+            v.error(at, "cannot specify client certificates or CA certificate or CA CRL If credentialName is set");
         }
         // The secret holds everything.
         return;

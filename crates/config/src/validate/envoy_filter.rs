@@ -55,22 +55,26 @@ fn config_patch(patch: &EnvoyConfigObjectPatch, at: &Path<'_>, v: &mut Validatio
         }
     }
     let apply_to = patch.apply_to;
-    v.require(&at.field("applyTo"), apply_to != ApplyTo::Invalid, "applyTo must be set");
+    v.require(&at.field("applyTo"), apply_to != ApplyTo::Invalid, "missing applyTo");
     match &patch.patch {
         Some(change) => change_of(change, apply_to, &at.field("patch"), v),
-        None => v.error(&at.field("patch"), "patch is required"),
+        None => v.error(&at.field("patch"), "missing patch"),
     }
     let Some(matches) = &patch.matches else { return };
     let at = at.field("match");
     let (listener, route, cluster) =
         (matches.listener.is_some(), matches.route_configuration.is_some(), matches.cluster.is_some());
-    let fits = match apply_to {
-        ApplyTo::Cluster => !listener && !route,
-        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => !listener && !cluster,
-        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::NetworkFilter | ApplyTo::HttpFilter => !route && !cluster,
-        ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap | ApplyTo::ListenerFilter => true,
+    let (fits, class, own) = match apply_to {
+        ApplyTo::Cluster => (!listener && !route, "cluster", "cluster"),
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
+            (!listener && !cluster, "http route", "route configuration")
+        }
+        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::NetworkFilter | ApplyTo::HttpFilter => {
+            (!route && !cluster, "listener", "listener")
+        }
+        ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap | ApplyTo::ListenerFilter => (true, "", ""),
     };
-    v.require(&at, fits, format_args!("the match is not one for {apply_to}"));
+    v.require(&at, fits, format_args!("applyTo for {class} class objects cannot have non {own} match"));
     if let Some(listener) = &matches.listener {
         listener_match(listener, apply_to, &at.field("listener"), v);
     }
@@ -149,9 +153,9 @@ fn filter_name(name: &str, at: &Path<'_>, v: &mut Validation) {
 fn change_of(change: &Patch, apply_to: ApplyTo, at: &Path<'_>, v: &mut Validation) {
     let at_value = at.field("value");
     match change.operation {
-        PatchOperation::Invalid => v.error(&at.field("operation"), "operation must be set"),
+        PatchOperation::Invalid => v.error(&at.field("operation"), "missing patch operation"),
         PatchOperation::Remove => {}
-        _ => v.require(&at_value, change.value.is_some(), "a value is required unless the operation is REMOVE"),
+        _ => v.require(&at_value, change.value.is_some(), "missing patch value for non-remove operation"),
     }
     let Some(value) = &change.value else { return };
     let filter = matches!(apply_to, ApplyTo::HttpFilter | ApplyTo::NetworkFilter | ApplyTo::ListenerFilter);

@@ -74,7 +74,9 @@ fn module_url(url: &str) -> Result<(), String> {
     let failed = || format!("failed to parse url {url:?}");
     let rest = match scheme(url).ok_or_else(failed)? {
         "" => url,
-        scheme @ ("oci" | "http" | "https" | "file") => &url[scheme.len() + 1..],
+        scheme if ["oci", "http", "https", "file"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            &url[scheme.len() + 1..]
+        }
         other => return Err(format!("url contains unsupported scheme: {other}")),
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -122,7 +124,7 @@ fn environment(vm: &VmConfig, at: &Path<'_>, v: &mut Validation) {
     for (i, variable) in vm.env.iter().enumerate() {
         let at = at.index(i);
         let name = at.field("name");
-        v.require(&name, !variable.name.is_empty(), "a variable needs a name");
+        v.require(&name, !variable.name.is_empty(), "spec.vmConfig.env invalid: a variable needs a name");
         v.require(&name, variable.name.len() <= 256, "longer than 256 characters");
         let duplicate = vm.env[..i].iter().any(|other| other.name == variable.name);
         v.require(&name, !duplicate, format_args!("duplicate env {:?}", variable.name));

@@ -115,7 +115,7 @@ pub(super) fn server_tls_settings(tls: &ServerTlsSettings, at: &Path<'_>, v: &mu
     if sources.iter().filter(|s| **s).count() > 1 {
         v.error(
             at,
-            "only one of credentialName, credentialNames, serverCertificate and privateKey, or tlsCertificates can be set",
+            "only one of credential_name, credential_names, server_certificate/private_key, tls_certificates should be specified",
         );
     }
     versions(tls, at, v);

@@ -18,7 +18,7 @@ const LARGE_BODY: usize = 100 << 10;
 pub(super) fn http_match(m: &HttpMatchRequest, scope: &Scope, at: &Path<'_>, v: &mut Validation) {
     for (field, value) in [("uri", &m.uri), ("scheme", &m.scheme), ("method", &m.method), ("authority", &m.authority)] {
         // Every path begins with an empty prefix.
-        let any = field == "uri" && value.as_ref().is_some_and(|m| m.prefix.as_deref() == Some(""));
+        let any = field == "uri" && value.as_ref().is_some_and(|m| *m == every_path());
         if let Some(value) = value.as_ref().filter(|_| !any) {
             string_match(value, &at.field(field), v);
         }
@@ -50,6 +50,10 @@ pub(super) fn http_match(m: &HttpMatchRequest, scope: &Scope, at: &Path<'_>, v: 
         v.check(&at.field("sourceNamespace"), names::dns_label(&m.source_namespace));
     }
     gateway_names(&m.gateways, at, v);
+}
+
+fn every_path() -> StringMatch {
+    StringMatch { prefix: Some("".into()), ..StringMatch::default() }
 }
 
 /// `exact`, `prefix` and `regex`: one at most, the last two not empty.

@@ -48,7 +48,7 @@ pub(super) fn annotations(object: &Object, v: &mut Validation) {
     let at = &Path::root("metadata");
     for internal in [PARENTS, PARENT_NAMESPACE].into_iter().filter(|name| object.meta.annotations.contains_key(*name)) {
         // What carries these is trusted with more than users are.
-        v.error(&at.field("annotations").field(internal), "this may not be set by users");
+        v.error(&at.field("annotations").field(internal), "annotation found, this may not be set by users");
     }
     let annotations = at.field("annotations");
     let rejected = object.meta.annotations.contains_key(ALWAYS_REJECT);

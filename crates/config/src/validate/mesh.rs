@@ -324,7 +324,10 @@ pub fn mesh_networks(networks: &MeshNetworks) -> Validation {
             let at = endpoints.index(i);
             match (&endpoint.from_cidr, &endpoint.from_registry) {
                 (Some(cidr), None) => v.check(&at.field("fromCidr"), names::ip_or_cidr(cidr)),
-                (None, Some(registry)) => v.check(&at.field("fromRegistry"), names::dns_label(registry)),
+                (None, Some(registry)) => v.check(
+                    &at.field("fromRegistry"),
+                    names::dns_label(registry).map_err(|error| format!("invalid registry name: {error}")),
+                ),
                 _ => v.error(&at, "exactly one of fromCidr and fromRegistry must be set"),
             }
         }

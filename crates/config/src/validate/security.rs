@@ -36,7 +36,7 @@ fn jwt_rule(rule: &JwtRule, at: &Path<'_>, v: &mut Validation) {
         let issuer = at.field("issuer");
         v.require(&issuer, !rule.jwks_uri.is_empty(), "issuer or jwksUri must be non-empty string");
     }
-    not_empty(&rule.audiences, &at.field("audiences"), v);
+    not_empty(&rule.audiences, "audience", &at.field("audiences"), v);
     if !rule.jwks_uri.is_empty() {
         v.check(&at.field("jwksUri"), http_url(&rule.jwks_uri));
         v.require(at, rule.jwks.is_empty(), "only one of jwks or jwksUri can be set");
@@ -49,20 +49,27 @@ fn jwt_rule(rule: &JwtRule, at: &Path<'_>, v: &mut Validation) {
     }
     let headers = at.field("fromHeaders");
     for (i, header) in rule.from_headers.iter().enumerate() {
-        v.require(&headers.index(i).field("name"), !header.name.is_empty(), "location header name must be set");
+        v.require(
+            &headers.index(i).field("name"),
+            !header.name.is_empty(),
+            "location header name must be non-empty string",
+        );
         one_line(&header.name, &headers.index(i).field("name"), v);
         one_line(&header.prefix, &headers.index(i).field("prefix"), v);
     }
     one_line(&rule.output_payload_to_header, &at.field("outputPayloadToHeader"), v);
-    not_empty(&rule.from_params, &at.field("fromParams"), v);
-    not_empty(&rule.from_cookies, &at.field("fromCookies"), v);
-    not_empty(&rule.space_delimited_claims, &at.field("spaceDelimitedClaims"), v);
+    not_empty(&rule.from_params, "location query", &at.field("fromParams"), v);
+    not_empty(&rule.from_cookies, "cookie name", &at.field("fromCookies"), v);
+    not_empty(&rule.space_delimited_claims, "claim", &at.field("spaceDelimitedClaims"), v);
     v.require(&at.field("spaceDelimitedClaims"), rule.space_delimited_claims.len() <= 64, "at most 64 claims");
     let claims = at.field("outputClaimToHeaders");
     for (i, output) in rule.output_claim_to_headers.iter().enumerate() {
         let at = claims.index(i);
-        v.check(&at.field("header"), names::strict_header_name(&output.header));
-        v.require(&at.field("claim"), !output.claim.is_empty(), "claim must be set");
+        if output.header.is_empty() || output.claim.is_empty() {
+            v.error(&at, "outputClaimToHeaders header and claim value must be non-empty string");
+        } else {
+            v.check(&at.field("header"), names::strict_header_name(&output.header));
+        }
     }
     common::duration(rule.timeout, &at.field("timeout"), v);
 }
@@ -72,9 +79,9 @@ fn one_line(text: &str, at: &Path<'_>, v: &mut Validation) {
     v.require(at, !text.contains(['\0', '\r', '\n']), "must be one line");
 }
 
-fn not_empty(list: &[Str], at: &Path<'_>, v: &mut Validation) {
+fn not_empty(list: &[Str], what: &str, at: &Path<'_>, v: &mut Validation) {
     for (i, item) in list.iter().enumerate() {
-        v.require(&at.index(i), !item.is_empty(), "must not be empty");
+        v.require(&at.index(i), !item.is_empty(), format_args!("{what} must be non-empty string"));
     }
 }
 

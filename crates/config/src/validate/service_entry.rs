@@ -48,7 +48,7 @@ fn selector_or_endpoints(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation)
     if spec.workload_selector.is_none() {
         return;
     }
-    v.require(at, spec.endpoints.is_empty(), "only one of WorkloadSelector or Endpoints can be set");
+    v.require(at, spec.endpoints.is_empty(), "only one of WorkloadSelector or Endpoints is allowed in Service Entry");
     if matches!(spec.resolution, Resolution::None) {
         v.warn(&at.field("workloadSelector"), "has no effect with resolution NONE");
     }
@@ -84,7 +84,7 @@ fn ports(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
 
 /// Two ports of one ServiceEntry may share no name; the name is a DNS label of any length up to 63.
 fn port_name(name: &str) -> Result<(), String> {
-    names::dns_label(name).map_err(|e| format!("port name: {e}"))
+    names::dns_label(name).map_err(|error| format!("invalid port name: {error}"))
 }
 
 fn addresses(spec: &ServiceEntry, at: &Path<'_>, v: &mut Validation) {
@@ -134,7 +134,9 @@ fn resolution(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validatio
     let at = at.field("resolution");
     let unnamed = spec.hosts.iter().find_map(|host| names::fqdn(host).err());
     match spec.resolution {
-        Resolution::None => v.require(&at, spec.endpoints.is_empty(), "NONE mode cannot set endpoints"),
+        Resolution::None => {
+            v.require(&at, spec.endpoints.is_empty(), "no endpoints should be provided for resolution type none")
+        }
         // Without endpoints and selector the service is there and answers nothing.
         Resolution::Static => {}
         Resolution::Dns | Resolution::DnsRoundRobin => {
@@ -148,7 +150,11 @@ fn resolution(spec: &ServiceEntry, meta: &Meta, at: &Path<'_>, v: &mut Validatio
                 );
             }
             if spec.resolution == Resolution::DnsRoundRobin {
-                v.require(&at, spec.endpoints.len() <= 1, "DNS_ROUND_ROBIN mode cannot have multiple endpoints");
+                v.require(
+                    &at,
+                    spec.endpoints.len() <= 1,
+                    "there must only be 0 or 1 endpoint for resolution mode DNS_ROUND_ROBIN",
+                );
             }
         }
         Resolution::DynamicDns => dynamic_dns(spec, meta, &at, v),
@@ -220,10 +226,16 @@ pub(super) fn workload_entry(spec: &WorkloadEntry, at: &Path<'_>, v: &mut Valida
         }
     } else if spec.address.starts_with("unix://") {
         v.check(&address, names::unix_address(&spec.address));
-        v.require(&at.field("ports"), spec.ports.is_empty(), "UDS may not include ports");
+        v.require(
+            &at.field("ports"),
+            spec.ports.is_empty(),
+            format_args!("unix endpoint {} must not include ports", spec.address),
+        );
     } else {
         v.require(&address, spec.address.len() <= 256, "address is longer than 256 characters");
-        v.check(&address, names::ip(&spec.address).or_else(|_| names::fqdn(&spec.address)));
+        let valid = names::ip(&spec.address).is_ok() || names::fqdn(&spec.address).is_ok();
+        let message = format_args!("endpoint address {:?} is not a valid FQDN or an IP address", spec.address);
+        v.require(&address, valid, message);
     }
     rest_of_entry(spec, at, v);
 }
@@ -282,7 +294,7 @@ pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Val
         let at = at.field("httpGet");
         v.check(&at.field("port"), names::port(http.port));
         let scheme = matches!(&*http.scheme, "" | "HTTP" | "HTTPS");
-        v.require(&at.field("scheme"), scheme, "scheme must be one of [HTTP, HTTPS]");
+        v.require(&at.field("scheme"), scheme, "httpGet.scheme must be one of \"HTTPS\", \"HTTP\"");
         let headers = at.field("httpHeaders");
         for (i, header) in http.http_headers.iter().enumerate() {
             v.check(&headers.index(i).field("name"), names::probe_header_name(&header.name));
@@ -297,7 +309,7 @@ pub(super) fn readiness_probe(probe: &ReadinessProbe, at: &Path<'_>, v: &mut Val
     if let Some(exec) = &probe.exec {
         let exec_at = at.field("exec");
         let at = exec_at.field("command");
-        v.require(&at, !exec.command.is_empty(), "command is required");
+        v.require(&at, !exec.command.is_empty(), "exec.command is required");
         v.require(&at, exec.command.iter().all(|c| !c.is_empty()), "an element of the command is empty");
     }
 }

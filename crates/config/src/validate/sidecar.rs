@@ -36,22 +36,22 @@ pub(super) fn sidecar(spec: &Sidecar, meta: &Meta, at: &Path<'_>, v: &mut Valida
         let at = at.field("outboundTrafficPolicy");
         let at = &at.field("egressProxy");
         let any = policy.mode == OutboundTrafficPolicyMode::AllowAny;
-        v.require(at, any, "egressProxy needs mode ALLOW_ANY");
+        v.require(at, any, "sidecar: egress_proxy must be set only with ALLOW_ANY outbound_traffic_policy mode");
         destination(proxy, at, v);
-        v.require(at, proxy.port.is_some(), "egressProxy needs a port");
+        v.require(at, proxy.port.is_some(), "sidecar: egress_proxy port must be non-nil");
     }
 }
 
 fn ingress(listener: &IstioIngressListener, seen: &mut BTreeSet<u32>, at: &Path<'_>, v: &mut Validation) {
     let Some(port) = &listener.port else {
-        v.error(at, "port is required for ingress listeners");
+        v.error(at, "sidecar: port is required for ingress listeners");
         return;
     };
     listener_port(port, false, &at.field("port"), v);
     v.require(
         at,
         seen.insert(port.number),
-        format_args!("ports on ingress must be unique: {} is there twice", port.number),
+        format_args!("sidecar: ports on IP bound listeners must be unique: {} is there twice", port.number),
     );
     if !listener.bind.is_empty() {
         v.check(&at.field("bind"), names::ip(&listener.bind));
@@ -73,14 +73,14 @@ fn ingress(listener: &IstioIngressListener, seen: &mut BTreeSet<u32>, at: &Path<
 
 fn ingress_tls(tls: &ServerTlsSettings, port: &Port, at: &Path<'_>, v: &mut Validation) {
     let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
-    v.require(at, !tls.https_redirect, "httpsRedirect is not supported in a sidecar");
-    v.require(at, !named, "credentialName is not supported in a sidecar");
-    v.require(at, tls.subject_alt_names.is_empty(), "subjectAltNames is not supported in a sidecar");
-    v.require(at, tls.tls_certificates.is_empty(), "tlsCertificates is not supported in a sidecar");
+    v.require(at, !tls.https_redirect, "sidecar: httpsRedirect is not supported");
+    v.require(at, !named, "sidecar: credentialName is not currently supported");
+    v.require(at, tls.subject_alt_names.is_empty(), "sidecar: subjectAltNames is not supported in ingress tls");
+    v.require(at, tls.tls_certificates.is_empty(), "sidecar: tls_certificates is not currently supported");
     let refused = matches!(tls.mode, ServerTlsMode::IstioMutual | ServerTlsMode::AutoPassthrough);
-    v.require(at, !refused, format_args!("mode {} is not supported in a sidecar", tls.mode));
+    v.require(at, !refused, format_args!("cannot set mode to {} in sidecar ingress tls", tls.mode));
     let secure = matches!(names::protocol(&port.protocol), Some("HTTPS" | "TLS"));
-    v.require(at, secure, format_args!("protocol {:?} cannot have TLS: use HTTPS or TLS", port.protocol));
+    v.require(at, secure, "server cannot have TLS settings for non HTTPS/TLS ports");
     server_tls_settings(tls, at, v);
 }
 
@@ -108,14 +108,18 @@ fn all_egress(spec: &Sidecar, namespace: &str, at: &Path<'_>, v: &mut Validation
         match &listener.port {
             None => {
                 let last = i + 1 == spec.egress.len();
-                v.require(&at, last && !catch_all, "only the last egress listener can be without port (catch all)");
+                v.require(
+                    &at,
+                    last && !catch_all,
+                    "sidecar: the egress listener with empty port should be the last listener in the list",
+                );
                 catch_all = true;
             }
             Some(port) => {
                 let unix = listener.bind.starts_with("unix://");
                 listener_port(port, unix, &at.field("port"), v);
                 let fresh = if unix { sockets.insert(&listener.bind) } else { ports.insert(port.number) };
-                v.require(&at, fresh, "ports (or unix sockets) of egress listeners must be unique");
+                v.require(&at, fresh, "sidecar: ports on IP bound listeners must be unique, and unix domain socket values for listeners must be unique");
             }
         }
         egress(listener, namespace, &at, v);
@@ -127,12 +131,16 @@ fn egress(listener: &IstioEgressListener, namespace: &str, at: &Path<'_>, v: &mu
         v.check(&at.field("bind"), names::unix_address(&listener.bind));
         let asked = !matches!(listener.capture_mode, CaptureMode::Default | CaptureMode::None);
         let captured = asked && listener.port.is_some();
-        v.require(&at.field("captureMode"), !captured, "a unix socket cannot be captured: use DEFAULT or NONE");
+        v.require(
+            &at.field("captureMode"),
+            !captured,
+            "sidecar: captureMode must be DEFAULT/NONE for unix domain socket listeners",
+        );
     } else if !listener.bind.is_empty() {
         v.check(&at.field("bind"), names::ip(&listener.bind));
     }
     let hosts = at.field("hosts");
-    v.require(&hosts, !listener.hosts.is_empty(), "egress listener must contain at least one host");
+    v.require(&hosts, !listener.hosts.is_empty(), "sidecar: egress listener must contain at least one host");
     let everything = listener.hosts.iter().any(|h| &**h == "*/*");
     for (i, host) in listener.hosts.iter().enumerate() {
         let at = hosts.index(i);
@@ -159,9 +167,9 @@ fn is_twice(one: &str, other: &str, own: &str) -> bool {
 /// `namespace/host`: namespace a name, `*` or `.`, each also after `~`, or `~`; host a domain name, a wildcard domain or `*`.
 fn egress_host(host: &str) -> Result<(), String> {
     let (namespace, dns) =
-        host.split_once('/').ok_or_else(|| format!("{host:?} is not of the form namespace/dnsName"))?;
+        host.split_once('/').ok_or_else(|| format!("host must be of form namespace/dnsName, not {host:?}"))?;
     if namespace.is_empty() || dns.is_empty() {
-        return Err(format!("{host:?}: both namespace and dnsName must be given"));
+        return Err(format!("{host:?}: config namespace and dnsName in host entry cannot be empty"));
     }
     // `~` alone, or before the namespace of what is not imported.
     let owner = namespace.strip_prefix('~').unwrap_or(namespace);
@@ -184,6 +192,6 @@ fn listener_port(port: &Port, unix: bool, at: &Path<'_>, v: &mut Validation) {
         v.check(&at.field("name"), names::dns_label(&port.name));
     }
     if port.target_port != 0 {
-        v.error(&at.field("targetPort"), "targetPort has no impact on a Sidecar");
+        v.error(&at.field("targetPort"), "targetPort has no impact on Sidecars");
     }
 }

@@ -73,7 +73,7 @@ fn metrics(metrics: &Metrics, at: &Path<'_>, v: &mut Validation) {
                 "only one of metric and customMetric can be set",
             );
             let named = matches.custom_metric.as_ref().is_none_or(|m| !m.is_empty());
-            v.require(&at.field("customMetric"), named, "customMetric cannot be empty");
+            v.require(&at.field("customMetric"), named, "customMetric may not be empty");
         }
         let tags = at.field("tagOverrides");
         for (name, tag) in &item.tag_overrides {

@@ -29,9 +29,13 @@ pub(super) fn virtual_service(spec: &VirtualService, meta: &Meta, at: &Path<'_>,
     let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|g| &**g == "mesh");
     let scope = Scope { delegate: spec.hosts.is_empty(), only_gateways: !mesh, server_names: server_names(spec) };
     if scope.delegate {
-        v.require(&at.field("gateways"), spec.gateways.is_empty(), "a delegate virtual service must have no gateways");
-        v.require(&at.field("tcp"), spec.tcp.is_empty(), "a delegate virtual service must have no TCP routes");
-        v.require(&at.field("tls"), spec.tls.is_empty(), "a delegate virtual service must have no TLS routes");
+        v.require(
+            &at.field("gateways"),
+            spec.gateways.is_empty(),
+            "delegate virtual service must have no gateways specified",
+        );
+        v.require(&at.field("tcp"), spec.tcp.is_empty(), "delegate virtual service must have no tcp route specified");
+        v.require(&at.field("tls"), spec.tls.is_empty(), "delegate virtual service must have no tls route specified");
     }
     gateway_names(&spec.gateways, at, v);
     hosts(spec, &scope, at, v);
@@ -103,12 +107,13 @@ fn http_route(route: &HttpRoute, scope: &Scope, at: &Path<'_>, v: &mut Validatio
     match &route.delegate {
         Some(delegate) => {
             let at = at.field("delegate");
-            v.require(&at, !scope.delegate, "a delegate virtual service cannot delegate again");
+            v.require(&at, !scope.delegate, "delegate HTTP route cannot contain delegate");
             if delegate.name.is_empty() {
                 v.warn(&at, "without a name the route leads nowhere");
             }
-            let alone = route.route.is_empty() && route.redirect.is_none() && route.direct_response.is_none();
-            v.require(&at, alone, "HTTP route cannot contain delegate together with route, redirect or directResponse");
+            v.require(&at, route.route.is_empty(), "root HTTP route must not specify route");
+            v.require(&at, route.redirect.is_none(), "root HTTP route must not specify redirect");
+            v.require(&at, route.direct_response.is_none(), "root HTTP route must not specify direct_response");
         }
         None => destinations_or_answer(route, at, v),
     }
@@ -121,7 +126,7 @@ fn http_route(route: &HttpRoute, scope: &Scope, at: &Path<'_>, v: &mut Validatio
 fn destinations_or_answer(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
     let answers = [!route.route.is_empty(), route.redirect.is_some(), route.direct_response.is_some()];
     match answers.iter().filter(|a| **a).count() {
-        0 => v.error(at, "HTTP route, redirect or directResponse is required"),
+        0 => v.error(at, "HTTP route, redirect or direct_response is required"),
         1 => {}
         _ => v.error(at, "HTTP route can contain only one of route, redirect and directResponse"),
     }
@@ -161,7 +166,10 @@ fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
     let matches = at.field("match");
     for (i, m) in route.matches.iter().enumerate() {
         if m.uri.as_ref().is_some_and(|uri| !matches!(uri.kind(), StringMatchType::Prefix(_))) {
-            v.error(&matches.index(i).field("uri"), "a redirect with prefixRewrite needs a prefix match");
+            v.error(
+                &matches.index(i).field("uri"),
+                "redirect prefix_rewrite requires all URI matches to use prefix match type",
+            );
         }
     }
 }
@@ -170,7 +178,7 @@ fn prefix_redirect(route: &HttpRoute, at: &Path<'_>, v: &mut Validation) {
 pub(super) fn destination(to: &Destination, at: &Path<'_>, v: &mut Validation) {
     let host = at.field("host");
     match &*to.host {
-        "" => v.error(&host, "destination host is required"),
+        "" => v.error(&host, "destination is required: empty domain name not allowed"),
         "*" => v.error(&host, "invalid destination host \"*\""),
         name => v.check(&host, names::wildcard_domain(name)),
     }
@@ -229,7 +237,7 @@ fn plain_header(name: &str) -> Result<(), String> {
 
 fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &Path<'_>, v: &mut Validation) {
     let mesh = spec.gateways.iter().any(|gateway| &**gateway == "mesh");
-    v.require(at, !route.matches.is_empty(), "TLS route must have at least one match");
+    v.require(at, !route.matches.is_empty(), "TLS route must have at least one match condition");
     let matches = at.field("match");
     for (i, m) in route.matches.iter().enumerate() {
         let at = matches.index(i);

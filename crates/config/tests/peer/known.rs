@@ -53,17 +53,17 @@ pub const KNOWN: &[Known] = &[
         "Istio looks at the first letters alone, and no such attribute exists",
     ),
     stricter(
-        &["%eth0\" is not an IP address", "%eth0\" is not a CIDR block", "domain name \"fe80::1%eth0\""],
+        &["%eth0\" is not a valid ", "\"fe80::1%eth0\""],
         "proxies know no zones of addresses, and refuse the configuration",
     ),
     stricter(&["label value ", "a label value has at most 63"], "no label of Kubernetes is longer than 63 characters"),
     stricter(
-        &["httpHeaderName: header name must not be empty", "has a character that no header name can have"],
+        &["httpHeaderName: header name cannot be empty", "is not a valid header name"],
         "no such header can be sent",
     ),
     stricter(&["'%' opens no command"], "Envoy refuses what is no command of its"),
     stricter(&["must be one line"], "no such header can be sent"),
-    stricter(&["cannot contain delegate together with"], "a route cannot answer and delegate"),
+    stricter(&["root HTTP route must not specify direct_response"], "a route cannot answer and delegate"),
     stricter(&["spec.gateways[", "gateways["], "Istio stops at the first name without a namespace"),
     stricter(&["sourceNamespace", "sourceSubnet"], "Istio looks at it in HTTP matches alone"),
     stricter(&["fault.delay.percent: percentage"], "Istio looks at percentage alone"),
@@ -110,9 +110,19 @@ pub const KNOWN: &[Known] = &[
         ],
         "nothing is unbounded",
     ),
+    stricter(&["defaultInboundHttpRetryPolicy"], "a field that is newer than the release that is asked"),
+    louder(
+        &["ignored by the default inbound http retry policy"],
+        "a field that is newer than the release that is asked",
+    ),
+    stricter(&["invalid namespace value: \"~"], "no provider is in what is left out"),
     laxer(
         &["json: cannot unmarshal object into Go value of type string"],
         "YAML 1.2 reads an address that ends in colons as a key",
+    ),
+    laxer(
+        &["unknown health check method"],
+        "probes by gRPC are in the API, and work; Istio's validation does not know them",
     ),
     laxer(&["referenced type unknown"], "Envoy may know types that we do not"),
     quieter(
@@ -133,6 +143,7 @@ pub const KNOWN: &[Known] = &[
         &["targetPort has no effect", "workloadSelector has no effect", "certificates have no effect"],
         "it has no effect",
     ),
+    louder(&["several hosts with one address and TLS"], "Istio says so of resolution DNS alone"),
     louder(&["NONE without bind"], "it is often not meant"),
     louder(&["this form of a gateway's name"], "Istio stops at the first name without a namespace"),
     louder(&["this match is not used", "this rule is not used"], "Istio finds equal matches and some prefixes"),
