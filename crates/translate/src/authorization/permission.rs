@@ -76,7 +76,7 @@ impl Matcher for Permission {
                 each(values, context, |value| Some(permission(Rule::DestinationIp(wire::cidr(value)?))))
             }
             DestinationAttribute::Port => each(values, context, |value| {
-                let port = value.parse::<u16>().ok()?;
+                let port = value.parse::<u16>().ok().filter(|_| !value.starts_with('+'))?;
                 Some(permission(Rule::DestinationPort(port.into())))
             }),
             DestinationAttribute::ServerName => {

@@ -218,6 +218,24 @@ fn requests_that_nobody_can_be_asked_about_are_denied() {
 }
 
 #[test]
+fn a_provider_whose_settings_cannot_be_is_none() {
+    let askable = |settings: &str| {
+        // Not validated, as validation would refuse it.
+        let mesh = serde_saphyr::from_str(&format!("extensionProviders: [{{name: p, {settings}}}]")).unwrap();
+        Authorizer::resolve(&mesh, &"p".into(), |name| Some(name.into())).is_some()
+    };
+    let http = |more: &str| askable(&format!("envoyExtAuthzHttp: {{service: e.a, {more}}}"));
+    let grpc = |more: &str| askable(&format!("envoyExtAuthzGrpc: {{service: e.a, {more}}}"));
+    assert!(http("port: 8000, pathPrefix: /check, headersToUpstreamOnAllow: ['x-*']") && grpc("port: 65535"));
+    for wrong in ["port: 0", "port: 65536", "port: 80, statusOnError: '999'"] {
+        assert!(!http(wrong) && !grpc(wrong), "{wrong}");
+    }
+    for wrong in ["pathPrefix: check", "includeHeadersInCheck: ['*']", "headersToDownstreamOnDeny: [x-a, '*']"] {
+        assert!(!http(&format!("port: 80, {wrong}")), "{wrong}");
+    }
+}
+
+#[test]
 fn an_http_service_is_not_asked_about_connections() {
     let grpc = custom(&["grpc"], false);
     let names = |filters: Vec<Value>| -> Vec<Value> { filters.iter().map(|filter| filter["name"].clone()).collect() };
