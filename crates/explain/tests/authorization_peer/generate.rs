@@ -109,7 +109,8 @@ const METHODS: &[&str] = &["GET", "P*", "*T", "*", "get"];
 const NO_METHODS: &[&str] = &["A*B", "", "**"];
 const PATHS: &[&str] =
     &["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}/b", "/{*}/{**}", "/a/{*}/c/{*}/d", "/A", "/a?b", "/a/{**}", "/{*}"];
-const NO_PATHS: &[&str] = &["a", "*a*", "/a{b}", "/x/{**}.html", "/{*}.js", "/{**}/{*}", "", "/a/{*}*", "{*}"];
+// Not "{*}": Istio takes it, and its proxy then refuses the whole listener.
+const NO_PATHS: &[&str] = &["a", "*a*", "/a{b}", "/x/{**}.html", "/{*}.js", "/{**}/{*}", "", "/a/{*}*"];
 const WORDS: &[&str] = &["v", "v*", "*v", "*", "[v]", "a b", "[v*]", "[*]", "v.w", "[v"];
 const NO_WORDS: &[&str] = &["", "*v*", "{*}", "**"];
 const NAMES: &[&str] = &["a.com", "*.com", "a.*", "*"];

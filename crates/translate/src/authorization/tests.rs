@@ -89,6 +89,34 @@ fn over_tcp_an_allow_rule_about_http_is_left_out_and_a_deny_rule_keeps_the_rest(
 }
 
 #[test]
+fn a_template_that_no_proxy_takes_makes_a_policy_stricter() {
+    for template in ["{*}", "{**}/a"] {
+        let [allow, _] = rule("ALLOW", &format!("to: [{{operation: {{paths: ['{template}']}}}}]"));
+        assert!(allow.is_null(), "{template}: {allow}");
+        let [deny, _] = rule("DENY", &format!("to: [{{operation: {{paths: ['{template}'], methods: [GET]}}}}]"));
+        assert_eq!(permissions(&deny).as_array().map(Vec::len), Some(1), "{template}: {deny}");
+        let [deny, _] = rule("DENY", &format!("to: [{{operation: {{paths: ['{template}', /b]}}}}]"));
+        assert_eq!(permissions(&deny)[0]["or_rules"]["rules"].as_array().map(Vec::len), Some(1), "{template}: {deny}");
+    }
+}
+
+#[test]
+fn a_header_that_none_can_be_makes_a_policy_stricter() {
+    let of = |action: &str, name: &str| {
+        let when =
+            format!("when: [{{key: 'request.headers[{name}]', values: [v]}}, {{key: source.ip, values: [1.2.3.4]}}]");
+        rule(action, &when)[0].clone()
+    };
+    for name in ["a b", "a:b", ":unknown", "\u{e9}"] {
+        assert!(of("ALLOW", name).is_null(), "{name}");
+        assert_eq!(principals(&of("DENY", name)).as_array().map(Vec::len), Some(1), "{name}");
+    }
+    for name in ["X-A", ":method", ":authority", "x_y!"] {
+        assert_eq!(principals(&of("ALLOW", name)).as_array().map(Vec::len), Some(2), "{name}");
+    }
+}
+
+#[test]
 fn identities_are_matched_by_their_parts() {
     let authenticated = |source: &str, index: usize| {
         let [http, _] = rule("ALLOW", &format!("from: [{{source: {{{source}}}}}]"));
