@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::walk::{Outcome, walk};
 
 pub use mesh::{Dialect, MeshOfCase};
-pub use policies::{Judgement, play_policies};
+pub use policies::{Judgement, compare_policies, play_policies};
 pub use read::{Case, CaseError, Expected, read};
 
 /// What became of one call, or of one thing that a case expects.

@@ -135,6 +135,9 @@ pub fn decide(outcome: &Outcome<'_>, request: &Request, policy_of: PolicyOf<'_>)
     }
     let Some(manager) = outcome.manager else { return passage.decisions };
     let routed = as_routed(request, manager);
+    if let Some(client) = facts::forwarded(&routed, manager) {
+        passage.info.remote = client.into();
+    }
     let head = facts::head(&routed);
     for filter in &manager.http_filters {
         passage.http(filter, &head, (&routed, policy_of));

@@ -30,6 +30,7 @@ Examples:
   meltemi explain -f ./manifests --from catalog-v1 --inbound --mtls http://catalog:8080/
   meltemi explain -f ./manifests --from catalog-v1 --inbound --mtls --principal shop/frontend -X PUT http://catalog:8080/ \
     --claim iss=https://issuer.example --claim scope=write             # which policies decide it
+  meltemi explain -f ./manifests --from catalog-v1 --inbound http://catalog:8080/ --jwt token.txt    # with a token's claims
   meltemi explain --discovery http://127.0.0.1:8080 --from frontend http://catalog:8080/
   meltemi explain --case case.yaml             # a mesh, a proxy and expected calls in one file
 

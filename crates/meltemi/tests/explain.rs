@@ -332,6 +332,7 @@ fn explain_says_which_policy_decides_from_files_and_of_a_running_mesh() {
     let folder = edited("", "");
     std::fs::write(folder.path().join("policies.yaml"), POLICIES).unwrap();
     let folder = folder.path().to_str().unwrap();
+    let tokens = tempfile::tempdir().unwrap();
     let discovery = Discovery::over(folder);
     let url = format!("http://{}", discovery.http);
     for mesh in [["-f", folder], ["--discovery", &url]] {
@@ -355,6 +356,13 @@ fn explain_says_which_policy_decides_from_files_and_of_a_running_mesh() {
         assert!(denied["verdict"].as_str().unwrap().starts_with("answered 403: ALLOW: no rule matches"), "{denied:#}");
         let token = ["--claim", "iss=https://issuer.example", "--claim", "sub=me"];
         assert_eq!(ask(&[&token[..], &["-X", "PUT"]].concat())["served"], true);
+        // {"iss": "https://issuer.example", "sub": "me"}, without a signature.
+        let file = file(&tokens, "token", "e30.eyJpc3MiOiAiaHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZSIsICJzdWIiOiAibWUifQ.\n");
+        let token = ["--jwt", file.to_str().unwrap(), "-X", "PUT"];
+        let served = ask(&token);
+        assert_eq!(served["served"], true, "{served:#}");
+        assert!(served["notes"].to_string().contains("taken as given"), "{served:#}");
+        assert_eq!(ask(&[&token[..], &["--claim", "sub=you"]].concat())["served"], false);
         let stranger = ask(&[
             "--claim",
             "iss=https://elsewhere.example",
@@ -372,6 +380,7 @@ fn explain_says_which_policy_decides_from_files_and_of_a_running_mesh() {
         (&["--claim", "sub=me"], 65, "--claim iss=ISSUER"),
         (&["--claim", "sub"], 2, "NAME=VALUE"),
         (&["--source-ip", "10.0.0"], 2, "--source-ip"),
+        (&["--jwt", "/nowhere"], 65, "--jwt /nowhere"),
     ] {
         let run = meltemi(
             &[&["explain", "-f", folder, "--from", "catalog-v1", "--inbound", "http://catalog:8080/"], wrong].concat(),

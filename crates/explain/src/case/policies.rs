@@ -66,6 +66,15 @@ impl Judgement {
 
 /// Plays the case in `folder`. Requests of chance follow from `seed`.
 pub fn play_policies(folder: &Path, seed: u64) -> Result<Judgement, CaseError> {
+    judge(folder, Some(seed))
+}
+
+/// How what comes of the policies of the case in `folder` differs from what is expected, without a request.
+pub fn compare_policies(folder: &Path) -> Result<Vec<String>, CaseError> {
+    Ok(judge(folder, None)?.problems)
+}
+
+fn judge(folder: &Path, seed: Option<u64>) -> Result<Judgement, CaseError> {
     let case = PolicyCase::read(folder)?;
     match case.document["filter_kind"].as_str() {
         Some("http") => case.filters(
@@ -123,7 +132,7 @@ impl<'a> PolicyCase<'a> {
 
     fn filters(
         &self,
-        seed: u64,
+        seed: Option<u64>,
         made: impl Fn(&Authorization, bool) -> Vec<Value>,
         read: impl Fn(&str) -> Result<Value, String>,
     ) -> Result<Judgement, CaseError> {
@@ -154,14 +163,13 @@ impl<'a> PolicyCase<'a> {
             mentions: of_policies(&authorization.policies),
             trust_domains: authorization.trust_domains.iter().map(ToString::to_string).collect(),
         };
-        Ok(match (expected.is_empty(), filters.tried(seed)) {
-            (true, _) => Judgement { problems, trial: None },
-            (_, Ok(report)) => Judgement { problems, trial: Some(report) },
-            (_, Err(reason)) => {
-                problems.push(format!("no request was tried: {reason}"));
-                Judgement { problems, trial: None }
-            }
-        })
+        // Without a filter there is nothing to try.
+        let trial = seed.filter(|_| !expected.is_empty()).map(|seed| filters.tried(seed)).transpose();
+        let trial = trial.unwrap_or_else(|reason| {
+            problems.push(format!("no request was tried: {reason}"));
+            None
+        });
+        Ok(Judgement { problems, trial })
     }
 
     /// The policies that select the case's workload, and all that they need.
@@ -186,7 +194,7 @@ impl<'a> PolicyCase<'a> {
                 .chain(aliases.filter_map(domain))
                 .collect(),
             authorizers: names.iter().filter_map(|name| Authorizer::resolve(&mesh, name, find_service)).collect(),
-            several_authorizers: false,
+            several_authorizers: self.document["several_authorizers"] == true,
         })
     }
 
@@ -201,7 +209,7 @@ impl<'a> PolicyCase<'a> {
         self.objects.iter().filter_map(policy).collect()
     }
 
-    fn ambient(&self, seed: u64) -> Result<Judgement, CaseError> {
+    fn ambient(&self, seed: Option<u64>) -> Result<Judgement, CaseError> {
         let root = self.document["root_namespace"].as_str().unwrap_or("istio-system");
         let policies: Vec<_> = self.policies().into_iter().filter_map(|(_, policy)| policy).take(1).collect();
         let found = match self.document["kind"].as_str() {
@@ -227,7 +235,8 @@ impl<'a> PolicyCase<'a> {
         let expected = expected.map_err(|error| self.wrong(error))?;
         let mut problems = Vec::new();
         compare("policy", &json_of(&expected), &json_of(&found), &mut problems);
-        Ok(Judgement { problems, trial: Some(trial::ambient(&expected, &found, of_policies(&policies), seed)) })
+        let trial = seed.map(|seed| trial::ambient(&expected, &found, of_policies(&policies), seed));
+        Ok(Judgement { problems, trial })
     }
 
     /// Of several, the oldest of the mesh, the oldest of the namespace, and the workload's; alone, it is the workload's.

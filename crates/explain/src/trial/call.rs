@@ -26,6 +26,7 @@ pub struct Call {
     /// Empty: none.
     pub server_name: String,
     pub method: String,
+    /// Empty: none.
     pub host: String,
     /// With its query.
     pub path: String,

@@ -194,8 +194,8 @@ impl Reading<'_> {
         let name = text_at(matcher, "name").to_ascii_lowercase();
         let mut values: Vec<&str> = match name.as_str() {
             ":method" => vec![&self.call.method],
-            ":authority" | "host" => vec![&self.call.host],
-            ":path" => vec![&self.call.path],
+            ":authority" | "host" => present(&self.call.host),
+            ":path" => present(&self.call.path),
             name if name.starts_with(':') => return Err(Unreadable(format!("the header {name}"))),
             name => self.call.headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str()).collect(),
         };
@@ -310,6 +310,11 @@ fn number(message: &Value, key: &str) -> i128 {
         Value::String(text) => text.parse().unwrap_or_default(),
         number => number.as_i64().map(i128::from).unwrap_or_default(),
     }
+}
+
+/// An empty host or path stands for none.
+fn present(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { vec![text] }
 }
 
 fn path_only(path: &str) -> &str {

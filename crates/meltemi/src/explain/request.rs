@@ -1,8 +1,12 @@
 //! The request that is asked about, from the command line.
 
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use meltemi_explain::names;
 use meltemi_explain::{Protocol, Request, Security};
@@ -13,6 +17,9 @@ use super::world::World;
 
 /// Stands for an address that is known outside of the mesh only (TEST-NET-1).
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+/// Bytes of a file with a token that are read.
+const MOST_OF_A_TOKEN: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, Args)]
 pub struct RequestArguments {
@@ -66,6 +73,10 @@ pub struct RequestArguments {
     /// groups='["a"]'; repeatable
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, Value)>,
+    /// A file with the token that the request brings (- is the standard input): its claims are taken as given, neither signature
+    /// nor life is verified. --claim goes over them
+    #[arg(long, value_name = "FILE")]
+    jwt: Option<PathBuf>,
     /// The request comes in to the workload instead of going out from it
     #[arg(long)]
     inbound: bool,
@@ -136,8 +147,12 @@ pub fn build(arguments: &RequestArguments, world: &World, subject: &Subject) -> 
     let own = subject.address.filter(|_| !arguments.inbound && !subject.is_gateway);
     let source = arguments.source_ip.or(own);
     let principal = arguments.principal.as_deref().map(|text| principal(text, world)).transpose()?;
-    let claims: Map<String, Value> = arguments.claims.iter().cloned().collect();
+    let mut claims = arguments.jwt.as_deref().map(claims_of_file).transpose()?.unwrap_or_default();
+    claims.extend(arguments.claims.iter().cloned());
     ensure!(claims.is_empty() || claims.contains_key("iss"), "--claim: a token has an issuer: --claim iss=ISSUER");
+    if !claims.is_empty() {
+        notes.push("the token's claims are taken as given: whether it is valid was not asked".to_owned());
+    }
     let request = Request {
         inbound: arguments.inbound,
         source: source.map(|address| SocketAddr::new(address, 40_000)),
@@ -176,6 +191,29 @@ fn principal(text: &str, world: &World) -> anyhow::Result<String> {
         }
         _ => bail!("--principal {text:?}: spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, or NAMESPACE/ACCOUNT"),
     }
+}
+
+/// What a token says, unverified.
+fn claims_of_file(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    let named = || format!("--jwt {}", path.display());
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().take(MOST_OF_A_TOKEN).read_to_string(&mut text).with_context(named)?;
+    } else {
+        let file = std::fs::File::open(path).with_context(named)?;
+        file.take(MOST_OF_A_TOKEN).read_to_string(&mut text).with_context(named)?;
+    }
+    claims_of_token(text.trim()).with_context(named)
+}
+
+/// The second part of a JSON Web Signature in its compact form (RFC 7515, 7.1). What is wrong is told without the token.
+fn claims_of_token(token: &str) -> anyhow::Result<Map<String, Value>> {
+    let [_, payload, _] = token.split('.').collect::<Vec<_>>()[..] else {
+        bail!("it is no token: three parts with dots between them");
+    };
+    let Ok(json) = URL_SAFE_NO_PAD.decode(payload) else { bail!("the token's second part is not base64url") };
+    let Ok(claims) = serde_json::from_slice(&json) else { bail!("the token's second part is no JSON object") };
+    Ok(claims)
 }
 
 /// JSON where it looks like a list, an object, a number or a truth value, else text.
@@ -259,6 +297,22 @@ mod tests {
             assert_eq!((name.as_str(), value), expected, "{text}");
         }
         assert!(parse_claim("iss").is_err() && parse_claim("=x").is_err());
+    }
+
+    #[test]
+    fn a_token_says_its_claims_and_is_not_shown_when_it_is_wrong() {
+        let token = |payload: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload));
+        let claims = claims_of_token(&token(r#"{"iss":"i","groups":["a"]}"#)).unwrap();
+        assert_eq!(Value::Object(claims), serde_json::json!({"iss": "i", "groups": ["a"]}));
+        for (wrong, expected) in [
+            ("secret".to_owned(), "three parts"),
+            ("a.secret!.c".to_owned(), "not base64url"),
+            (token("secret"), "no JSON object"),
+            (token("[1]"), "no JSON object"),
+        ] {
+            let error = format!("{:#}", claims_of_token(&wrong).unwrap_err());
+            assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

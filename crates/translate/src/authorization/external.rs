@@ -60,8 +60,8 @@ enum Settings {
 }
 
 impl Authorizer {
-    /// The provider of this name; `None` where there is none, or no such service, or where the name could make those of
-    /// policies ambiguous.
+    /// The provider of this name; `None` where there is none, or no such service, where its settings cannot be, or where the name
+    /// could make those of policies ambiguous.
     pub fn resolve(mesh: &MeshConfig, name: &Str, find_service: impl Fn(&str) -> Option<Arc<str>>) -> Option<Self> {
         let provider = mesh.provider(name).filter(|_| is_dns_label(name))?;
         let (service, port, status, settings) = match (&provider.envoy_ext_authz_http, &provider.envoy_ext_authz_grpc) {
@@ -69,7 +69,7 @@ impl Authorizer {
             (None, Some(grpc)) => (&grpc.service, grpc.port, &grpc.status_on_error, Settings::Grpc(grpc.clone())),
             (None, None) => return None,
         };
-        let host = find_service(service)?;
+        let host = find_service(service).filter(|_| is_possible(port, &settings))?;
         let status_on_error = match &**status {
             "" => None,
             code => Some(StatusCode::try_from(code.parse::<i32>().ok()?).ok()? as i32),
@@ -159,6 +159,21 @@ impl Authorizer {
             ..HttpService::default()
         }
     }
+}
+
+/// What validation of the mesh configuration demands, too; a proxy would refuse all of a listener for it.
+fn is_possible(port: u32, settings: &Settings) -> bool {
+    let is_port = u16::try_from(port).is_ok_and(|port| port > 0);
+    let Settings::Http(http) = settings else { return is_port };
+    let lists = [
+        &http.include_request_headers_in_check,
+        &http.include_headers_in_check,
+        &http.headers_to_upstream_on_allow,
+        &http.headers_to_downstream_on_deny,
+        &http.headers_to_downstream_on_allow,
+    ];
+    let is_prefix = http.path_prefix.is_empty() || http.path_prefix.starts_with('/');
+    is_port && is_prefix && lists.into_iter().flatten().all(|name| &**name != "*")
 }
 
 /// The deprecated list counts where the other is empty.

@@ -1,6 +1,7 @@
 //! What of a rule is about the destination: address, port, SNI, host, method, path, and metadata of other filters.
 
 use meltemi_config::wire::Str;
+use meltemi_matchers::PathTemplate;
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::core::v3::TypedExtensionConfig;
 use meltemi_proto::envoy::config::rbac::v3::Permission;
@@ -9,7 +10,7 @@ use meltemi_proto::envoy::extensions::path::r#match::uri_template::v3::UriTempla
 use meltemi_proto::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 
 use super::matcher;
-use super::rule::{Context, Matcher, Unsupported, each, each_of_http};
+use super::rule::{Context, Matcher, Transport, Unsupported, each, each_of_http};
 use crate::wire;
 
 /// Before the name of an Envoy filter, in the key of a condition on its metadata.
@@ -76,7 +77,7 @@ impl Matcher for Permission {
                 each(values, context, |value| Some(permission(Rule::DestinationIp(wire::cidr(value)?))))
             }
             DestinationAttribute::Port => each(values, context, |value| {
-                let port = value.parse::<u16>().ok()?;
+                let port = value.parse::<u16>().ok().filter(|_| !value.starts_with('+'))?;
                 Some(permission(Rule::DestinationPort(port.into())))
             }),
             DestinationAttribute::ServerName => {
@@ -91,7 +92,9 @@ impl Matcher for Permission {
             DestinationAttribute::Method => each_of_http(values, context, |value| {
                 permission(Rule::Header(matcher::header(":method", value, matcher::Case::Kept)))
             }),
-            DestinationAttribute::Path => each_of_http(values, context, path),
+            DestinationAttribute::Path => {
+                each(values, context, |value| path(value).filter(|_| context.transport == Transport::Http))
+            }
         }
     }
 }
@@ -110,14 +113,16 @@ fn metadata(filter: &str, key: &str, values: &[Str]) -> Permission {
     permission(Rule::Metadata(matcher::metadata(filter, &[key], matcher::one_value(values.iter().map(one).collect()))))
 }
 
-/// `{*}` stands for one segment, `{**}` for any number.
-fn path(value: &str) -> Permission {
+/// `{*}` stands for one segment, `{**}` for any number. `None` for a template that no proxy takes, for which it would refuse all of
+/// its listener.
+fn path(value: &str) -> Option<Permission> {
     if value.contains("{*}") || value.contains("{**}") {
         let template = UriTemplateMatchConfig { path_template: value.replace("{*}", "*").replace("{**}", "**") };
-        return permission(Rule::UriTemplate(TypedExtensionConfig {
+        PathTemplate::new(&template.path_template).ok()?;
+        return Some(permission(Rule::UriTemplate(TypedExtensionConfig {
             name: "uri-template".into(),
             typed_config: Some(Any::pack(&template)),
-        }));
+        })));
     }
-    permission(Rule::UrlPath(PathMatcher { rule: Some(path_matcher::Rule::Path(matcher::text(value))) }))
+    Some(permission(Rule::UrlPath(PathMatcher { rule: Some(path_matcher::Rule::Path(matcher::text(value))) })))
 }

@@ -6,7 +6,7 @@ use meltemi_proto::envoy::config::rbac::v3::principal::{Authenticated, Identifie
 use meltemi_proto::envoy::r#type::matcher::v3::{StringMatcher, ValueMatcher};
 
 use super::matcher;
-use super::rule::{Context, Matcher, Unsupported, each, each_of_http, together_of_http};
+use super::rule::{Context, Matcher, Transport, Unsupported, each, together_of_http};
 use crate::authentication::{FILTER as JWT_FILTER, PAYLOAD};
 use crate::wire;
 
@@ -98,10 +98,20 @@ impl Matcher for Principal {
             SourceAttribute::Claim(path) => together_of_http(values, context, |values| {
                 claim(&path.iter().map(String::as_str).collect::<Vec<_>>(), values)
             }),
-            SourceAttribute::Header(name) => each_of_http(values, context, |value| {
-                principal(Identifier::Header(matcher::header(name, value, matcher::Case::Kept)))
+            SourceAttribute::Header(name) => each(values, context, |value| {
+                let is_possible = context.transport == Transport::Http && is_header_name(name);
+                is_possible.then(|| principal(Identifier::Header(matcher::header(name, value, matcher::Case::Kept))))
             }),
         }
+    }
+}
+
+/// A proxy would refuse all of its listener for another. The pseudo-headers of requests are among them.
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match name.strip_prefix(':') {
+        Some(pseudo) => ["method", "path", "authority", "scheme", "protocol"].contains(&pseudo),
+        None => !name.is_empty() && name.bytes().all(is_token),
     }
 }
 

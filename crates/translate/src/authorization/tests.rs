@@ -89,6 +89,34 @@ fn over_tcp_an_allow_rule_about_http_is_left_out_and_a_deny_rule_keeps_the_rest(
 }
 
 #[test]
+fn a_template_that_no_proxy_takes_makes_a_policy_stricter() {
+    for template in ["{*}", "{**}/a"] {
+        let [allow, _] = rule("ALLOW", &format!("to: [{{operation: {{paths: ['{template}']}}}}]"));
+        assert!(allow.is_null(), "{template}: {allow}");
+        let [deny, _] = rule("DENY", &format!("to: [{{operation: {{paths: ['{template}'], methods: [GET]}}}}]"));
+        assert_eq!(permissions(&deny).as_array().map(Vec::len), Some(1), "{template}: {deny}");
+        let [deny, _] = rule("DENY", &format!("to: [{{operation: {{paths: ['{template}', /b]}}}}]"));
+        assert_eq!(permissions(&deny)[0]["or_rules"]["rules"].as_array().map(Vec::len), Some(1), "{template}: {deny}");
+    }
+}
+
+#[test]
+fn a_header_that_none_can_be_makes_a_policy_stricter() {
+    let of = |action: &str, name: &str| {
+        let when =
+            format!("when: [{{key: 'request.headers[{name}]', values: [v]}}, {{key: source.ip, values: [1.2.3.4]}}]");
+        rule(action, &when)[0].clone()
+    };
+    for name in ["a b", "a:b", ":unknown", "\u{e9}"] {
+        assert!(of("ALLOW", name).is_null(), "{name}");
+        assert_eq!(principals(&of("DENY", name)).as_array().map(Vec::len), Some(1), "{name}");
+    }
+    for name in ["X-A", ":method", ":authority", "x_y!"] {
+        assert_eq!(principals(&of("ALLOW", name)).as_array().map(Vec::len), Some(2), "{name}");
+    }
+}
+
+#[test]
 fn identities_are_matched_by_their_parts() {
     let authenticated = |source: &str, index: usize| {
         let [http, _] = rule("ALLOW", &format!("from: [{{source: {{{source}}}}}]"));
@@ -215,6 +243,24 @@ fn requests_that_nobody_can_be_asked_about_are_denied() {
     assert_eq!(denied(&custom(&["grpc", "http"], false)).len(), 2);
     assert!(denied(&custom(&["grpc", "http"], true)).is_empty());
     assert_eq!(http(&custom(&["grpc", "http"], true).external_http()).len(), 4);
+}
+
+#[test]
+fn a_provider_whose_settings_cannot_be_is_none() {
+    let askable = |settings: &str| {
+        // Not validated, as validation would refuse it.
+        let mesh = serde_saphyr::from_str(&format!("extensionProviders: [{{name: p, {settings}}}]")).unwrap();
+        Authorizer::resolve(&mesh, &"p".into(), |name| Some(name.into())).is_some()
+    };
+    let http = |more: &str| askable(&format!("envoyExtAuthzHttp: {{service: e.a, {more}}}"));
+    let grpc = |more: &str| askable(&format!("envoyExtAuthzGrpc: {{service: e.a, {more}}}"));
+    assert!(http("port: 8000, pathPrefix: /check, headersToUpstreamOnAllow: ['x-*']") && grpc("port: 65535"));
+    for wrong in ["port: 0", "port: 65536", "port: 80, statusOnError: '999'"] {
+        assert!(!http(wrong) && !grpc(wrong), "{wrong}");
+    }
+    for wrong in ["pathPrefix: check", "includeHeadersInCheck: ['*']", "headersToDownstreamOnDeny: [x-a, '*']"] {
+        assert!(!http(&format!("port: 80, {wrong}")), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,0 +1,1 @@
+// Lets main.go name a function that is not exported.
