@@ -159,11 +159,11 @@ fn validate_takes_what_istioctl_validate_takes() {
         let run = meltemi(arguments);
         (run.code, run.out.lines().last().unwrap_or_default().to_owned())
     };
-    let fine = (0, "2 documents, 0 errors, 1 warnings".to_owned());
+    let fine = (0, "2 documents, 0 errors, 0 warnings, 1 notice".to_owned());
     assert_eq!(summary(&["validate", "-f", &both]), fine);
     assert_eq!(summary(&["v", "-x=false", "-f", &first, "-f", &second]), fine);
     assert_eq!(summary(&["validate", "-f", dir.path().to_str().unwrap()]), fine, "what is no manifest is passed over");
-    let wrong = (65, "1 documents, 1 errors, 0 warnings".to_owned());
+    let wrong = (65, "1 document, 1 error, 0 warnings".to_owned());
     assert_eq!(summary(&["validate", "-n", "shop", "-f", &first]), wrong, "the namespace is its own");
     let missing = meltemi(&["validate", "-f", "/nothing/here.yaml"]);
     assert_eq!(missing.code, 1);
@@ -171,7 +171,7 @@ fn validate_takes_what_istioctl_validate_takes() {
     let input = std::fs::File::open(&first).unwrap();
     let read = Command::new(env!("CARGO_BIN_EXE_meltemi")).args(["validate", "-f", "-"]).stdin(input).output().unwrap();
     assert_eq!(read.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&read.stdout), "1 documents, 0 errors, 0 warnings\n");
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "1 document, 0 errors, 0 warnings\n");
 }
 
 #[test]
