@@ -175,6 +175,22 @@ fn validate_takes_what_istioctl_validate_takes() {
 }
 
 #[test]
+fn a_file_that_is_not_there_ends_alike_whoever_looks_for_it() {
+    let absent = "/nothing/here.yaml";
+    for line in [
+        &["validate", "-f", absent][..],
+        &["explain", "-f", absent, "--from", "a", "http://b/"],
+        &["kube-inject", "-f", absent],
+    ] {
+        let run = meltemi(line);
+        assert_eq!(run.code, 1, "{line:?}: {}", run.err);
+        assert!(run.err.starts_with("error: /nothing/here.yaml: No such file"), "{line:?}: {}", run.err);
+    }
+    // 1 is a difference.
+    assert_eq!(meltemi(&["diff", absent, absent]).code, 65);
+}
+
+#[test]
 fn validate_judges_by_definitions_of_others() {
     let dir = tempfile::tempdir().unwrap();
     let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: boxes.example.com}\nspec:\n  group: example.com\n  names: {kind: Box, plural: boxes}\n  scope: Namespaced\n  versions:\n  - name: v1\n    schema:\n      openAPIV3Schema:\n        type: object\n        properties:\n          spec:\n            type: object\n            x-kubernetes-validations: [{rule: 'self.a < self.b', message: a is less than b}]\n            properties: {a: {type: integer}, b: {type: integer}}\n";
