@@ -17,6 +17,7 @@ use crate::bundles::Bundles;
 use crate::documents::{Documents, Roots};
 use crate::keys::{self, HttpFetch, KeyChanges, Resolver};
 use crate::options::Options;
+use crate::providers::Missing;
 use crate::stats::Stats;
 use crate::{State, authority, mesh, migration};
 
@@ -126,10 +127,13 @@ pub(crate) async fn run(
     let (due, steps) = mpsc::channel(1);
     let migrating = migration::run(state.clone(), beginning, due);
     let watching = watch_sources(store, sources, state.clone(), (new_keys, steps), sender);
+    let mut missing = Missing::default();
+    missing.follow(&state.pusher.snapshot());
     let working = async {
         while let Some(batch) = debounce.next(&mut news, Batch::merge).await {
             state.stats.push.debounced(batch.since.elapsed());
             apply(&mut registry, &state, &batch.change, (batch.since, &begun));
+            missing.follow(&state.pusher.snapshot());
             let latest = keys::wanted(&state.pusher.snapshot());
             want.send_if_modified(|known| std::mem::replace(known, latest.clone()) != latest);
         }

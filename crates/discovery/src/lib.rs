@@ -19,6 +19,7 @@ mod mesh;
 mod migration;
 mod node;
 mod options;
+mod providers;
 mod registration;
 mod secure;
 mod source;

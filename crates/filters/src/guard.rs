@@ -117,14 +117,14 @@ impl Rules {
     fn admit(&self, info: &mut StreamInfo) -> Result<(), String> {
         let rules = &self.config.rules;
         if let Some(shadow) = &rules.shadow_rules {
-            let verdict = rbac::evaluate(shadow, None, info);
+            let verdict = rbac::try_out(shadow, None, info);
             let counter = if verdict.allowed { self.shadow.allowed() } else { self.shadow.denied() };
             counter.inc();
             let found = verdict.as_metadata(&rules.shadow_rules_stat_prefix);
             info.find_out("envoy.filters.network.rbac", found);
         }
         let Some(enforced) = &rules.rules else { return Ok(()) };
-        let verdict = rbac::evaluate(enforced, None, info);
+        let verdict = rbac::enforce(enforced, None, info);
         if verdict.allowed {
             self.stats.allowed().inc();
             return Ok(());

@@ -25,6 +25,26 @@ impl Verdict<'_> {
         let policy = self.policy.map(|policy| (format!("{prefix}shadow_effective_policy_id"), policy.into()));
         policy.into_iter().chain([(format!("{prefix}shadow_engine_result"), result.into())]).collect()
     }
+
+    /// As Envoy's log has it: `shadow denied, matched policy ns[a]-policy[b]-rule[0]`.
+    fn in_words(&self, rules: &str) -> String {
+        let result = if self.allowed { "allowed" } else { "denied" };
+        format!("{rules} {result}, matched policy {}", self.policy.unwrap_or("none"))
+    }
+}
+
+/// What rules in force say, told to who looks at it (logger `rbac`).
+pub fn enforce<'a>(rules: &'a Rbac, request: Option<&RequestHead>, info: &StreamInfo) -> Verdict<'a> {
+    let verdict = evaluate(rules, request, info);
+    tracing::debug!("{}", verdict.in_words("enforced"));
+    verdict
+}
+
+/// What rules in shadow, those of a dry run, would say; told likewise.
+pub fn try_out<'a>(rules: &'a Rbac, request: Option<&RequestHead>, info: &StreamInfo) -> Verdict<'a> {
+    let verdict = evaluate(rules, request, info);
+    tracing::debug!("{}", verdict.in_words("shadow"));
+    verdict
 }
 
 /// Evaluates rules. Without a request, what asks for one does not match.

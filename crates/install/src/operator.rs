@@ -103,6 +103,11 @@ impl Given {
         given
     }
 
+    /// What was found in it.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
     /// The profile that is asked for.
     pub fn profile(&self) -> &str {
         path::find(&self.spec, "profile").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("default")

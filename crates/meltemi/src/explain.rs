@@ -34,8 +34,8 @@ Examples:
   meltemi explain --discovery http://127.0.0.1:8080 --from frontend http://catalog:8080/
   meltemi explain --case case.yaml             # a mesh, a proxy and expected calls in one file
 
-Exit codes: 0 told, whatever becomes of the request, and every call of a case passed; 1 a call of a case failed, or it cannot \
-be told; 2 wrong usage; 65 an input is wrong")]
+Exit codes: 0 told, whatever becomes of the request, and every call of a case passed; 1 a call of a case failed, or a \
+file cannot be read; 2 wrong usage; 65 an input is wrong")]
 pub struct Explain {
     #[command(flatten)]
     pub(crate) world: world::MeshArguments,
@@ -58,7 +58,7 @@ pub fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
     };
     let world = match world::World::open(&arguments.world) {
         Ok(world) => world,
-        Err(error) => return wrong(&error),
+        Err(error) => return untold(error),
     };
     world.warn();
     let subject = match subject::Subject::find(&world, from, arguments.request.namespace.as_deref()) {
@@ -89,6 +89,11 @@ pub fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
         write!(out, "{}", report.text(out.is_terminal()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says why it cannot be told; a file that cannot be read is no wrong input.
+fn untold(error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    if error.chain().any(|cause| cause.is::<std::io::Error>()) { Err(error) } else { wrong(&error) }
 }
 
 /// Says what is wrong with the input.

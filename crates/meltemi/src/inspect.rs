@@ -81,7 +81,6 @@ pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
         }
     }
     let problems = || checked.iter().flat_map(|checked| &checked.problems);
-    let wrong = problems().filter(|problem| problem.severity == Severity::Error).count();
     let mut out = std::io::stdout().lock();
     if arguments.output == "json" {
         for checked in &checked {
@@ -91,10 +90,30 @@ pub fn validate(arguments: &Validate) -> anyhow::Result<ExitCode> {
         for problem in problems() {
             writeln!(out, "{problem}")?;
         }
-        let documents = checked.iter().filter(|checked| checked.is_document).count();
-        writeln!(out, "{documents} documents, {wrong} errors, {} warnings", problems().count() - wrong)?;
+        writeln!(out, "{}", summary(&checked))?;
     }
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(DATA_ERROR) })
+    let wrong = problems().any(|problem| problem.severity == Severity::Error);
+    Ok(if wrong { ExitCode::from(DATA_ERROR) } else { ExitCode::SUCCESS })
+}
+
+/// How many documents there are, and how much is to be said of them; notices only if there are any.
+fn summary(checked: &[Checked]) -> String {
+    let found = |severity: Severity| {
+        let problems = checked.iter().flat_map(|checked| &checked.problems);
+        problems.filter(|problem| problem.severity == severity).count()
+    };
+    let documents = checked.iter().filter(|checked| checked.is_document).count();
+    let mut parts = vec![
+        counted(documents, "document"),
+        counted(found(Severity::Error), "error"),
+        counted(found(Severity::Warning), "warning"),
+    ];
+    parts.extend(Some(found(Severity::Notice)).filter(|count| *count > 0).map(|count| counted(count, "notice")));
+    parts.join(", ")
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What the files define; or what is wrong with one of them.

@@ -4,7 +4,7 @@
 
 pub mod apply;
 pub mod manifest;
-mod output;
+pub(crate) mod output;
 pub mod profile;
 pub mod revision;
 pub mod tag;
@@ -94,7 +94,8 @@ fn resolve(request: &Request, manifests: Option<&Path>) -> Result<Operator, Exit
     }
 }
 
-fn refused(errors: &[Notice]) -> ExitCode {
+/// Says what is wrong.
+pub(crate) fn refused(errors: &[Notice]) -> ExitCode {
     errors.iter().for_each(|error| eprintln!("error: {error}"));
     ExitCode::from(DATA_ERROR)
 }

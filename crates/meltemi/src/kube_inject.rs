@@ -15,6 +15,9 @@ use meltemi_webhook::inject::{Injector, InjectorConfig, NativeSidecars, Settings
 use serde_json::{Value, json};
 
 use crate::inspect::sources;
+use crate::install::{output, refused};
+
+mod settings;
 
 /// sysexits' EX_DATAERR: the input is wrong.
 const DATA_ERROR: u8 = 65;
@@ -40,7 +43,7 @@ A case folder, held against what it expects:
 ENABLE_NATIVE_SIDECARS=true makes the proxy a native sidecar, as the webhook does where every node knows these.
 
 Exit codes: 0 done, every case passed; 1 a file cannot be read or written, or a case failed; 2 wrong usage; \
-65 a document is wrong")]
+65 a document or a setting is wrong")]
 pub struct Arguments {
     /// Kubernetes documents; - is standard input
     #[arg(short = 'f', long, required_unless_present = "case", value_name = "FILE")]
@@ -63,6 +66,9 @@ pub struct Arguments {
     /// A field of the IstioOperator's spec, such as values.global.network=network1
     #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
     set: Vec<String>,
+    /// Take fields that are unknown or gone for errors
+    #[arg(long)]
+    strict: bool,
     /// Revision of the control plane that the proxies are of
     #[arg(short = 'r', long, value_name = "NAME", default_value = DEFAULT_REVISION)]
     revision: String,
@@ -85,6 +91,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Err(Wrong::Settings(error)) => return Err(error),
     };
+    let (warnings, errors) = self::settings::judge(arguments)?;
+    warnings.iter().for_each(output::warn);
+    if !errors.is_empty() {
+        return Ok(refused(&errors));
+    }
     for warning in &injected.warnings {
         eprintln!("{}", warning.trim_end());
     }

@@ -19,6 +19,7 @@ seconds; wrong ones leave the limits as they were.
 Examples:
   meltemi ratelimit --config ./limits            # documents of Envoy's reference server
   meltemi ratelimit --policies ./manifests       # global rules of RateLimitPolicies
+  meltemi ratelimit --policies ./manifests --listen 0.0.0.0:8081   # in a pod, where the proxies of others ask it
   meltemi ratelimit --config ./limits --redis 10.0.0.7:6379   # one count for several servers
   MELTEMI_REDIS_PASSWORD=user:password meltemi ratelimit --config ./limits --redis localhost:6379
   curl -s localhost:8082/metrics                 # hits within, near and over each limit

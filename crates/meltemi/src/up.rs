@@ -24,6 +24,11 @@ Examples:
   meltemi up -f ./manifests
   meltemi up -f ./manifests --image registry.example/shop/web=./target/debug/web --port 0
 
+Inside a pod, here frontend's, from another terminal (root leaves out -U --preserve-credentials):
+  pid=$(grep -lzs '^HOSTNAME=frontend' /proc/[0-9]*/environ | head -n1 | cut -d/ -f3)
+  nsenter -t $pid -U --preserve-credentials -n -m curl -s http://catalog:8080/
+  nsenter -t $pid -U --preserve-credentials -n -m curl -s localhost:15000/config_dump
+
 Exit codes: 0 ended by Ctrl-C or SIGTERM; 1 it cannot run here, or a part of it failed for good; \
 65 a manifest is wrong")]
 pub struct Arguments {

@@ -159,11 +159,11 @@ fn validate_takes_what_istioctl_validate_takes() {
         let run = meltemi(arguments);
         (run.code, run.out.lines().last().unwrap_or_default().to_owned())
     };
-    let fine = (0, "2 documents, 0 errors, 1 warnings".to_owned());
+    let fine = (0, "2 documents, 0 errors, 0 warnings, 1 notice".to_owned());
     assert_eq!(summary(&["validate", "-f", &both]), fine);
     assert_eq!(summary(&["v", "-x=false", "-f", &first, "-f", &second]), fine);
     assert_eq!(summary(&["validate", "-f", dir.path().to_str().unwrap()]), fine, "what is no manifest is passed over");
-    let wrong = (65, "1 documents, 1 errors, 0 warnings".to_owned());
+    let wrong = (65, "1 document, 1 error, 0 warnings".to_owned());
     assert_eq!(summary(&["validate", "-n", "shop", "-f", &first]), wrong, "the namespace is its own");
     let missing = meltemi(&["validate", "-f", "/nothing/here.yaml"]);
     assert_eq!(missing.code, 1);
@@ -171,7 +171,23 @@ fn validate_takes_what_istioctl_validate_takes() {
     let input = std::fs::File::open(&first).unwrap();
     let read = Command::new(env!("CARGO_BIN_EXE_meltemi")).args(["validate", "-f", "-"]).stdin(input).output().unwrap();
     assert_eq!(read.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&read.stdout), "1 documents, 0 errors, 0 warnings\n");
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "1 document, 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn a_file_that_is_not_there_ends_alike_whoever_looks_for_it() {
+    let absent = "/nothing/here.yaml";
+    for line in [
+        &["validate", "-f", absent][..],
+        &["explain", "-f", absent, "--from", "a", "http://b/"],
+        &["kube-inject", "-f", absent],
+    ] {
+        let run = meltemi(line);
+        assert_eq!(run.code, 1, "{line:?}: {}", run.err);
+        assert!(run.err.starts_with("error: /nothing/here.yaml: No such file"), "{line:?}: {}", run.err);
+    }
+    // 1 is a difference.
+    assert_eq!(meltemi(&["diff", absent, absent]).code, 65);
 }
 
 #[test]

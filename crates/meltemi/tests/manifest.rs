@@ -169,7 +169,7 @@ fn validate_judges_an_installation_as_install_does() {
     let (code, said) = validate("components:\n  galley:\n    enabled: true\n");
     assert_eq!(code, 0);
     assert!(said.starts_with("stdin:5: warning: spec.components.galley: has no effect: "), "{said}");
-    assert!(said.ends_with("1 documents, 0 errors, 1 warnings\n"), "{said}");
+    assert!(said.ends_with("1 document, 0 errors, 1 warning\n"), "{said}");
     let (code, said) = validate("components:\n  pilot:\n    enabled: 3\n");
     assert_eq!(code, 65);
     assert!(said.starts_with("stdin:6: error: spec.components.pilot.enabled: is a number, not a boolean\n"), "{said}");

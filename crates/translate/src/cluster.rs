@@ -19,6 +19,7 @@ use crate::dialect::Dialect;
 use crate::dynamic_dns::DnsCache;
 use crate::generator::Generator;
 use crate::names;
+use crate::security::authorizer_clusters;
 use crate::view::View;
 use input::Gather;
 use meltemi_model::{Node, NodeKind, Snapshot};
@@ -59,7 +60,8 @@ impl Generator for Clusters {
         if node.on_demand() {
             let view = View::new(snapshot, node);
             let security = view.security();
-            let own = view.profile.own_clusters().chain(security.clusters());
+            let authorizers = authorizer_clusters(&view);
+            let own = view.profile.own_clusters().chain(security.clusters()).chain(&authorizers);
             found.extend(own.filter_map(|name| Some((name.clone(), one(&gather, name)?))));
         } else {
             for service in &gather.scope.services {

@@ -63,6 +63,14 @@ impl Security {
     }
 }
 
+/// Clusters of all external authorizers that the mesh has, asked or not: connections that began before a policy left one for
+/// another go on asking it until they end.
+pub fn authorizer_clusters(view: &View<'_>) -> Vec<Arc<str>> {
+    let mesh = &view.snapshot.mesh;
+    let resolve = |name: &Str| Authorizer::resolve(mesh, name, |service| view.find_service(service));
+    mesh.extension_providers.iter().filter_map(|provider| Some(resolve(&provider.name)?.cluster)).collect()
+}
+
 /// The same for every chain of a listener.
 #[derive(Debug, Default)]
 pub struct SecurityFilters {

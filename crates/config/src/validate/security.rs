@@ -277,8 +277,61 @@ fn attributes(lists: &[Attribute<'_>], what: &str, at: &Path<'_>, v: &mut Valida
         for (i, value) in list.iter().flatten().enumerate() {
             let at = at.field(field);
             v.check(&at.index(i), attribute_value(field, value));
+            if WITH_WILDCARDS.contains(field) {
+                literal_star(field, value, &at.index(i), v);
+            }
         }
     }
+}
+
+/// Lists whose values may begin or end with `*`, and say nothing of one elsewhere.
+const WITH_WILDCARDS: [&str; 10] = [
+    "requestPrincipals",
+    "notRequestPrincipals",
+    "principals",
+    "notPrincipals",
+    "hosts",
+    "notHosts",
+    "methods",
+    "notMethods",
+    "paths",
+    "notPaths",
+];
+
+/// Warns of a `*` that looks like a wildcard and, as in Istio, is compared as the character that it is.
+fn literal_star(field: &str, value: &str, at: &Path<'_>, v: &mut Validation) {
+    let Some(instead) = without_inner_star(field, value) else { return };
+    v.warn(
+        at,
+        format_args!(
+            "a * means anything only at the start or else at the end, and the one inside {value:?} only itself; write {instead}"
+        ),
+    );
+}
+
+/// What may be written for a value with a `*` inside; none for a value that has none there.
+fn without_inner_star(field: &str, value: &str) -> Option<String> {
+    let inner = value.strip_prefix('*').unwrap_or_else(|| value.strip_suffix('*').unwrap_or(value));
+    let (first, last) = (inner.find('*')?, inner.rfind('*')?);
+    if value.contains(['{', '}']) {
+        return None;
+    }
+    let whole_segments = value.split('/').all(|segment| segment == "*" || !segment.contains('*'));
+    if matches!(field, "paths" | "notPaths") && value.starts_with('/') && whole_segments {
+        return Some(format!("{:?}, where {{*}} is one segment", value.replace('*', "{*}")));
+    }
+    let (before, after) = (&inner[..first], &inner[last + 1..]);
+    let wider = match (value.starts_with('*'), after.len() < before.len()) {
+        (false, shorter) if shorter || value.ends_with('*') => format!("{before}*"),
+        _ => format!("*{after}"),
+    };
+    Some(match field {
+        "principals" | "notPrincipals" | "source.principal" if after.starts_with("/sa/") && !value.ends_with('*') => {
+            format!("\"*{after}\" for this account of any namespace and trust domain, or a value for each namespace")
+        }
+        _ if wider == "*" => "a value for each".to_owned(),
+        _ => format!("{wider:?}, which takes more, or a value for each"),
+    })
 }
 
 fn attribute_value(field: &str, value: &str) -> Result<(), String> {
@@ -395,6 +448,8 @@ fn one_condition(condition: &Condition, at: &Path<'_>, v: &mut Validation) {
                 "source.ip" | "remote.ip" | "destination.ip" => v.check(&at, names::ip_or_cidr(value)),
                 "source.serviceAccount" => v.check(&at, service_account(value)),
                 "source.trustDomain" => v.check(&at, wildcard(value)),
+                "source.principal" | "connection.sni" => literal_star(key, value, &at, v),
+                _ if key.starts_with("request.") => literal_star(key, value, &at, v),
                 "destination.port" => v.check(&at, port(value)),
                 _ => {}
             }

@@ -463,6 +463,58 @@ fn what_patches_carry_is_read_as_envoys_messages() {
 }
 
 #[test]
+fn a_star_inside_a_value_is_warned_about_as_it_stands_for_itself() {
+    let warnings = |rule: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: ns}}\nspec: {{rules: [{{{rule}}}]}}\n"
+        );
+        let problems: Vec<_> = parse_documents("f", &text).iter().flat_map(semantic).collect();
+        assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{problems:?}");
+        problems.into_iter().map(|problem| (problem.path, problem.message)).collect::<Vec<_>>()
+    };
+    for (rule, path, instead) in [
+        (
+            "from: [{source: {principals: [cluster.local/ns/a/sa/x, cluster.local/ns/*/sa/x]}}]",
+            "spec.rules[0].from[0].source.principals[1]",
+            "write \"*/sa/x\" for this account of any namespace and trust domain, or a value for each namespace",
+        ),
+        (
+            "from: [{source: {notPrincipals: ['cluster.local/ns/team-*/sa/*']}}]",
+            "spec.rules[0].from[0].source.notPrincipals[0]",
+            "write \"cluster.local/ns/team-*\", which takes more, or a value for each",
+        ),
+        (
+            "to: [{operation: {paths: ['/a/*/b']}}]",
+            "spec.rules[0].to[0].operation.paths[0]",
+            "write \"/a/{*}/b\", where {*} is one segment",
+        ),
+        (
+            "to: [{operation: {hosts: ['*.shop.*']}}]",
+            "spec.rules[0].to[0].operation.hosts[0]",
+            "write a value for each",
+        ),
+        (
+            "when: [{key: 'request.auth.claims[iss]', values: ['https://*.example.com']}]",
+            "spec.rules[0].when[0].values[0]",
+            "write \"*.example.com\", which takes more, or a value for each",
+        ),
+    ] {
+        let found = warnings(rule);
+        assert_eq!(found.len(), 1, "{rule}: {found:?}");
+        assert_eq!(found[0].0, path, "{rule}");
+        assert!(found[0].1.ends_with(instead), "{rule}: {}", found[0].1);
+    }
+    for fine in [
+        "from: [{source: {principals: ['*', '*/sa/x', 'cluster.local/*', a]}}]",
+        // Patterns of namespaces may have it anywhere.
+        "from: [{source: {namespaces: ['team-*-prod']}}]",
+        "to: [{operation: {paths: ['/a/{*}/b', '/a/*', '*.html'], hosts: ['*.example.com'], methods: ['*']}}]",
+    ] {
+        assert_eq!(warnings(fine), [], "{fine}");
+    }
+}
+
+#[test]
 fn what_a_deny_rule_means_for_connections_is_warned_about() {
     let warned = |rule: &str| {
         let spec = format!("{{action: DENY, rules: [{{{rule}}}]}}");

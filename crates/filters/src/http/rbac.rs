@@ -61,14 +61,14 @@ impl Rbac {
             _ => self.config.clone(),
         };
         if let Some(rules) = &config.shadow_rules {
-            let verdict = rbac::evaluate(rules, Some(head), info);
+            let verdict = rbac::try_out(rules, Some(head), info);
             let counter = if verdict.allowed { self.shadow.allowed() } else { self.shadow.denied() };
             counter.inc();
             let found = verdict.as_metadata(&config.shadow_rules_stat_prefix);
             info.find_out("envoy.filters.http.rbac", found);
         }
         let Some(rules) = &config.rules else { return Flow::Continue };
-        let verdict = rbac::evaluate(rules, Some(head), info);
+        let verdict = rbac::enforce(rules, Some(head), info);
         if verdict.allowed {
             self.stats.allowed().inc();
             return Flow::Continue;

@@ -378,3 +378,10 @@ fn shadow_rules_tell_their_result_and_policy() {
     assert_eq!(denial(denied.policy), "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]");
     assert_eq!(denial(None), "rbac_access_denied_matched_policy[none]");
 }
+
+#[test]
+fn a_verdict_in_words_names_the_policy_and_its_rule() {
+    let verdict = Verdict { allowed: false, policy: Some("ns[a]-policy[b]-rule[0]") };
+    assert_eq!(verdict.in_words("shadow"), "shadow denied, matched policy ns[a]-policy[b]-rule[0]");
+    assert_eq!(Verdict { allowed: true, policy: None }.in_words("enforced"), "enforced allowed, matched policy none");
+}

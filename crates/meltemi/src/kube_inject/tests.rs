@@ -91,6 +91,49 @@ fn a_wrong_document_ends_with_65_and_a_missing_file_with_an_error() {
     assert!(run(&arguments).unwrap_err().to_string().contains("absent.yaml"));
 }
 
+/// Warnings and errors, in words.
+fn judged(content: &str, line: &[&str]) -> (Vec<String>, Vec<String>) {
+    let (folder, arguments) = parsed("file", content, line);
+    let (warnings, errors) = settings::judge(&arguments).unwrap();
+    let file = folder.path().join("file").display().to_string();
+    let words = |notice: &dyn ToString| notice.to_string().replace(&file, "@");
+    (warnings.iter().map(|it| words(it)).collect(), errors.iter().map(|it| words(it)).collect())
+}
+
+#[test]
+fn fields_that_nobody_reads_are_told_with_what_was_meant() {
+    let unknown = "is no field of an IstioOperator, and has no effect";
+    let set = format!("--set: spec.values.global.proxy.loglevel: {unknown}; did you mean `logLevel`?");
+    let misspelt = ["-f", "-", "--set", "values.global.proxy.loglevel=debug"];
+    assert_eq!(judged("", &misspelt), (vec![set.clone()], vec![]));
+    assert_eq!(judged("", &[&misspelt[..], &["--strict"]].concat()), (vec![], vec![set]));
+    let values = "global: {hub: h, netwrok: n}\nsidecarInjectorWebhook: {rewriteAppHTTPProbe: 3}\n";
+    assert_eq!(
+        judged(values, &["-f", "-", "--valuesFile", "@"]),
+        (
+            vec![format!("@: global.netwrok: {unknown}; did you mean `network`?")],
+            vec!["@: sidecarInjectorWebhook.rewriteAppHTTPProbe: is a number, not a boolean".to_owned()]
+        )
+    );
+    let operator = "kind: IstioOperator\nspec: {values: {global: {netwrok: n}}}";
+    let told = format!("@: spec.values.global.netwrok: {unknown}; did you mean `network`?");
+    assert_eq!(judged(operator, &["-f", "-", "--operatorFileName", "@"]), (vec![told], vec![]));
+}
+
+/// As `kubectl get configmap istio-sidecar-injector -o jsonpath='{.data.values}'` has them.
+#[test]
+fn values_of_an_installation_are_taken_without_a_word() {
+    let installed = values::defaults().to_string();
+    assert_eq!(judged(&installed, &["-f", "-", "--valuesFile", "@"]), (vec![], vec![]));
+}
+
+#[test]
+fn settings_that_strictness_refuses_end_with_65() {
+    let (_folder, arguments) =
+        parsed("pod.yaml", POD, &["-f", "@", "--strict", "--set", "values.global.proxy.loglevel=debug"]);
+    assert_eq!(format!("{:?}", run(&arguments).unwrap()), format!("{:?}", ExitCode::from(DATA_ERROR)));
+}
+
 #[test]
 fn output_goes_to_a_file() {
     let (folder, mut arguments) = parsed("pod.yaml", POD, &["-f", "@"]);

@@ -134,7 +134,7 @@ metadata: {{name: allow, namespace: istio-system}}
 spec:
   selector: {{matchLabels: {{istio: ingressgateway}}}}
   rules:
-  - to: [{{operation: {{methods: [GET], hosts: [shop.example]}}}}]
+  - to: [{{operation: {{methods: [GET], hosts: [shop.example, staff.example]}}}}]
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -163,6 +163,16 @@ spec:
   - match: [{headers: {'@request.auth.claims[groups]': {exact: staff}}}]
     route: [{destination: {host: staff}}]
   - route: [{destination: {host: shop}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: staff-alone, namespace: default}
+spec:
+  hosts: [staff.example]
+  gateways: [istio-system/gw]
+  http:
+  - match: [{headers: {'@request.auth.claims[groups]': {exact: staff}}}]
+    route: [{destination: {host: staff}}]
 ";
 
 /// The status, and the first line of what a backend said.
@@ -215,6 +225,10 @@ fn policies_are_enforced(kind: Gateway) -> Result<(), String> {
     let staff_token = first.token(&json!({"groups": ["guests", "staff"]}));
     assert!(ask(port, "GET /public", host, Some(&staff_token)).1.starts_with("backend staff"));
     assert!(ask(port, "GET /public", host, Some(&token)).1.starts_with("backend shop"));
+    // Before the token is read there is no route at all.
+    assert!(ask(port, "GET /public", "staff.example", Some(&staff_token)).1.starts_with("backend staff"));
+    assert_eq!(status("GET /public", "staff.example", Some(&token)), 404);
+    assert_eq!(status("GET /public", "staff.example", None), 404);
     let asked = |headers: &str| {
         let text = format!("GET /ask HTTP/1.1\r\nhost: {host}\r\n{headers}connection: close\r\n\r\n");
         exchange(port, text.as_bytes()).expect("an answer")

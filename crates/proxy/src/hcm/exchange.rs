@@ -120,7 +120,8 @@ impl Exchange<'_> {
         };
         let (host, route) = match found {
             Ok(found) => found,
-            Err(reply) => return self.without_route(reply).await,
+            // Boxed: rare, as above.
+            Err(reply) => return Box::pin(self.without_route(reply)).await,
         };
         if let Some(forward) = route.forward()
             && let Some(missing) = router::resolve(self, forward)
@@ -139,18 +140,24 @@ impl Exchange<'_> {
                 return Err(reply);
             }
         };
+        self.act(&host, &route).await
+    }
+
+    /// Does with the request what its route says.
+    async fn act(&mut self, host: &Arc<VirtualHost>, route: &Arc<Route>) -> Result<(), Box<LocalReply>> {
         match &route.action {
             RouteAction::Forward(forward) => {
-                let forwarded = router::forward(self, &host, &route, forward).await;
-                forwarded.map_err(|reply| self.tell_attempts(&host, reply))
+                let forwarded = router::forward(self, host, route, forward).await;
+                forwarded.map_err(|reply| self.tell_attempts(host, reply))
             }
-            RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, &route))),
+            RouteAction::Redirect(redirect) => Err(Box::new(redirect::reply(self, redirect, route))),
             RouteAction::DirectResponse(direct) => Err(Box::new(self.direct_response(direct))),
             RouteAction::NonForwarding => Err(Box::new(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found"))),
         }
     }
 
-    /// Filters see a request that goes nowhere too, and may answer it themselves.
+    /// Filters see a request that goes nowhere too: they may answer it themselves, or find out what a route asks for, such as
+    /// the claims of a token.
     async fn without_route(&mut self, reply: Box<LocalReply>) -> Result<(), Box<LocalReply>> {
         self.trace();
         match self.filter().await {
@@ -159,8 +166,11 @@ impl Exchange<'_> {
                 Err(earlier)
             }
             Filtered::Gone => router::gone(self),
-            // Where there was no route for a request there is none for its beginning either.
-            Filtered::On | Filtered::Rerouted(_) => Err(reply),
+            Filtered::Rerouted(Ok((host, route))) => {
+                self.check_upgrade(&route)?;
+                self.act(&host, &route).await
+            }
+            Filtered::On | Filtered::Rerouted(Err(_)) => Err(reply),
         }
     }
 

@@ -167,13 +167,20 @@ fn a_changed_policy_touches_the_listeners_of_those_whom_it_selects() {
 fn a_sidecar_that_asks_on_demand_gets_the_clusters_that_its_policies_need() {
     let yaml =
         [SERVICES, &policy("AuthorizationPolicy", "ask", "action: CUSTOM, provider: {name: p}, rules: [{}]")].concat();
-    let snapshot = with_mesh_config(&yaml, PROVIDER);
-    let clusters = |namespace: &str| {
-        let node = node("sidecar", "1.1.1.1", namespace, json!({"ON_DEMAND": "true"}));
-        Clusters::all(&snapshot, &node).into_iter().any(|(name, _)| &*name == "outbound|9000||ext.a.svc.cluster.local")
-    };
-    assert!(clusters("a"));
-    assert!(!clusters("b"));
+    assert!(is_sent_the_provider(&with_mesh_config(&yaml, PROVIDER), "a"));
+}
+
+fn is_sent_the_provider(snapshot: &Snapshot, namespace: &str) -> bool {
+    let node = node("sidecar", "1.1.1.1", namespace, json!({"ON_DEMAND": "true"}));
+    Clusters::all(snapshot, &node).into_iter().any(|(name, _)| &*name == "outbound|9000||ext.a.svc.cluster.local")
+}
+
+/// Connections that began under a policy ask its provider until they end, though the policy is gone.
+#[test]
+fn the_cluster_of_an_authorizer_stays_when_no_policy_asks_it_any_more() {
+    assert!(is_sent_the_provider(&with_mesh_config(SERVICES, PROVIDER), "a"));
+    assert!(is_sent_the_provider(&with_mesh_config(SERVICES, PROVIDER), "b"));
+    assert!(!is_sent_the_provider(&with_mesh_config(SERVICES, ""), "a"));
 }
 
 /// The listener that a gRPC server asks for, as JSON; null where there is none.
