@@ -19,7 +19,9 @@ use crate::wire::{self, duration};
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 
 pub fn configuration(spec: &Configuration) -> RouteConfiguration {
-    let mut virtual_hosts: Vec<_> = spec.hosts.iter().map(|host| virtual_host(host, &spec.policy)).collect();
+    // Its size is set at once: a virtual host is large, and growing would copy all of them.
+    let mut virtual_hosts = Vec::with_capacity(spec.hosts.len() + 1);
+    virtual_hosts.extend(spec.hosts.iter().map(|host| virtual_host(host, &spec.policy)));
     virtual_hosts.extend(catch_all(&spec.catch_all, &spec.policy));
     RouteConfiguration {
         name: spec.name.to_string(),
