@@ -169,6 +169,13 @@ impl Variables {
         Self(pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
     }
 
+    /// These, and of the others those that are not among them.
+    fn with_defaults(&self, others: &BTreeMap<String, String>) -> Self {
+        let mut all = others.clone();
+        all.extend(self.0.clone());
+        Self(all)
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -190,17 +197,10 @@ impl Settings {
     /// Reads the settings of a proxy of this role. `dns_domain` is pilot-agent's `--domain`.
     pub fn from_variables(role: Role, dns_domain: Option<&str>, vars: &Variables) -> Result<Self, EnvironmentError> {
         let proxy_config = proxy_config(vars)?;
-        let mut vars = Variables(vars.0.clone());
-        for (name, value) in &proxy_config.proxy_metadata {
-            vars.0.entry(name.clone()).or_insert_with(|| value.clone());
-        }
+        let vars = vars.with_defaults(&proxy_config.proxy_metadata);
         let namespace = vars.or("POD_NAMESPACE", "default");
         let addresses = addresses(&vars)?;
-        let discovery_address = vars
-            .text("MELTEMI_DISCOVERY_ADDRESS")
-            .map(str::to_owned)
-            .or_else(|| proxy_config.discovery_address.clone())
-            .unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned());
+        let discovery_address = discovery_address(&proxy_config, &vars);
         let status_port = proxy_config.status_port.unwrap_or(15020);
         let termination_drain_duration = termination_drain_duration(&proxy_config, &vars)?;
         let mut settings = Self {
@@ -209,12 +209,8 @@ impl Settings {
             service_account: vars.or("SERVICE_ACCOUNT", "default"),
             addresses,
             dns_domain: dns_domain.map_or_else(|| format!("{namespace}.svc.cluster.local"), str::to_owned),
-            trust_domain: vars.or("TRUST_DOMAIN", "cluster.local"),
-            mesh_id: vars
-                .text("ISTIO_META_MESH_ID")
-                .map(str::to_owned)
-                .or_else(|| proxy_config.mesh_id.clone())
-                .unwrap_or_else(|| vars.or("TRUST_DOMAIN", "cluster.local")),
+            trust_domain: trust_domain(&vars),
+            mesh_id: mesh_id(&proxy_config, &vars),
             cluster_id: vars.or("ISTIO_META_CLUSTER_ID", "Kubernetes"),
             ca_address: vars.or("CA_ADDR", &discovery_address),
             plaintext_discovery: proxy_config.control_plane_auth_policy.as_deref() == Some("NONE"),
@@ -243,10 +239,7 @@ impl Settings {
             metadata: Map::new(),
             locality: None,
             readiness_probe: proxy_config.readiness_probe.clone(),
-            socket_mark: match vars.text("MELTEMI_SOCKET_MARK") {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|e| invalid("MELTEMI_SOCKET_MARK", text, e))?),
-            },
+            socket_mark: socket_mark(&vars)?,
             namespace,
         };
         settings.metadata = settings.node_metadata(&vars)?;
@@ -367,6 +360,25 @@ fn announce_config(vars: &Variables, metadata: &mut Map<String, Value>) -> Resul
         }
     }
     Ok(())
+}
+
+fn discovery_address(config: &ProxyConfig, vars: &Variables) -> String {
+    let set = vars.text("MELTEMI_DISCOVERY_ADDRESS").or(config.discovery_address.as_deref());
+    set.unwrap_or("istiod.istio-system.svc:15012").to_owned()
+}
+
+fn trust_domain(vars: &Variables) -> String {
+    vars.or("TRUST_DOMAIN", "cluster.local")
+}
+
+fn mesh_id(config: &ProxyConfig, vars: &Variables) -> String {
+    let set = vars.text("ISTIO_META_MESH_ID").or(config.mesh_id.as_deref());
+    set.map_or_else(|| trust_domain(vars), str::to_owned)
+}
+
+fn socket_mark(vars: &Variables) -> Result<Option<u32>, EnvironmentError> {
+    const NAME: &str = "MELTEMI_SOCKET_MARK";
+    vars.text(NAME).map(|text| text.parse().map_err(|e| invalid(NAME, text, e))).transpose()
 }
 
 fn duration(name: &str, text: Option<&str>, default_seconds: u64) -> Result<Duration, EnvironmentError> {

@@ -1,3 +1,5 @@
+//! How long to wait before what failed is tried again. The waiting is the caller's.
+
 use rand::RngExt as _;
 use std::time::Duration;
 

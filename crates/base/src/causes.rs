@@ -1,3 +1,5 @@
+//! Errors as text, with their causes.
+
 use std::error::Error;
 
 /// An error with those of its causes that it does not tell of itself.

@@ -1,3 +1,5 @@
+//! The end of work in order: those who work are told, and whoever drains waits for them. It sets no deadline; the caller does.
+
 use tokio::sync::{mpsc, watch};
 
 /// Tells everyone who holds a [`DrainWatch`] to finish, and waits until they have.

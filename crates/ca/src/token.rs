@@ -15,6 +15,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -84,12 +85,22 @@ impl TokenIssuer {
 
     pub fn issue(&self, namespace: &str, service_account: &str, lifetime: Duration) -> Result<String, TokenError> {
         let now = now();
+        self.issue_for(namespace, service_account, now..now + lifetime.as_secs())
+    }
+
+    /// `valid` is in seconds since 1970.
+    pub(crate) fn issue_for(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        valid: Range<u64>,
+    ) -> Result<String, TokenError> {
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: ServiceAccount::subject(namespace, service_account),
             aud: vec![TOKEN_AUDIENCE.to_owned()],
-            exp: now + lifetime.as_secs(),
-            iat: now,
+            exp: valid.end,
+            iat: valid.start,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.key)
             .map_err(|e| TokenError::Key(e.to_string()))

@@ -209,9 +209,27 @@ impl Discovery {
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let Self { state, store, follower, certificates, .. } = self;
-        tracing::info!(services = state.pusher.snapshot().services.len(), "discovery is ready");
-        let (below, registrations, mut ended) = (store.clone(), state.registrations.clone(), stopped.clone());
+        tracing::info!(services = self.state.pusher.snapshot().services.len(), "discovery is ready");
+        self.keep(&stopped, &mut tasks);
+        self.listen(&stopped, &mut tasks)?;
+        tokio::pin!(shutdown);
+        let mut failure = None;
+        tokio::select! {
+            () = &mut shutdown => {}
+            Some(ended) = tasks.join_next() => failure = ended.map_err(anyhow::Error::from).and_then(|ended| ended).err(),
+        }
+        stop.send_replace(true);
+        let ended = tokio::time::timeout(SHUTDOWN_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tasks.shutdown().await;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Starts what follows others: the store, the cluster, the authority and its files.
+    fn keep(&self, stopped: &watch::Receiver<bool>, tasks: &mut JoinSet<Result<()>>) {
+        let state = &self.state;
+        let (below, registrations, mut ended) = (self.store.clone(), state.registrations.clone(), stopped.clone());
         tasks.spawn(async move {
             tokio::select! {
                 ((), ()) = async { tokio::join!(below.follow(), registrations.reap()) } => {}
@@ -226,7 +244,6 @@ impl Discovery {
                 Ok(())
             });
         }
-        tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let keeping = authority::run(state.clone(), stopped.clone());
         let keys = tokens::follow(state.clone(), stopped.clone());
         let (given, mut ended) = (state.options.given.clone(), stopped.clone());
@@ -240,6 +257,12 @@ impl Discovery {
             tokio::join!(keeping, keys, files);
             Ok(())
         });
+    }
+
+    /// Starts the servers, and what proxies are told of changes by.
+    fn listen(self, stopped: &watch::Receiver<bool>, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+        let Self { state, store, follower, certificates, .. } = self;
+        tasks.spawn(follow::run(follower, store, state.clone(), stopped.clone()));
         let ads = ads::AdsService::new(state.clone(), stopped.clone());
         if let Some(listener) = self.grpc {
             tasks.spawn(ads::serve_plaintext(listener, ads.clone(), certificates.clone(), stopped.clone()));
@@ -258,18 +281,7 @@ impl Discovery {
         for listener in [self.http, self.monitoring].into_iter().flatten() {
             tasks.spawn(http::serve(listener, state.clone(), stopped.clone()));
         }
-        tokio::pin!(shutdown);
-        let mut failure = None;
-        tokio::select! {
-            () = &mut shutdown => {}
-            Some(ended) = tasks.join_next() => failure = ended.map_err(anyhow::Error::from).and_then(|ended| ended).err(),
-        }
-        stop.send_replace(true);
-        let ended = tokio::time::timeout(SHUTDOWN_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
-        if ended.is_err() {
-            tasks.shutdown().await;
-        }
-        failure.map_or(Ok(()), Err)
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use meltemi_plan::{AccessLogFilter, AccessLogFormat};
 use crate::flags::ResponseFlags;
 use crate::format::{self, Missing, Scope};
 use crate::lookup::RequestFields;
+use crate::reply::grpc_status_of;
 
 pub use writer::{LogWriter, Sink};
 
@@ -133,13 +134,8 @@ fn roll(scope: &Scope<'_>, independent: bool) -> u64 {
 
 /// How gRPC reads an HTTP status, from its "HTTP to gRPC status code mapping".
 pub fn grpc_of_http(status: Option<u16>) -> u32 {
-    match status.unwrap_or(0) {
-        200 => 0,
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
+    match status {
+        Some(200) => 0,
+        other => grpc_status_of(other.unwrap_or(0)),
     }
 }

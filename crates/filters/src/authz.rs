@@ -16,13 +16,7 @@ const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Asks a gRPC service.
 pub(crate) async fn check(target: &GrpcTarget, attributes: AttributeContext, caller: &dyn Caller) -> Verdict {
-    let rpc = Rpc {
-        cluster: &target.cluster,
-        authority: &target.authority,
-        path: PATH,
-        metadata: &target.metadata,
-        timeout: target.timeout,
-    };
+    let rpc = Rpc::of(target, PATH);
     let message = meltemi_proto::encode(&CheckRequest { attributes: Some(attributes) });
     let answer = match rpc.call(caller, &message).await {
         Ok(answer) => answer,

@@ -240,18 +240,24 @@ impl StreamFilters {
                 }
                 Filter::Stats(_) | Filter::GrpcStats => Flow::Continue,
             };
-            match &flow {
-                Flow::Continue => continue,
-                Flow::Reply(reply) => {
-                    info.flags |= reply.flags;
-                    info.set_details(reply.details.clone());
-                }
-                Flow::Reroute => {}
-                Flow::Body(_) => self.next -= 1,
+            if !matches!(flow, Flow::Continue) {
+                self.stopped(&flow, info);
+                return flow;
             }
-            return flow;
         }
         Flow::Continue
+    }
+
+    /// Takes note of why a filter holds the request up.
+    fn stopped(&mut self, flow: &Flow, info: &mut StreamInfo) {
+        match flow {
+            Flow::Reply(reply) => {
+                info.flags |= reply.flags;
+                info.set_details(reply.details.clone());
+            }
+            Flow::Body(_) => self.next -= 1,
+            Flow::Continue | Flow::Reroute => {}
+        }
     }
 
     /// Keeps what a filter wants done to the response.

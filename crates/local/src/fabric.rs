@@ -136,9 +136,8 @@ impl Fabric<'_> {
         let trust_domain = mesh.config.trust_domain.to_string();
         let discovery = credentials.prepare(&plan.state.join("ca"), &trust_domain).map_err(LocalError::Fabric)?;
         let expected = watch::Sender::new(Expected { generation: 1, ..Expected::default() });
-        let mesh_id = &mesh.config.default_config.mesh_id;
         let shared = Shared {
-            mesh_id: if mesh_id.is_empty() { trust_domain.clone() } else { mesh_id.to_string() },
+            mesh_id: mesh_id(&mesh.config),
             trust_domain,
             expected: expected.subscribe(),
             state: plan.state.clone(),
@@ -171,8 +170,7 @@ impl Fabric<'_> {
             expected: Some(expected),
             complete: None,
         };
-        let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
-        tokio::spawn(resolver::serve(socket, fabric.zone.clone()));
+        fabric.serve_names().await?;
         mesh.warnings.iter().for_each(|warning| fabric.say(warning));
         fabric.follow(objects)?;
         fabric.show_files(&store, BTreeSet::new());
@@ -181,6 +179,13 @@ impl Fabric<'_> {
         tokio::spawn(readiness::of_discovery(accepting));
         fabric.attend(&store, changes, &mut shown, &mut heard, &mut stop).await?;
         fabric.end(heard, supervised).await;
+        Ok(())
+    }
+
+    /// Answers the cluster's DNS from its zone, as long as the inside lives.
+    async fn serve_names(&self) -> Result<(), LocalError> {
+        let socket = UdpSocket::bind((FABRIC, 53)).await.map_err(LocalError::io("cluster DNS"))?;
+        tokio::spawn(resolver::serve(socket, self.zone.clone()));
         Ok(())
     }
 
@@ -516,4 +521,10 @@ impl Fabric<'_> {
     fn complete(&self) -> bool {
         self.wanted.keys().all(|key| self.running.get(key).is_some_and(|running| running.ready))
     }
+}
+
+/// The trust domain, where none is set.
+fn mesh_id(config: &MeshConfig) -> String {
+    let set = &config.default_config.mesh_id;
+    if set.is_empty() { config.trust_domain.to_string() } else { set.to_string() }
 }

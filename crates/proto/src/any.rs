@@ -1,3 +1,5 @@
+//! `google.protobuf.Any` with bytes that are shared, and the type URLs of messages.
+
 use bytes::Bytes;
 use prost::{Message, Name};
 

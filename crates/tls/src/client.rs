@@ -1,3 +1,6 @@
+//! The client's side of TLS: Envoy's `UpstreamTlsContext` as one configuration of the library, which the connections of a
+//! transport socket share. Opens no connection.
+
 use crate::certificate::{CertError, CertSlot, ClientCert, Identity};
 use crate::direct::Peer;
 use crate::peer::PeerInfo;

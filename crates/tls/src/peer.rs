@@ -1,3 +1,6 @@
+//! What a peer's certificate says of it, and how digests, names and PEM are written for logs and headers. Whether it is to be
+//! believed is for `trust` to say.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;

@@ -1,3 +1,6 @@
+//! The server's side of TLS: Envoy's `DownstreamTlsContext` as one configuration of the library, which the connections of a
+//! filter chain share. Accepts no connection.
+
 use crate::certificate::{CertError, CertSlot, Identity, ServerCerts, choose};
 use crate::direct::Peer;
 use crate::peer::PeerInfo;

@@ -1,3 +1,5 @@
+//! Identities of workloads as SPIFFE writes them, in Istio's form alone, and the trust domains that they are of.
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! The names of xDS resources, both ways: built from their parts and parsed back.
 //!
-//! Owns Istio's grammar of cluster, listener and route names. Proxies, dashboards and `istioctl` parse these names, so they
-//! never change. Pure; building a name costs one allocation.
+//! Owns Istio's grammar of cluster, listener and route names, and of patterns for names of statistics. Proxies, dashboards and
+//! `istioctl` parse these names, so they never change. Pure; building a name costs one allocation.
 
 use std::fmt;
+
+use meltemi_model::{RegistryKind, Service};
 
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
@@ -202,6 +204,22 @@ pub fn host_and_port(text: &str) -> Option<(&str, u32)> {
 /// Route name of a gateway's plain HTTP port.
 pub fn gateway_http_route(port: u32, bind: &str) -> String {
     if bind.is_empty() { format!("http.{port}") } else { format!("http.{port}.{bind}") }
+}
+
+/// Fills a pattern such as `%SERVICE_FQDN%_%SERVICE_PORT%`.
+pub fn stat_pattern(pattern: &str, service: &Service, subset: &str, port: (&str, u32), target: u32) -> String {
+    let (short, name) = match service.registry {
+        RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
+        RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),
+    };
+    pattern
+        .replace("%SERVICE%", &short)
+        .replace("%SERVICE_NAME%", &name)
+        .replace("%SERVICE_FQDN%", &service.hostname)
+        .replace("%SUBSET_NAME%", subset)
+        .replace("%TARGET_PORT%", &target.to_string())
+        .replace("%SERVICE_PORT_NAME%", port.0)
+        .replace("%SERVICE_PORT%", &port.1.to_string())
 }
 
 /// The address that a proxyless gRPC server asks its listener for, if `name` is such a name.

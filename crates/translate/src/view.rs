@@ -77,31 +77,16 @@ impl<'a> View<'a> {
             return cluster.into();
         }
         let port_name = service.port(port).map_or("", |port| &*port.name);
-        stat_prefix(pattern, service, subset, port, port_name)
+        names::stat_pattern(pattern, service, subset, (port_name, port), 0)
     }
 
     pub fn inbound_stat_prefix(&self, cluster: &str, service: Option<&Service>, port: u32, port_name: &str) -> String {
         let pattern = &*self.snapshot.mesh.inbound_cluster_stat_name;
         match service {
-            Some(service) if !pattern.is_empty() => stat_prefix(pattern, service, "", port, port_name),
+            Some(service) if !pattern.is_empty() => names::stat_pattern(pattern, service, "", (port_name, port), 0),
             _ => cluster.into(),
         }
     }
-}
-
-fn stat_prefix(pattern: &str, service: &Service, subset: &str, port: u32, port_name: &str) -> String {
-    let (short, name) = match service.registry {
-        RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
-        RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),
-    };
-    pattern
-        .replace("%SERVICE%", &short)
-        .replace("%SERVICE_NAME%", &name)
-        .replace("%SERVICE_FQDN%", &service.hostname)
-        .replace("%SUBSET_NAME%", subset)
-        .replace("%SERVICE_PORT_NAME%", port_name)
-        .replace("%SERVICE_PORT%", &port.to_string())
-        .replace("%TARGET_PORT%", "0")
 }
 
 /// `host`, or `namespace/host` for one of several services of that name.

@@ -143,20 +143,8 @@ impl Cluster {
             Some(p) => Breakers::next(&p.breakers, &plan.breakers),
             None => Breakers::new(plan.breakers.clone(), stats.membership.clone()),
         };
-        let anomalies = plan.anomalies.as_ref().map(|_| {
-            let before = previous_stats.and_then(|p| p.anomalies.clone());
-            let scope = || names.part("anomaly_detection.", "envoy_cluster_anomaly_detection_");
-            before.unwrap_or_else(|| AnomalyStats::new(registry, scope()))
-        });
-        let ejects = plan.anomalies.as_ref().is_some_and(|asked| asked.eject);
-        let limits = plan.outlier.clone().or_else(|| ejects.then(|| Arc::new(OutlierDetection::limits_alone())));
-        let outlier = limits.map(|config| {
-            let stats = previous_stats.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
-            let stats = stats.unwrap_or_else(|| {
-                OutlierStats::new(registry, names.part("outlier_detection.", "envoy_cluster_outlier_detection_"))
-            });
-            Detector::new(config, stats)
-        });
+        let anomalies = anomaly_stats(&plan, (registry, &names), previous_stats);
+        let outlier = detector(&plan, (registry, &names), previous_stats);
         let shape = adapt::shape(&plan);
         let original_dst = matches!(plan.kind, ClusterKind::OriginalDst(_) | ClusterKind::DynamicForward(_))
             .then(|| previous.and_then(|p| p.original_dst.clone()).unwrap_or_default());
@@ -186,17 +174,22 @@ impl Cluster {
             original_dst,
             dns_cache,
         };
+        cluster.set_first_members(previous);
+        Arc::new(cluster)
+    }
+
+    /// Those of the version before, then those that the plan itself names.
+    fn set_first_members(&self, previous: Option<&Self>) {
         if let Some(previous) = previous {
-            cluster.inherit(previous);
+            self.inherit(previous);
         }
-        if cluster.plan.kind == ClusterKind::Static {
-            match cluster.plan.load_assignment.clone() {
-                Some(assignment) => cluster.assign(&assignment),
+        if self.plan.kind == ClusterKind::Static {
+            match self.plan.load_assignment.clone() {
+                Some(assignment) => self.assign(&assignment),
                 // Nothing will ever come: Istio's black hole is such a cluster.
-                None => cluster.set_warm(),
+                None => self.set_warm(),
             }
         }
-        Arc::new(cluster)
     }
 
     /// Takes over members as they are, until an update of our own says otherwise.
@@ -543,4 +536,29 @@ impl Cluster {
         self.stats.membership.membership_change().inc();
         self.tell_of_change();
     }
+}
+
+/// Those of the version before go on.
+fn anomaly_stats(
+    plan: &meltemi_plan::Cluster,
+    (registry, names): (&Registry, &Names),
+    previous: Option<&Cluster>,
+) -> Option<AnomalyStats> {
+    plan.anomalies.as_ref()?;
+    let before = previous.and_then(|p| p.anomalies.clone());
+    let scope = || names.part("anomaly_detection.", "envoy_cluster_anomaly_detection_");
+    Some(before.unwrap_or_else(|| AnomalyStats::new(registry, scope())))
+}
+
+/// Where the plan asks for outlier detection, or for anomalous hosts to be ejected, which its limits hold for, too.
+fn detector(
+    plan: &meltemi_plan::Cluster,
+    (registry, names): (&Registry, &Names),
+    previous: Option<&Cluster>,
+) -> Option<Detector> {
+    let ejects = plan.anomalies.as_ref().is_some_and(|asked| asked.eject);
+    let limits = plan.outlier.clone().or_else(|| ejects.then(|| Arc::new(OutlierDetection::limits_alone())))?;
+    let before = previous.and_then(|p| p.outlier.as_ref()).map(|d| d.stats.clone());
+    let scope = || names.part("outlier_detection.", "envoy_cluster_outlier_detection_");
+    Some(Detector::new(limits, before.unwrap_or_else(|| OutlierStats::new(registry, scope()))))
 }

@@ -1,3 +1,5 @@
+//! One resource as both variants of the protocol send it, and its name where they do not.
+
 use std::sync::Arc;
 
 use meltemi_proto::Any;

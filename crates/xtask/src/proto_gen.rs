@@ -14,6 +14,19 @@ use std::process::Command;
 /// The one file that needs an absolute name under protox.
 const SHADOWED: &str = "envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster.proto";
 
+/// Folders of the package that others are imported from.
+const INCLUDED: &[&str] = &[
+    "data-plane-api",
+    "xds",
+    "googleapis",
+    "protoc-gen-validate",
+    "cel-spec/proto",
+    "cel-spec",
+    "opentelemetry-proto",
+    "client_model",
+    "ratelimit/api",
+];
+
 fn envoy_protos() -> Result<PathBuf> {
     let output = Command::new(env!("CARGO")).args(["metadata", "--format-version=1"]).current_dir(root()).output()?;
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
@@ -39,8 +52,8 @@ fn files_below(dir: &Path, base: &Path, into: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-pub fn run() -> Result<()> {
-    let protos = envoy_protos()?;
+/// A folder that goes before the others, with what is changed.
+fn patched(protos: &Path) -> Result<PathBuf> {
     let patched = root().join("target/patched-protos");
     let shadowed = protos.join("data-plane-api").join(SHADOWED);
     let text = std::fs::read_to_string(&shadowed)?.replace(
@@ -49,43 +62,34 @@ pub fn run() -> Result<()> {
     );
     std::fs::create_dir_all(patched.join(SHADOWED).parent().context("no parent")?)?;
     std::fs::write(patched.join(SHADOWED), text)?;
+    Ok(patched)
+}
 
-    let own = root().join("crates/proto/protos");
-    let mut includes = vec![patched, own.clone()];
-    for name in [
-        "data-plane-api",
-        "xds",
-        "googleapis",
-        "protoc-gen-validate",
-        "cel-spec/proto",
-        "cel-spec",
-        "opentelemetry-proto",
-        "client_model",
-        "ratelimit/api",
-    ] {
-        let dir = protos.join(name);
-        if dir.is_dir() {
-            includes.push(dir);
-        }
-    }
-    let mut wanted = Vec::new();
-    for base in [protos.join("data-plane-api"), own] {
-        files_below(&base, &base, &mut wanted)?;
-    }
-    let otlp = protos.join("opentelemetry-proto");
-    files_below(&otlp, &otlp, &mut wanted)?;
-    wanted.sort();
-
+/// Everything that the wanted files need, by name.
+fn descriptors(wanted: &[String], includes: &[PathBuf]) -> Result<prost_types::FileDescriptorSet> {
     let mut merged = BTreeMap::new();
-    for file in &wanted {
-        let mut compiler = protox::Compiler::new(&includes)?;
+    for file in wanted {
+        let mut compiler = protox::Compiler::new(includes)?;
         compiler.include_imports(true).include_source_info(false);
         compiler.open_file(file).with_context(|| file.clone())?;
         for descriptor in compiler.file_descriptor_set().file {
             merged.entry(descriptor.name.clone().unwrap_or_default()).or_insert(descriptor);
         }
     }
-    let set = prost_types(merged);
+    Ok(prost_types::FileDescriptorSet { file: merged.into_values().collect() })
+}
+
+pub fn run() -> Result<()> {
+    let protos = envoy_protos()?;
+    let own = root().join("crates/proto/protos");
+    let mut includes = vec![patched(&protos)?, own.clone()];
+    includes.extend(INCLUDED.iter().map(|name| protos.join(name)).filter(|dir| dir.is_dir()));
+    let mut wanted = Vec::new();
+    for base in [protos.join("data-plane-api"), own, protos.join("opentelemetry-proto")] {
+        files_below(&base, &base, &mut wanted)?;
+    }
+    wanted.sort();
+    let set = descriptors(&wanted, &includes)?;
     let out = root().join("crates/proto/src/gen");
     if out.exists() {
         std::fs::remove_dir_all(&out)?;
@@ -104,8 +108,4 @@ pub fn run() -> Result<()> {
     tonic_prost_build::configure().out_dir(&out).include_file("mod.rs").compile_fds_with_config(set, config)?;
     println!("generated from {} files", wanted.len());
     Ok(())
-}
-
-fn prost_types(files: BTreeMap<String, prost_types::FileDescriptorProto>) -> prost_types::FileDescriptorSet {
-    prost_types::FileDescriptorSet { file: files.into_values().collect() }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::http::header;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use meltemi_http::{ByteStr, HeaderName, HeaderValue, Headers, Method, Protocol, RequestHead, StatusCode, name};
+use meltemi_plan::ext_authz::GrpcTarget;
 
 use super::{Answer, Call, CallError, Caller};
 
@@ -37,7 +38,12 @@ pub enum RpcError {
     Malformed,
 }
 
-impl Rpc<'_> {
+impl<'a> Rpc<'a> {
+    pub(crate) fn of(target: &'a GrpcTarget, path: &'static str) -> Self {
+        let GrpcTarget { cluster, authority, metadata, timeout } = target;
+        Self { cluster, authority, path, metadata, timeout: *timeout }
+    }
+
     /// Sends one encoded message and waits for one.
     pub async fn call(&self, caller: &dyn Caller, message: &[u8]) -> Result<Bytes, RpcError> {
         let mut body = BytesMut::with_capacity(message.len() + PREFIX);

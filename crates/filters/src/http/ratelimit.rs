@@ -110,13 +110,7 @@ impl RateLimit {
         let descriptors = all.into_iter().map(message).collect();
         let request = RateLimitRequest { domain, descriptors, hits_addend: 0 };
         let target = &self.config.service;
-        let rpc = Rpc {
-            cluster: &target.cluster,
-            authority: &target.authority,
-            path: PATH,
-            metadata: &target.metadata,
-            timeout: target.timeout,
-        };
+        let rpc = Rpc::of(target, PATH);
         let answer = rpc.call(caller, &meltemi_proto::encode(&request)).await;
         let answer =
             answer.map_err(|error| tracing::debug!(cluster = %target.cluster, %error, "no rate limit")).ok()?;

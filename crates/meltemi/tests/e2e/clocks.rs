@@ -2,23 +2,9 @@
 //! directions fail closed and say why, the authority is not stormed, and all is well once the clock is right.
 
 use crate::mesh::{Mesh, Workload, can_run, service, settles};
-use crate::root_rotation::{Authority, served};
+use crate::root_rotation::{Authority, POLICY, served};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-const POLICY: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: istio-system}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: servers, namespace: app}
-spec:
-  host: '*.app.svc.cluster.local'
-  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
-";
 
 /// What a certificate is valid before it is made, less a quarter.
 const ALLOWED: i64 = 90;

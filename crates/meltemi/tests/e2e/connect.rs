@@ -1,7 +1,7 @@
 //! CONNECT: tunnels that the proxy ends, and tunnels that its TCP proxy opens, by curl through our proxy and through Envoy under one
 //! configuration.
 
-use crate::support::{Backend, Process, envoy, free_address, meltemi};
+use crate::support::{Backend, Process, any, envoy_proxy, free_address, own_proxy, proxies};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +11,6 @@ use std::time::{Duration, Instant};
 
 fn at(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": address.port() } })
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
 }
 
 /// A listener that ends tunnels, except those to `refused.example:80`.
@@ -97,17 +92,7 @@ fn connect_is_terminated_as_envoy_does() {
         return println!("skipped: no curl; scripts/install-test-deps.sh installs it");
     }
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    a_tunnel_leads_to_the_backend(ours, "ours", dir.path());
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            a_tunnel_leads_to_the_backend(command, "envoy", dir.path());
-        }
-        Err(reason) => println!("{reason}"),
-    }
+    proxies().into_iter().for_each(|(name, command)| a_tunnel_leads_to_the_backend(command, name, dir.path()));
 }
 
 /// A TCP proxy that opens tunnels; it logs flags and byte counts.
@@ -192,15 +177,12 @@ fn a_connection_goes_through_tunnels(mut command: Command, name: &'static str, d
 #[test]
 fn a_tcp_proxy_opens_tunnels_as_envoys_does() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    let logged = a_connection_goes_through_tunnels(ours, "ours", dir.path());
+    let logged = a_connection_goes_through_tunnels(own_proxy(), "ours", dir.path());
     let flags: Vec<&str> = logged.iter().filter_map(|line| line.split(' ').nth(1)).collect();
     assert_eq!(flags, ["-", "-", "-", "URX,UF"], "{logged:?}");
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id", "--file-flush-interval-msec", "100"]);
+    match envoy_proxy() {
+        Ok(mut command) => {
+            command.args(["--file-flush-interval-msec", "100"]);
             let theirs = a_connection_goes_through_tunnels(command, "envoy", dir.path());
             // Envoy writes flags in the order in which they were set, we in that of its router.
             let theirs: Vec<String> = theirs.iter().map(|line| line.replace("UF,URX", "URX,UF")).collect();

@@ -1,7 +1,7 @@
 //! Real xDS clients under our discovery: Envoy as a gateway on delta and state-of-the-world ADS, grpcio and grpc-js
 //! proxyless.
 
-use crate::support::{Backend, DEADLINE, Process, cache, envoy, exchange, free_address, get, meltemi};
+use crate::support::{Backend, DEADLINE, Process, cache, envoy_proxy, exchange, free_address, get, meltemi, own_proxy};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -184,16 +184,8 @@ pub fn start_gateway(kind: Gateway, discovery: SocketAddr, dir: &Path) -> Result
     let file = dir.join("bootstrap.json");
     std::fs::write(&file, bootstrap.to_string()).expect("write");
     let (name, mut command) = match kind {
-        Gateway::Envoy(_) => {
-            let mut command = Command::new(envoy()?);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            ("envoy", command)
-        }
-        Gateway::Ours => {
-            let mut command = meltemi();
-            command.arg("proxy");
-            ("meltemi", command)
-        }
+        Gateway::Envoy(_) => ("envoy", envoy_proxy()?),
+        Gateway::Ours => ("meltemi", own_proxy()),
     };
     command.arg("-c").arg(&file).args(["--concurrency", "1"]);
     Ok(Process::start(name, &mut command, dir))

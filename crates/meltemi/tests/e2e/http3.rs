@@ -3,7 +3,7 @@
 
 use crate::h2::{self, DATA, END_HEADERS, END_STREAM, HEADERS, OK, frame};
 use crate::mesh::{Mesh, Workload, can_run, service, settles};
-use crate::support::{Backend, Process, VOLATILE, cache, envoy, free_address, meltemi};
+use crate::support::{Backend, Process, VOLATILE, any, cache, envoy, free_address, meltemi};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -72,11 +72,6 @@ impl Files {
     fn text(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect("read")
     }
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
 }
 
 fn at(address: SocketAddr, protocol: &str) -> Value {

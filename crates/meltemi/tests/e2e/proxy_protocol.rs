@@ -1,6 +1,6 @@
 //! PROXY protocol upstream: what hosts are told of a connection's client, by our proxy and by Envoy under one configuration.
 
-use crate::support::{Process, envoy, free_address, meltemi};
+use crate::support::{Process, any, free_address, proxies};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,11 +10,6 @@ use std::time::Duration;
 
 fn at(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": address.port() } })
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
 }
 
 fn cluster(version: &str, host: SocketAddr) -> Value {
@@ -130,15 +125,5 @@ fn hosts_hear_of_the_client(mut command: Command, name: &'static str, dir: &Path
 #[test]
 fn hosts_hear_of_the_client_as_envoys_do() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    hosts_hear_of_the_client(ours, "ours", dir.path());
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            hosts_hear_of_the_client(command, "envoy", dir.path());
-        }
-        Err(reason) => println!("{reason}"),
-    }
+    proxies().into_iter().for_each(|(name, command)| hosts_hear_of_the_client(command, name, dir.path()));
 }

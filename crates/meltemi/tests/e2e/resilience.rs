@@ -1,7 +1,7 @@
 //! What a ResiliencePolicy sends, obeyed by our proxy and by Envoy under one configuration: retries by method, and the first
 //! load balancing policy of the list that is known. And anomaly detection, which is our proxy's own.
 
-use crate::support::{Process, envoy, free_address, meltemi};
+use crate::support::{Process, any, free_address, meltemi, proxies};
 use meltemi_proto::envoy::config::bootstrap::v3::Bootstrap;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -29,11 +29,6 @@ fn host(status: &'static str) -> (SocketAddr, Arc<AtomicU32>) {
         }
     });
     (address, count)
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
 }
 
 fn bootstrap(listen: SocketAddr, host: SocketAddr) -> Value {
@@ -117,17 +112,7 @@ fn envoy_and_our_proxy_repeat_the_same_and_balance_by_what_they_know() {
         return println!("skipped: no curl; scripts/install-test-deps.sh installs it");
     }
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    only_what_is_safe_is_repeated(ours, "ours", dir.path());
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            only_what_is_safe_is_repeated(command, "envoy", dir.path());
-        }
-        Err(reason) => println!("{reason}"),
-    }
+    proxies().into_iter().for_each(|(name, command)| only_what_is_safe_is_repeated(command, name, dir.path()));
 }
 
 /// A watched cluster of these hosts behind one route, with an admin port.

@@ -1,32 +1,10 @@
 //! Retries in other priorities, by our proxy and by Envoy under one configuration.
 
-use crate::support::{Process, envoy, free_address, meltemi};
+use crate::support::{Process, answering, any, free_address, proxies};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-
-/// A host that answers everything with this status, and closes.
-fn host(status: u16) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let (mut head, mut byte) = (Vec::new(), [0]);
-            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-                head.push(byte[0]);
-            }
-            let _ = write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    address
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
-}
 
 fn bootstrap(listen: SocketAddr, hosts: [SocketAddr; 3]) -> Value {
     let at =
@@ -68,7 +46,7 @@ fn bootstrap(listen: SocketAddr, hosts: [SocketAddr; 3]) -> Value {
 fn a_retry_goes_to_another_priority(mut command: Command, name: &'static str, dir: &Path) {
     let listen = free_address();
     // One whose port is closed, one that fails, one that answers.
-    let document = bootstrap(listen, [free_address(), host(503), host(204)]);
+    let document = bootstrap(listen, [free_address(), answering(503), answering(204)]);
     let file = dir.join(format!("{name}.json"));
     std::fs::write(&file, document.to_string()).expect("write");
     command.arg("-c").arg(&file).args(["--concurrency", "1"]);
@@ -99,15 +77,5 @@ fn a_retry_goes_to_another_priority_as_envoys_do() {
         return println!("skipped: no curl; scripts/install-test-deps.sh installs it");
     }
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    a_retry_goes_to_another_priority(ours, "ours", dir.path());
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            a_retry_goes_to_another_priority(command, "envoy", dir.path());
-        }
-        Err(reason) => println!("{reason}"),
-    }
+    proxies().into_iter().for_each(|(name, command)| a_retry_goes_to_another_priority(command, name, dir.path()));
 }

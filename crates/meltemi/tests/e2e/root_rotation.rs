@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const POLICY: &str = "
+/// mTLS alone, and each request on a connection of its own.
+pub const POLICY: &str = "
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: istio-system}

@@ -1,6 +1,6 @@
 //! Names of HTTP/1 fields as they came, by our proxy and by Envoy under one configuration.
 
-use crate::support::{Process, envoy, free_address, meltemi};
+use crate::support::{Process, any, envoy_proxy, free_address, own_proxy};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -21,11 +21,6 @@ fn head(stream: &mut TcpStream) -> String {
 /// The names of a head's fields.
 fn names(head: &str) -> BTreeSet<String> {
     head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect()
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
 }
 
 fn bootstrap(listen: SocketAddr, host: SocketAddr) -> Value {
@@ -92,9 +87,7 @@ fn seen(mut command: Command, name: &'static str, dir: &Path) -> Vec<BTreeSet<St
 #[test]
 fn names_are_spelled_as_they_came_as_envoy_does() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    let ours = seen(ours, "ours", dir.path());
+    let ours = seen(own_proxy(), "ours", dir.path());
     let has = |names: &BTreeSet<String>, wanted: &[&str]| wanted.iter().all(|name| names.contains(*name));
     assert!(
         has(&ours[0], &["Host", "X-TraceID", "Accept", "x-request-id"]) && !ours[0].contains("x-traceid"),
@@ -102,12 +95,8 @@ fn names_are_spelled_as_they_came_as_envoy_does() {
     );
     assert!(has(&ours[1], &["X-Answer", "Date", "Server", "Content-Length"]), "{ours:?}");
     assert!(has(&ours[2], &["hOST", "Transfer-Encoding"]), "{ours:?}");
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            assert_eq!(ours, seen(command, "envoy", dir.path()));
-        }
+    match envoy_proxy() {
+        Ok(command) => assert_eq!(ours, seen(command, "envoy", dir.path())),
         Err(reason) => println!("{reason}"),
     }
 }

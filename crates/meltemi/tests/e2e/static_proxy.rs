@@ -1,10 +1,9 @@
 //! A proxy over a bootstrap file, ours or Envoy, with its admin port: what tests that hold both to the same have in common.
 
-use crate::support::{Process, envoy, free_address, get, meltemi};
+use crate::support::{Process, envoy, envoy_proxy, free_address, get, own_proxy};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,17 +45,12 @@ impl Proxy {
         document.as_object_mut().expect("an object").extend(rest);
         let file = dir.join("bootstrap.json");
         std::fs::write(&file, document.to_string()).expect("write");
-        let mut command = match envoy() {
-            Ok(envoy) if name == "envoy" => {
-                let mut command = Command::new(envoy);
-                command.args(["--log-level", "warning", "--use-dynamic-base-id", "--file-flush-interval-msec", "20"]);
+        let mut command = match envoy_proxy() {
+            Ok(mut command) if name == "envoy" => {
+                command.args(["--file-flush-interval-msec", "20"]);
                 command
             }
-            _ => {
-                let mut command = meltemi();
-                command.arg("proxy");
-                command
-            }
+            _ => own_proxy(),
         };
         command.arg("-c").arg(&file).args(["--concurrency", "1"]);
         let mut process = Process::start(name, &mut command, dir);

@@ -1,5 +1,6 @@
 //! Processes, ports, backends and a plain HTTP/1 client for the tests of this binary.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,6 +27,52 @@ pub fn cache() -> PathBuf {
 pub fn envoy() -> Result<PathBuf, String> {
     let path = cache().join("venv/bin/envoy");
     if path.exists() { Ok(path) } else { Err("skipped: no Envoy; scripts/install-test-deps.sh installs it".to_owned()) }
+}
+
+/// Our proxy, yet without its bootstrap.
+pub fn own_proxy() -> Command {
+    let mut command = meltemi();
+    command.arg("proxy");
+    command
+}
+
+/// A real Envoy in the same state, or the reason why there is none.
+pub fn envoy_proxy() -> Result<Command, String> {
+    let mut command = Command::new(envoy()?);
+    command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
+    Ok(command)
+}
+
+/// Our proxy, and Envoy where there is one.
+pub fn proxies() -> Vec<(&'static str, Command)> {
+    let mut all = vec![("ours", own_proxy())];
+    match envoy_proxy() {
+        Ok(envoy) => all.push(("envoy", envoy)),
+        Err(reason) => println!("{reason}"),
+    }
+    all
+}
+
+/// A message of Envoy's configuration with its type.
+pub fn any(kind: &str, mut body: Value) -> Value {
+    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
+    body
+}
+
+/// A host that answers everything with this status, and closes.
+pub fn answering(status: u16) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let _ = write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
 }
 
 /// A process that is killed and reaped when dropped. Only ever one that the test started itself.

@@ -1,9 +1,8 @@
 //! Zone aware routing, by our proxy and by Envoy under one configuration.
 
-use crate::support::{Process, envoy, free_address, get, meltemi};
+use crate::support::{Process, answering, any, free_address, get, proxies};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,27 +11,6 @@ const REQUESTS: usize = 400;
 /// The statuses that hosts of the proxy's own zone and of the other zone answer with.
 const OWN: u16 = 204;
 const OTHER: u16 = 205;
-
-/// A host that answers everything with this status, and closes.
-fn host(status: u16) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let (mut head, mut byte) = (Vec::new(), [0]);
-            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-                head.push(byte[0]);
-            }
-            let _ = write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    address
-}
-
-fn any(kind: &str, mut body: Value) -> Value {
-    body["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    body
-}
 
 /// A cluster with hosts in the proxy's own zone and in the other.
 fn cluster(name: &str, own: &[SocketAddr], other: &[SocketAddr], rest: Value) -> Value {
@@ -59,8 +37,8 @@ fn zone_aware(config: Value) -> Value {
 const CASES: &[(&str, usize)] = &[("direct", 100), ("half", 50), ("small", 25), ("off", 25), ("forced", 100)];
 
 fn clusters() -> Vec<Value> {
-    let own = [host(OWN)];
-    let other = [host(OTHER), host(OTHER), host(OTHER)];
+    let own = [answering(OWN)];
+    let other = [answering(OTHER), answering(OTHER), answering(OTHER)];
     let forced = any(
         "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
         json!({ "locality_lb_config": { "zone_aware_lb_config": { "min_cluster_size": 1, "force_local_zone": {} } } }),
@@ -124,15 +102,5 @@ fn requests_stay_in_the_zone(mut command: Command, name: &'static str, dir: &Pat
 #[test]
 fn requests_stay_in_their_zone_as_envoys_do() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut ours = meltemi();
-    ours.arg("proxy");
-    requests_stay_in_the_zone(ours, "ours", dir.path());
-    match envoy() {
-        Ok(envoy) => {
-            let mut command = Command::new(envoy);
-            command.args(["--log-level", "warning", "--use-dynamic-base-id"]);
-            requests_stay_in_the_zone(command, "envoy", dir.path());
-        }
-        Err(reason) => println!("{reason}"),
-    }
+    proxies().into_iter().for_each(|(name, command)| requests_stay_in_the_zone(command, name, dir.path()));
 }

@@ -4,12 +4,12 @@ use std::{
     future::poll_fn,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::StatusCode;
 use meltemi_filters::StreamInfo;
-use meltemi_http::{ClientStream, Frame, Method, Protocol, ResponseHead, ServerStream};
+use meltemi_http::{ClientStream, Frame, Method, Protocol, RequestHead, ResponseHead, ServerStream};
 use meltemi_upstream::{
     ActiveRequest, Cluster, Endpoint, OverrideHost, Permit, PickContext, Resource, RoutingPriority, TrafficStats,
 };
@@ -366,21 +366,7 @@ async fn converse(
     upstream: &mut ClientStream,
     now: Instant,
 ) -> Result<ResponseHead, Attempted> {
-    let reset = |error: meltemi_http::Error| Attempted::Failed(Failure::Reset(error.reset_reason()));
-    let replayed = sending.replay.as_deref().unwrap_or_default();
-    let ended = sending.done && !sending.tunnel;
-    let end = ended && replayed.is_empty();
-    upstream.send_head(&exchange.request, end);
-    sending.sent_any = true;
-    for frame in replayed {
-        upstream.send_frame(frame.clone());
-    }
-    if ended && !end {
-        upstream.finish();
-    }
-    if !sending.keep {
-        sending.forget();
-    }
+    begin(&exchange.request, sending, upstream);
     let sent = Some(now.into_std());
     exchange.info.upstream.timing.first_byte_sent = sent;
     exchange.info.upstream.timing.last_byte_sent = sent.filter(|_| sending.done);
@@ -404,20 +390,8 @@ async fn converse(
         }
         // A host may answer and close before it has read everything: its answer counts, so reading goes on.
         let write_failed = matches!(upstream.poll_flush(cx), Poll::Ready(Err(_)));
-        loop {
-            match upstream.poll_response(cx) {
-                Poll::Ready(Ok(head)) if is_interim(&head) => {
-                    let forward = match head.status {
-                        StatusCode::CONTINUE => proxy_continue,
-                        status => status == StatusCode::EARLY_HINTS,
-                    };
-                    if forward {
-                        down.send_interim(head.status, &head.headers);
-                    }
-                }
-                Poll::Ready(result) => return Poll::Ready(result.map_err(reset)),
-                Poll::Pending => break,
-            }
+        if let Poll::Ready(result) = poll_final_head(cx, upstream, down, proxy_continue) {
+            return Poll::Ready(result);
         }
         if write_failed && sending.done {
             sending.sent_any = true;
@@ -428,6 +402,47 @@ async fn converse(
         expire(cx, deadline, timers).map(Err)
     })
     .await
+}
+
+/// Sends the head, and what of the body there is from an attempt before.
+fn begin(request: &RequestHead, sending: &mut Sending, upstream: &mut ClientStream) {
+    let replayed = sending.replay.as_deref().unwrap_or_default();
+    let ended = sending.done && !sending.tunnel;
+    let end = ended && replayed.is_empty();
+    upstream.send_head(request, end);
+    sending.sent_any = true;
+    for frame in replayed {
+        upstream.send_frame(frame.clone());
+    }
+    if ended && !end {
+        upstream.finish();
+    }
+    if !sending.keep {
+        sending.forget();
+    }
+}
+
+/// Passes on early hints, and 100 Continue where the listener asks for that, until the final head is there.
+fn poll_final_head(
+    cx: &mut Context<'_>,
+    upstream: &mut ClientStream,
+    down: &mut ServerStream,
+    proxy_continue: bool,
+) -> Poll<Result<ResponseHead, Attempted>> {
+    loop {
+        let head = match ready!(upstream.poll_response(cx)) {
+            Ok(head) if is_interim(&head) => head,
+            Ok(head) => return Poll::Ready(Ok(head)),
+            Err(error) => return Poll::Ready(Err(Attempted::Failed(Failure::Reset(error.reset_reason())))),
+        };
+        let forward = match head.status {
+            StatusCode::CONTINUE => proxy_continue,
+            status => status == StatusCode::EARLY_HINTS,
+        };
+        if forward {
+            down.send_interim(head.status, &head.headers);
+        }
+    }
 }
 
 fn is_interim(head: &ResponseHead) -> bool {

@@ -4,10 +4,13 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use http::StatusCode;
 use meltemi_filters::{LocalReply, ResponseFlags};
-use meltemi_http::{Method, ResponseHead, pool::Connected};
-use meltemi_net::Copied;
+use meltemi_http::{
+    Method, ResponseHead,
+    pool::{Connected, Guard},
+};
+use meltemi_net::{Copied, Stream};
 use meltemi_plan::route::Forward;
-use meltemi_upstream::{PickContext, Resource};
+use meltemi_upstream::{PickContext, Resource, TrafficStats};
 use tokio::time::Instant;
 
 use super::{Failure, Preface, attempt, connect, target::Target};
@@ -24,6 +27,29 @@ pub(super) fn terminates(exchange: &Exchange<'_>, forward: &Forward) -> bool {
 }
 
 pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Result<(), Box<LocalReply>> {
+    let mut tunnel = open(exchange, target).await?;
+    answer(exchange);
+    let copied = Copied::default();
+    let broken = relay(exchange, &mut tunnel.far, &copied).await;
+    count(exchange, &target.cluster.stats.traffic, &copied);
+    if let Some(flag) = broken {
+        exchange.info.flags |= flag;
+        if flag == ResponseFlags::STREAM_IDLE_TIMEOUT {
+            exchange.info.response_code_details = Some("stream_idle_timeout".into());
+        }
+        exchange.stream.abort();
+    }
+    Ok(())
+}
+
+/// A connection to the host, and what counts it while it lasts.
+struct Tunnel {
+    far: Stream,
+    _counted: Box<dyn Guard>,
+    _active: attempt::Active,
+}
+
+async fn open(exchange: &mut Exchange<'_>, target: &Target) -> Result<Tunnel, Box<LocalReply>> {
     exchange.info.upstream.attempts = 1;
     let worker = Rc::clone(&exchange.context.worker);
     let context = PickContext {
@@ -43,7 +69,7 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         traffic.upstream_cx_overflow().inc();
         return Err(fail(Failure::Overflow));
     };
-    let _active =
+    let active =
         attempt::Active::begin(&target.cluster, target.priority, &endpoint).ok_or_else(|| fail(Failure::Overflow))?;
     exchange.info.upstream.host = Some(endpoint.address.clone());
     let mode = meltemi_http::pool::Mode::Http1;
@@ -51,9 +77,14 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     let (tls, _) = connect::tls_context(&worker, &target.cluster, &endpoint, mode, (None, &authority));
     let preface = Preface::of(&target.cluster, &endpoint, Some(&exchange.info.connection));
     let opened = connect::connect((Arc::clone(&target.cluster), endpoint), tls, preface, permit).await;
-    let Connected { stream: mut far, guard: _counted, .. } = opened.map_err(|error| fail(Failure::Connect(error)))?;
+    let Connected { stream: far, guard, .. } = opened.map_err(|error| fail(Failure::Connect(error)))?;
     traffic.response(StatusCode::OK.as_u16());
     exchange.info.upstream.local = Some(far.local_addr());
+    Ok(Tunnel { far, _counted: guard, _active: active })
+}
+
+/// The tunnel is open, says the proxy.
+fn answer(exchange: &mut Exchange<'_>) {
     exchange.info.upstream.timing.first_byte_received = Some(std::time::Instant::now());
     exchange.info.set_details("via_upstream");
     let mut head = ResponseHead::new(StatusCode::OK);
@@ -62,14 +93,17 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
     exchange.complete(&mut head);
     exchange.stream.send_head(&head, false);
     exchange.sent(head);
+}
+
+/// Until both sides have ended; with the flag of what broke it, if something did.
+async fn relay(exchange: &mut Exchange<'_>, far: &mut Stream, copied: &Copied) -> Option<ResponseFlags> {
     let idle = exchange.context.http.plan.stream_idle_timeout;
-    let copied = Copied::default();
-    let mut relay = Relay::new(&copied);
+    let mut relay = Relay::new(copied);
     exchange.deadline.set_after(Instant::now(), idle);
     let (down, deadline) = (&mut *exchange.stream, &mut *exchange.deadline);
-    let broken = poll_fn(|cx| {
+    poll_fn(|cx| {
         let before = relay.moved();
-        if let Poll::Ready(end) = relay.poll(cx, down, &mut far) {
+        if let Poll::Ready(end) = relay.poll(cx, down, far) {
             return Poll::Ready(end.err().map(|_| ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
         }
         if relay.moved() != before {
@@ -77,18 +111,13 @@ pub(super) async fn serve(exchange: &mut Exchange<'_>, target: &Target) -> Resul
         }
         deadline.poll(cx).map(|()| Some(ResponseFlags::STREAM_IDLE_TIMEOUT))
     })
-    .await;
+    .await
+}
+
+fn count(exchange: &mut Exchange<'_>, traffic: &TrafficStats, copied: &Copied) {
     let (up, down) = (copied.b_to_a.get(), copied.a_to_b.get());
     exchange.info.bytes_received += up;
     exchange.info.bytes_sent += down;
     traffic.upstream_cx_tx_bytes_total().add(up);
     traffic.upstream_cx_rx_bytes_total().add(down);
-    if let Some(flag) = broken {
-        exchange.info.flags |= flag;
-        if flag == ResponseFlags::STREAM_IDLE_TIMEOUT {
-            exchange.info.response_code_details = Some("stream_idle_timeout".into());
-        }
-        exchange.stream.abort();
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! A port of the workload itself as a cluster.
 
 use super::input::InboundCluster;
-use super::{fixed, metadata, outbound, policy, protocol};
+use super::{fixed, metadata, policy, protocol};
 use crate::names;
 use crate::wire::{duration, socket_address};
 use meltemi_config::networking::{ConnectionPoolSettings, RetryBudget, TrafficPolicy};
@@ -94,7 +94,7 @@ fn stat_name(input: &InboundCluster, name: &str) -> String {
     match (input.services.first(), &input.service_port) {
         (Some(service), Some(port)) if !pattern.is_empty() => {
             let port = (&*port.name, port.number);
-            metadata::stat_name(&outbound::stat_pattern(pattern, service, "", port, input.port))
+            metadata::stat_name(&names::stat_pattern(pattern, service, "", port, input.port))
         }
         _ => metadata::stat_name(name),
     }

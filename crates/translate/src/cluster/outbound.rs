@@ -5,9 +5,10 @@ use super::{fixed, load_balancer, metadata, policy, protocol, tls};
 use crate::dialect::Dialect;
 use crate::dynamic_dns::{self, DnsCache};
 use crate::endpoint::{self, LocalityView};
+use crate::names;
 use crate::wire::duration;
 use meltemi_config::networking::{ClientTlsMode, ConnectionPoolSettings, TrafficPolicy};
-use meltemi_model::{RegistryKind, Resolution, Service};
+use meltemi_model::{RegistryKind, Resolution};
 use meltemi_proto::Any;
 use meltemi_proto::envoy::config::cluster::v3::Cluster;
 use meltemi_proto::envoy::config::cluster::v3::cluster::{
@@ -203,21 +204,11 @@ fn stat_name(input: &OutboundCluster) -> String {
             Dialect::IstioProxy | Dialect::Envoy => metadata::stat_name(&input.name),
         };
     }
-    metadata::stat_name(&stat_pattern(pattern, &input.service, &input.subset, (&input.port.name, input.port.number), 0))
-}
-
-/// Fills a pattern such as `%SERVICE_FQDN%_%SERVICE_PORT%`.
-pub fn stat_pattern(pattern: &str, service: &Service, subset: &str, port: (&str, u32), target: u32) -> String {
-    let (short, name) = match service.registry {
-        RegistryKind::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
-        RegistryKind::External => (service.hostname.to_string(), service.hostname.to_string()),
-    };
-    pattern
-        .replace("%SERVICE%", &short)
-        .replace("%SERVICE_NAME%", &name)
-        .replace("%SERVICE_FQDN%", &service.hostname)
-        .replace("%SUBSET_NAME%", subset)
-        .replace("%TARGET_PORT%", &target.to_string())
-        .replace("%SERVICE_PORT_NAME%", port.0)
-        .replace("%SERVICE_PORT%", &port.1.to_string())
+    metadata::stat_name(&names::stat_pattern(
+        pattern,
+        &input.service,
+        &input.subset,
+        (&input.port.name, input.port.number),
+        0,
+    ))
 }

@@ -1,5 +1,6 @@
 //! A decided [`spec::Configuration`](super::spec::Configuration) as its message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_proto::envoy::config::core::v3::ConfigSource;
@@ -9,7 +10,9 @@ use meltemi_proto::envoy::config::route::v3::{
     route_action, route_match,
 };
 
-use super::spec::{CatchAll, Configuration, Hash, Host, OnDemandHost, Policy, Routes, ServiceRoute, Target};
+use super::spec::{
+    CatchAll, Configuration, Hash, Host, OnDemandHost, Policy, Routes, RuleRoutes, ServiceRoute, Target,
+};
 use super::{resilience, retry, rule};
 use crate::listener::InboundRoute;
 use crate::names;
@@ -19,7 +22,9 @@ use crate::wire::{self, duration};
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 
 pub fn configuration(spec: &Configuration) -> RouteConfiguration {
-    let mut virtual_hosts: Vec<_> = spec.hosts.iter().map(|host| virtual_host(host, &spec.policy)).collect();
+    // Its size is set at once: a virtual host is large, and growing would copy all of them.
+    let mut virtual_hosts = Vec::with_capacity(spec.hosts.len() + 1);
+    virtual_hosts.extend(spec.hosts.iter().map(|host| virtual_host(host, &spec.policy)));
     virtual_hosts.extend(catch_all(&spec.catch_all, &spec.policy));
     RouteConfiguration {
         name: spec.name.to_string(),
@@ -54,12 +59,7 @@ pub fn on_demand_host(spec: &OnDemandHost) -> VirtualHost {
 fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
     let routes = match &host.routes {
         Routes::Service(service) => resilience::apply(service_route(service, policy), &service.resilience, policy),
-        Routes::Rules(rules) => {
-            let (catch_all, specific): (Vec<_>, Vec<_>) =
-                rules.iter().flat_map(|r| rule::routes(r, policy)).partition(|(route, _)| is_catch_all(route));
-            let all = specific.into_iter().chain(catch_all);
-            all.flat_map(|(route, own)| resilience::apply(route, own, policy)).collect()
-        }
+        Routes::Rules(rules) => rule_routes(rules, policy),
         Routes::Misdirected => vec![refusal(names::MISDIRECTED, 421)],
     };
     VirtualHost {
@@ -72,6 +72,18 @@ fn virtual_host(host: &Host, policy: &Policy) -> VirtualHost {
         rate_limits: policy.rate_limits.actions(),
         ..VirtualHost::default()
     }
+}
+
+/// Those that take every request come last.
+fn rule_routes(rules: &[Arc<RuleRoutes>], policy: &Policy) -> Vec<Route> {
+    let mut routes = Vec::with_capacity(rules.iter().map(|rule| rule.selected.len()).sum());
+    let mut catch_all = Vec::new();
+    for (route, own) in rules.iter().flat_map(|rule| rule::routes(rule, policy)) {
+        let into = if is_catch_all(&route) { &mut catch_all } else { &mut routes };
+        into.extend(resilience::apply(route, own, policy));
+    }
+    routes.append(&mut catch_all);
+    routes
 }
 
 /// Takes every request, so nothing after it is reached.

@@ -313,7 +313,8 @@ impl Claims {
             self.full.insert(service.hostname.to_string());
         }
         let ignore_port = view.profile.dialect != Dialect::Grpc;
-        let mut hosts = Vec::new();
+        let most = groups.iter().map(|group| group.rule_hosts.len() + group.services.len()).sum();
+        let mut hosts = Vec::with_capacity(most);
         for group in groups {
             let mut found = Vec::new();
             for hostname in &group.rule_hosts {
