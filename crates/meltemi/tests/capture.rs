@@ -107,7 +107,7 @@ fn the_environment_says_what_flags_do_not() {
     assert!(text.contains("-A ISTIO_DROP -j DROP\n"), "{text}");
     assert!(text.contains("-A ISTIO_OUTPUT -d 10.0.0.0/8 -j ISTIO_REDIRECT\n"), "{text}");
     let wrong = run(Command::new(MELTEMI).args(["iptables", "-n"]).env("INVALID_DROP", "perhaps"), "");
-    assert_eq!((wrong.code, &*wrong.err), (1, "error: INVALID_DROP: `perhaps` is neither true nor false\n"));
+    assert_eq!((wrong.code, &*wrong.err), (2, "error: INVALID_DROP: `perhaps` is neither true nor false\n"));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn wrong_settings_are_told_by_flag() {
         assert_eq!(run.code, code, "{line}: {}", run.err);
         assert!(run.err.contains(expected), "{line}: {}", run.err);
     };
-    check("iptables -b http -n", 1, "-b: `http` is not a port number");
+    check("iptables -b http -n", 2, "-b: `http` is not a port number");
     check("iptables --no-such-flag", 2, "--no-such-flag");
     check("iptables --network-namespace /run/netns/none-such -n", 1, "/run/netns/none-such");
     check("cni install --mounted-cni-net-dir /nowhere --dry-run", 1, "/nowhere: No such file");

@@ -87,7 +87,7 @@ pub fn answers(cluster: &Kubernetes) {
 
         let pages = istioctl.page("--list");
         for page in pages.as_array().expect("a list").iter().filter_map(Value::as_str) {
-            let needs_proxy = matches!(page, "config_dump" | "edsz" | "ndsz" | "ecdsz");
+            let needs_proxy = matches!(page, "config_dump" | "edsz" | "ndsz" | "ecdsz" | "sidecarz");
             let query = if needs_proxy { format!("{page}?proxyID=web-1.peers") } else { page.to_owned() };
             assert!(!istioctl.page(&query).is_null(), "{page}");
         }
