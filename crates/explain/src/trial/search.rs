@@ -1,5 +1,7 @@
 //! Calls that are worth a trial: for each rule one that it matches, or nearly does, and from there one step in every direction.
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
 use super::call::Call;
@@ -89,7 +91,7 @@ pub fn around(bases: &[Base], aspects: &[Vec<Change>], seed: u64) -> Vec<Call> {
         bases.iter().flat_map(of_base)
     });
     calls.extend(steps.take(MOST_STEPS));
-    let mut chance = Chance(seed);
+    let mut chance = Chance(StdRng::seed_from_u64(seed));
     calls.extend((0..OF_CHANCE).filter_map(|_| chance.call(bases, aspects)));
     calls
 }
@@ -175,21 +177,11 @@ fn share(evaluator: &Evaluator, matcher: &Value, negated: bool, call: &Call) -> 
     })
 }
 
-/// SplitMix64.
-struct Chance(u64);
+struct Chance(StdRng);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % end).unwrap_or_default()
+        self.0.random_range(0..end.max(1))
     }
 
     fn one_of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
