@@ -352,5 +352,16 @@ pub fn is_plain_http(text: &str) -> bool {
     matches!(protocol(text), Some("HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY"))
 }
 
+/// Two hexadecimal digits after each `%`, as in every URL.
+pub fn escapes_are_whole(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+}
+
+/// What can stand before the path of a request to an external authorizer: nothing, or the beginning of a path.
+pub fn is_path_prefix(text: &str) -> bool {
+    text.is_empty()
+        || text.starts_with('/') && !text.contains(|c: char| c.is_ascii_control()) && escapes_are_whole(text)
+}
+
 #[cfg(test)]
 mod tests;

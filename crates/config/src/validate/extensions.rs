@@ -89,7 +89,7 @@ fn module_url(url: &str) -> Result<(), String> {
     let readable = brackets
         && !url.contains(char::is_control)
         && !authority.contains([' ', '<', '>', '"', '^', '`', '{', '|', '}', '\\']);
-    if port && readable && escapes_are_whole(url) { Ok(()) } else { Err(failed()) }
+    if port && readable && names::escapes_are_whole(url) { Ok(()) } else { Err(failed()) }
 }
 
 /// What stands before the colon; empty where there is no scheme. `None` if it is missing before a colon.
@@ -100,11 +100,6 @@ fn scheme(url: &str) -> Option<&str> {
         (true, true) => Some(&url[..end]),
         _ => Some(""),
     }
-}
-
-/// Two hexadecimal digits after each `%`.
-fn escapes_are_whole(text: &str) -> bool {
-    text.split('%').skip(1).all(|after| after.bytes().take_while(u8::is_ascii_hexdigit).count() >= 2)
 }
 
 fn sha256(text: &str) -> Result<(), &'static str> {

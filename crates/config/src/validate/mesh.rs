@@ -260,8 +260,8 @@ fn external_authorizer(provider: &ExtensionProvider, at: &Path<'_>, v: &mut Vali
     }
     let Some(http) = http else { return };
     let at = at.field("envoyExtAuthzHttp");
-    let slash = http.path_prefix.is_empty() || http.path_prefix.starts_with('/');
-    v.require(&at.field("pathPrefix"), slash, "must begin with a slash");
+    let possible = names::is_path_prefix(&http.path_prefix);
+    v.require(&at.field("pathPrefix"), possible, "must begin with a slash, and be the beginning of a URL's path");
     for (field, list) in [
         ("includeRequestHeadersInCheck", &http.include_request_headers_in_check),
         ("includeHeadersInCheck", &http.include_headers_in_check),

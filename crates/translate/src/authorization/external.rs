@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meltemi_config::mesh::{ExtAuthzGrpcProvider, ExtAuthzHttpProvider, ExtAuthzRequestBody, MeshConfig};
-use meltemi_config::names::is_dns_label;
+use meltemi_config::names::{is_dns_label, is_path_prefix};
 use meltemi_config::wire::Str;
 use meltemi_proto::envoy::config::core::v3::{ApiVersion, GrpcService, HeaderValue, HttpUri, http_uri};
 use meltemi_proto::envoy::config::listener::v3::Filter;
@@ -172,8 +172,7 @@ fn is_possible(port: u32, settings: &Settings) -> bool {
         &http.headers_to_downstream_on_deny,
         &http.headers_to_downstream_on_allow,
     ];
-    let is_prefix = http.path_prefix.is_empty() || http.path_prefix.starts_with('/');
-    is_port && is_prefix && lists.into_iter().flatten().all(|name| &**name != "*")
+    is_port && is_path_prefix(&http.path_prefix) && lists.into_iter().flatten().all(|name| &**name != "*")
 }
 
 /// The deprecated list counts where the other is empty.

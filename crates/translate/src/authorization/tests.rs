@@ -258,7 +258,12 @@ fn a_provider_whose_settings_cannot_be_is_none() {
     for wrong in ["port: 0", "port: 65536", "port: 80, statusOnError: '999'"] {
         assert!(!http(wrong) && !grpc(wrong), "{wrong}");
     }
-    for wrong in ["pathPrefix: check", "includeHeadersInCheck: ['*']", "headersToDownstreamOnDeny: [x-a, '*']"] {
+    for wrong in [
+        "pathPrefix: check",
+        "pathPrefix: /%zz",
+        "includeHeadersInCheck: ['*']",
+        "headersToDownstreamOnDeny: [x-a, '*']",
+    ] {
         assert!(!http(&format!("port: 80, {wrong}")), "{wrong}");
     }
 }

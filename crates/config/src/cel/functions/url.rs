@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cel::evaluate::{Budget, Failure, Outcome};
 use crate::cel::value::{Key, Value};
+use crate::names::escapes_are_whole;
 
 pub(super) const FUNCTIONS: &[&str] = &["isURL", "url"];
 pub(super) const METHODS: &[&str] = &["getEscapedPath", "getHost", "getHostname", "getPort", "getQuery", "getScheme"];
@@ -127,11 +128,6 @@ fn host(authority: &str) -> Option<&str> {
     let digits = port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
     let allowed = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:[]<>\"%".contains(c);
     (digits && host.chars().all(allowed) && (host.starts_with('[') || !host.contains('%'))).then_some(host)
-}
-
-/// Two hexadecimal digits after each `%`.
-fn escapes_are_whole(text: &str) -> bool {
-    text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
 }
 
 fn unescaped(text: &str) -> Option<String> {
