@@ -23,6 +23,9 @@ const TRIED: u64 = 40;
 /// was given before: the same alternatives again. Requests then show that it means the same.
 const REPEATED: &str = "or_ids.ids: expected [{\"authenticated\"";
 
+/// Keys that only begin like ones that there are: Istio takes them, we refuse them.
+const ALMOST: [&str; 2] = ["request.headersX[a]", "experimental.envoy.filters.[c]"];
+
 struct Peer {
     child: Child,
     stdin: ChildStdin,
@@ -132,10 +135,11 @@ fn istios_own_code_makes_the_same_of_policies() {
             "trust_domains": policies.trust_domains, "several": policies.several}));
         assert_eq!(answer["error"], Value::Null, "{}", policies.text());
         let reasons = answer["refusals"].as_array().unwrap();
-        if is_valid(&policies) != reasons.is_empty() {
+        let is_almost = reasons.is_empty() && ALMOST.iter().any(|key| policies.text().contains(key));
+        if is_valid(&policies) != (reasons.is_empty() && !is_almost) {
             failures.push(format!("set {set}: validation differs: {reasons:?}\n{}", policies.text()));
         }
-        if !reasons.is_empty() {
+        if is_almost || !reasons.is_empty() {
             // What is refused comes to no proxy.
             refused += 1;
             continue;
